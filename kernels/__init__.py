@@ -1,0 +1,11 @@
+"""Compiled loops: the only code of the package that Numba sees.
+
+Contract, for every function here:
+
+* arguments are C-contiguous arrays of exactly the dtypes that the docstring names, and scalars;
+* the caller validates, allocates and owns the outputs; a kernel never allocates a result;
+* single-threaded and without the GIL: rows are the parallel axis, and `lplr.parallel.run_blocks`
+  hands out fixed blocks of them, so a result never depends on the number of threads;
+* a kernel calls only kernels of its own file, since Numba's cache does not notice a change in
+  another one.
+"""

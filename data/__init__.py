@@ -1,0 +1,1 @@
+"""Small real data; README.md names origin, licence and command for each file."""

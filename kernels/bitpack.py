@@ -1,0 +1,119 @@
+"""Bit-packing: codes of 1 to 8 bits to and from one little-endian bit stream.
+
+Code i occupies bits [i w, (i + 1) w) of the stream, least significant bit first; bit b of the
+stream is bit b % 8 of byte b // 8. Eight codes therefore fill exactly w bytes, and wherever a
+run of eight codes starts, one 8-byte word from its first byte holds all of them: it spans at
+most 7 + 8 w <= 63 bits for w <= 7, and for w = 8 every code starts on a byte.
+"""
+
+import numpy as np
+from numba import float32, int64, njit, types, uint8, void
+
+# Frozen factors hold read-only arrays; these types take both kinds in one compilation.
+_BYTES = types.Array(uint8, 1, "C", readonly=True)
+_LEVELS = types.Array(float32, 1, "C", readonly=True)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _load(packed, byte):
+    """The 8 bytes from ``byte`` as one little-endian uint64 (LLVM makes it a single load)."""
+    return (
+        np.uint64(packed[byte])
+        | np.uint64(packed[byte + 1]) << np.uint64(8)
+        | np.uint64(packed[byte + 2]) << np.uint64(16)
+        | np.uint64(packed[byte + 3]) << np.uint64(24)
+        | np.uint64(packed[byte + 4]) << np.uint64(32)
+        | np.uint64(packed[byte + 5]) << np.uint64(40)
+        | np.uint64(packed[byte + 6]) << np.uint64(48)
+        | np.uint64(packed[byte + 7]) << np.uint64(56)
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _code(packed, width, i):
+    """Code ``i``, read from the one or two bytes that hold it."""
+    bit = i * width
+    byte = bit >> 3
+    word = np.uint64(packed[byte])
+    if (bit & 7) + width > 8:
+        word |= np.uint64(packed[byte + 1]) << np.uint64(8)
+    return (word >> np.uint64(bit & 7)) & np.uint64((1 << width) - 1)
+
+
+@njit([void(_BYTES, int64, uint8[::1])], cache=True, nogil=True)
+def pack(codes, width, out):
+    """Write the bit stream of ``codes``, padding bits zero.
+
+    Parameters
+    ----------
+    codes : uint8 (n,), C-contiguous, each below 2**width
+    width : int64, 1 to 8
+    out : uint8 (ceil(n * width / 8),), written
+    """
+    n = codes.shape[0]
+    w = np.uint64(width)
+    full = n >> 3
+    for g in range(full):
+        word = np.uint64(0)
+        for i in range(8):
+            word |= np.uint64(codes[8 * g + i]) << np.uint64(i) * w
+        for k in range(width):
+            out[g * width + k] = (word >> np.uint64(8 * k)) & np.uint64(255)
+    word = np.uint64(0)
+    for i in range(8 * full, n):
+        word |= np.uint64(codes[i]) << np.uint64(i & 7) * w
+    for k in range(full * width, out.shape[0]):
+        out[k] = word & np.uint64(255)
+        word >>= np.uint64(8)
+
+
+@njit([void(_BYTES, int64, int64, uint8[::1])], cache=True, nogil=True)
+def unpack(packed, width, start, out):
+    """Read codes ``start`` to ``start + len(out)`` of a stream.
+
+    Parameters
+    ----------
+    packed : uint8 (m,), C-contiguous
+    width : int64, 1 to 8
+    start : int64, index of the first code; the last one must lie inside ``packed``
+    out : uint8 (n,), written
+    """
+    n = out.shape[0]
+    w = np.uint64(width)
+    mask = np.uint64((1 << width) - 1)
+    byte = (start * width) >> 3
+    shift = np.uint64((start * width) & 7)
+    # Groups whose whole word lies inside the stream; the few codes after them go one by one.
+    full = min(n >> 3, max(0, (packed.shape[0] - 8 - byte) // width + 1))
+    for g in range(full):
+        word = _load(packed, byte + g * width) >> shift
+        for i in range(8):
+            out[8 * g + i] = (word >> np.uint64(i) * w) & mask
+    for i in range(8 * full, n):
+        out[i] = _code(packed, width, start + i)
+
+
+@njit([void(_BYTES, int64, int64, _LEVELS, float32[::1])], cache=True, nogil=True)
+def unpack_levels(packed, width, start, levels, out):
+    """Read codes as in `unpack` and write the level of each.
+
+    Parameters
+    ----------
+    packed : uint8 (m,), C-contiguous
+    width : int64, 1 to 8
+    start : int64, index of the first code; the last one must lie inside ``packed``
+    levels : float32 (2**width,), C-contiguous
+    out : float32 (n,), written: ``out[i] = levels[code[start + i]]``
+    """
+    n = out.shape[0]
+    w = np.uint64(width)
+    mask = np.uint64((1 << width) - 1)
+    byte = (start * width) >> 3
+    shift = np.uint64((start * width) & 7)
+    full = min(n >> 3, max(0, (packed.shape[0] - 8 - byte) // width + 1))
+    for g in range(full):
+        word = _load(packed, byte + g * width) >> shift
+        for i in range(8):
+            out[8 * g + i] = levels[(word >> np.uint64(i) * w) & mask]
+    for i in range(8 * full, n):
+        out[i] = levels[_code(packed, width, start + i)]

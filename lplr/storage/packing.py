@@ -1,0 +1,183 @@
+"""Bit-packing of code words at any width, without a lost bit.
+
+Layout: one little-endian bit stream. With width w, code i occupies bits [i w, (i + 1) w), least
+significant bit first, and bit b of the stream is bit b % 8 of byte b // 8. The stream has
+ceil(count w / 8) bytes, and the bits after the last code are zero. For widths 16, 24 and 32 this
+is the same as little-endian integers of 2, 3 and 4 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+
+__all__ = ["WIDTHS", "check_packed", "pack", "packed_nbytes", "unpack"]
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32)
+
+
+def packed_nbytes(count: int, width: int) -> int:
+    """Bytes that ``count`` codes of ``width`` bits occupy: ceil(count * width / 8).
+
+    Parameters
+    ----------
+    count : int, at least 0
+    width : int, one of `WIDTHS`
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> from lplr.storage.packing import packed_nbytes
+    >>> packed_nbytes(3, 3)
+    2
+    """
+    width = _check_width(width)
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
+        raise InputError(f"count must be an integer of at least 0, not {count!r}")
+    return -(-int(count) * width // 8)
+
+
+def pack(codes: np.ndarray, width: int) -> np.ndarray:
+    """Pack integer codes into a bit stream.
+
+    Parameters
+    ----------
+    codes : ndarray of any shape and integer dtype, values in [0, 2**width); read in C order
+    width : int, one of `WIDTHS`
+
+    Returns
+    -------
+    ndarray of shape (ceil(codes.size * width / 8),), uint8
+
+    Raises
+    ------
+    InputError
+        If the width is not offered, or ``codes`` are not integers or do not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.storage.packing import pack
+    >>> pack(np.array([1, 2, 3]), 3)
+    array([209,   0], dtype=uint8)
+    """
+    width = _check_width(width)
+    codes = np.asarray(codes)
+    if codes.dtype.kind not in "ui":
+        raise InputError(f"codes must be an array of integers, not of dtype {codes.dtype}")
+    if codes.size and (codes.min() < 0 or int(codes.max()) >> width):
+        raise InputError(
+            f"codes must be in 0 to {2**width - 1} for width {width}; "
+            f"found {codes.min()} to {codes.max()}"
+        )
+    flat = codes.reshape(-1)
+    if width > 8:
+        wide = flat.astype(_wide_dtype(width), order="C")
+        return wide.view(np.uint8).reshape(-1, wide.itemsize)[:, : width // 8].flatten()
+    from lplr.kernels import bitpack
+
+    out = np.empty(packed_nbytes(flat.size, width), np.uint8)
+    bitpack.pack(np.ascontiguousarray(flat, np.uint8), width, out)
+    return out
+
+
+def unpack(packed: np.ndarray, width: int, count: int) -> np.ndarray:
+    """Codes of a bit stream; the inverse of `pack`.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (ceil(count * width / 8),), uint8
+    width : int, one of `WIDTHS`
+    count : int
+        Number of codes.
+
+    Returns
+    -------
+    ndarray of shape (count,)
+        uint8 for widths up to 8, uint16 for 16, uint32 for 24 and 32.
+
+    Raises
+    ------
+    InputError
+        If ``packed`` is not a uint8 array of that size, or a padding bit is set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.storage.packing import unpack
+    >>> unpack(np.array([209, 0], np.uint8), 3, 3)
+    array([1, 2, 3], dtype=uint8)
+    """
+    packed = check_packed(packed, width, count)
+    if width > 8:
+        dtype = _wide_dtype(width)
+        wide = np.zeros((count, dtype.itemsize), np.uint8)
+        wide[:, : width // 8] = packed.reshape(count, width // 8)
+        return wide.view(dtype).reshape(count).astype(dtype.newbyteorder("="), copy=False)
+    from lplr.kernels import bitpack
+
+    out = np.empty(count, np.uint8)
+    bitpack.unpack(packed, width, 0, out)
+    return out
+
+
+def check_packed(packed: Any, width: int, count: int) -> np.ndarray:
+    """Refuse what is not the bit stream of ``count`` codes; the kernels trust what passes.
+
+    Parameters
+    ----------
+    packed : ndarray of shape (ceil(count * width / 8),), uint8
+    width : int, one of `WIDTHS`
+    count : int
+
+    Returns
+    -------
+    ndarray, uint8, C-contiguous
+        ``packed`` itself if it is contiguous.
+
+    Raises
+    ------
+    InputError
+        If ``packed`` is not a uint8 array of that size, or a padding bit is set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.storage.packing import check_packed
+    >>> check_packed(np.array([209, 8], np.uint8), 3, 3)
+    Traceback (most recent call last):
+        ...
+    lplr.exceptions.InputError: packed has non-zero bits after its last code; it is damaged
+    """
+    size = packed_nbytes(count, width)
+    if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.shape != (size,):
+        found = (
+            f"{packed.dtype} of shape {packed.shape}"
+            if isinstance(packed, np.ndarray)
+            else type(packed).__name__
+        )
+        raise InputError(
+            f"packed must be uint8 of shape ({size},) for {count} codes of {width} bits, "
+            f"not {found}"
+        )
+    used = count * width % 8
+    if used and packed[-1] >> used:
+        raise InputError("packed has non-zero bits after its last code; it is damaged")
+    return np.ascontiguousarray(packed)
+
+
+def _check_width(width: int) -> int:
+    if isinstance(width, bool) or width not in WIDTHS:
+        raise InputError(f"width must be one of {', '.join(map(str, WIDTHS))}, not {width!r}")
+    return int(width)
+
+
+def _wide_dtype(width: int) -> np.dtype:
+    """Little-endian integer of at least ``width`` bits, for widths above 8."""
+    return np.dtype("<u2" if width == 16 else "<u4")

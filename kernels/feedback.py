@@ -1,0 +1,70 @@
+"""Feedback quantization of one panel for scalar codebooks.
+
+The same loop serves LDL feedback and coordinate descent; only what the caller passes differs
+(see `lplr.algorithms.feedback`). Everything is held with the feedback axis first, so that the
+inner loops run over contiguous, independent entries and vectorise.
+"""
+
+import numpy as np
+from numba import njit
+
+_CHUNK = 64  # entries handled together: the errors of a 64-row panel then fit in the L1 cache
+
+
+@njit(cache=True, nogil=True)
+def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes):
+    """Quantize the rows of a panel from last to first, each after the errors of those before.
+
+    For each row k, from the last to the first, and each entry::
+
+        y = target[k] + sum over j > k of coeff[j, k] * error[j]
+        codes[k] = number of thresholds below y / scale[k]
+        error[k] = base[k] - scale[k] * levels[codes[k]]
+
+    Parameters
+    ----------
+    target, base, error : float32 (p, n), C-contiguous; ``error`` is written
+    coeff : float32 (p, p); only the part below the diagonal is read
+    thresholds : float32 (2**B - 1,), ascending; midpoints of consecutive levels
+    levels : float32 (2**B,), ascending
+    scale : float32 (p,), not negative; 0 gives every entry of the row the middle level
+    codes : uint8 (p, n), written
+    """
+    p, n = target.shape
+    y = np.empty(_CHUNK, np.float32)
+    index = np.empty(_CHUNK, np.int32)
+    # A private copy of the chunk's errors: contiguous, of fixed width, and always in cache.
+    e = np.zeros((p, _CHUNK), np.float32)
+    for start in range(0, n, _CHUNK):
+        stop = min(start + _CHUNK, n)
+        for k in range(p - 1, -1, -1):
+            t = target[k, start:stop]
+            for i in range(stop - start):
+                y[i] = t[i]
+            j = k + 1
+            while j + 4 <= p:  # four at a time: y is loaded and stored a quarter as often
+                c0, c1, c2, c3 = coeff[j, k], coeff[j + 1, k], coeff[j + 2, k], coeff[j + 3, k]
+                e0, e1, e2, e3 = e[j], e[j + 1], e[j + 2], e[j + 3]
+                for i in range(_CHUNK):
+                    y[i] += (c0 * e0[i] + c1 * e1[i]) + (c2 * e2[i] + c3 * e3[i])
+                j += 4
+            while j < p:
+                c0, e0 = coeff[j, k], e[j]
+                for i in range(_CHUNK):
+                    y[i] += c0 * e0[i]
+                j += 1
+            s = scale[k]
+            inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
+            for i in range(_CHUNK):
+                y[i] *= inverse
+                index[i] = 0
+            # Counting thresholds one after the other beats a binary search up to 8 bits:
+            # it compares a vector at a time and gathers nothing.
+            for threshold in thresholds:
+                for i in range(_CHUNK):
+                    index[i] += np.int32(y[i] > threshold)
+            b, c, out, ek = base[k, start:stop], codes[k, start:stop], error[k, start:stop], e[k]
+            for i in range(stop - start):
+                c[i] = index[i]
+                ek[i] = b[i] - s * levels[index[i]]
+                out[i] = ek[i]

@@ -1,0 +1,124 @@
+"""Feedback quantization under a Hessian: LDL feedback and coordinate descent.
+
+Everything here holds the matrix with the feedback axis first: X of shape (k, n), whose n columns
+are independent problems under one k x k Hessian. The loss is tr((X - Q)^T H (X - Q)).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lplr.parallel import run_blocks
+from lplr.quantizers.base import Codebook
+
+__all__ = ["ldl", "quantize_feedback"]
+
+_PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
+_BLOCK = 512  # columns that one thread takes at a time; a multiple of every codebook's group
+
+
+def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factor a positive definite H as L diag(D) L^T, L unit lower triangular.
+
+    Parameters
+    ----------
+    H : ndarray of shape (k, k), float64, symmetric
+
+    Returns
+    -------
+    L : ndarray of shape (k, k), float64
+    D : ndarray of shape (k,), float64, positive
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If H is not positive definite to working precision; damp it first.
+    """
+    from scipy.linalg import cholesky
+
+    C = cholesky(H, lower=True, check_finite=False)
+    pivots = np.diagonal(C).copy()
+    return C / pivots, pivots**2
+
+
+def quantize_feedback(
+    X: np.ndarray, H: np.ndarray, codebook: Codebook, scale: np.ndarray, *, sweeps: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize X so that the error is small under H: each row after the errors of those below.
+
+    Row k is rounded after adding ``sum_{j>k} L[j, k] (X - Q)[j]``, with H = L D L^T; then
+    ``L^T (X - Q)`` is the rounding error eta and the loss is exactly ``sum_k D_k |eta_k|**2``
+    (LDLQ: Chee et al., QuIP, 2023, Theorem 1). Each sweep of coordinate descent then revisits
+    every row with the grid fixed and lowers the loss or leaves it.
+
+    Parameters
+    ----------
+    X : ndarray of shape (k, n), float32
+        n must be a multiple of the codebook's group; groups are neighbours in a row, so that
+        the metric within a group is a multiple of the identity and the nearest point is exact.
+    H : ndarray of shape (k, k), float64, symmetric positive definite
+    codebook : Codebook
+    scale : ndarray of shape (k,), float32
+        Scale of each row.
+    sweeps : int
+        Coordinate-descent sweeps after the feedback pass.
+
+    Returns
+    -------
+    codes : ndarray of shape (k, n // group)
+    error : ndarray of shape (k, n), float32
+        X - Q.
+    """
+    L, _ = ldl(H)
+    feedback = L.astype(np.float32)
+    descent = (H / np.diagonal(H)).astype(np.float32)  # column k is divided by H[k, k]
+    k, n = X.shape
+    codes = np.empty((k, n // codebook.group), codebook.dtype)
+    error = np.empty((k, n), np.float32)
+
+    def block(start: int, stop: int) -> None:
+        part = slice(start // codebook.group, stop // codebook.group)
+        x = np.ascontiguousarray(X[:, start:stop])
+        e = np.empty_like(x)
+        c = np.empty((k, (stop - start) // codebook.group), codebook.dtype)
+        _feedback_pass(x, feedback, codebook, scale, e, c)
+        for _ in range(sweeps):
+            _descent_sweep(x, descent, codebook, scale, e, c)
+        error[:, start:stop] = e
+        codes[:, part] = c
+
+    run_blocks(block, n, _BLOCK)
+    return codes, error
+
+
+def _panels(k: int) -> list[slice]:
+    """Panels of rows from the last to the first; a short one, if any, comes last."""
+    return [slice(max(stop - _PANEL, 0), stop) for stop in range(k, 0, -_PANEL)]
+
+
+def _feedback_pass(
+    x: np.ndarray, L: np.ndarray, codebook: Codebook, scale: np.ndarray, e: np.ndarray,
+    codes: np.ndarray,
+) -> None:
+    target = x.copy()
+    for p in _panels(len(x)):
+        codebook.panel(target[p], x[p], np.ascontiguousarray(L[p, p]), scale[p], e[p], codes[p])
+        if p.start:
+            target[: p.start] += L[p, : p.start].T @ e[p]
+
+
+def _descent_sweep(
+    x: np.ndarray, H: np.ndarray, codebook: Codebook, scale: np.ndarray, e: np.ndarray,
+    codes: np.ndarray,
+) -> None:
+    """One sweep; H has its column k divided by H[k, k]. Row k moves to Q_k + (H^T e)_k."""
+    pull = H.T @ e
+    for p in _panels(len(x)):
+        q = x[p] - e[p]
+        change = np.empty_like(q)
+        codebook.panel(
+            q + pull[p], q, np.ascontiguousarray(H[p, p]), scale[p], change, codes[p]
+        )
+        e[p] += change
+        if p.start:
+            pull[: p.start] += H[p, : p.start].T @ change

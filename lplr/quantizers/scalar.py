@@ -1,0 +1,103 @@
+"""Scalar codebooks: a sorted list of levels, one code an entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["ScalarCodebook", "gaussian_cells", "gaussian_mse"]
+
+
+@dataclass(frozen=True)
+class ScalarCodebook:
+    """Levels on the line; a value is coded by its nearest level, a tie by the lower one.
+
+    Parameters
+    ----------
+    name : str
+    levels : ndarray of shape (2**bits,), float32, ascending
+    gaussian_scale : float
+        Factor on the levels that minimises the mean squared error on N(0, 1).
+    """
+
+    name: str
+    levels: np.ndarray
+    gaussian_scale: float
+    thresholds: np.ndarray = field(init=False, repr=False)
+    group: int = field(default=1, init=False)
+    dtype: np.dtype = field(default=np.dtype(np.uint8), init=False)
+
+    def __post_init__(self) -> None:
+        thresholds = (self.levels[1:] + self.levels[:-1]) * np.float32(0.5)
+        for array in (self.levels, thresholds):
+            array.setflags(write=False)
+        object.__setattr__(self, "thresholds", thresholds)
+
+    @property
+    def bits(self) -> int:
+        """Bits an entry."""
+        return int(self.levels.size).bit_length() - 1
+
+    @property
+    def width(self) -> int:
+        """Bits of one code word, here of one entry."""
+        return self.bits
+
+    @property
+    def gaussian_mse(self) -> float:
+        """Mean squared error on N(0, 1) at the best scale, by exact integration."""
+        return gaussian_mse(self.levels * self.gaussian_scale)
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """Codes, uint8 of shape (...), of the levels nearest to ``x`` of shape (..., 1)."""
+        return np.searchsorted(self.thresholds, x[..., 0]).astype(np.uint8)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Levels, float32 of shape (..., 1)."""
+        return self.levels[codes][..., None]
+
+    def panel(
+        self,
+        target: np.ndarray,
+        base: np.ndarray,
+        coeff: np.ndarray,
+        scale: np.ndarray,
+        error: np.ndarray,
+        codes: np.ndarray,
+    ) -> None:
+        """Feedback-quantize a panel; see `lplr.kernels.feedback.feedback_panel`."""
+        from lplr.kernels.feedback import feedback_panel
+
+        feedback_panel(target, base, coeff, self.thresholds, self.levels, scale, error, codes)
+
+
+def gaussian_cells(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The cells of nearest-level rounding of x ~ N(0, 1).
+
+    Parameters
+    ----------
+    levels : ndarray of shape (k,), float64, ascending
+
+    Returns
+    -------
+    mass : ndarray of shape (k,), probability of each cell
+    first : ndarray of shape (k,), E[x; x in cell]
+    density : ndarray of shape (k + 1,), the normal density at the edges
+    edges : ndarray of shape (k + 1,), the first and last infinite
+    """
+    from scipy.special import ndtr
+
+    edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
+    density = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
+    lower, upper = edges[:-1], edges[1:]
+    # Probabilities from the nearer tail, so that far cells keep their digits.
+    mass = np.where(lower > 0, ndtr(-lower) - ndtr(-upper), ndtr(upper) - ndtr(lower))
+    return mass, density[:-1] - density[1:], density, edges
+
+
+def gaussian_mse(levels: np.ndarray) -> float:
+    """E (x - q(x))**2 for x ~ N(0, 1) and q the nearest of ``levels``, by exact integration."""
+    q = np.asarray(levels, np.float64)
+    mass, first, _, _ = gaussian_cells(q)
+    return float(1.0 - 2.0 * first @ q + mass @ q**2)

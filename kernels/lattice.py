@@ -1,0 +1,398 @@
+"""Nearest points of the E8P lattice code and of its residual forms, and their feedback panel.
+
+In code units an E8P point is ``s * a + t``: ``a`` one of 256 vectors of positive half-integers
+(see `lplr.quantizers.lattice`), ``s`` signs that make the coordinate sum of ``s * a`` even, and
+``t`` = 1/4 or -1/4 in every entry. The code word is ``(t < 0) << 15 | index of a << 7 | signs``;
+bit i of the signs is set where entry i < 7 is negative, and the parity gives the eighth.
+
+The search is exact and holds no list of candidates. For one t let y = x - t and sort |y|
+downwards, y1 >= ... >= y8. Maximise ``2 <s a, y> - |a|^2``. The larger entries of a belong to
+the larger |y|, and if the signs of y have the wrong parity, flipping that of y8, where a = 1/2,
+costs least. So every family of vectors a that is closed under permutation is scored by a prefix
+sum, with S the sum of the |y|, less 2 y8 for a flip, and P_j = y1 + ... + yj:
+
+    j times 3/2:    S + 2 P_j - (2 + 2 j), j <= 4        one 5/2:    S + 4 y1 - 8
+    5/2 and 3/2:    S + 4 y1 + 2 y2 - 10
+
+The 29 vectors of squared norm 12 are not closed; they are visited where a bound on their score
+reaches the best of the others. All is computed in float64, in which these sums of a few float32
+numbers are exact for data of ordinary range, and ties go to the lowest code word.
+
+Loops run over the groups of a chunk, on flat scratch arrays of known size: they vectorise.
+"""
+
+import numpy as np
+from numba import njit
+
+_CHUNK = 32  # groups handled together: all scratch arrays stay in the first-level cache
+
+
+@njit(cache=True, nogil=True)
+def _sort(a, b, c, d, e, f, g, h):
+    """Eight numbers downwards, by Batcher's odd-even merge network of 19 comparators."""
+    a, b = max(a, b), min(a, b)
+    c, d = max(c, d), min(c, d)
+    e, f = max(e, f), min(e, f)
+    g, h = max(g, h), min(g, h)
+    a, c = max(a, c), min(a, c)
+    b, d = max(b, d), min(b, d)
+    e, g = max(e, g), min(e, g)
+    f, h = max(f, h), min(f, h)
+    b, c = max(b, c), min(b, c)
+    f, g = max(f, g), min(f, g)
+    a, e = max(a, e), min(a, e)
+    b, f = max(b, f), min(b, f)
+    c, g = max(c, g), min(c, g)
+    d, h = max(d, h), min(d, h)
+    c, e = max(c, e), min(c, e)
+    d, f = max(d, f), min(d, f)
+    b, c = max(b, c), min(b, c)
+    d, e = max(d, e), min(d, e)
+    f, g = max(f, g), min(f, g)
+    return a, b, c, d, e, f, g, h
+
+
+@njit(cache=True, nogil=True)
+def _score_families(x, t, plan):
+    """The best of the families closed under permutation, for each group and one shift.
+
+    Parameters
+    ----------
+    x : float64 (8 * _CHUNK,), entry-major
+    t : float64, 1/4 or -1/4
+    plan : float64 (7 * _CHUNK,), written: the score; how many entries of a
+        exceed 1/2; the least |y| among them; the |y| of the 5/2, or infinity; 1 for a flip of
+        sign, else 0; the least |y|; a bound on the score of the vectors of squared norm 12
+    """
+    for g in range(_CHUNK):
+        v0, v1 = x[g] - t, x[_CHUNK + g] - t
+        v2, v3 = x[2 * _CHUNK + g] - t, x[3 * _CHUNK + g] - t
+        v4, v5 = x[4 * _CHUNK + g] - t, x[5 * _CHUNK + g] - t
+        v6, v7 = x[6 * _CHUNK + g] - t, x[7 * _CHUNK + g] - t
+        # |x - t - s a|^2 = |x|^2 + 1/2 - (2 <s a, x - t> - |a|^2 + 2 t sum(x)): the last term
+        # makes the scores of the two shifts comparable.
+        offset = 2.0 * t * (((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7)) + 8.0 * t)
+        odd = (v0 < 0) ^ (v1 < 0) ^ (v2 < 0) ^ (v3 < 0) ^ (v4 < 0) ^ (v5 < 0) ^ (v6 < 0) ^ (v7 < 0)
+        a0, a1, a2, a3 = abs(v0), abs(v1), abs(v2), abs(v3)
+        a4, a5, a6, a7 = abs(v4), abs(v5), abs(v6), abs(v7)
+        y1, y2, y3, y4, y5, y6, y7, y8 = _sort(a0, a1, a2, a3, a4, a5, a6, a7)
+        p2 = y1 + y2
+        p4 = p2 + (y3 + y4)
+        total = (p4 + (y5 + y6)) + (y7 + y8)
+        # The number of minus signs has the parity of the coordinate sum of a, which is even
+        # for an even number of entries 3/2, whatever that of entries 5/2.
+        even_flip = 1.0 if odd else 0.0
+        odd_flip = 1.0 - even_flip
+        even = total - 2.0 * even_flip * y8
+        uneven = total - 2.0 * odd_flip * y8
+        best, count, least, largest, flip = even - 2.0, 0.0, np.inf, np.inf, even_flip
+        score = uneven + 2.0 * y1 - 4.0
+        if score > best:
+            best, count, least, flip = score, 1.0, y1, odd_flip
+        score = even + 2.0 * p2 - 6.0
+        if score > best:
+            best, count, least, flip = score, 2.0, y2, even_flip
+        score = uneven + 2.0 * (p2 + y3) - 8.0
+        if score > best:
+            best, count, least, flip = score, 3.0, y3, odd_flip
+        score = even + 2.0 * p4 - 10.0
+        if score > best:
+            best, count, least, flip = score, 4.0, y4, even_flip
+        score = even + 4.0 * y1 - 8.0
+        if score > best:
+            best, count, least, largest, flip = score, 1.0, y1, y1, even_flip
+        score = uneven + 2.0 * (p2 + y1) - 10.0
+        if score > best:
+            best, count, least, largest, flip = score, 2.0, y2, y1, odd_flip
+        # The three entries 1/2 of the 29: {0, any two}, {1, 2, any} and {1, 3, one of 4, 5, 6}.
+        a456 = min(min(a4, a5), a6)
+        halves = max(y6, a0) + (y7 + y8)
+        halves = min(halves, a1 + a2 + min(min(a3, a7), a456))
+        halves = min(halves, a1 + a3 + a456)
+        plan[g] = best + offset
+        plan[_CHUNK + g] = count
+        plan[2 * _CHUNK + g] = least
+        plan[3 * _CHUNK + g] = largest
+        plan[4 * _CHUNK + g] = flip
+        plan[5 * _CHUNK + g] = y8
+        plan[6 * _CHUNK + g] = uneven + 2.0 * (total - halves) - 12.0 + offset
+
+
+@njit(cache=True, nogil=True)
+def _place(x, plus, minus, word):
+    """Turn the better of two plans into the positions and signs of a code word.
+
+    ``word``, int64 (_CHUNK,), is written: ``shift << 18 | family << 15 | positions << 7 | signs``
+    with a bit of ``positions`` for each entry above 1/2 and the family 0 without a 5/2, 1 if the
+    first of these entries is the 5/2, and 2 if the second is. Among equal |y| the earlier entry
+    gets the larger value; a flip goes where it makes the lowest code word.
+    """
+    for g in range(_CHUNK):
+        shifted = minus[g] > plus[g]
+        t = -0.25 if shifted else 0.25
+        count = minus[_CHUNK + g] if shifted else plus[_CHUNK + g]
+        least = minus[2 * _CHUNK + g] if shifted else plus[2 * _CHUNK + g]
+        largest = minus[3 * _CHUNK + g] if shifted else plus[3 * _CHUNK + g]
+        flip = minus[4 * _CHUNK + g] if shifted else plus[4 * _CHUNK + g]
+        y8 = minus[5 * _CHUNK + g] if shifted else plus[5 * _CHUNK + g]
+        for i in range(8):
+            count -= 1.0 if abs(x[i * _CHUNK + g] - t) > least else 0.0
+        positions = signs = family = 0
+        change = 256  # what the flip adds to the signs: +-(1 << i), or 0 for entry 7
+        for i in range(8):
+            v = x[i * _CHUNK + g] - t
+            y = abs(v)
+            bit = 1 << i
+            tie = (y == least) & (count > 0.0)
+            count -= 1.0 if tie else 0.0
+            large = tie | (y > least)
+            first = 1 if positions == 0 else 2
+            family = first if (family == 0) & (y == largest) else family
+            positions += bit if large else 0
+            step = 0 if i == 7 else (-bit if v < 0 else bit)
+            change = min(change, step) if (y == y8) & (not large) else change
+            signs += bit if (v < 0) & (i < 7) else 0
+        change = change if flip > 0.0 else 0
+        head = (262144 if shifted else 0) + (family << 15)
+        word[g] = head + (positions << 7) + signs + change
+
+
+@njit(cache=True, nogil=True)
+def _search_far(x, g, shift, score, code, y):
+    """Score and code word of the better of a given one and the vectors of squared norm 12.
+
+    These are the first 29 in lexicographic order of the positions i < j < k of their three
+    entries 1/2 among entries 3/2; their number of minus signs is odd.
+    """
+    t = -0.25 if shift else 0.25
+    signs = minus = 0
+    total = offset = 0.0
+    for i in range(8):
+        v = x[i * _CHUNK + g] - t
+        y[i] = abs(v)
+        total += y[i]
+        offset += 2.0 * t * x[i * _CHUNK + g]
+        if v < 0:
+            minus += 1
+            signs += 1 << i
+    rank = 0
+    for i in range(2):
+        for j in range(i + 1, 7):
+            for k in range(j + 1, 8):
+                if rank == 29:
+                    break
+                s = 2.0 * (1.5 * total - (y[i] + y[j] + y[k])) - 12.0 + offset
+                if s >= score:
+                    change = 0
+                    if minus % 2 == 0:
+                        cost = np.inf
+                        for e in range(8):
+                            c = y[e] if e == i or e == j or e == k else 3.0 * y[e]
+                            step = 0 if e == 7 else (-(1 << e) if signs >> e & 1 else 1 << e)
+                            if c < cost or (c == cost and step < change):
+                                cost, change = c, step
+                        s -= 2.0 * cost
+                    word = (shift << 15) + ((227 + rank) << 7) + (signs & 127) + change
+                    if s > score or (s == score and word < code):
+                        score, code = s, word
+                rank += 1
+    return score, code
+
+
+@njit(cache=True, nogil=True)
+def _nearest_e8p(x, index, plus, minus, word):
+    """Code words of the E8P points nearest to the groups of ``x``, into ``word``."""
+    y = np.empty(8)
+    _score_families(x, 0.25, plus)
+    _score_families(x, -0.25, minus)
+    _place(x, plus, minus, word)
+    for g in range(_CHUNK):
+        w = word[g]
+        code = (w >> 18 << 15) + (np.int64(index[w >> 7 & 1023]) << 7) + (w & 127)
+        score = max(plus[g], minus[g])
+        if plus[6 * _CHUNK + g] >= score:
+            score, code = _search_far(x, g, 0, score, code, y)
+        if minus[6 * _CHUNK + g] >= score:
+            score, code = _search_far(x, g, 1, score, code, y)
+        word[g] = code
+
+
+@njit(cache=True, nogil=True)
+def _nearest_root(x, word):
+    """Code words of the points nearest to the groups of ``x`` among 0, E8 roots and 15 +-2 e_i.
+
+    The order of the 256 points: zero; +-e_i +-e_j, ``1 + 4 pair + signs``, pairs i < j in
+    lexicographic order; (+-1/2)^8 with an even number of minus signs, ``113 + signs`` of the
+    first seven; +-2 e_i, ``241 + 2 i + sign``, without -2 e_7. Ties go to the lowest.
+    """
+    for g in range(_CHUNK):
+        z1 = z2 = -1.0  # the largest two |x|, of the earliest entries, and where they are
+        i1 = i2 = n1 = n2 = 0
+        total = 0.0
+        low = np.inf
+        minus = signs = 0
+        for i in range(8):
+            v = x[i * _CHUNK + g]
+            y = abs(v)
+            n = 1 if v < 0 else 0
+            total += y
+            minus ^= n
+            signs += n << i
+            low = min(low, y)
+            if y > z1:
+                z1, z2, i1, i2, n1, n2 = y, z1, i, i1, n, n1
+            elif y > z2:
+                z2, i2, n2 = y, i, n
+        change = 256
+        for i in range(8):
+            v = x[i * _CHUNK + g]
+            step = 0 if i == 7 else (-(1 << i) if v < 0 else 1 << i)
+            change = min(change, step) if abs(v) == low else change
+        best, code = 0.0, 0
+        score = 2.0 * (z1 + z2) - 2.0
+        if score > best:
+            i, j = min(i1, i2), max(i1, i2)
+            pair = i * (15 - i) // 2 + j - i - 1
+            tail = n1 + 2 * n2 if i1 < i2 else n2 + 2 * n1
+            best, code = score, 1 + 4 * pair + tail
+        score = total - 2.0 - (2.0 * low if minus else 0.0)
+        if score > best:
+            best, code = score, 113 + (signs & 127) + (change if minus else 0)
+        score = 4.0 * z1 - 4.0
+        # Where the absent -2 e_7 would win, the next best of its kind scores less than a pair.
+        if (score > best) & (2 * i1 + n1 < 15):
+            best, code = score, 241 + 2 * i1 + n1
+        word[g] = code
+
+
+@njit(cache=True, nogil=True)
+def _quantize(x, step, index, points, tail, plus, minus, word, first):
+    """Code words of a chunk; overwrites ``x`` where there is a second stage.
+
+    The tail holds the points of the second stage, none of which means no such stage.
+    """
+    _nearest_e8p(x, index, plus, minus, word)
+    if len(tail) == 0:
+        return
+    for g in range(_CHUNK):
+        first[g] = word[g]
+        point = points[word[g]]
+        for i in range(8):
+            x[i * _CHUNK + g] = (x[i * _CHUNK + g] - 0.25 * point[i]) / step
+    if len(tail) == 256:
+        _nearest_root(x, word)
+    else:
+        _nearest_e8p(x, index, plus, minus, word)
+    for g in range(_CHUNK):
+        word[g] = word[g] << 16 | first[g]
+
+
+@njit(cache=True, nogil=True)
+def encode(x, step, index, points, tail, codes):
+    """Code words of the groups of eight entries in the rows of ``x``.
+
+    Parameters
+    ----------
+    x : float32 (n, 8), in code units
+    step : float32, scale of the second stage
+    index : uint8 (1024,), from family and positions of large entries to the absolute vector
+    points : int8 (65536, 8), E8P points times 4
+    tail : int8 (0 or 256 or 65536, 8), points of the second stage times 4: none, the E8 roots
+        with their fillers, or E8P again
+    codes : uint16 or uint32 (n,), written
+    """
+    n = len(x)
+    chunk = np.zeros(8 * _CHUNK)
+    plus, minus = np.empty(7 * _CHUNK), np.empty(7 * _CHUNK)
+    word, first = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
+    for start in range(0, n, _CHUNK):
+        m = min(_CHUNK, n - start)
+        for g in range(m):
+            for i in range(8):
+                chunk[i * _CHUNK + g] = x[start + g, i]
+        _quantize(chunk, step, index, points, tail, plus, minus, word, first)
+        for g in range(m):
+            codes[start + g] = word[g]
+
+
+@njit(cache=True, nogil=True)
+def decode(codes, step, points, tail, out):
+    """Points of code words, in code units; arguments as in `encode`, ``out`` float32 (n, 8)."""
+    quarter = np.float32(0.25)
+    if len(tail) == 0:
+        for g in range(len(codes)):
+            p, o = points[codes[g]], out[g]
+            for i in range(8):
+                o[i] = quarter * np.float32(p[i])
+    else:
+        fine = quarter * step
+        for g in range(len(codes)):
+            p, q, o = points[codes[g] & 65535], tail[codes[g] >> 16], out[g]
+            for i in range(8):
+                o[i] = quarter * np.float32(p[i]) + fine * np.float32(q[i])
+
+
+@njit(cache=True, nogil=True)
+def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
+    """Quantize the rows of a panel from last to first, each after the errors of those before.
+
+    As `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive entries of a row::
+
+        y = target[k] + sum over j > k of coeff[j, k] * error[j]
+        codes[k, g] = nearest code word of (y / scale[k])[8 g : 8 g + 8]
+        error[k] = base[k] - scale[k] * points of codes[k]
+
+    Parameters
+    ----------
+    target, base, error : float32 (p, 8 m), C-contiguous; ``error`` is written
+    coeff : float32 (p, p); only the part below the diagonal is read
+    scale : float32 (p,), not negative; 0 gives every group of the row the code word of 0
+    step, index, points, tail : as in `encode`
+    codes : uint16 or uint32 (p, m), written
+    """
+    p, n = target.shape
+    width = 8 * _CHUNK
+    y = np.zeros(width, np.float32)
+    # A private copy of the chunk's errors: contiguous, of fixed width, and always in cache.
+    e = np.zeros((p, width), np.float32)
+    chunk = np.empty(width)
+    plus, minus = np.empty(7 * _CHUNK), np.empty(7 * _CHUNK)
+    word, first = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
+    quarter, fine = np.float32(0.25), np.float32(0.25) * step
+    for start in range(0, n, width):
+        stop = min(start + width, n)
+        for k in range(p - 1, -1, -1):
+            t = target[k, start:stop]
+            for i in range(stop - start):
+                y[i] = t[i]
+            j = k + 1
+            while j + 4 <= p:  # four at a time: y is loaded and stored a quarter as often
+                c0, c1, c2, c3 = coeff[j, k], coeff[j + 1, k], coeff[j + 2, k], coeff[j + 3, k]
+                e0, e1, e2, e3 = e[j], e[j + 1], e[j + 2], e[j + 3]
+                for i in range(width):
+                    y[i] += (c0 * e0[i] + c1 * e1[i]) + (c2 * e2[i] + c3 * e3[i])
+                j += 4
+            while j < p:
+                c0, e0 = coeff[j, k], e[j]
+                for i in range(width):
+                    y[i] += c0 * e0[i]
+                j += 1
+            s = scale[k]
+            inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
+            for g in range(_CHUNK):
+                for i in range(8):
+                    chunk[i * _CHUNK + g] = y[8 * g + i] * inverse
+            _quantize(chunk, step, index, points, tail, plus, minus, word, first)
+            ek, b, out = e[k], base[k, start:stop], error[k, start:stop]
+            for g in range((stop - start) // 8):
+                codes[k, start // 8 + g] = word[g]
+                point = points[word[g] & 65535]
+                for i in range(8):
+                    ek[8 * g + i] = quarter * np.float32(point[i])
+                if len(tail) > 0:
+                    point = tail[word[g] >> 16]
+                    for i in range(8):
+                        ek[8 * g + i] += fine * np.float32(point[i])
+            for i in range(stop - start):
+                ek[i] = b[i] - s * ek[i]
+                out[i] = ek[i]

@@ -46,6 +46,15 @@ class Codebook(Protocol):
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Points, float32 of shape (..., group), of code words of shape (...)."""
 
+    def unpack(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
+    ) -> np.ndarray:
+        """Decode some rows of a packed array of code words of shape ``words``.
+
+        The entries of a word lie down a column (axis 0) or along a row (axis 1), so the float32
+        result has the shape of the decoded rows, padding included.
+        """
+
     def panel(
         self,
         target: np.ndarray,

@@ -57,6 +57,16 @@ class ScalarCodebook:
         """Levels, float32 of shape (..., 1)."""
         return self.levels[codes][..., None]
 
+    def unpack(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
+    ) -> np.ndarray:
+        """Levels of some rows of a packed array of code words; see `Codebook.unpack`."""
+        from lplr.kernels.bitpack import unpack_levels
+
+        out = np.empty((rows.stop - rows.start, words[1]), np.float32)
+        unpack_levels(packed, self.bits, rows.start * words[1], self.levels, out.reshape(-1))
+        return out
+
     def panel(
         self,
         target: np.ndarray,

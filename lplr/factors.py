@@ -1,0 +1,250 @@
+"""Packed results: frozen objects that act as SciPy linear operators.
+
+A `Quantized` matrix holds the codes of a codebook, bit-packed, and its scales; a `LowRank` holds
+two of them. Products decode a block of rows at a time, so that a dense product of the factors
+never exists unless `to_dense` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from lplr.artefact import Artefact
+from lplr.exceptions import InputError
+from lplr.quantizers.base import Codebook, get_codebook
+
+__all__ = ["LowRank", "Quantized"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Quantized(Artefact):
+    """A matrix as packed codes: entry = scale * level + offset.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    quantizer : str
+    bits : int
+        Bits an entry; with the quantizer, the key of the codebook.
+    codes : ndarray, uint8
+        Code words in C order, packed as `lplr.storage.packing.pack` says; those of a lattice
+        form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1.
+    scale : ndarray of shape (1, 1), (n, 1) or (1, d), float32
+    offset : ndarray of shape (1, 1), (n, 1) or (1, d), float32, optional
+    axis : {0, 1}
+        Along which the entries of one code word lie: down a column or along a row.
+    meta : mapping
+        JSON-able record of how the object was made.
+
+    Raises
+    ------
+    InputError
+        If the parts do not fit each other.
+    """
+
+    shape: tuple[int, int]
+    quantizer: str
+    bits: int
+    codes: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray | None = None
+    axis: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    encoding: ClassVar[tuple[str, int]] = ("quantized", 1)
+
+    def __post_init__(self) -> None:
+        from lplr.storage.packing import check_packed
+
+        n, d = (int(x) for x in self.shape)
+        if n < 1 or d < 1:
+            raise InputError(f"shape: must be positive, found {self.shape}")
+        if self.axis not in (0, 1):
+            raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
+        _set(self, shape=(n, d), bits=int(self.bits), axis=int(self.axis))
+        book = self.codebook
+        check_packed(self.codes, book.width, int(np.prod(self._words)))
+        self.codes.setflags(write=False)
+        for name in ("scale", "offset"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if (
+                not isinstance(array, np.ndarray)
+                or array.dtype != np.float32
+                or array.shape not in ((1, 1), (n, 1), (1, d))
+                or not np.isfinite(array).all()
+            ):
+                raise InputError(
+                    f"{name}: must be finite float32 of shape (1, 1), ({n}, 1) or (1, {d})"
+                )
+            array.setflags(write=False)
+        _set(self, meta=MappingProxyType(dict(self.meta)))
+
+    @cached_property
+    def codebook(self) -> Codebook:
+        """The codebook that the codes index."""
+        return get_codebook(self.quantizer, self.bits)
+
+    @property
+    def _words(self) -> tuple[int, int]:
+        """Shape of the array of code words."""
+        n, d = self.shape
+        group = self.codebook.group
+        return (-(-n // group), d) if self.axis == 0 else (n, -(-d // group))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and offsets."""
+        offset = 0 if self.offset is None else self.offset.nbytes
+        return self.codes.nbytes + self.scale.nbytes + offset
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop``, float32; for axis 0, ``start`` is a multiple of the group.
+
+        Parameters
+        ----------
+        start, stop : int
+
+        Returns
+        -------
+        ndarray of shape (stop - start, d), float32
+        """
+        book = self.codebook
+        group = book.group if self.axis == 0 else 1
+        word_rows = slice(start // group, -(-stop // group))
+        out = book.unpack(self.codes, self._words, word_rows, self.axis)
+        out = out[: stop - start, : self.shape[1]]
+        if not out.flags.c_contiguous:
+            out = np.ascontiguousarray(out)
+        out *= _part(self.scale, start, stop)
+        if self.offset is not None:
+            out += _part(self.offset, start, stop)
+        return out
+
+    def _summary(self) -> dict[str, str]:
+        return {**super()._summary(), "code": f"{self.quantizer}, {self.bits} bits"}
+
+    def _state(self) -> dict[str, Any]:
+        state = {
+            "rows": self.shape[0],
+            "columns": self.shape[1],
+            "quantizer": self.quantizer,
+            "bits": self.bits,
+            "axis": self.axis,
+            "codes": self.codes,
+            "scale": self.scale,
+        }
+        return state if self.offset is None else {**state, "offset": self.offset}
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        state = dict(state)
+        shape = (state.pop("rows", 0), state.pop("columns", 0))
+        return super()._from_state({**state, "shape": shape})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LowRank(Artefact):
+    """A product of two packed factors, L R + shift.
+
+    Parameters
+    ----------
+    left : Quantized of shape (n, k)
+    right : Quantized of shape (k, d)
+    shift : float
+        Constant added to every entry; stored, if not 0, as 8 bytes.
+    meta : mapping
+        JSON-able record of how the object was made.
+
+    Raises
+    ------
+    InputError
+        If the factors do not fit each other.
+    """
+
+    left: Quantized
+    right: Quantized
+    shift: float = 0.0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    encoding: ClassVar[tuple[str, int]] = ("low-rank", 1)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.left, Quantized) or not isinstance(self.right, Quantized):
+            raise InputError("left, right: must be Quantized matrices")
+        if self.left.shape[1] != self.right.shape[0]:
+            raise InputError(
+                f"left, right: inner sizes differ, {self.left.shape} and {self.right.shape}"
+            )
+        if not np.isfinite(self.shift):
+            raise InputError(f"shift: must be finite, found {self.shift}")
+        _set(
+            self,
+            shape=(self.left.shape[0], self.right.shape[1]),
+            shift=float(self.shift),
+            meta=MappingProxyType(dict(self.meta)),
+        )
+
+    @property
+    def rank(self) -> int:
+        """Columns of L."""
+        return self.left.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both factors, and of the shift if there is one."""
+        return self.left.nbytes + self.right.nbytes + (8 if self.shift else 0)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of the dense matrix; ``start`` is a multiple of 8.
+
+        Parameters
+        ----------
+        start, stop : int
+
+        Returns
+        -------
+        ndarray of shape (stop - start, d), float32
+        """
+        return self._decoder()(start, stop)
+
+    def _decoder(self) -> Callable[[int, int], np.ndarray]:
+        right = self.right.to_dense()
+        shift = np.float32(self.shift)
+        return lambda start, stop: self.left.rows(start, stop) @ right + shift
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        out = self.left._matmat(self.right._matmat(X))
+        return out + self.shift * X.sum(axis=0) if self.shift else out
+
+    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
+        out = self.right._rmatmat(self.left._rmatmat(Y))
+        return out + self.shift * Y.sum(axis=0) if self.shift else out
+
+    def _summary(self) -> dict[str, str]:
+        return {
+            **super()._summary(),
+            "rank": f"rank {self.rank}",
+            "code": f"L {self.left.quantizer} {self.left.bits} bits, "
+            f"R {self.right.quantizer} {self.right.bits} bits",
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {"left": self.left, "right": self.right, "shift": self.shift}
+
+
+def _set(obj: Any, **values: Any) -> None:
+    """Set attributes of a frozen dataclass while it is being made."""
+    for name, value in values.items():
+        object.__setattr__(obj, name, value)
+
+
+def _part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return scale[start:stop] if scale.shape[0] > 1 else scale

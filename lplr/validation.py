@@ -1,0 +1,216 @@
+"""The one gate: what a caller passes is checked here, once; everything behind it trusts its input.
+
+Every message names the argument, says what was found and what to do.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.parallel import run_blocks
+
+__all__ = ["check_choice", "check_integer", "check_matrix", "check_rank", "check_real", "check_rng"]
+
+# Outside this range float32 leaves no headroom for sums of squares or for small steps.
+LARGEST, SMALLEST = 1e37, 1e-30
+_BLOCK = 1 << 16  # entries looked at together: they stay in the second-level cache
+
+
+def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.ndarray:
+    """A finite, non-empty matrix, C-contiguous and native, without touching the caller's array.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d), any real dtype, byte order, memory order or strides
+    name : str
+        What the messages call it.
+    dtype : float32 or float64
+        Of the result. No code is wider than 16 bits, so float32 is enough for all of them.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        ``A`` itself where nothing had to change.
+
+    Raises
+    ------
+    InputError
+        If ``A`` is not a real matrix, is empty, has a NaN or an infinity (named by position), or
+        its largest magnitude is above 1e37 or, unless zero, below 1e-30.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.validation import check_matrix
+    >>> check_matrix([[1, 2], [3, np.nan]])
+    Traceback (most recent call last):
+        ...
+    lplr.exceptions.InputError: A: has nan at (1, 1); every entry must be finite
+    """
+    array = _as_array(A, name)
+    if array.ndim != 2:
+        hint = "; use A.reshape(-1, 1) for one column" if array.ndim == 1 else ""
+        raise InputError(f"{name}: must have 2 dimensions, found {array.ndim}{hint}")
+    if array.size == 0:
+        raise InputError(f"{name}: is empty, shape {array.shape}; pass at least one entry")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result = np.ascontiguousarray(array, dtype=dtype)
+    peak = _peak(result)
+    if not np.isfinite(peak):
+        _refuse_non_finite(array, name)
+    largest = peak
+    if largest == 0 and result is not array:  # all of it may have underflowed in the conversion
+        largest = float(np.abs(array).max())
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        raise InputError(
+            f"{name}: its largest magnitude is {largest:.3g}, outside {SMALLEST:g} to {LARGEST:g}; "
+            "multiply it by a constant first"
+        )
+    return result
+
+
+def _as_array(A: Any, name: str) -> np.ndarray:
+    if hasattr(A, "todense") and not isinstance(A, np.ndarray):
+        raise InputError(f"{name}: is a sparse matrix; pass {name}.toarray()")
+    if isinstance(A, np.ma.MaskedArray) and np.ma.is_masked(A):
+        raise InputError(f"{name}: has masked entries; fill them first")
+    try:
+        array = np.asarray(A)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: is not an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name}: dtype {array.dtype} is not real; convert it to float32")
+    return array
+
+
+def _peak(A: np.ndarray) -> float:
+    """Largest magnitude of a contiguous array; NaN or infinite if any entry is."""
+    flat = A.reshape(-1)
+    peaks = np.empty(-(-flat.size // _BLOCK), np.float64)
+
+    def block(start: int, stop: int) -> None:
+        # Extrema propagate NaN, so one pass finds the range and whether all is finite.
+        part = flat[start:stop]
+        peaks[start // _BLOCK] = np.maximum(part.max(), -part.min())
+
+    run_blocks(block, flat.size, _BLOCK)
+    return float(peaks.max())
+
+
+def _refuse_non_finite(array: np.ndarray, name: str) -> None:
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise InputError(f"{name}: has {array[where]} at {where}; every entry must be finite")
+    raise InputError(
+        f"{name}: its largest magnitude is {np.abs(array).max():.3g}, above {LARGEST:g}; "
+        "multiply it by a constant first"
+    )
+
+
+def check_integer(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """An integer of any integer type within [low, high]; booleans are refused.
+
+    Parameters
+    ----------
+    value : int
+    name : str
+    low : int
+    high : int, optional
+
+    Raises
+    ------
+    InputError
+    """
+    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name}: must be an integer {allowed}, found {value!r}") from None
+    if number < low or (high is not None and number > high):
+        raise InputError(f"{name}: must be {allowed}, found {number}")
+    return number
+
+
+def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) -> float:
+    """A finite number above ``low`` (not below it if ``strict`` is false).
+
+    Parameters
+    ----------
+    value : float
+    name : str
+    low : float
+    strict : bool
+
+    Raises
+    ------
+    InputError
+    """
+    bound = f"above {low:g}" if strict else f"at least {low:g}"
+    if isinstance(value, (bool, np.bool_, str)) or np.ndim(value) != 0:
+        raise InputError(f"{name}: must be a number {bound}, found {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: must be a number {bound}, found {value!r}") from None
+    if not np.isfinite(number) or number < low or (strict and number == low):
+        raise InputError(f"{name}: must be finite and {bound}, found {number}")
+    return number
+
+
+def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:
+    """A rank that a matrix of this shape can have.
+
+    Parameters
+    ----------
+    rank : int
+    shape : (int, int)
+    low : int
+
+    Raises
+    ------
+    InputError
+    """
+    return check_integer(rank, "rank", low, min(shape))
+
+
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """One of a few words.
+
+    Parameters
+    ----------
+    value : str
+    name : str
+    choices : tuple of str
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name}: must be one of {', '.join(choices)}; found {value!r}")
+    return value
+
+
+def check_rng(rng: Any) -> np.random.Generator:
+    """A generator from an int, a generator or None, as in SPEC 7; no global state is touched.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator or None
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng()
+    return np.random.default_rng(check_integer(rng, "rng", 0))

@@ -1,0 +1,158 @@
+"""The one writer: a file at its final name is the complete new one or the untouched old one.
+
+The bytes go to ``.lplr-<32 hex digits>.tmp`` in the folder of the target, which is synced,
+compared with what was meant, and only then given the final name; afterwards the folder is
+synced. An exception of any kind removes the temporary. Only the kill of the process or a power
+cut can leave one behind: such a file is never a result and may be deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from lplr.exceptions import InputError, StorageError
+
+__all__ = ["write_atomic"]
+
+_CHUNK = 1 << 20  # bytes compared at a time
+
+
+def write_atomic(path: str | os.PathLike[str], parts: list[bytes], overwrite: bool = False) -> None:
+    """Write ``parts``, one after the other, as the file ``path``: all of it or none.
+
+    A symbolic link is followed and the file it points to is written. An existing file keeps its
+    permission bits; a new one gets those of the umask. Without ``overwrite`` the name is taken
+    by a hard link, which fails if the name exists, so that two writers cannot both win; on a
+    file system without hard links, a check right before the renaming has to do.
+
+    Parameters
+    ----------
+    path : str or path-like
+    parts : list of bytes-like
+    overwrite : bool
+        Whether an existing regular file is replaced.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is no path, or exists and ``overwrite`` is False.
+    StorageError
+        If the file cannot be written; what was at ``path`` before is intact.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from lplr.storage.atomic import write_atomic
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomic(os.path.join(folder, "x"), [b"ab", b"c"])
+    ...     os.listdir(folder)
+    ['x']
+    """
+    try:
+        name = os.fsdecode(path)
+        target = os.path.realpath(name)
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"path must be the name of a file, not {path!r}: {exc}") from exc
+    if not name:
+        raise InputError("path must be the name of a file, not an empty string")
+    folder = os.path.dirname(target)
+    # Known before the file exists, so that an interrupt at any moment still finds it to remove.
+    temporary = os.path.join(folder, f".lplr-{secrets.token_hex(16)}.tmp")
+    try:
+        mode = _target_mode(target, overwrite)
+        try:
+            _write(temporary, parts, mode)
+            _compare(temporary, parts)
+            _give_name(temporary, target, overwrite)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        _sync_folder(folder)
+    except FileExistsError as exc:
+        raise InputError(
+            f"overwrite is False and {name!r} exists; pass overwrite=True or another path"
+        ) from exc
+    except StorageError:
+        raise
+    except OSError as exc:
+        raise StorageError(
+            f"cannot write {name!r}: {exc.strerror or exc}; "
+            "check that the folder exists, its permissions and its free space"
+        ) from exc
+
+
+def _target_mode(target: str, overwrite: bool) -> int | None:
+    """Permission bits of the file to replace; None if there is none."""
+    try:
+        found = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found):
+        raise StorageError(f"cannot write {target!r}: it is a loop of symbolic links")
+    if not stat.S_ISREG(found):
+        kind = "a folder" if stat.S_ISDIR(found) else "not a regular file"
+        raise StorageError(f"cannot write {target!r}: it is {kind}; name a file")
+    if not overwrite:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    if not os.access(target, os.W_OK):
+        raise StorageError(f"cannot write {target!r}: it is read-only; change that or the path")
+    return stat.S_IMODE(found)
+
+
+def _write(temporary: str, parts: list[bytes], mode: int | None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(temporary, flags, 0o666), "wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.fsync(file.fileno())
+
+
+def _compare(temporary: str, parts: list[bytes]) -> None:
+    """Read the file back: storage that loses bytes is noticed while the old file still exists."""
+    with open(temporary, "rb") as file:
+        for part in parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _CHUNK):
+                piece = view[start : start + _CHUNK]
+                if file.read(len(piece)) != piece:
+                    raise StorageError(
+                        f"cannot write {temporary!r}: it reads back differently; the disk is faulty"
+                    )
+
+
+def _give_name(temporary: str, target: str, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.replace(temporary, target)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name durable, where folders can be opened and synced at all."""
+    if os.name == "nt":
+        return
+    try:
+        descriptor = os.open(Path(folder), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        if exc.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
+            raise

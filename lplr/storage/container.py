@@ -1,0 +1,276 @@
+r"""The file format, version 1, and its only reader and writer.
+
+The words MUST and MAY are meant as in RFC 2119.
+
+**Header.** A file MUST begin with a header of 512 bytes: the 8 bytes ``93 4C 50 4C 52 0D 0A 1A``
+(``\x93LPLR\r\n\x1a``); the format version, uint32; the length of the payload, uint64; the SHA-256
+of the payload, 32 bytes; zeros. Integers are little-endian. The payload MUST be all that follows.
+To HDF5 the header is a user block: the file MUST be a valid HDF5 file that HDF5 1.8 or newer
+opens as it is.
+
+**Groups.** The root group and every group in it is one object. It MUST carry the attributes
+``encoding-type`` (string) and ``encoding-version`` (integer, at least 1), which say what its
+other members mean, and MAY carry ``meta``, a JSON object about how it was made (configuration,
+seed, versions, metrics) that decoding does not need. The root group MAY carry ``attrs``, a JSON
+object of the caller. Names MUST match ``[A-Za-z_][A-Za-z0-9_-]{0,63}``; names of layers and
+tensors are data, never paths. A group MUST NOT use a name twice, not even for an attribute and
+a member. There MUST be at most 65536 objects, nested at most 16 deep.
+
+**Datasets** MUST be little-endian integers of 1, 2, 4 or 8 bytes, signed or not, or floats of 2,
+4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes.
+
+**Attributes** MUST be scalars: fixed-length, null-padded strings in UTF-8 without NUL; int64;
+float64; or the boolean enumeration of h5py. JSON MUST NOT hold NaN or infinities.
+
+**Forbidden.** A file MUST NOT hold soft or external links, an object with two names, committed
+types, virtual datasets, external storage, filters, references, or variable-length, compound or
+object types. Declared sizes MUST NOT exceed what is stored. A writer MUST NOT store time stamps
+or anything else that gives the same object other bytes.
+
+**Writer.** The file is complete and verified under its final name, or the name keeps what it had
+(`lplr.storage.atomic`). A killed process may leave ``.lplr-<32 hex digits>.tmp`` in the folder,
+which is never a result and may be deleted.
+
+**Reader.** A reader MUST verify the header and the digest before HDF5 sees a byte, then the
+structure before it uses any data. It MUST refuse a format or encoding version newer than its own.
+
+What this guarantees: any damage (a flipped bit, a missing or moved piece) raises
+`CorruptFileError`, loading executes nothing, follows nothing and allocates no more than a few
+times the file's size. The digest is no signature: whoever forges a file can recompute it. Forged
+metadata is parsed by libhdf5, and what the structure checks can see is refused as
+`UnsafeFileError` or `CorruptFileError`, but a flaw inside libhdf5 is beyond them; treat files from
+an attacker as you treat any HDF5 file of an attacker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from lplr.exceptions import CorruptFileError, InputError
+from lplr.storage.artefacts import Artefact, decode, encode, from_json, summarise, to_json
+from lplr.storage.atomic import write_atomic
+from lplr.storage.hdf5 import Node, from_file, to_image
+
+__all__ = ["inspect", "load", "save", "verify"]
+
+MAGIC = b"\x93LPLR\r\n\x1a"
+FORMAT_VERSION = 1
+HEADER_NBYTES = 512
+_HEADER = struct.Struct("<8sIQ32s")
+
+
+def save(
+    path: str | os.PathLike[str],
+    obj: Artefact,
+    overwrite: bool = False,
+    attrs: dict[str, Any] | None = None,
+) -> None:
+    """Write an artefact to a file; the same artefact always gives the same bytes.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A symbolic link is followed; an existing file keeps its permission bits.
+    obj : Quantized, LowRank or QPlusLowRank
+    overwrite : bool
+        Whether an existing file is replaced.
+    attrs : dict, optional
+        Metadata of your own, JSON-able; `inspect` returns it.
+
+    Raises
+    ------
+    InputError
+        If ``path`` exists and ``overwrite`` is False, ``obj`` is no artefact, or ``attrs`` is
+        not JSON-able.
+    StorageError
+        If the file cannot be written; what was at ``path`` before is intact.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import lplr
+    >>> q = lplr.quantize(np.eye(4), bits=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "eye.h5")
+    ...     lplr.save(path, q)
+    ...     bool(np.array_equal(lplr.load(path).to_dense(), q.to_dense()))
+    True
+    """
+    root = encode(obj, "obj")
+    if attrs is not None:
+        root.attributes["attrs"] = to_json(attrs, "attrs")
+    payload = to_image(root, HEADER_NBYTES)
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), hashlib.sha256(payload).digest())
+    write_atomic(path, [header.ljust(HEADER_NBYTES, b"\0"), payload], overwrite)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read the artefact of a file, after verifying every byte of it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    Quantized, LowRank or QPlusLowRank
+
+    Raises
+    ------
+    InputError
+        If there is no readable file at ``path``.
+    CorruptFileError
+        If the file is damaged, not of this format, or needs a newer version of the package.
+    UnsafeFileError
+        If it uses a feature of HDF5 that the format forbids.
+
+    Examples
+    --------
+    See `save`.
+    """
+    return _open(path, _read(path), decode)[1]
+
+
+def verify(path: str | os.PathLike[str]) -> str:
+    """Check all of a file, as `load` does, and return the SHA-256 of its payload.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    str, 64 hexadecimal digits
+        Equal for equal artefacts saved with equal ``attrs``.
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `load`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.storage import container
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "eye.h5")
+    ...     lplr.save(path, lplr.quantize(np.eye(4), bits=4))
+    ...     len(container.verify(path))
+    64
+    """
+    data = _read(path)
+    _open(path, data, decode)
+    return _digest(data).hex()
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file holds, from its verified header and structure, without decoding it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict, JSON-able
+        ``format_version``, ``file_nbytes``, ``sha256``, ``attrs`` (the caller's, of `save`) and
+        ``groups``: for each group by its path ("/" is the artefact itself) a dict of
+        ``encoding``, ``version``, ``meta``, ``values`` (its scalars) and ``datasets`` (name to
+        ``dtype``, ``shape`` and ``nbytes``).
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `load`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.storage import container
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "eye.h5")
+    ...     lplr.save(path, lplr.quantize(np.eye(4), bits=4), attrs={"layer": "up/0"})
+    ...     info = container.inspect(path)
+    >>> info["attrs"], info["groups"]["/"]["encoding"]
+    ({'layer': 'up/0'}, 'quantized')
+    """
+    data = _read(path)
+    root, groups = _open(path, data, summarise)
+    return {
+        "format_version": FORMAT_VERSION,
+        "file_nbytes": len(data),
+        "sha256": _digest(data).hex(),
+        "attrs": from_json(root, "attrs"),
+        "groups": groups,
+    }
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file, once header and digest agree with them."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise InputError(f"path {str(path)!r} is not a regular file")
+        with open(path, "rb") as file:
+            header = file.read(HEADER_NBYTES)
+            length = _check_header(path, header, status.st_size)
+            file.seek(0)
+            data = file.read(HEADER_NBYTES + length + 1)
+    except (InputError, CorruptFileError):
+        raise
+    except (OSError, TypeError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise InputError(f"path {str(path)!r} cannot be read: {reason}") from exc
+    if len(data) != HEADER_NBYTES + length or data[:HEADER_NBYTES] != header:
+        raise CorruptFileError(f"{str(path)!r} changed while it was read")
+    if hashlib.sha256(memoryview(data)[HEADER_NBYTES:]).digest() != _digest(header):
+        raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
+    return data
+
+
+def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int:
+    """Length of the payload; refuses what the rest of the file need not be read for."""
+    name = repr(str(path))
+    if header[: len(MAGIC)] != MAGIC:
+        raise CorruptFileError(f"{name} is not an lplr file, or its beginning is damaged")
+    if len(header) < HEADER_NBYTES:
+        raise CorruptFileError(f"{name} is truncated within its header")
+    _, version, length, _ = _HEADER.unpack_from(header)
+    if version != FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{name} has format version {version}; this package reads {FORMAT_VERSION}: "
+            "update lplr, or the file is damaged"
+        )
+    if any(header[_HEADER.size :]):
+        raise CorruptFileError(f"{name} is damaged: its header has bytes where zeros belong")
+    if size != HEADER_NBYTES + length:
+        raise CorruptFileError(
+            f"{name} is truncated or damaged: it has {size} bytes and should have "
+            f"{HEADER_NBYTES + length}"
+        )
+    return length
+
+
+def _digest(header: bytes) -> bytes:
+    return _HEADER.unpack_from(header)[3]
+
+
+def _open(
+    path: str | os.PathLike[str], data: bytes, use: Callable[[Node], Any]
+) -> tuple[Node, Any]:
+    """The tree of a verified file and what ``use`` makes of it; an error names the file."""
+    try:
+        root = from_file(data)
+        return root, use(root)
+    except CorruptFileError as exc:
+        raise type(exc)(f"{str(path)!r}: {exc}") from exc

@@ -57,8 +57,10 @@ def to_image(root: Node, user_block: int) -> bytes:
     access.set_fapl_core(1 << 20, False)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
-    # The core driver without a backing store: the name is required and never touched.
-    with File(h5f.create(b"memory", h5f.ACC_TRUNC, creation, access)) as file:
+    # The core driver without a backing store never touches the name, but takes two open images
+    # of one name for the same file: each needs its own.
+    name = f"lplr-{id(root)}".encode()
+    with File(h5f.create(name, h5f.ACC_TRUNC, creation, access)) as file:
         _write_group(file, root)
         file.flush()
         return file.id.get_file_image()

@@ -7,15 +7,17 @@ back; nothing here knows any class but by the name of its encoding.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any
 
 import numpy as np
 
+from lplr.artefact import Artefact
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, Node, Scalar, is_name
 
-__all__ = ["Artefact", "decode", "encode", "from_json", "summarise", "to_json"]
+__all__ = ["decode", "encode", "from_json", "summarise", "to_json"]
 
 _RESERVED = ("encoding-type", "encoding-version", "meta", "attrs")
 
@@ -27,31 +29,14 @@ _ENCODINGS = {
 }
 
 
-class Artefact(Protocol):
-    """What can be stored: an object that names its encoding and gives and takes its state."""
-
-    encoding: ClassVar[tuple[str, int]]
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """How the object was made; JSON-able, and not needed to decode it."""
-
-    def _state(self) -> dict[str, Any]:
-        """All that decoding needs: numbers, strings, booleans, arrays and artefacts."""
-
-    @classmethod
-    def _from_state(cls, state: dict[str, Any]) -> Self:
-        """The object of a state; raises ValueError if there is none."""
-
-
 def encode(obj: Any, name: str, depth: int = 0) -> Node:
     """The tree of an artefact; ``name`` is what errors call it."""
-    encoding = getattr(obj, "encoding", None)
-    if not isinstance(encoding, tuple) or not hasattr(obj, "_state"):
+    if not isinstance(obj, Artefact):
         raise InputError(f"{name} must be an artefact of this package, not {type(obj).__name__}")
     if depth > MAX_DEPTH:
         raise InputError(f"{name} is nested deeper than {MAX_DEPTH}")
-    node = Node({"encoding-type": encoding[0].encode(), "encoding-version": encoding[1]})
+    kind, version = obj.encoding
+    node = Node({"encoding-type": kind.encode(), "encoding-version": version})
     if obj.meta:
         node.attributes["meta"] = to_json(obj.meta, f"{name}.meta")
     for key, value in obj._state().items():
@@ -62,7 +47,7 @@ def encode(obj: Any, name: str, depth: int = 0) -> Node:
             if value.dtype.newbyteorder("=").str[1:] not in DTYPES:
                 raise InputError(f"{where}: the format does not hold arrays of {value.dtype}")
             node.arrays[key] = value
-        elif hasattr(value, "encoding"):
+        elif isinstance(value, Artefact):
             node.groups[key] = encode(value, where, depth + 1)
         else:
             node.attributes[key] = _scalar(value, where)
@@ -85,11 +70,11 @@ def _scalar(value: Any, where: str) -> Scalar:
 
 
 def to_json(value: Any, where: str) -> bytes:
-    """A dict as JSON text, equal for equal dicts; InputError names ``where``."""
-    if not isinstance(value, dict):
+    """A mapping as JSON text, equal for equal mappings; InputError names ``where``."""
+    if not isinstance(value, Mapping):
         raise InputError(f"{where} must be a dict, not {type(value).__name__}")
     try:
-        text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(dict(value), sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as exc:
         raise InputError(f"{where} must be JSON-able, with finite numbers: {exc}") from exc
     return text.encode("ascii")

@@ -1,0 +1,416 @@
+"""The file format: what goes in comes out, equal objects give equal bytes, writing is atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lplr.artefact import Artefact
+from lplr.exceptions import CorruptFileError, InputError, StorageError
+from lplr.factors import LowRank, Quantized
+from lplr.storage import atomic, encoding
+from lplr.storage.container import FORMAT_VERSION, MAGIC, inspect, load, save, verify
+from lplr.storage.packing import pack
+
+
+def quantized(n: int, d: int, bits: int = 3, seed: int = 0, **fields: object) -> Quantized:
+    rng = np.random.default_rng(seed)
+    codes = pack(rng.integers(0, 2**bits, (n, d)), bits)
+    scale = rng.uniform(0.5, 2, (n, 1)).astype(np.float32)
+    return Quantized((n, d), "uniform", bits, codes, scale, **fields)
+
+
+def low_rank(**fields: object) -> LowRank:
+    meta = {"rng": 7, "note": 'layer "up/0" ünïcode', "history": [1.0, 0.5]}
+    return LowRank(quantized(9, 4), quantized(4, 7, seed=1), meta=meta, **fields)
+
+
+def assert_same(a: Artefact, b: Artefact) -> None:
+    """Equal class, encoding, metadata and state, down to the bits of every array."""
+    assert type(a) is type(b)
+    assert dict(a.meta) == dict(b.meta)
+    x, y = a._state(), b._state()
+    assert x.keys() == y.keys()
+    for key, value in x.items():
+        if isinstance(value, np.ndarray):
+            assert value.dtype == y[key].dtype
+            assert value.shape == y[key].shape
+            assert value.tobytes() == y[key].tobytes()
+        elif isinstance(value, Artefact):
+            assert_same(value, y[key])
+        else:
+            assert (type(value), value) == (type(y[key]), y[key])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(1, 20), d=st.integers(1, 20), bits=st.integers(1, 8), offset=st.booleans())
+def test_round_trip(tmp_path: Path, n: int, d: int, bits: int, offset: bool) -> None:
+    extra = {"offset": np.full((1, 1), -0.25, np.float32)} if offset else {}
+    obj = quantized(n, d, bits, **extra)
+    save(tmp_path / "x.h5", obj, overwrite=True)
+    assert_same(load(tmp_path / "x.h5"), obj)
+
+
+def test_round_trip_of_nested_objects_and_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    obj = low_rank(shift=-0.125)
+    save(path, obj)
+    back = load(path)
+    assert_same(back, obj)
+    np.testing.assert_array_equal(back.to_dense(), obj.to_dense())
+    assert back.left.codes.flags.owndata  # not a view that would hold the whole file
+
+
+def test_header_and_payload_are_what_the_specification_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    save(path, low_rank())
+    data = path.read_bytes()
+    assert data[:8] == MAGIC == bytes.fromhex("934c504c520d0a1a")
+    assert int.from_bytes(data[8:12], "little") == FORMAT_VERSION == 1
+    assert int.from_bytes(data[12:20], "little") == len(data) - 512
+    assert data[20:52] == hashlib.sha256(data[512:]).digest()
+    assert not any(data[52:512])
+    assert data[512:520] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_plain_h5py_opens_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    obj = low_rank()
+    save(path, obj, attrs={"layer": "0/up"})
+    with h5py.File(path, "r") as file:
+        assert file.userblock_size == 512
+        assert file.attrs["encoding-type"] == b"low-rank"
+        assert json.loads(file.attrs["attrs"]) == {"layer": "0/up"}
+        assert json.loads(file.attrs["meta"]) == dict(obj.meta)
+        codes = file["left/codes"]
+        assert codes.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+        np.testing.assert_array_equal(codes[:], obj.left.codes)
+        assert file["left/scale"].dtype == np.dtype("<f4")
+
+
+def test_same_object_same_bytes_in_any_process(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.h5", tmp_path / "there.h5"
+    save(here, low_rank(), attrs={"b": 1, "a": 2})
+    code = (
+        "import sys; from tests.test_container import *;"
+        "save(sys.argv[1], low_rank(), attrs={'a': 2, 'b': 1})"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code, str(there)], check=True, cwd=root)
+    assert here.read_bytes() == there.read_bytes()
+    again = tmp_path / "again.h5"
+    save(again, load(here), attrs=inspect(here)["attrs"])
+    assert again.read_bytes() == here.read_bytes()
+
+
+def test_inspect_and_verify(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    save(path, low_rank(), attrs={"n": [1, None, "é"]})
+    info = inspect(path)
+    assert json.loads(json.dumps(info)) == info
+    assert info["file_nbytes"] == path.stat().st_size
+    assert info["sha256"] == verify(path) == hashlib.sha256(path.read_bytes()[512:]).hexdigest()
+    assert info["attrs"] == {"n": [1, None, "é"]}
+    assert list(info["groups"]) == ["/", "/left", "/right"]
+    root, left = info["groups"]["/"], info["groups"]["/left"]
+    assert (root["encoding"], root["version"], root["meta"]["rng"]) == ("low-rank", 1, 7)
+    assert (left["values"]["bits"], left["values"]["quantizer"]) == (3, "uniform")
+    assert left["datasets"]["codes"] == {"dtype": "uint8", "shape": [14], "nbytes": 14}
+
+
+def test_metadata_larger_than_an_object_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    big = {"text": "x" * 300_000}
+    save(path, quantized(2, 2, meta=big), attrs=big)
+    assert dict(load(path).meta) == inspect(path)["attrs"] == big
+
+
+class Odd(Artefact):
+    """An artefact whose state is whatever the test says."""
+
+    encoding = ("odd", 1)
+    shape = (1, 1)
+
+    def __init__(self, **state: object) -> None:
+        self.state = state
+        self.meta = state.pop("meta", {})
+
+    def _state(self) -> dict[str, object]:
+        return self.state
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> type[Odd]:
+    monkeypatch.setitem(encoding._ENCODINGS, "odd", (__name__, "Odd"))
+    return Odd
+
+
+def test_every_kind_of_member(tmp_path: Path, odd: type[Odd]) -> None:
+    arrays = {
+        f"{kind}{size}": np.arange(6).reshape(2, 3).astype(f"{order}{kind}{size}")
+        for kind, sizes in {"u": (1, 2, 4, 8), "i": (1, 2, 4, 8), "f": (2, 4, 8)}.items()
+        for size in sizes
+        for order in "<"
+    }
+    scalars = {
+        "empty": "",
+        "text": "a/b\n ü",
+        "yes": True,
+        "no": False,
+        "low": -(2**63),
+        "high": 2**63 - 1,
+        "x": 0.1,
+        "tiny": 5e-324,
+    }
+    special = {"none": np.zeros((0, 3)), "zero_d": np.array(2.5)}
+    obj = odd(**arrays, **scalars, **special, child=odd(child=odd(a=1)))
+    save(tmp_path / "x.h5", obj)
+    assert_same(load(tmp_path / "x.h5"), obj)
+    # Other layouts and byte orders are stored as the same values.
+    turned = {k: np.asfortranarray(v.astype(v.dtype.newbyteorder(">"))) for k, v in arrays.items()}
+    save(tmp_path / "y.h5", odd(**turned, **scalars, **special, child=odd(child=odd(a=1))))
+    assert (tmp_path / "y.h5").read_bytes() == (tmp_path / "x.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"meta2": {}},
+        {"x": None},
+        {"x": 2**63},
+        {"x": 1j},
+        {"x": "a\0b"},
+        {"x": "\ud800"},
+        {"x": np.array(["a"], object)},
+        {"x": np.array(["a"])},
+        {"x": np.zeros(2, bool)},
+        {"x": np.zeros(2, complex)},
+        {"a/b": 1},
+        {"": 1},
+        {"meta": {1, 2}},
+        {"meta": {"x": float("nan")}},
+        {"meta": {"x": object()}},
+        {"encoding-type": "quantized"},
+        {"attrs": 3},
+    ],
+)
+def test_state_that_the_format_does_not_hold(
+    tmp_path: Path, odd: type[Odd], state: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match="obj"):
+        save(tmp_path / "x.h5", odd(**state))
+    assert os.listdir(tmp_path) == []
+
+
+def test_nesting_is_bounded(tmp_path: Path, odd: type[Odd]) -> None:
+    obj = odd()
+    for _ in range(16):
+        obj = odd(child=obj)
+    save(tmp_path / "x.h5", obj)
+    assert_same(load(tmp_path / "x.h5"), obj)
+    with pytest.raises(InputError, match="deep"):
+        save(tmp_path / "y.h5", odd(child=obj))
+
+
+@pytest.mark.parametrize("obj", [None, 3, "x", np.eye(2), Quantized])
+def test_not_an_artefact(tmp_path: Path, obj: object) -> None:
+    with pytest.raises(InputError, match="obj"):
+        save(tmp_path / "x.h5", obj)
+
+
+@pytest.mark.parametrize("attrs", [[1], "x", {"x": np.eye(2)}, {"x": float("inf")}])
+def test_attrs_that_are_not_json(tmp_path: Path, attrs: object) -> None:
+    with pytest.raises(InputError, match="attrs"):
+        save(tmp_path / "x.h5", quantized(2, 2), attrs=attrs)
+
+
+def test_encodings_of_the_future_are_refused(
+    tmp_path: Path, odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    monkeypatch.setattr(odd, "encoding", ("odd", 2))
+    save(path, odd())
+    monkeypatch.setattr(odd, "encoding", ("odd", 1))
+    with pytest.raises(CorruptFileError, match=r"version 2.*update"):
+        load(path)
+    monkeypatch.delitem(encoding._ENCODINGS, "odd")
+    with pytest.raises(CorruptFileError, match=r"unknown.*update"):
+        load(path)
+
+
+def test_state_that_the_class_refuses_is_a_corrupt_file(
+    tmp_path: Path, odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = quantized(3, 3)
+    good = q._state()
+    for bad in ({"bits": 9}, {"rows": 4}, {"scale": np.float64(1)}, {"quantizer": 5}, {"more": 1}):
+        monkeypatch.setattr(odd, "encoding", ("quantized", 1))
+        save(tmp_path / "x.h5", odd(**{**good, **bad}), overwrite=True)
+        with pytest.raises(CorruptFileError):
+            load(tmp_path / "x.h5")
+
+
+def test_overwrite_must_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(b"precious")
+    with pytest.raises(InputError, match="overwrite"):
+        save(path, quantized(2, 2))
+    assert path.read_bytes() == b"precious"
+    save(path, quantized(2, 2), overwrite=True)
+    verify(path)
+    assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_two_writers_cannot_both_win(tmp_path: Path) -> None:
+    """Both see no file and write; the name is taken once, and the other is told."""
+    path = tmp_path / "x.h5"
+    outcomes: list[str] = []
+
+    def write(seed: int) -> None:
+        try:
+            save(path, quantized(2, 2, seed=seed))
+            outcomes.append("saved")
+        except InputError:
+            outcomes.append("refused")
+
+    for _ in range(10):
+        outcomes.clear()
+        threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes) == ["refused"] * 3 + ["saved"]
+        verify(path)
+        assert os.listdir(tmp_path) == ["x.h5"]
+        path.unlink()
+
+
+def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(*args: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(atomic.os, "link", no_link)
+    save(tmp_path / "x.h5", quantized(2, 2))
+    verify(tmp_path / "x.h5")
+    with pytest.raises(InputError, match="overwrite"):
+        save(tmp_path / "x.h5", quantized(2, 2))
+    assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_symbolic_links_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link, real = tmp_path / "link.h5", tmp_path / "real" / "x.h5"
+    link.symlink_to(real)
+    save(link, quantized(2, 2))
+    assert link.is_symlink()
+    verify(real)
+    with pytest.raises(InputError, match="overwrite"):
+        save(link, quantized(2, 2))
+    save(link, quantized(3, 2), overwrite=True)
+    assert link.is_symlink()
+    assert load(real).shape == (3, 2)
+    loop = tmp_path / "loop.h5"
+    loop.symlink_to(loop)
+    with pytest.raises(StorageError, match="loop"):
+        save(loop, quantized(2, 2), overwrite=True)
+
+
+def test_permission_bits(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    old = os.umask(0o027)
+    try:
+        save(path, quantized(2, 2))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.chmod(0o604)
+    save(path, quantized(2, 2), overwrite=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("path", ["", None, 3, "a\0b"])
+def test_path_that_is_none(path: object) -> None:
+    with pytest.raises(InputError, match="path"):
+        save(path, quantized(2, 2))
+    with pytest.raises(InputError, match="path"):
+        load(path)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("", "no/x.h5", "file/x.h5", "pipe", "x" * 300):
+        with pytest.raises(StorageError) as caught:
+            save(tmp_path / name, quantized(2, 2), overwrite=True)
+        assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
+
+
+def test_places_that_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("", "missing.h5", "pipe"):
+        for read in (load, inspect, verify):
+            with pytest.raises(InputError, match="path"):
+                read(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x89HDF\r\n\x1a\n" + bytes(2000), MAGIC])
+def test_files_of_other_kinds(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError):
+        load(path)
+
+
+def test_interrupt_at_every_step_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    save(path, quantized(2, 2))
+    before = path.read_bytes()
+    for step in ("_write", "_compare", "_give_name"):
+        original = None if step == "_give_name" else getattr(atomic, step)
+
+        def interrupted(*args: object, original: Callable | None = original) -> None:
+            if original is not None:
+                original(*args)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, step, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                save(path, quantized(5, 5), overwrite=True)
+        assert path.read_bytes() == before
+        assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_a_disk_that_returns_other_bytes_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    save(path, quantized(2, 2))
+    before = path.read_bytes()
+    write = atomic._write
+
+    def faulty(temporary: str, parts: list[bytes], mode: int | None) -> None:
+        write(temporary, [parts[0], parts[1][:-1] + bytes([parts[1][-1] ^ 1])], mode)
+
+    monkeypatch.setattr(atomic, "_write", faulty)
+    with pytest.raises(StorageError, match="faulty"):
+        save(path, quantized(5, 5), overwrite=True)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.h5"]

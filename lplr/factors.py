@@ -123,9 +123,9 @@ class Quantized(Artefact):
         out = out[: stop - start, : self.shape[1]]
         if not out.flags.c_contiguous:
             out = np.ascontiguousarray(out)
-        out *= _part(self.scale, start, stop)
+        out *= part(self.scale, start, stop)
         if self.offset is not None:
-            out += _part(self.offset, start, stop)
+            out += part(self.offset, start, stop)
         return out
 
     def _summary(self) -> dict[str, str]:
@@ -246,5 +246,6 @@ def _set(obj: Any, **values: Any) -> None:
         object.__setattr__(obj, name, value)
 
 
-def _part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
+def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Rows ``start`` to ``stop`` of an array that may stand for all rows by one."""
     return scale[start:stop] if scale.shape[0] > 1 else scale

@@ -24,8 +24,8 @@ class _Form(NamedTuple):
 
 _FORMS = {
     2: _Form("none", 1.0, 1 / 1.035, 0.09151),
-    3: _Form("roots", 63 / 128, 1 / 0.98, 0.0296),
-    4: _Form("e8p", 37 / 128, 1 / 1.03, 0.0097),
+    3: _Form("roots", 63 / 128, 1 / 0.983, 0.02957),
+    4: _Form("e8p", 33 / 128, 1 / 0.885, 0.00836),
 }
 
 
@@ -70,7 +70,7 @@ class E8P:
     >>> book = E8P(2)
     >>> codes = book.encode(np.array([[0.3, -0.2, 1.4, 0.1, -0.9, 0.0, 2.0, -0.5]], np.float32))
     >>> book.decode(codes)
-    array([[ 0.25, -0.75,  1.25,  0.25, -0.75,  0.25,  1.25, -0.75]],
+    array([[ 0.25, -0.75,  1.25,  0.25, -0.75,  0.25,  2.25, -0.75]],
           dtype=float32)
     """
 
@@ -124,6 +124,20 @@ class E8P:
         out = np.empty((*codes.shape, 8), np.float32)
         lattice.decode(codes.reshape(-1), self.step, self.points, self.tail, out.reshape(-1, 8))
         return out
+
+    def unpack(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
+    ) -> np.ndarray:
+        """Entries of some rows of a packed array of code words; see `Codebook.unpack`."""
+        from lplr.storage.packing import unpack
+
+        size = self.bits * words[1]  # bytes of a row of words, which are whole bytes
+        count = (rows.stop - rows.start) * words[1]
+        part = packed[rows.start * size : rows.stop * size]
+        points = self.decode(unpack(part, self.width, count)).reshape(-1, words[1], 8)
+        if axis == 1:
+            return points.reshape(len(points), -1)
+        return points.transpose(0, 2, 1).reshape(-1, words[1])
 
     def panel(
         self,

@@ -51,7 +51,12 @@ class ScalarCodebook:
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Codes, uint8 of shape (...), of the levels nearest to ``x`` of shape (..., 1)."""
-        return np.searchsorted(self.thresholds, x[..., 0]).astype(np.uint8)
+        from lplr.kernels.scalar import round_levels
+
+        codes = np.empty(x.shape[:-1], np.uint8)
+        flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+        round_levels(flat, self.thresholds, codes.reshape(-1))
+        return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Levels, float32 of shape (..., 1)."""

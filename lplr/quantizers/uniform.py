@@ -6,10 +6,35 @@ import numpy as np
 
 from lplr.quantizers.scalar import ScalarCodebook, gaussian_mse
 
-__all__ = ["uniform"]
+__all__ = ["Uniform", "uniform"]
 
 
-def uniform(bits: int) -> ScalarCodebook:
+class Uniform(ScalarCodebook):
+    """Uniform levels, rounded by arithmetic instead of by search, and dithered on request."""
+
+    def encode(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Codes, uint8 of shape (...), for ``x`` of shape (..., 1).
+
+        Parameters
+        ----------
+        x : ndarray of shape (..., 1), float32, in code units
+        rng : numpy.random.Generator, optional
+            Given: dithered rounding, unbiased within the range. Else the nearest level.
+
+        Returns
+        -------
+        ndarray of shape (...), uint8
+        """
+        from lplr.kernels.scalar import round_uniform
+
+        codes = np.empty(x.shape[:-1], np.uint8)
+        flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+        dither = flat[:0] if rng is None else rng.random(flat.size, np.float32)
+        round_uniform(flat, dither, 2**self.bits - 1, codes.reshape(-1))
+        return codes
+
+
+def uniform(bits: int) -> Uniform:
     """The mid-rise uniform codebook of 2**bits levels; its scale is the step.
 
     Parameters
@@ -18,7 +43,7 @@ def uniform(bits: int) -> ScalarCodebook:
 
     Returns
     -------
-    ScalarCodebook
+    Uniform
 
     Notes
     -----
@@ -41,4 +66,4 @@ def uniform(bits: int) -> ScalarCodebook:
     # The best support, step * 2**bits, grows from 3.2 at one bit to 7.9 at eight.
     bounds = (2.0 / 2**bits, 9.0 / 2**bits)
     step = minimize_scalar(mse, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x
-    return ScalarCodebook("uniform", levels.astype(np.float32), float(step))
+    return Uniform("uniform", levels.astype(np.float32), float(step))

@@ -1,0 +1,51 @@
+"""Rounding to scalar levels: uniform, nearest or dithered, and nearest of any sorted levels."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def round_uniform(x, dither, top, codes):
+    """Codes 0 to ``top`` of the levels ``code - top / 2``.
+
+    Parameters
+    ----------
+    x : float32 (n,), in code units
+    dither : float32 (n,) or (0,)
+        Uniform on [0, 1): rounds up with the probability that makes the result unbiased.
+        Empty: the nearest level, a tie to the lower one.
+    top : int, 1 to 255
+    codes : uint8 (n,), written
+    """
+    highest = np.float32(top)
+    centre = np.float32(0.5) * highest
+    zero = np.float32(0.0)
+    if len(dither) > 0:
+        for i in range(len(x)):
+            y = np.floor(x[i] + centre + dither[i])
+            codes[i] = np.uint8(np.int32(min(max(y, zero), highest)))
+    else:
+        below = centre - np.float32(0.5)
+        for i in range(len(x)):
+            y = np.ceil(x[i] + below)
+            codes[i] = np.uint8(np.int32(min(max(y, zero), highest)))
+
+
+@njit(cache=True, nogil=True)
+def round_levels(x, thresholds, codes):
+    """Codes of the nearest levels: the number of thresholds below each entry.
+
+    Parameters
+    ----------
+    x : float32 (n,), in code units
+    thresholds : float32 (2**B - 1,), ascending
+    codes : uint8 (n,), written
+    """
+    chunk = 4096  # stays in the first-level cache while the thresholds pass over it
+    for start in range(0, len(x), chunk):
+        part, out = x[start : start + chunk], codes[start : start + chunk]
+        for i in range(len(part)):
+            out[i] = 0
+        for threshold in thresholds:
+            for i in range(len(part)):
+                out[i] += np.uint8(part[i] > threshold)

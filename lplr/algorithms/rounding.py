@@ -1,0 +1,212 @@
+"""Rounding a matrix to a codebook, entry by entry or group by group: naive quantization."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.factors import Quantized, part
+from lplr.parallel import run_blocks
+from lplr.quantizers.base import Codebook, get_codebook
+from lplr.quantizers.uniform import Uniform
+from lplr.storage.packing import pack
+from lplr.validation import check_choice, check_integer, check_matrix, check_rng
+
+__all__ = ["GRANULARITIES", "quantize", "round_matrix"]
+
+GRANULARITIES = ("tensor", "row", "column")
+_BLOCK = 1 << 17  # entries rounded by one thread at a time
+_ROUNDS = 5  # of the alternation between codes and scale
+
+
+def quantize(
+    A: Any,
+    bits: int,
+    *,
+    quantizer: str = "uniform",
+    granularity: str = "tensor",
+    scaling: str | None = None,
+    rounding: str = "nearest",
+    rng: Any = None,
+) -> Quantized:
+    """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+    bits : int
+        Bits an entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4.
+    quantizer : {"uniform", "lloyd-max", "normal-float", "e8p"}
+    granularity : {"tensor", "row", "column"}
+        What shares a scale.
+    scaling : {"minmax", "mse"}, optional
+        ``"minmax"``: the outermost levels are the extrema, as in paper 1 (for levels that are
+        not uniform, the largest magnitude). ``"mse"``: the scale is the best of a search around
+        the one that suits a normal distribution, after the mean has been taken out. Default:
+        ``"minmax"`` for ``"uniform"`` and ``"normal-float"``, ``"mse"`` for the others.
+    rounding : {"nearest", "dithered"}
+        ``"dithered"`` rounds up with the probability that makes the result unbiased; uniform
+        levels with ``"minmax"`` only, so that nothing saturates.
+    rng : int, numpy.random.Generator or None
+        Used by ``"dithered"`` alone.
+
+    Returns
+    -------
+    Quantized
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered; the message names it.
+
+    Notes
+    -----
+    The naive baseline and the quantizer of Algorithm 1 of LPLR (Saha, Srivastava, Pilanci,
+    NeurIPS 2023, Section 2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> q = lplr.quantize(np.array([[0.0, 1.0], [2.0, 3.0]]), bits=2)
+    >>> q.to_dense()
+    array([[0., 1.],
+           [2., 3.]], dtype=float32)
+    """
+    A = check_matrix(A)
+    bits = check_integer(bits, "bits", 1, 16)
+    rng = check_rng(rng)
+    meta = {"method": "quantize", "quantizer": quantizer, "bits": bits, "rounding": rounding}
+    return round_matrix(
+        A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta
+    )
+
+
+def round_matrix(
+    A: np.ndarray,
+    book: Codebook,
+    granularity: str = "tensor",
+    scaling: str | None = None,
+    rounding: str = "nearest",
+    rng: np.random.Generator | None = None,
+    meta: dict[str, Any] | None = None,
+) -> Quantized:
+    """The body of `quantize`, for a float32 matrix that has been checked."""
+    check_choice(granularity, "granularity", GRANULARITIES)
+    check_choice(rounding, "rounding", ("nearest", "dithered"))
+    natural = "minmax" if book.name in ("uniform", "normal-float") else "mse"
+    scaling = check_choice(scaling or natural, "scaling", ("minmax", "mse"))
+    if scaling == "minmax" and book.group > 1:
+        raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
+    if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):
+        raise InputError("rounding: 'dithered' needs quantizer 'uniform' and scaling 'minmax'")
+    # From here on each row has a scale, and a lattice group lies along a row.
+    X = np.ascontiguousarray(A.T) if granularity == "column" else A
+    offset: np.ndarray | None
+    if book.bits == 16:
+        scale, offset = half_scale(X), None
+        codes = book.encode((X / scale)[..., None])
+    else:
+        scale, offset = _fit(X, book, granularity == "tensor", scaling)
+        dither = rng if rounding == "dithered" else None
+        codes = _encode(X, book, scale, offset, dither)
+    if granularity == "column":
+        codes, scale = codes.T, scale.reshape(1, -1)
+        offset = None if offset is None else offset.reshape(1, -1)
+    return Quantized(
+        shape=A.shape,
+        quantizer=book.name,
+        bits=book.bits,
+        codes=pack(codes, book.width),
+        scale=scale,
+        offset=offset,
+        axis=0 if granularity == "column" else 1,
+        meta=meta or {},
+    )
+
+
+def half_scale(X: np.ndarray) -> np.ndarray:
+    """The scale of a float16 matrix: 1, or a power of two that brings it into range."""
+    largest = float(np.abs(X).max())
+    exponent = 0 if largest == 0 or 2.0**-4 <= largest < 2.0**15 else np.frexp(largest)[1] - 1
+    return np.full((1, 1), 2.0**exponent, np.float32)
+
+
+def _fit(
+    X: np.ndarray, book: Codebook, tensor: bool, scaling: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scale and offset of each row of X, or of all of it: shape (n, 1) or (1, 1)."""
+    over = None if tensor else 1
+    if scaling == "minmax":
+        low = X.min(axis=over, keepdims=True)
+        high = X.max(axis=over, keepdims=True)
+        if book.name == "uniform":
+            return (high - low) / np.float32(2**book.bits - 1), low + (high - low) / 2
+        # The largest magnitude meets the outermost level, as in QLoRA; nothing is shifted.
+        top = book.decode(np.full(1, 2**book.bits - 1, book.dtype))
+        return np.maximum(high, -low) / top, None
+    mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
+    return _best_scale(X - mean, book, over), mean
+
+
+def _best_scale(X: np.ndarray, book: Codebook, over: int | None) -> np.ndarray:
+    """The scale of least squared error: of each row (``over`` 1) or of all (None).
+
+    For given codes the best scale is <x, q> / <q, q>, for a given scale the best codes are the
+    nearest; alternating lowers the error at each step. Three starts guard against a poor local
+    optimum, which bounded and heavy-tailed data have.
+    """
+    square = np.square(X).mean(axis=over, keepdims=True, dtype=np.float64)
+    best, most = np.zeros(square.shape, np.float32), np.full(square.shape, -np.inf)
+    for factor in (0.6, 1.0, 1.6):
+        scale = (np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32)
+        for _ in range(_ROUNDS):
+            q = _points(X, book, scale)
+            xq = (X * q).sum(axis=over, keepdims=True, dtype=np.float64)
+            qq = (q * q).sum(axis=over, keepdims=True, dtype=np.float64)
+            # With these codes and their best scale, the error is |X|^2 less this.
+            gain = np.divide(xq**2, qq, out=np.zeros_like(qq), where=qq > 0)
+            scale = np.divide(xq, qq, out=np.zeros_like(qq), where=qq > 0).astype(np.float32)
+            best, most = np.where(gain > most, scale, best), np.maximum(gain, most)
+    return best
+
+
+def _points(X: np.ndarray, book: Codebook, scale: np.ndarray) -> np.ndarray:
+    """The points of the codebook, in code units, that the rows of X are rounded to."""
+    codes = _encode(X, book, scale, None)
+    return book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
+
+
+def _encode(
+    X: np.ndarray,
+    book: Codebook,
+    scale: np.ndarray,
+    offset: np.ndarray | None,
+    dither: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Code words of the rows of X, shape (n, ceil(d / group)); a zero scale codes zeros."""
+    n, d = X.shape
+    group = book.group
+    codes = np.empty((n, -(-d // group)), book.dtype)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+
+    def block(i: int, j: int) -> None:
+        y = X[i:j] if offset is None else X[i:j] - part(offset, i, j)
+        y = y * part(inverse, i, j)
+        if d % group:
+            y = np.pad(y, ((0, 0), (0, -d % group)))
+        codes[i:j] = encode(y.reshape(j - i, -1, group))
+
+    if dither is None:
+        encode = book.encode
+        run_blocks(block, n, max(1, _BLOCK // d))
+    else:
+        # One stream of random numbers, drawn in the order of the rows.
+        assert isinstance(book, Uniform)
+        encode = partial(book.encode, rng=dither)
+        for i in range(0, n, max(1, _BLOCK // d)):
+            block(i, min(i + max(1, _BLOCK // d), n))
+    return codes

@@ -187,7 +187,7 @@ def _search_far(x, g, shift, score, code, y):
                     if minus % 2 == 0:
                         cost = np.inf
                         for e in range(8):
-                            c = y[e] if e == i or e == j or e == k else 3.0 * y[e]
+                            c = y[e] if e in (i, j, k) else 3.0 * y[e]
                             step = 0 if e == 7 else (-(1 << e) if signs >> e & 1 else 1 << e)
                             if c < cost or (c == cost and step < change):
                                 cost, change = c, step

@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/lplr demo
 
+# One test process a core; two BLAS threads in each would only wait for each other.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n logical --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.parallel import single_threaded_blas
 from lplr.validation import check_choice, check_integer, check_real, check_rng
 
 __all__ = [
@@ -157,7 +158,7 @@ def synthetic(
     rank : int
         At least 1; the named rules allow more than min(n, d).
     rng : int, numpy.random.Generator or None
-        Same seed, same matrix, up to the rounding of the machine's LAPACK.
+        Same seed, same matrix; between LAPACK builds, up to rounding.
 
     Returns
     -------
@@ -188,9 +189,10 @@ def synthetic(
     d = check_integer(d, "d", 1)
     sigma = _singular_values(min(n, d), spectrum, exponent, rank)
     generator = check_rng(rng)
-    U = _haar(n, len(sigma), generator)
-    V = _haar(d, len(sigma), generator)
-    return (U * sigma) @ V.T
+    with single_threaded_blas():  # the same bits on any number of cores
+        U = _haar(n, len(sigma), generator)
+        V = _haar(d, len(sigma), generator)
+        return (U * sigma) @ V.T
 
 
 def _singular_values(count: int, spectrum: Any, exponent: float, rank: int) -> np.ndarray:
@@ -456,11 +458,13 @@ def text_embeddings() -> TextEmbeddings:
 
 def _read(name: str) -> dict[str, np.ndarray]:
     """Every member of a file of this package."""
+    from lzma import LZMAError  # here, since a few builds of Python lack it
+
     path = _DATA / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, LZMAError, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"{path}: cannot be read ({error}); install lplr again") from None
 
 

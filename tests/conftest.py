@@ -1,0 +1,48 @@
+"""Settings and data shared by all tests."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import numpy as np
+import pytest
+
+from lplr import datasets
+from lplr.exceptions import InputError
+
+# Nothing has imported Matplotlib yet; child processes inherit it.
+os.environ["MPLBACKEND"] = "Agg"
+
+# No deadline: the first example may compile a kernel. Derandomized: a failure is reproducible on
+# every machine, and a new seed is one option away (--hypothesis-seed=N with another profile).
+hypothesis.settings.register_profile("lplr", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "lplr"))
+
+
+@pytest.fixture(scope="session")
+def power_law_1000() -> np.ndarray:
+    """The acceptance matrix: 1000×1000, σ_k = 1/k, Haar factors, seed 0; float64, read-only."""
+    A = datasets.synthetic(1000, 1000, "power", exponent=1.0, rng=0)
+    A.flags.writeable = False
+    return A
+
+
+@pytest.fixture(scope="session")
+def fashion_10000() -> np.ndarray:
+    """The first 10000 training images of Fashion-MNIST / 255, (10000, 784) float32, read-only."""
+    try:
+        A = datasets.fashion_mnist("train", n=10000).images
+    except InputError as error:
+        pytest.skip(f"needs all of Fashion-MNIST: {error}")
+    A.flags.writeable = False
+    return A
+
+
+@pytest.fixture(scope="session")
+def fashion_6000() -> np.ndarray:
+    """The first 6000 training images of Fashion-MNIST / 255, (6000, 784) float32, read-only."""
+    A = datasets.fashion_mnist("train", n=6000).images
+    A.flags.writeable = False
+    return A

@@ -127,7 +127,7 @@ def decode(node: Node) -> Any:
         return cls._from_state({**state, "meta": from_json(node, "meta")})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
         # A state of the wrong members or types fails in the class in one of these ways.
-        raise CorruptFileError(f"a group is not a valid {kind!r}: {exc!r}") from exc
+        raise CorruptFileError(f"a group is not a valid {kind!r}: {exc}") from exc
 
 
 def summarise(root: Node) -> dict[str, dict[str, Any]]:

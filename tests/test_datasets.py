@@ -11,6 +11,7 @@ import pytest
 
 from lplr import datasets
 from lplr.data import make_data
+from lplr.datasets import bundled, phantom, spectra
 from lplr.exceptions import CorruptFileError, InputError
 
 K = np.arange(1, 31)
@@ -43,7 +44,7 @@ def test_haar_factors_have_no_preferred_sign() -> None:
     # Without the sign fix, LAPACK's Q has a negative entry (0, 0) in most draws. Its mean over
     # 1000 draws has standard deviation 0.5 / sqrt(1000) = 0.016; six of them are 0.095.
     rng = np.random.default_rng(0)
-    corner = np.mean([datasets._haar(4, 4, rng)[0, 0] for _ in range(1000)])
+    corner = np.mean([spectra._haar(4, 4, rng)[0, 0] for _ in range(1000)])
     assert abs(corner) < 0.095
 
 
@@ -118,7 +119,7 @@ def test_phantom_has_its_ellipses(x: float, y: float, value: float) -> None:
 def test_phantom_mean_is_the_sum_of_the_ellipses() -> None:
     # Ellipses have area πab in the square of area 4. A boundary of length about 12 (the skull's two
     # sides) meets about 6n pixels of area 1/n²; their errors mostly cancel, measured 1.2e-4 at 256.
-    expected = sum(rho * np.pi * a * b / 4 for rho, a, b, *_ in datasets._ELLIPSES)
+    expected = sum(rho * np.pi * a * b / 4 for rho, a, b, *_ in phantom._ELLIPSES)
     assert datasets.shepp_logan(256).mean() == pytest.approx(expected, abs=5e-4)
 
 
@@ -283,8 +284,8 @@ def test_a_damaged_file_of_the_package_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "minilm_l2_query"
-    whole = bytearray((datasets._DATA / f"{name}.npz").read_bytes())
-    monkeypatch.setattr(datasets, "_DATA", tmp_path)
+    whole = bytearray((bundled._DATA / f"{name}.npz").read_bytes())
+    monkeypatch.setattr(bundled, "_DATA", tmp_path)
     with pytest.raises(CorruptFileError, match="install lplr again"):
         datasets.layer(name)
     path = tmp_path / f"{name}.npz"
@@ -311,7 +312,7 @@ def test_make_data_and_loader_are_inverse(tmp_path: Path, monkeypatch: pytest.Mo
     np.savez(captured / "smollm2_l10_up.npz", W=W, H=H)
     monkeypatch.setattr(make_data, "HERE", made)
     make_data.make_layers(captured)
-    monkeypatch.setattr(datasets, "_DATA", made)
+    monkeypatch.setattr(bundled, "_DATA", made)
     exact, rounded, q4_1 = (datasets.layer(name) for name in LAYERS)
     np.testing.assert_array_equal(exact.W, raw)
     np.testing.assert_array_equal(exact.H, gram)

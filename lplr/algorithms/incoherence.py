@@ -1,0 +1,362 @@
+"""Randomized orthogonal transforms that spread a matrix evenly over its entries, for any size.
+
+``V = T diag(s)``, with random signs s and a fixed orthogonal T of entries of size O(1/sqrt(n)):
+
+* ``n = 2^p`` or ``n = b 2^p`` with a Paley block of order b <= 64 (12, 20, 28, 36, 44, 60):
+  the Hadamard matrix ``T = (H_{2^p} kron P_b) / sqrt(n)``, every entry ±1/sqrt(n);
+* any other n: the Hartley matrix ``T[i, j] = (cos + sin)(2 pi i j / n) / sqrt(n)``, which is
+  Re - Im of the Fourier transform, symmetric, its own inverse, with entries <= sqrt(2/n).
+
+Both cost O(n log n) a vector. Incoherence processing is that of QuIP# (arXiv 2402.04396) and
+CALDERA (arXiv 2405.18886, section 2); unlike theirs, there is one factor for every size, and no
+small random rotation, which is worse on Hessians with outlier channels.
+
+Notes
+-----
+What a decoder has to know, besides the above:
+
+*Signs.* Bit ``i % 64`` (least significant first) of word ``i // 64`` of the Philox-4x64-10
+stream with key (seed, 0) and counter 0, as ``numpy.random.Philox(key=seed).random_raw`` returns
+it; a set bit is the sign -1. Bit streams of NumPy's bit generators never change (NEP 19).
+
+*Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
+
+*Paley.* With chi the quadratic character modulo a prime q and ``Q[i, j] = chi(i - j)``, bordered
+by ones: for q = b - 1 = 3 (mod 4), ``P = I + [[0, 1], [-1, Q]]``; else, for q = b/2 - 1 = 1
+(mod 4), ``P = C kron [[1, 1], [1, -1]] + I kron [[1, -1], [-1, -1]]`` with
+``C = [[0, 1], [1, Q]]``. For n = m 2^t, m odd, b is the first of 4m, 8m, ... 64 that divides n
+and has one of the two forms, the first form preferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.parallel import run_blocks
+
+__all__ = ["RandomizedTransform"]
+
+_LARGEST_BLOCK = 64
+_TILE = 1 << 19  # entries a thread handles at a time: they stay in the second-level cache
+_FEW_COLUMNS = 16
+_SEEDS = 1 << 63  # below 2^63, so that every container's signed integer holds a seed
+
+
+@dataclass(frozen=True)
+class RandomizedTransform:
+    """A random orthogonal matrix V of size n that is applied in O(n log n) and stored as a seed.
+
+    Parameters
+    ----------
+    n : int
+        Size, at least 1.
+    seed : int
+        In ``[0, 2**63)``; the signs follow from it.
+
+    Raises
+    ------
+    InputError
+        If n or seed is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.algorithms.incoherence import RandomizedTransform
+    >>> V = RandomizedTransform(12, seed=3)
+    >>> x = np.eye(12)[0]
+    >>> np.allclose(abs(V.apply(x)), 1 / np.sqrt(12))
+    True
+    >>> np.allclose(V.undo(V.apply(x)), x)
+    True
+    """
+
+    n: int
+    seed: int
+
+    encoding: ClassVar[tuple[str, int]] = ("randomized-transform", 1)
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("n", 1, _SEEDS), ("seed", 0, _SEEDS)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise InputError(f"{name} is {value!r}; give an integer")
+            if not low <= value < high:
+                raise InputError(f"{name} is {value}; give an integer in [{low}, 2**63)")
+            object.__setattr__(self, name, int(value))
+
+    @classmethod
+    def sample(cls, n: int, rng: int | np.random.Generator | None = None) -> RandomizedTransform:
+        """Draw a transform of size n.
+
+        Parameters
+        ----------
+        n : int
+        rng : int, Generator or None
+
+        Returns
+        -------
+        RandomizedTransform
+
+        Examples
+        --------
+        >>> RandomizedTransform.sample(384, rng=0).n
+        384
+        """
+        return cls(n, int(np.random.default_rng(rng).integers(_SEEDS)))
+
+    @property
+    def kind(self) -> str:
+        """``"hadamard"`` (every entry ±1/sqrt(n)) or ``"hartley"``."""
+        return "hadamard" if _block_order(self.n) else "hartley"
+
+    @property
+    def signs(self) -> np.ndarray:
+        """The diagonal s: int8 array of shape (n,), each +1 or -1."""
+        words = np.random.Philox(key=self.seed).random_raw(-(-self.n // 64))
+        octets = words.astype("<u8").view(np.uint8)
+        bits = np.unpackbits(octets, count=self.n, bitorder="little")
+        return 1 - 2 * bits.astype(np.int8)
+
+    @property
+    def nbytes(self) -> int:
+        """What a decoder needs: the size and the seed, 8 bytes each."""
+        return 16
+
+    def apply(self, X: np.ndarray, axis: int = 0) -> np.ndarray:
+        """``V @ X`` for ``axis=0``, ``X @ V.T`` for ``axis=1``.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n,), (n, d) for axis 0 or (r, n) for axis 1
+            float32 and float64 are kept; any other real dtype becomes float64.
+        axis : {0, 1, -1}
+            The axis that is transformed.
+
+        Returns
+        -------
+        ndarray of the shape of X, C-contiguous
+
+        Raises
+        ------
+        InputError
+            If X is not a real vector or matrix of size n along the axis.
+
+        Notes
+        -----
+        The same bits at any number of threads. The result is within about
+        ``eps * log2(n) * norm(x)`` of the exact one for each vector x.
+
+        Examples
+        --------
+        >>> V = RandomizedTransform(5, seed=0)
+        >>> V.apply(np.ones((2, 5)), axis=1).shape
+        (2, 5)
+        """
+        return self._transform(X, axis, inverse=False)
+
+    def undo(self, Y: np.ndarray, axis: int = 0) -> np.ndarray:
+        """``V.T @ Y`` for ``axis=0``, ``Y @ V`` for ``axis=1``: the inverse of `apply`.
+
+        Parameters
+        ----------
+        Y : ndarray of shape (n,), (n, d) for axis 0 or (r, n) for axis 1
+        axis : {0, 1, -1}
+
+        Returns
+        -------
+        ndarray of the shape of Y, C-contiguous
+
+        Raises
+        ------
+        InputError
+            If Y is not a real vector or matrix of size n along the axis.
+
+        Examples
+        --------
+        >>> V = RandomizedTransform(5, seed=0)
+        >>> np.allclose(V.undo(V.apply(np.arange(5.0))), np.arange(5))
+        True
+        """
+        return self._transform(Y, axis, inverse=True)
+
+    def two_sided(self, H: np.ndarray) -> np.ndarray:
+        """``V @ H @ V.T`` for a symmetric H.
+
+        Parameters
+        ----------
+        H : ndarray of shape (n, n), symmetric; only its values are used, not its symmetry
+
+        Returns
+        -------
+        ndarray of shape (n, n), float64, exactly symmetric
+
+        Raises
+        ------
+        InputError
+            If H is not a real (n, n) matrix.
+
+        Examples
+        --------
+        >>> V = RandomizedTransform(6, seed=0)
+        >>> np.allclose(V.two_sided(np.eye(6)), np.eye(6))
+        True
+        """
+        H = np.asarray(H)
+        if H.shape != (self.n, self.n):
+            raise InputError(f"H has shape {H.shape}; give a matrix of shape {(self.n, self.n)}")
+        T = self.apply(self.apply(H.astype(np.float64, copy=False), axis=1), axis=0)
+        T += T.T  # NumPy buffers the overlapping operand
+        T *= 0.5
+        return T
+
+    def _transform(self, X: np.ndarray, axis: int, inverse: bool) -> np.ndarray:
+        X = np.asarray(X)
+        if X.dtype.kind not in "fiub":
+            raise InputError(f"X has dtype {X.dtype}; give real numbers")
+        if X.ndim not in (1, 2) or axis not in (0, 1, -1):
+            raise InputError(
+                f"X has shape {X.shape} and axis is {axis}; give a vector or a matrix, and axis 0 or 1"
+            )
+        by_row = X.ndim == 1 or axis != 0
+        if X.shape[-1 if by_row else 0] != self.n:
+            raise InputError(f"X has shape {X.shape}; its axis {axis} must have size {self.n}")
+        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        pre = np.full(self.n, 1 / np.sqrt(self.n), dtype)
+        post = np.ones(self.n, dtype)
+        if inverse:
+            post *= self.signs
+        else:
+            pre *= self.signs
+        # Too few columns to fill a vector register: transposing is cheaper.
+        turned = not by_row and X.shape[1] < _FEW_COLUMNS
+        # The kernels are compiled for writable arrays; they do not write to this one.
+        A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
+        run = _along_rows if by_row or turned else _along_columns
+        out = run(A, pre, post, inverse)
+        return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
+
+    def _state(self) -> dict[str, Any]:
+        return {"n": self.n, "seed": self.seed}
+
+    @classmethod
+    def _from_state(cls, state: Mapping[str, Any]) -> RandomizedTransform:
+        if set(state) != {"n", "seed"}:
+            raise ValueError(f"a randomized transform has n and seed, found {sorted(state)}")
+        return cls(state["n"], state["seed"])
+
+
+def _along_rows(X: np.ndarray, pre: np.ndarray, post: np.ndarray, inverse: bool) -> np.ndarray:
+    """``post * (T @ (pre * x))`` for each row x, T without its scale (transposed if inverse)."""
+    from lplr.kernels.hadamard import hadamard_rows, hadamard_strided
+
+    r, n = X.shape
+    out = np.empty_like(X)
+    order = _block_order(n)
+    block = _paley(order, X.dtype, inverse) if order > 1 else None
+
+    def rows(i: int, j: int) -> None:
+        if order == 1:
+            hadamard_rows(X, pre, post, out, i, j)
+            return
+        part = X[i:j] * pre
+        if block is None:
+            _hartley(part, out[i:j], axis=1)
+        else:
+            np.matmul(part.reshape(-1, order), block.T, out=out[i:j].reshape(-1, order))
+            hadamard_strided(out, order, i, j)
+        out[i:j] *= post
+
+    run_blocks(rows, r, max(1, _TILE // n))
+    return out
+
+
+def _along_columns(X: np.ndarray, pre: np.ndarray, post: np.ndarray, inverse: bool) -> np.ndarray:
+    """``post * (T @ (pre * x))`` for each column x, T without its scale (transposed if inverse)."""
+    from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
+
+    n, d = X.shape
+    out = np.empty_like(X)
+    order = _block_order(n)
+    block = _paley(order, X.dtype, inverse) if order > 1 else None
+
+    def columns(i: int, j: int) -> None:
+        if order == 1:
+            hadamard_columns(X, pre, post, out, i, j)
+            return
+        part = X[:, i:j] * pre[:, None]
+        result = np.empty_like(part)
+        if block is None:
+            _hartley(part, result, axis=0)
+        else:
+            groups = (n // order, order, j - i)
+            np.matmul(block, part.reshape(groups), out=result.reshape(groups))
+            hadamard_strided(result.reshape(1, -1), order * (j - i), 0, 1)
+        np.multiply(result, post[:, None], out=out[:, i:j])
+
+    run_blocks(columns, d, max(_FEW_COLUMNS, min(128, (_TILE // n) // 16 * 16)))
+    return out
+
+
+def _hartley(x: np.ndarray, out: np.ndarray, axis: int) -> None:
+    """Unnormalised Hartley transform, Re - Im of the Fourier transform, along an axis."""
+    from scipy.fft import rfft
+
+    F = rfft(x, axis=axis)
+    if axis == 1:
+        F, out = F.T, out.T
+    half = F.shape[0]
+    np.subtract(F.real, F.imag, out=out[:half])
+    # The spectrum of real data is conjugate-symmetric: F[n - k] = conj(F[k]).
+    mirrored = F[out.shape[0] - half : 0 : -1]
+    np.add(mirrored.real, mirrored.imag, out=out[half:])
+
+
+@lru_cache(maxsize=256)
+def _block_order(n: int) -> int:
+    """Order of the Paley block in the Hadamard matrix of size n: 1 for a power of two, 0 if none."""
+    odd = n
+    while odd % 2 == 0:
+        odd //= 2
+    if odd == 1:
+        return 1
+    order = 4 * odd
+    while order <= _LARGEST_BLOCK:
+        if n % order == 0 and _paley_prime(order):
+            return order
+        order *= 2
+    return 0
+
+
+def _paley_prime(order: int) -> int:
+    """The prime q of Paley's construction of a Hadamard matrix of this order, 0 if none."""
+    for q, residue in ((order - 1, 3), (order // 2 - 1, 1)):
+        if q % 4 == residue and q > 2 and all(q % p for p in range(2, int(q**0.5) + 1)):
+            return q
+    return 0
+
+
+@lru_cache(maxsize=16)
+def _paley(order: int, dtype: np.dtype, transposed: bool) -> np.ndarray:
+    """Paley's Hadamard matrix of the given order, or its transpose: entries ±1."""
+    q = _paley_prime(order)
+    character = np.full(q, -1.0)
+    character[np.arange(1, q) ** 2 % q] = 1
+    character[0] = 0
+    bordered = np.ones((q + 1, q + 1))
+    bordered[0, 0] = 0
+    index = np.arange(q)
+    bordered[1:, 1:] = character[(index[:, None] - index) % q]
+    if q % 4 == 3:
+        bordered[1:, 0] = -1  # skew: then I + bordered is orthogonal up to scale
+        P = np.eye(order) + bordered
+    else:
+        P = np.kron(bordered, [[1, 1], [1, -1]]) + np.kron(np.eye(q + 1), [[1, -1], [-1, -1]])
+    P = np.ascontiguousarray(P.T if transposed else P, dtype)
+    P.flags.writeable = False  # the cache hands the same array to every caller
+    return P

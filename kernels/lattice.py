@@ -30,25 +30,15 @@ _CHUNK = 32  # groups handled together: all scratch arrays stay in the first-lev
 @njit(cache=True, nogil=True)
 def _sort(a, b, c, d, e, f, g, h):
     """Eight numbers downwards, by Batcher's odd-even merge network of 19 comparators."""
-    a, b = max(a, b), min(a, b)
-    c, d = max(c, d), min(c, d)
-    e, f = max(e, f), min(e, f)
-    g, h = max(g, h), min(g, h)
-    a, c = max(a, c), min(a, c)
-    b, d = max(b, d), min(b, d)
-    e, g = max(e, g), min(e, g)
-    f, h = max(f, h), min(f, h)
-    b, c = max(b, c), min(b, c)
-    f, g = max(f, g), min(f, g)
-    a, e = max(a, e), min(a, e)
-    b, f = max(b, f), min(b, f)
-    c, g = max(c, g), min(c, g)
-    d, h = max(d, h), min(d, h)
-    c, e = max(c, e), min(c, e)
-    d, f = max(d, f), min(d, f)
-    b, c = max(b, c), min(b, c)
-    d, e = max(d, e), min(d, e)
-    f, g = max(f, g), min(f, g)
+    a, b, c, d = max(a, b), min(a, b), max(c, d), min(c, d)
+    e, f, g, h = max(e, f), min(e, f), max(g, h), min(g, h)
+    a, c, b, d = max(a, c), min(a, c), max(b, d), min(b, d)
+    e, g, f, h = max(e, g), min(e, g), max(f, h), min(f, h)
+    b, c, f, g = max(b, c), min(b, c), max(f, g), min(f, g)
+    a, e, b, f = max(a, e), min(a, e), max(b, f), min(b, f)
+    c, g, d, h = max(c, g), min(c, g), max(d, h), min(d, h)
+    c, e, d, f = max(c, e), min(c, e), max(d, f), min(d, f)
+    b, c, d, e, f, g = max(b, c), min(b, c), max(d, e), min(d, e), max(f, g), min(f, g)
     return a, b, c, d, e, f, g, h
 
 
@@ -119,14 +109,15 @@ def _score_families(x, t, plan):
 
 
 @njit(cache=True, nogil=True)
-def _place(x, plus, minus, word):
-    """Turn the better of two plans into the positions and signs of a code word.
+def _place(x, plans, word):
+    """Turn the better of the plans of both shifts into positions and signs of a code word.
 
     ``word``, int64 (_CHUNK,), is written: ``shift << 18 | family << 15 | positions << 7 | signs``
     with a bit of ``positions`` for each entry above 1/2 and the family 0 without a 5/2, 1 if the
     first of these entries is the 5/2, and 2 if the second is. Among equal |y| the earlier entry
     gets the larger value; a flip goes where it makes the lowest code word.
     """
+    plus, minus = plans[0], plans[1]
     for g in range(_CHUNK):
         shifted = minus[g] > plus[g]
         t = -0.25 if shifted else 0.25
@@ -200,20 +191,19 @@ def _search_far(x, g, shift, score, code, y):
 
 
 @njit(cache=True, nogil=True)
-def _nearest_e8p(x, index, plus, minus, word):
+def _nearest_e8p(x, index, plans, word):
     """Code words of the E8P points nearest to the groups of ``x``, into ``word``."""
     y = np.empty(8)
-    _score_families(x, 0.25, plus)
-    _score_families(x, -0.25, minus)
-    _place(x, plus, minus, word)
+    for shift in range(2):
+        _score_families(x, 0.25 - 0.5 * shift, plans[shift])
+    _place(x, plans, word)
     for g in range(_CHUNK):
         w = word[g]
         code = (w >> 18 << 15) + (np.int64(index[w >> 7 & 1023]) << 7) + (w & 127)
-        score = max(plus[g], minus[g])
-        if plus[6 * _CHUNK + g] >= score:
-            score, code = _search_far(x, g, 0, score, code, y)
-        if minus[6 * _CHUNK + g] >= score:
-            score, code = _search_far(x, g, 1, score, code, y)
+        score = max(plans[0, g], plans[1, g])
+        for shift in range(2):
+            if plans[shift, 6 * _CHUNK + g] >= score:
+                score, code = _search_far(x, g, shift, score, code, y)
         word[g] = code
 
 
@@ -266,70 +256,22 @@ def _nearest_root(x, word):
 
 
 @njit(cache=True, nogil=True)
-def _quantize(x, step, index, points, tail, plus, minus, word, first):
-    """Code words of a chunk; overwrites ``x`` where there is a second stage.
-
-    The tail holds the points of the second stage, none of which means no such stage.
-    """
-    _nearest_e8p(x, index, plus, minus, word)
-    if len(tail) == 0:
-        return
-    for g in range(_CHUNK):
-        first[g] = word[g]
-        point = points[word[g]]
-        for i in range(8):
-            x[i * _CHUNK + g] = (x[i * _CHUNK + g] - 0.25 * point[i]) / step
-    if len(tail) == 256:
-        _nearest_root(x, word)
-    else:
-        _nearest_e8p(x, index, plus, minus, word)
-    for g in range(_CHUNK):
-        word[g] = word[g] << 16 | first[g]
-
-
-@njit(cache=True, nogil=True)
-def encode(x, step, index, points, tail, codes):
-    """Code words of the groups of eight entries in the rows of ``x``.
-
-    Parameters
-    ----------
-    x : float32 (n, 8), in code units
-    step : float32, scale of the second stage
-    index : uint8 (1024,), from family and positions of large entries to the absolute vector
-    points : int8 (65536, 8), E8P points times 4
-    tail : int8 (0 or 256 or 65536, 8), points of the second stage times 4: none, the E8 roots
-        with their fillers, or E8P again
-    codes : uint16 or uint32 (n,), written
-    """
-    n = len(x)
-    chunk = np.zeros(8 * _CHUNK)
-    plus, minus = np.empty(7 * _CHUNK), np.empty(7 * _CHUNK)
-    word, first = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
-    for start in range(0, n, _CHUNK):
-        m = min(_CHUNK, n - start)
-        for g in range(m):
-            for i in range(8):
-                chunk[i * _CHUNK + g] = x[start + g, i]
-        _quantize(chunk, step, index, points, tail, plus, minus, word, first)
-        for g in range(m):
-            codes[start + g] = word[g]
-
-
-@njit(cache=True, nogil=True)
-def decode(codes, step, points, tail, out):
-    """Points of code words, in code units; arguments as in `encode`, ``out`` float32 (n, 8)."""
-    quarter = np.float32(0.25)
-    if len(tail) == 0:
-        for g in range(len(codes)):
-            p, o = points[codes[g]], out[g]
-            for i in range(8):
-                o[i] = quarter * np.float32(p[i])
-    else:
-        fine = quarter * step
-        for g in range(len(codes)):
-            p, q, o = points[codes[g] & 65535], tail[codes[g] >> 16], out[g]
-            for i in range(8):
-                o[i] = quarter * np.float32(p[i]) + fine * np.float32(q[i])
+def _quantize(x, step, index, points, tail, plans, word, first):
+    """Code words of a chunk; overwrites ``x`` where there is a second stage."""
+    for stage in range(1 if len(tail) == 0 else 2):
+        if stage == 1:
+            for g in range(_CHUNK):
+                first[g] = word[g]
+                point = points[word[g]]
+                for i in range(8):
+                    x[i * _CHUNK + g] = (x[i * _CHUNK + g] - 0.25 * point[i]) / step
+        if stage == 1 and len(tail) == 256:
+            _nearest_root(x, word)
+        else:
+            _nearest_e8p(x, index, plans, word)
+        if stage == 1:
+            for g in range(_CHUNK):
+                word[g] = word[g] << 16 | first[g]
 
 
 @njit(cache=True, nogil=True)
@@ -347,16 +289,19 @@ def feedback_panel(target, base, coeff, scale, step, index, points, tail, error,
     target, base, error : float32 (p, 8 m), C-contiguous; ``error`` is written
     coeff : float32 (p, p); only the part below the diagonal is read
     scale : float32 (p,), not negative; 0 gives every group of the row the code word of 0
-    step, index, points, tail : as in `encode`
-    codes : uint16 or uint32 (p, m), written
+    step : float32, scale of the second stage
+    index : uint8 (1024,), from family and positions of large entries to the absolute vector
+    points : int8 (65536, 8), E8P points times 4
+    tail : int8 (0 or 256 or 65536, 8), points of the second stage times 4: none, the E8 roots
+        with their fillers, or E8P again
+    codes : uint32 (p, m), written: the first stage in the low 16 bits, above it the second
     """
     p, n = target.shape
     width = 8 * _CHUNK
     y = np.zeros(width, np.float32)
     # A private copy of the chunk's errors: contiguous, of fixed width, and always in cache.
     e = np.zeros((p, width), np.float32)
-    chunk = np.empty(width)
-    plus, minus = np.empty(7 * _CHUNK), np.empty(7 * _CHUNK)
+    chunk, plans = np.empty(width), np.empty((2, 7 * _CHUNK))
     word, first = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
     quarter, fine = np.float32(0.25), np.float32(0.25) * step
     for start in range(0, n, width):
@@ -382,7 +327,7 @@ def feedback_panel(target, base, coeff, scale, step, index, points, tail, error,
             for g in range(_CHUNK):
                 for i in range(8):
                     chunk[i * _CHUNK + g] = y[8 * g + i] * inverse
-            _quantize(chunk, step, index, points, tail, plus, minus, word, first)
+            _quantize(chunk, step, index, points, tail, plans, word, first)
             ek, b, out = e[k], base[k, start:stop], error[k, start:stop]
             for g in range((stop - start) // 8):
                 codes[k, start // 8 + g] = word[g]

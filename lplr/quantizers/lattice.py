@@ -47,7 +47,7 @@ class E8P:
     ----------
     name, bits, group : "e8p", bits an entry, 8 entries a code word
     width : int, bits of a code word: 16, 24 or 32
-    dtype : numpy dtype of code words, uint16 or uint32; the first stage in the low 16 bits
+    dtype : numpy dtype of code words, uint32; the first stage in the low 16 bits
     gaussian_scale, gaussian_mse : float
         The factor on the points that is best on N(0, 1), and the mean squared error there.
 
@@ -82,7 +82,7 @@ class E8P:
             raise InputError(f"bits: E8P codes 2, 3 or 4 bits an entry, not {bits!r}")
         form = _FORMS[bits]
         self.bits = bits
-        self.dtype = np.dtype(np.uint16 if bits == 2 else np.uint32)
+        self.dtype = np.dtype(np.uint32)
         self.gaussian_scale = form.gaussian_scale
         self.gaussian_mse = form.gaussian_mse
         self.step = np.float32(form.step)
@@ -102,42 +102,27 @@ class E8P:
     def tail(self) -> np.ndarray:
         """Points of the second stage times 4, int8 of shape (0 or 256 or 65536, 8)."""
         if self._tail == "none":
-            return np.empty((0, 8), np.int8)
+            return _frozen(np.empty((0, 8), np.int8))
         return root_points() if self._tail == "roots" else e8p_points()
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Code words of shape (...) of float32 ``x`` of shape (..., 8), in code units."""
-        from lplr.kernels import lattice
-
         x = np.ascontiguousarray(x, np.float32)
         codes = np.empty(x.shape[:-1], self.dtype)
-        lattice.encode(
-            x.reshape(-1, 8), self.step, _index(), self.points, self.tail, codes.reshape(-1)
-        )
+        row = x.reshape(1, -1)
+        # A panel of one row and scale 1 has no feedback.
+        one = np.ones(1, np.float32)
+        self.panel(row, row, one[None], one, np.empty_like(row), codes.reshape(1, -1))
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Points, float32 of shape (..., 8), of code words of shape (...)."""
-        from lplr.kernels import lattice
+        from lplr.kernels.project_e8p import decode
 
         codes = np.ascontiguousarray(codes, self.dtype)
         out = np.empty((*codes.shape, 8), np.float32)
-        lattice.decode(codes.reshape(-1), self.step, self.points, self.tail, out.reshape(-1, 8))
+        decode(codes.reshape(-1), self.step, self.points, self.tail, out.reshape(-1, 8))
         return out
-
-    def unpack(
-        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
-    ) -> np.ndarray:
-        """Entries of some rows of a packed array of code words; see `Codebook.unpack`."""
-        from lplr.storage.packing import unpack
-
-        size = self.bits * words[1]  # bytes of a row of words, which are whole bytes
-        count = (rows.stop - rows.start) * words[1]
-        part = packed[rows.start * size : rows.stop * size]
-        points = self.decode(unpack(part, self.width, count)).reshape(-1, words[1], 8)
-        if axis == 1:
-            return points.reshape(len(points), -1)
-        return points.transpose(0, 2, 1).reshape(-1, words[1])
 
     def panel(
         self,
@@ -149,9 +134,9 @@ class E8P:
         codes: np.ndarray,
     ) -> None:
         """Feedback-quantize a panel; see `lplr.kernels.lattice.feedback_panel`."""
-        from lplr.kernels import lattice
+        from lplr.kernels.lattice import feedback_panel
 
-        lattice.feedback_panel(
+        feedback_panel(
             target, base, coeff, scale, self.step, _index(), self.points, self.tail, error, codes
         )
 

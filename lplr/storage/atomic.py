@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,9 @@ __all__ = ["write_atomic"]
 _CHUNK = 1 << 20  # bytes compared at a time
 
 
-def write_atomic(path: str | os.PathLike[str], parts: list[bytes], overwrite: bool = False) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], parts: Sequence[bytes | memoryview], overwrite: bool = False
+) -> None:
     """Write ``parts``, one after the other, as the file ``path``: all of it or none.
 
     A symbolic link is followed and the file it points to is written. An existing file keeps its
@@ -33,7 +36,7 @@ def write_atomic(path: str | os.PathLike[str], parts: list[bytes], overwrite: bo
     Parameters
     ----------
     path : str or path-like
-    parts : list of bytes-like
+    parts : sequence of bytes-like
     overwrite : bool
         Whether an existing regular file is replaced.
 
@@ -104,7 +107,7 @@ def _target_mode(target: str, overwrite: bool) -> int | None:
     return stat.S_IMODE(found)
 
 
-def _write(temporary: str, parts: list[bytes], mode: int | None) -> None:
+def _write(temporary: str, parts: Sequence[bytes | memoryview], mode: int | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(temporary, flags, 0o666), "wb") as file:
@@ -116,7 +119,7 @@ def _write(temporary: str, parts: list[bytes], mode: int | None) -> None:
         os.fsync(file.fileno())
 
 
-def _compare(temporary: str, parts: list[bytes]) -> None:
+def _compare(temporary: str, parts: Sequence[bytes | memoryview]) -> None:
     """Read the file back: storage that loses bytes is noticed while the old file still exists."""
     with open(temporary, "rb") as file:
         for part in parts:

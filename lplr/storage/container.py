@@ -6,7 +6,8 @@ The words MUST and MAY are meant as in RFC 2119.
 (``\x93LPLR\r\n\x1a``); the format version, uint32; the length of the payload, uint64; the SHA-256
 of the payload, 32 bytes; zeros. Integers are little-endian. The payload MUST be all that follows.
 To HDF5 the header is a user block: the file MUST be a valid HDF5 file that HDF5 1.8 or newer
-opens as it is.
+opens as it is. Its superblock and object headers MUST be of version 2, which HDF5 writes if both
+bounds of the library version are 1.8 (``libver="v108"`` in h5py), without extension.
 
 **Groups.** The root group and every group in it is one object. It MUST carry the attributes
 ``encoding-type`` (string) and ``encoding-version`` (integer, at least 1), which say what its
@@ -271,7 +272,7 @@ def _open(
 ) -> tuple[Node, Any]:
     """The tree of a verified file and what ``use`` makes of it; an error names the file."""
     try:
-        root = from_file(data)
+        root = from_file(data, HEADER_NBYTES)
         return root, use(root)
     except CorruptFileError as exc:
         raise type(exc)(f"{str(path)!r}: {exc}") from exc

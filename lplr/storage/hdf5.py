@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,16 @@ MAX_OBJECTS = 1 << 16  # groups and datasets of a file, and attributes of a grou
 DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+# The superblock of HDF5 1.8: signature, version 2, offsets and lengths of 8 bytes, no flags, the
+# base address, and no extension. What else HDF5 finds there sets off its oldest code.
+_SUPERBLOCK = struct.Struct("<8s4BQQ")
+_NO_ADDRESS = 2**64 - 1
+# Kinds of messages that an object header may hold: nothing, dataspace, link info, datatype, fill
+# value (old, new), link, layout, group info, attribute, continuation, attribute info, count of
+# names. The others are refused before the object is opened; some by name.
+_MESSAGES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 21, 22)
+_REFUSED = {7: "external storage", 11: "a filter", 17: "an old kind of group"}
 
 Scalar = bool | int | float | bytes
 
@@ -42,28 +53,27 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def to_image(root: Node, user_block: int) -> bytes:
+def to_image(root: Node, user_block: int) -> memoryview:
     """The HDF5 image of a tree, without the ``user_block`` bytes that go before it.
 
     Equal trees give equal bytes: names are written in order, there are no time stamps, and the
     format version is that of HDF5 1.8 whichever library writes it.
     """
-    from h5py import File, h5f, h5p
+    from h5py import File, h5f, h5fd, h5p
 
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_userblock(user_block)
     _plain(creation)
+    # Written as to a file, in memory: the images of HDF5's core driver have a wrong checksum
+    # before HDF5 2.0.
+    buffer = io.BytesIO()
     access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fapl_core(1 << 20, False)
+    access.set_fileobj_driver(h5fd.fileobj_driver, buffer)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
-    # The core driver without a backing store never touches the name, but takes two open images
-    # of one name for the same file: each needs its own.
-    name = f"lplr-{id(root)}".encode()
-    with File(h5f.create(name, h5f.ACC_TRUNC, creation, access)) as file:
+    with File(h5f.create(b"in memory", h5f.ACC_TRUNC, creation, access)) as file:
         _write_group(file, root)
-        file.flush()
-        return file.id.get_file_image()
+    return buffer.getbuffer()[user_block:]
 
 
 def _plain(properties: Any) -> None:
@@ -92,8 +102,10 @@ def _write_group(group: Any, node: Node) -> None:
         _write_group(group[name], child)
 
 
-def from_file(data: bytes) -> Node:
+def from_file(data: bytes, user_block: int) -> Node:
     """The tree in the bytes of a whole file, arrays as read-only views of ``data``.
+
+    HDF5 begins after ``user_block`` bytes.
 
     Raises
     ------
@@ -104,9 +116,17 @@ def from_file(data: bytes) -> Node:
     """
     import h5py
 
+    superblock = data[user_block : user_block + _SUPERBLOCK.size].ljust(_SUPERBLOCK.size, b"\0")
+    signature, *fields = _SUPERBLOCK.unpack(superblock)
+    if signature != b"\x89HDF\r\n\x1a\n":
+        raise CorruptFileError("what follows the header is not HDF5")
+    if fields != [2, 8, 8, 0, user_block, _NO_ADDRESS]:
+        raise UnsafeFileError("the HDF5 superblock is not the one that the format allows")
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return _Reader(data).group(h5py.h5g.open(file.id, b"/"), "", 0)
+            reader = _Reader(data)
+            reader.visit(h5py.h5o.get_info(file.id), "/")
+            return reader.group(h5py.h5g.open(file.id, b"/"), "", 0)
     except CorruptFileError:
         raise
     except Exception as exc:
@@ -135,28 +155,34 @@ class _Reader:
 
         if depth > MAX_DEPTH:
             raise CorruptFileError(f"groups are nested deeper than {MAX_DEPTH}: {path!r}")
-        self._visit(h5o.get_info(group), path)
         if group.get_num_objs() > MAX_OBJECTS:
             raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} members")
         node = Node(attributes=self._attributes(group, path))
         for raw in list(group):
             name = _checked_name(raw, path)
+            where = f"{path}/{name}"
             if group.links.get_info(raw).type != h5l.TYPE_HARD:
-                raise UnsafeFileError(
-                    f"{path}/{name} is a soft or external link; links are refused"
-                )
-            kind = h5o.get_info(group, raw).type
-            if kind == h5o.TYPE_GROUP:
-                node.groups[name] = self.group(h5g.open(group, raw), f"{path}/{name}", depth + 1)
-            elif kind == h5o.TYPE_DATASET:
-                node.arrays[name] = self._array(h5d.open(group, raw), f"{path}/{name}")
+                raise UnsafeFileError(f"{where} is a soft or external link; links are refused")
+            info = h5o.get_info(group, raw)
+            self.visit(info, where)
+            if info.type == h5o.TYPE_GROUP:
+                node.groups[name] = self.group(h5g.open(group, raw), where, depth + 1)
+            elif info.type == h5o.TYPE_DATASET:
+                node.arrays[name] = self._array(h5d.open(group, raw), where)
             else:
-                raise UnsafeFileError(f"{path}/{name} is neither a group nor a dataset")
+                raise UnsafeFileError(f"{where} is neither a group nor a dataset")
         return node
 
-    def _visit(self, info: Any, path: str) -> None:
+    def visit(self, info: Any, path: str) -> None:
+        """Check the header of an object that is not yet open."""
+        if info.hdr.version != 2:
+            raise UnsafeFileError(f"{path} is stored in the way of HDF5 before 1.8")
+        kinds = [k for k in range(64) if info.hdr.mesg.present >> k & 1 and k not in _MESSAGES]
+        if kinds:
+            found = _REFUSED.get(kinds[0], f"a header message of kind {kinds[0]}")
+            raise UnsafeFileError(f"{path} has {found}; the format does not allow it")
         if info.addr in self.seen or info.rc > 1:
-            raise UnsafeFileError(f"{path!r} has several names; hard links are refused")
+            raise UnsafeFileError(f"{path} has several names; hard links are refused")
         self.seen.add(info.addr)
         if len(self.seen) > MAX_OBJECTS:
             raise CorruptFileError(f"the file has more than {MAX_OBJECTS} objects")
@@ -167,19 +193,13 @@ class _Reader:
             raise CorruptFileError(f"{path} declares more bytes than the file stores")
 
     def _array(self, dataset: Any, path: str) -> np.ndarray:
-        from h5py import h5a, h5d, h5o, h5s
+        from h5py import h5a, h5d, h5s
 
-        self._visit(h5o.get_info(dataset), path)
-        created = dataset.get_create_plist()
         # The layout comes first: the dataspace of a virtual dataset may open other files.
-        if created.get_layout() != h5d.CONTIGUOUS:
+        if dataset.get_create_plist().get_layout() != h5d.CONTIGUOUS:
             raise UnsafeFileError(
                 f"{path} is not stored contiguously (chunked, compact or virtual)"
             )
-        if created.get_external_count():
-            raise UnsafeFileError(f"{path} keeps its data in another file")
-        if created.get_nfilters():
-            raise UnsafeFileError(f"{path} is filtered; no filter is allowed")
         if h5a.get_num_attrs(dataset):
             raise UnsafeFileError(f"{path} is a dataset with attributes")
         dtype = self._dtype(dataset.get_type(), path)

@@ -1,0 +1,99 @@
+"""Forged files: HDF5 of any content under checksums and a digest that are right."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lplr.factors import Quantized
+from lplr.storage.container import MAGIC
+from lplr.storage.packing import pack
+
+
+def small(seed: int = 0, n: int = 3, d: int = 4) -> Quantized:
+    """A matrix of random 2-bit codes."""
+    codes = np.random.default_rng(seed).integers(0, 4, (n, d))
+    return Quantized((n, d), "uniform", 2, pack(codes, 2), np.full((1, 1), 0.5, np.float32))
+
+
+def forge(
+    folder: Path,
+    evil: Callable[[h5py.File], object],
+    change: Callable[[bytes], bytes] = bytes,
+    libver: str = "v108",
+) -> Path:
+    """A file that would load but for ``evil``, which edits it, and ``change``, of its bytes."""
+    path = folder / "forged.h5"
+    with h5py.File(path, "w", userblock_size=512, libver=(libver, "v110")) as file:
+        for key, value in small()._state().items():
+            if isinstance(value, np.ndarray):
+                file[key] = value
+            elif isinstance(value, str):
+                file.attrs[key] = np.bytes_(value)
+            else:
+                file.attrs.create(key, value, dtype="<i8")
+        file.attrs["encoding-type"] = np.bytes_("quantized")
+        file.attrs.create("encoding-version", 1, dtype="<i8")
+        evil(file)
+    good = path.read_bytes()[512:]
+    payload = with_checksums(change(good), list(checked_blocks(good)))
+    digest = hashlib.sha256(payload).digest()
+    header = struct.pack("<8sIQ32s", MAGIC, 1, len(payload), digest).ljust(512, b"\0")
+    path.write_bytes(header + payload)
+    return path
+
+
+def checked_blocks(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Where the superblock and the object headers of HDF5 1.8 lie, their checksums included."""
+    if payload[8] != 2:
+        return  # older structures have no checksums
+    yield 0, 48
+    start = payload.find(b"OHDR")
+    while start >= 0:
+        flags = payload[start + 5]
+        at = start + 6 + 16 * (flags >> 5 & 1) + 4 * (flags >> 4 & 1)
+        body = at + (1 << (flags & 3))
+        chunks = [(start, body, body + int.from_bytes(payload[at:body], "little") + 4)]
+        for first, at, stop in chunks:
+            yield first, stop
+            prefix = 4 + 2 * (flags >> 2 & 1)
+            while at + prefix <= stop - 4:  # a shorter rest is a gap
+                kind, size = struct.unpack_from("<BH", payload, at)
+                if kind == 16:  # a continuation: address and length of another chunk
+                    address, length = struct.unpack_from("<QQ", payload, at + prefix)
+                    chunks.append((address, address + 4, address + length))
+                at += prefix + size
+        start = payload.find(b"OHDR", start + 4)
+
+
+def with_checksums(payload: bytes, blocks: list[tuple[int, int]]) -> bytes:
+    """The payload with the last four bytes of each block made to fit the rest of it."""
+    data = bytearray(payload)
+    for start, stop in blocks:
+        data[stop - 4 : stop] = struct.pack("<I", checksum(bytes(data[start : stop - 4])))
+    return bytes(data)
+
+
+def checksum(data: bytes) -> int:
+    """The checksum of HDF5 metadata: Jenkins' lookup3 ``hashlittle``, started at 0."""
+    mask = 0xFFFFFFFF
+
+    def rotate(x: int, k: int) -> int:
+        return (x << k | x >> (32 - k)) & mask
+
+    a = b = c = (0xDEADBEEF + len(data)) & mask
+    blocks = -(-len(data) // 12)
+    words = struct.unpack(f"<{3 * blocks}I", data.ljust(12 * blocks, b"\0"))
+    for i in range(blocks):
+        a, b, c = a + words[3 * i] & mask, b + words[3 * i + 1] & mask, c + words[3 * i + 2] & mask
+        if i < blocks - 1:
+            for k in (4, 6, 8, 16, 19, 4):
+                a, b, c = b, c + b & mask, (a - c & mask) ^ rotate(c, k)
+    for k in (14, 11, 25, 16, 4, 14, 24):
+        a, b, c = b, (c ^ b) - rotate(b, k) & mask, a
+    return b

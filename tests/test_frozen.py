@@ -1,0 +1,32 @@
+"""Frozen files: what an earlier version wrote decodes for ever (made by fixtures/make.py)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lplr.storage.container import inspect, load
+from lplr.storage.encoding import _ENCODINGS
+
+FROZEN = sorted((Path(__file__).parent / "fixtures").glob("v*/*.h5"))
+
+
+@pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_frozen_files_decode_as_they_always_did(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npy"))
+    assert inspect(path)["attrs"] == {"fixture": path.stem}
+    # Rounding of a level or of a product of three terms may differ between machines; a wrong
+    # code or scale would be off by a hundred times as much.
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(load(path).to_dense(), expected, rtol=0, atol=tolerance)
+
+
+def test_every_encoding_has_a_frozen_file() -> None:
+    found = {inspect(path)["groups"]["/"]["encoding"] for path in FROZEN}
+    written = {
+        kind for kind, (module, name) in _ENCODINGS.items() if hasattr(import_module(module), name)
+    }
+    assert found == written

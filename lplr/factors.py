@@ -7,6 +7,7 @@ never exists unless `to_dense` asks for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,7 +70,7 @@ class Quantized(Artefact):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
         _set(self, shape=(n, d), bits=int(self.bits), axis=int(self.axis))
         book = self.codebook
-        check_packed(self.codes, book.width, int(np.prod(self._words)))
+        check_packed(self.codes, book.width, math.prod(self._words))
         self.codes.setflags(write=False)
         for name in ("scale", "offset"):
             array = getattr(self, name)

@@ -211,6 +211,12 @@ def _deep(file: h5py.File) -> None:
     file.create_group("/".join("a" * 17))
 
 
+def _wraps(file: h5py.File) -> None:
+    """2**62 rows of 4 columns: 2**64 codes, which 64 bits count as none."""
+    file.attrs.create("rows", 2**62)
+    _replaced("codes", data=np.zeros(0, np.uint8))(file)
+
+
 CORRUPT = {
     "deep nesting": _deep,
     "name that is a path": lambda file: file.create_group("..").create_group("x"),
@@ -231,6 +237,7 @@ CORRUPT = {
     "member of wrong type": lambda file: file.attrs.create("quantizer", 1),
     "negative size": lambda file: file.attrs.create("rows", -3),
     "size that wraps": lambda file: file.attrs.create("rows", 2**62),
+    "size that wraps to nothing": _wraps,
     "unknown quantizer": lambda file: file.attrs.create("quantizer", np.bytes_("no")),
     "text not UTF-8": lambda file: file.attrs.create("quantizer", np.bytes_(b"\xff\xfe")),
     "NaN scale": _replaced("scale", data=np.full((1, 1), np.nan, np.float32)),

@@ -9,7 +9,6 @@ import pytest
 
 from lplr.exceptions import InputError
 from lplr.kernels import lattice
-from lplr.kernels.project_e8p import decode
 from lplr.parallel import single_threaded_blas
 from lplr.quantizers import get_codebook
 from lplr.quantizers.lattice import E8P, _index, e8p_points, root_points
@@ -191,11 +190,6 @@ def test_kernels_run_unjitted():
         function(flat, words[0])
         np.testing.assert_array_equal(words[0], naive_nearest(x, root_points()))
     assert lattice._sort.py_func(*rng.permutation(8)) == tuple(range(7, -1, -1))
-    for bits in (2, 3, 4):
-        book = E8P(bits)
-        codes, out = book.encode(x), np.empty((size, 8), np.float32)
-        decode.py_func(codes, book.step, book.points, book.tail, out)
-        np.testing.assert_array_equal(out, book.decode(codes))
 
 
 def naive_panel(target, base, coeff, scale, book):

@@ -121,8 +121,88 @@ class E8P:
 
         codes = np.ascontiguousarray(codes, self.dtype)
         out = np.empty((*codes.shape, 8), np.float32)
-        decode(codes.reshape(-1), self.step, self.points, self.tail, out.reshape(-1, 8))
+        # Little-endian words of four bytes, whatever the width: the stages are where they are.
+        packed = _frozen(codes.reshape(-1).astype("<u4", copy=False).view(np.uint8))
+        decode(packed, 4, 0, *self._second, self.points, self.tail, out.reshape(-1, 8))
         return out
+
+    @property
+    def _second(self) -> tuple[int, int, np.float32]:
+        """Where the index of the second stage is in a word (byte, shift), and its scale."""
+        return (*((1, 8) if self._tail == "roots" else (2, 0)), self.step)
+
+    def unpack(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
+    ) -> np.ndarray:
+        """Points of some rows of a packed array of code words; see `Codebook.unpack`."""
+        from lplr.kernels.project_e8p import decode, decode_columns
+
+        n, d = rows.stop - rows.start, words[1]
+        out = np.empty((8 * n, d) if axis == 0 else (n, 8 * d), np.float32)
+        target = out if axis == 0 else out.reshape(-1, 8)
+        kernel = decode_columns if axis == 0 else decode
+        packed, first = _frozen(packed.view()), rows.start * d
+        kernel(packed, self.bits, first, *self._second, self.points, self.tail, target)
+        return out
+
+    def dot(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
+    ) -> np.ndarray:
+        """Product of some rows of code words, entries down columns, with a vector.
+
+        Never expands more than eight entries; faster than a dense product.
+
+        Parameters
+        ----------
+        packed : ndarray, uint8
+        words : (int, int)
+            Shape (m, d) of the array of code words.
+        rows : slice
+            Of code words.
+        x : ndarray of shape (d,), float32
+
+        Returns
+        -------
+        ndarray of shape (8 * rows,), float32, in code units
+        """
+        from lplr.kernels.project_e8p import multiply
+
+        out = np.zeros((rows.stop - rows.start, 8), np.float32)
+        for where, factor, table in self._stages():
+            packed, first = _frozen(packed.view()), rows.start * words[1]
+            multiply(packed, self.bits, first, *where, factor, table, x, out)
+        return out.reshape(-1)
+
+    def dot_transposed(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
+    ) -> np.ndarray:
+        """Product of the transpose of some rows of code words with a vector; see `dot`.
+
+        Parameters
+        ----------
+        packed, words, rows : as in `dot`
+        y : ndarray of shape (8 * rows,), float32
+
+        Returns
+        -------
+        ndarray of shape (d,), float32, in code units
+        """
+        from lplr.kernels.project_e8p import multiply_transposed
+
+        out = np.zeros(words[1], np.float32)
+        for where, factor, table in self._stages():
+            packed, first = _frozen(packed.view()), rows.start * words[1]
+            args = (packed, self.bits, first, *where, factor, table, y.reshape(-1, 8), out)
+            multiply_transposed(*args)
+        return out
+
+    def _stages(self) -> list[tuple[tuple[int, int], np.float32, np.ndarray]]:
+        """Place in a word, factor and table of each stage."""
+        quarter = np.float32(0.25)
+        first = ((0, 0), quarter, self.points)
+        if self._tail == "none":
+            return [first]
+        return [first, (self._second[:2], quarter * self.step, self.tail)]
 
     def panel(
         self,

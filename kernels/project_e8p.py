@@ -13,6 +13,9 @@ into a table is ``(16-bit integer at byte `at` of the word) >> shift``:
                                          second stage of 32 bits   at 2, shift 0
 """
 
+# mypy: ignore-errors
+# (An intrinsic is declared with a typing context that its callers do not pass.)
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types

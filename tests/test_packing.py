@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,6 +82,20 @@ def test_unpack_reads_nothing_outside_the_stream() -> None:
             out = np.empty(n, np.uint8)
             bitpack.unpack(around[16 : 16 + stream.size], width, 0, out)
             np.testing.assert_array_equal(out, codes)
+
+
+@pytest.mark.parametrize("width", NARROW)
+def test_unpack_and_dequantize_speed(width: int) -> None:
+    """At least 200 M entries a second on one core; measured five times as much, busy or not."""
+    n = 1 << 20
+    packed = pack(_codes(width, n + 3), width)
+    levels, out = np.zeros(2**width, np.float32), np.empty(n, np.float32)
+    best = float("inf")
+    for _ in range(50):
+        start = perf_counter()
+        bitpack.unpack_levels(packed, width, 3, levels, out)
+        best = min(best, perf_counter() - start)
+    assert n / best > 200e6
 
 
 @given(st.sampled_from(WIDTHS), st.data())

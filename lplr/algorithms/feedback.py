@@ -11,7 +11,7 @@ import numpy as np
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook
 
-__all__ = ["ldl", "quantize_feedback"]
+__all__ = ["ldl", "matched_scale", "quantize_feedback"]
 
 _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
 _BLOCK = 512  # columns that one thread takes at a time; a multiple of every codebook's group
@@ -41,9 +41,40 @@ def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return C / pivots, pivots**2
 
 
+def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
+    """Scales that fit what feedback quantization rounds, which is X plus fed-back errors.
+
+    With rounding errors eta and H = L D L^T, the error is E = L^-T eta and row k rounds
+    ``X_k - E_k + eta_k``. Taking the errors as uncorrelated, of variance mse times that of what
+    is rounded, gives the variances from the last row to the first.
+
+    Parameters
+    ----------
+    X : ndarray of shape (k, n), float32
+    L : ndarray of shape (k, k), float64, unit lower triangular
+    codebook : Codebook
+
+    Returns
+    -------
+    ndarray of shape (k,), float32; 0 for a row that is rounded from zeros only
+    """
+    from scipy.linalg import solve_triangular
+
+    M = solve_triangular(L, np.eye(len(L)), lower=True, unit_diagonal=True, check_finite=False).T
+    variance = np.mean(np.square(X, dtype=np.float64), axis=1)
+    for k in range(len(X) - 2, -1, -1):
+        variance[k] += codebook.gaussian_mse * (M[k, k + 1 :] ** 2 @ variance[k + 1 :])
+    return (np.sqrt(variance) * codebook.gaussian_scale).astype(np.float32)
+
+
 def quantize_feedback(
-    X: np.ndarray, H: np.ndarray, codebook: Codebook, scale: np.ndarray, *, sweeps: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+    X: np.ndarray,
+    H: np.ndarray,
+    codebook: Codebook,
+    scale: np.ndarray | None = None,
+    *,
+    sweeps: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Quantize X so that the error is small under H: each row after the errors of those below.
 
     Row k is rounded after adding ``sum_{j>k} L[j, k] (X - Q)[j]``, with H = L D L^T; then
@@ -58,18 +89,21 @@ def quantize_feedback(
         the metric within a group is a multiple of the identity and the nearest point is exact.
     H : ndarray of shape (k, k), float64, symmetric positive definite
     codebook : Codebook
-    scale : ndarray of shape (k,), float32
-        Scale of each row.
+    scale : ndarray of shape (k,), float32, optional
+        Scale of each row; `matched_scale` by default.
     sweeps : int
         Coordinate-descent sweeps after the feedback pass.
 
     Returns
     -------
     codes : ndarray of shape (k, n // group)
+    scale : ndarray of shape (k,), float32
     error : ndarray of shape (k, n), float32
         X - Q.
     """
     L, _ = ldl(H)
+    if scale is None:
+        scale = matched_scale(X, L, codebook)
     feedback = L.astype(np.float32)
     descent = (H / np.diagonal(H)).astype(np.float32)  # column k is divided by H[k, k]
     k, n = X.shape
@@ -88,7 +122,7 @@ def quantize_feedback(
         codes[:, part] = c
 
     run_blocks(block, n, _BLOCK)
-    return codes, error
+    return codes, scale, error
 
 
 def _panels(k: int) -> list[slice]:
@@ -97,7 +131,11 @@ def _panels(k: int) -> list[slice]:
 
 
 def _feedback_pass(
-    x: np.ndarray, L: np.ndarray, codebook: Codebook, scale: np.ndarray, e: np.ndarray,
+    x: np.ndarray,
+    L: np.ndarray,
+    codebook: Codebook,
+    scale: np.ndarray,
+    e: np.ndarray,
     codes: np.ndarray,
 ) -> None:
     target = x.copy()
@@ -108,7 +146,11 @@ def _feedback_pass(
 
 
 def _descent_sweep(
-    x: np.ndarray, H: np.ndarray, codebook: Codebook, scale: np.ndarray, e: np.ndarray,
+    x: np.ndarray,
+    H: np.ndarray,
+    codebook: Codebook,
+    scale: np.ndarray,
+    e: np.ndarray,
     codes: np.ndarray,
 ) -> None:
     """One sweep; H has its column k divided by H[k, k]. Row k moves to Q_k + (H^T e)_k."""
@@ -116,9 +158,7 @@ def _descent_sweep(
     for p in _panels(len(x)):
         q = x[p] - e[p]
         change = np.empty_like(q)
-        codebook.panel(
-            q + pull[p], q, np.ascontiguousarray(H[p, p]), scale[p], change, codes[p]
-        )
+        codebook.panel(q + pull[p], q, np.ascontiguousarray(H[p, p]), scale[p], change, codes[p])
         e[p] += change
         if p.start:
             pull[: p.start] += H[p, : p.start].T @ change

@@ -80,9 +80,7 @@ def quantize(
     bits = check_integer(bits, "bits", 1, 16)
     rng = check_rng(rng)
     meta = {"method": "quantize", "quantizer": quantizer, "bits": bits, "rounding": rounding}
-    return round_matrix(
-        A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta
-    )
+    return round_matrix(A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta)
 
 
 def round_matrix(

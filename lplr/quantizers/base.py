@@ -10,7 +10,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 
-__all__ = ["Codebook", "QUANTIZERS", "get_codebook"]
+__all__ = ["QUANTIZERS", "Codebook", "get_codebook"]
 
 
 class Codebook(Protocol):

@@ -1,0 +1,127 @@
+"""The factorizations of paper 1: a rounded start, then, except for direct-SVD, least squares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lplr.algorithms.budget import Books
+from lplr.algorithms.regression import gram, least_squares
+from lplr.algorithms.rounding import round_matrix
+from lplr.factors import LowRank, Quantized
+from lplr.parallel import matmul
+from lplr.storage.packing import packed_nbytes
+
+__all__ = ["constant_factors", "rounded_factors", "solved_factors"]
+
+
+def solved_factors(
+    A: np.ndarray,
+    start: np.ndarray,
+    books: Books,
+    rounding: str,
+    normalize: bool,
+    rng: np.random.Generator,
+) -> LowRank:
+    """Algorithm 1 of paper 1: L = Q(start), R = Q'(argmin_W |L W - A|_F).
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32
+    start : ndarray of shape (n, m), float32
+        ``A S`` for LPLR, ``U_m Sigma_m`` for LPLR-SVD.
+    books : (Codebook, Codebook)
+    rounding : {"nearest", "dithered"}
+    normalize : bool
+    rng : numpy.random.Generator
+        For dithered rounding.
+
+    Returns
+    -------
+    LowRank
+    """
+    left = round_matrix(start, books[0], rounding=rounding, rng=rng)
+    W, G, B = least_squares(left.to_dense(), A)
+    right = round_matrix(W, books[1], rounding=rounding, rng=rng)
+    return _normalized(A, left, right, G, B) if normalize else LowRank(left, right)
+
+
+def rounded_factors(
+    A: np.ndarray,
+    U: np.ndarray,
+    V: np.ndarray,
+    books: Books,
+    rounding: str,
+    normalize: bool,
+    rng: np.random.Generator,
+) -> LowRank:
+    """Direct-SVD: both factors rounded, nothing solved.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32
+    U : ndarray of shape (n, m), float32
+    V : ndarray of shape (m, d), float32
+        ``Sigma_m V_m^T``.
+    books : (Codebook, Codebook)
+    rounding : {"nearest", "dithered"}
+    normalize : bool
+    rng : numpy.random.Generator
+        For dithered rounding.
+
+    Returns
+    -------
+    LowRank
+    """
+    left = round_matrix(np.ascontiguousarray(U), books[0], rounding=rounding, rng=rng)
+    right = round_matrix(V, books[1], rounding=rounding, rng=rng)
+    if not normalize:
+        return LowRank(left, right)
+    L = left.to_dense()
+    return _normalized(A, left, right, gram(np.ascontiguousarray(L.T)), matmul(L.T, A))
+
+
+def _normalized(
+    A: np.ndarray, left: Quantized, right: Quantized, G: np.ndarray, B: np.ndarray
+) -> LowRank:
+    """alpha L R + beta with the scalars that minimise |A - (alpha L R + beta 1)|_F.
+
+    With P = L R: <P, P> = <L^T L, R R^T> and <P, A> = <L^T A, R>, so that P is never formed.
+    """
+    R = right.to_dense()
+    pp = float(np.vdot(G, gram(R)))
+    pa = float(np.einsum("ij,ij->", B, R, dtype=np.float64))
+    p = float(left._rmatmat(np.ones((A.shape[0], 1)))[:, 0] @ R.sum(axis=1, dtype=np.float64))
+    a = float(A.sum(dtype=np.float64))
+    count = A.size
+    determinant = pp * count - p * p
+    if determinant <= 1e-12 * pp * count:  # the product is constant: the shift alone says it all
+        alpha, beta = 1.0, (a - p) / count
+    else:
+        alpha, beta = (pa * count - p * a) / determinant, (pp * a - p * pa) / determinant
+    offset = None if right.offset is None else right.offset * np.float32(alpha)
+    right = replace(right, scale=right.scale * np.float32(alpha), offset=offset)
+    return LowRank(left, right, shift=beta)
+
+
+def constant_factors(shape: tuple[int, int], value: float, rank: int, books: Books) -> LowRank:
+    """A matrix of one value, exactly: L is all ones, and only the first row of R is not zero."""
+    n, d = shape
+
+    def zeros(rows: int, columns: int, i: int, offset: np.ndarray) -> Quantized:
+        book = books[i]
+        words = (-(-rows // book.group) * columns, rows * -(-columns // book.group))[i]
+        return Quantized(
+            shape=(rows, columns),
+            quantizer=book.name,
+            bits=book.bits,
+            codes=np.zeros(packed_nbytes(words, book.width), np.uint8),
+            scale=np.zeros((1, 1), np.float32),
+            offset=offset,
+            axis=i,
+        )
+
+    first = np.zeros((rank, 1), np.float32)
+    first[0] = value
+    return LowRank(zeros(n, rank, 0, np.ones((1, 1), np.float32)), zeros(rank, d, 1, first))

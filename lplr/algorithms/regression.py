@@ -1,0 +1,98 @@
+"""Least squares through Gram matrices in float64, with damping that is never silent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lplr.algorithms.feedback import ldl
+from lplr.parallel import matmul, run_blocks
+
+__all__ = ["gram", "least_squares", "solve"]
+
+_BLOCK = 512  # right-hand sides that one thread solves for at a time
+# Cholesky of a Gram matrix loses the digits of its condition number. Up to this ratio of the
+# largest to the smallest pivot, float64 keeps what float32 right-hand sides carry.
+_PIVOT_RATIO = 1e10
+
+
+def gram(X: np.ndarray) -> np.ndarray:
+    """X X^T in float64.
+
+    Parameters
+    ----------
+    X : ndarray of shape (k, n), float32 or float64
+
+    Returns
+    -------
+    ndarray of shape (k, k), float64, exactly symmetric
+    """
+    X = X.astype(np.float64)
+    G = matmul(X, X.T)
+    return (G + G.T) / 2
+
+
+def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """G^-1 B for a positive definite G.
+
+    Parameters
+    ----------
+    G : ndarray of shape (k, k), float64
+    B : ndarray of shape (k, n), float32
+
+    Returns
+    -------
+    ndarray of shape (k, n), float32
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If G is not positive definite to working precision.
+    """
+    from scipy.linalg import cho_solve, cholesky
+
+    factor = cholesky(G, lower=True, check_finite=False)
+    out = np.empty(B.shape, np.float32)
+
+    def block(start: int, stop: int) -> None:
+        part = B[:, start:stop].astype(np.float64)
+        out[:, start:stop] = cho_solve((factor, True), part, check_finite=False)
+
+    run_blocks(block, B.shape[1], _BLOCK)
+    return out
+
+
+def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """argmin_W |L W - A|_F, of least norm where L is rank deficient.
+
+    Parameters
+    ----------
+    L : ndarray of shape (n, k), float32
+    A : ndarray of shape (n, d), float32
+
+    Returns
+    -------
+    W : ndarray of shape (k, d), float32
+    G : ndarray of shape (k, k), float64, L^T L
+    B : ndarray of shape (k, d), float32, L^T A
+
+    Notes
+    -----
+    By Cholesky of the Gram matrix where its condition allows; else through the eigenvectors of
+    the Gram matrix, leaving out what float32 cannot tell from zero. No pseudo-inverse of L is
+    formed.
+    """
+    from scipy.linalg import eigh
+
+    G = gram(np.ascontiguousarray(L.T))
+    B = matmul(L.T, A)
+    try:
+        _, D = ldl(G)
+        if D.max() <= _PIVOT_RATIO * D.min():
+            return solve(G, B), G, B
+    except np.linalg.LinAlgError:
+        pass
+    w, V = eigh(G, check_finite=False)
+    keep = w > w[-1] * np.finfo(np.float32).eps
+    V = V[:, keep]
+    W = V @ ((V.T @ B) / w[keep, None])
+    return W.astype(np.float32), G, B

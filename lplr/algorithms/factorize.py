@@ -154,7 +154,7 @@ def factorize(
         "normalize": normalize,
         "bits_per_entry": bits_per_entry,
     }
-    if (A == A[0, 0]).all() if A[0, 0] == A[-1, -1] else False:
+    if A[0, 0] == A[-1, -1] and (A == A[0, 0]).all():
         factors = constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
         return _record(factors, settings, rng)
     unit, A = _bring_into_range(A)

@@ -29,13 +29,18 @@ class Codebook(Protocol):
         That error.
     """
 
-    name: str
-    bits: int
-    group: int
-    dtype: np.dtype
-    gaussian_scale: float
-    gaussian_mse: float
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def gaussian_scale(self) -> float: ...
+    @property
+    def gaussian_mse(self) -> float: ...
     @property
     def width(self) -> int:
         """Bits of one code word."""

@@ -39,6 +39,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
+from lplr.validation import check_integer, check_rng
 
 __all__ = ["RandomizedTransform"]
 
@@ -82,13 +83,8 @@ class RandomizedTransform:
     encoding: ClassVar[tuple[str, int]] = ("randomized-transform", 1)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("n", 1, _SEEDS), ("seed", 0, _SEEDS)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise InputError(f"{name} is {value!r}; give an integer")
-            if not low <= value < high:
-                raise InputError(f"{name} is {value}; give an integer in [{low}, 2**63)")
-            object.__setattr__(self, name, int(value))
+        object.__setattr__(self, "n", check_integer(self.n, "n", 1))
+        object.__setattr__(self, "seed", check_integer(self.seed, "seed", 0, _SEEDS - 1))
 
     @classmethod
     def sample(cls, n: int, rng: int | np.random.Generator | None = None) -> RandomizedTransform:
@@ -108,7 +104,7 @@ class RandomizedTransform:
         >>> RandomizedTransform.sample(384, rng=0).n
         384
         """
-        return cls(n, int(np.random.default_rng(rng).integers(_SEEDS)))
+        return cls(n, int(check_rng(rng).integers(_SEEDS)))
 
     @property
     def kind(self) -> str:
@@ -209,7 +205,7 @@ class RandomizedTransform:
         """
         H = np.asarray(H)
         if H.shape != (self.n, self.n):
-            raise InputError(f"H has shape {H.shape}; give a matrix of shape {(self.n, self.n)}")
+            raise InputError(f"H: must have shape {(self.n, self.n)}, found {H.shape}")
         T = self.apply(self.apply(H.astype(np.float64, copy=False), axis=1), axis=0)
         T += T.T  # NumPy buffers the overlapping operand
         T *= 0.5
@@ -218,14 +214,14 @@ class RandomizedTransform:
     def _transform(self, X: np.ndarray, axis: int, inverse: bool) -> np.ndarray:
         X = np.asarray(X)
         if X.dtype.kind not in "fiub":
-            raise InputError(f"X has dtype {X.dtype}; give real numbers")
+            raise InputError(f"X: dtype {X.dtype} is not real; convert it to float32")
         if X.ndim not in (1, 2) or axis not in (0, 1, -1):
             raise InputError(
-                f"X has shape {X.shape} and axis is {axis}; give a vector or a matrix, and axis 0 or 1"
+                f"X: must be a vector or a matrix, and axis 0 or 1; found {X.shape} and {axis}"
             )
         by_row = X.ndim == 1 or axis != 0
         if X.shape[-1 if by_row else 0] != self.n:
-            raise InputError(f"X has shape {X.shape}; its axis {axis} must have size {self.n}")
+            raise InputError(f"X: must have size {self.n} along axis {axis}, found {X.shape}")
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         pre = np.full(self.n, 1 / np.sqrt(self.n), dtype)
         post = np.ones(self.n, dtype)
@@ -319,7 +315,7 @@ def _hartley(x: np.ndarray, out: np.ndarray, axis: int) -> None:
 
 @lru_cache(maxsize=256)
 def _block_order(n: int) -> int:
-    """Order of the Paley block in the Hadamard matrix of size n: 1 for a power of two, 0 if none."""
+    """Order of the Paley block of the Hadamard matrix: 1 for n = 2^p, 0 if there is none."""
     odd = n
     while odd % 2 == 0:
         odd //= 2

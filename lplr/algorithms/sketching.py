@@ -1,0 +1,200 @@
+"""Range finders and the truncated SVD built on random sketches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lplr.algorithms.distributions import KINDS, Sketch, SketchOperator
+from lplr.algorithms.qr import orthonormal_basis, thin_qr
+from lplr.parallel import matmul, run_blocks, single_threaded_blas
+from lplr.validation import check_integer, check_matrix, check_rank
+
+__all__ = [
+    "KINDS",
+    "Sketch",
+    "SketchOperator",
+    "orthonormal_basis",
+    "range_finder",
+    "truncated_svd",
+]
+
+_GRAM_WIDTH = 10  # sketch widths up to which one product A^T A is cheaper than iterating with A
+
+
+def range_finder(
+    A: Any,
+    m: int,
+    *,
+    sketch: str = "gaussian",
+    n_power_iter: int = 0,
+    rng: int | np.random.Generator | None = None,
+) -> np.ndarray:
+    """``Y`` with m columns whose span is close to the dominant column space of A.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+    m : int
+        Sketch size, from 1 to min(n, d).
+    sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
+    n_power_iter : int
+        0 returns the raw sketch ``A S`` that Algorithm 1 of LPLR quantizes.
+    rng : int, Generator or None
+
+    Returns
+    -------
+    ndarray of shape (n, m), float64 if A is, else float32
+
+    Raises
+    ------
+    InputError
+        If A is not a finite real matrix, or m, sketch or n_power_iter is not on offer.
+
+    Notes
+    -----
+    With q power iterations the columns span ``A (A^T A)^q S``, but Y is not that matrix:
+    ``Y = A Z`` with Z an orthonormal basis of ``(A^T A)^q S`` (Halko, Martinsson and Tropp,
+    arXiv 0909.4061, Algorithm 4.4, which instead returns an orthonormal basis of Y). The raw
+    power has the singular values of A to the power 2 q + 1: its columns all lean to the first
+    singular vector, and a quantizer whose one range covers the largest entries wipes out the
+    rest. Y carries the scale of A once, like ``A S``. Same bits at any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.algorithms.sketching import range_finder
+    >>> A = np.outer(np.arange(5.0), np.ones(4))
+    >>> range_finder(A, 2, n_power_iter=1, rng=0).shape
+    (5, 2)
+    """
+    A = check_matrix(A, dtype=_kept_dtype(A))
+    m = check_integer(m, "m", 1, min(A.shape))
+    n_power_iter = check_integer(n_power_iter, "n_power_iter", 0)
+    Y = Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).apply(A)
+    for _ in range(n_power_iter):
+        Z = orthonormal_basis(matmul(A.T, orthonormal_basis(Y)))
+        Y = matmul(A, Z)
+    return Y
+
+
+def truncated_svd(
+    A: Any,
+    k: int,
+    *,
+    n_oversamples: int | None = None,
+    n_power_iter: int = 3,
+    sketch: str = "gaussian",
+    rng: int | np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular value decomposition of (nearly) the best rank-k approximation of A.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+    k : int
+        From 1 to min(n, d).
+    n_oversamples : int, optional
+        Columns of the sketch beyond k; by default k/4 and at least 10.
+    n_power_iter : int
+        At least 1. The default leaves the error of the rank-k approximation within 0.5 % of the
+        best one on image and 1/k spectra, where decay is slowest.
+    sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
+    rng : int, Generator or None
+
+    Returns
+    -------
+    U : ndarray of shape (n, k)
+    s : ndarray of shape (k,), descending
+    Vt : ndarray of shape (k, d)
+        All float64 if A is, else float32; U and Vt with orthonormal columns and rows.
+
+    Raises
+    ------
+    InputError
+        If A is not a finite real matrix or an option is out of range.
+
+    Notes
+    -----
+    With Z an orthonormal basis of ``(A^T A)^q S``, the exact SVD of ``A Z`` is that of the
+    approximation ``A Z Z^T``: unlike Algorithm 5.1 of Halko et al., no further product with A.
+    On a matrix that is not much wider than Z, ``G = A^T A`` is formed once and iterated with; the
+    squares of small singular values drown in the rounding of G, so where those found are below
+    ``3 sqrt(eps)`` of the largest, A itself is iterated with instead. Where Z would be nearly as
+    wide as A the SVD is exact and nothing is random. Same bits at any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.algorithms.sketching import truncated_svd
+    >>> U, s, Vt = truncated_svd(np.diag([3.0, 2.0, 1.0]), 2)
+    >>> s.round(6)
+    array([3., 2.])
+    """
+    A = check_matrix(A, dtype=_kept_dtype(A))
+    k = check_rank(k, A.shape)
+    if n_oversamples is None:
+        n_oversamples = max(10, k // 4)
+    m = k + check_integer(n_oversamples, "n_oversamples", 0)
+    n_power_iter = check_integer(n_power_iter, "n_power_iter", 1)
+    wide = A.shape[0] < A.shape[1]
+    if wide:
+        A = A.T
+    if 4 * m > 3 * A.shape[1]:
+        U, s, Vt = _exact_svd(A, k)
+    else:
+        S = Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).to_dense()
+        U, s, Vt = _randomized_svd(A, k, S, n_power_iter)
+    if wide:
+        return np.ascontiguousarray(Vt.T), s, np.ascontiguousarray(U.T)
+    return U, s, Vt
+
+
+def _randomized_svd(
+    A: np.ndarray, k: int, S: np.ndarray, n_power_iter: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decompose(
+        step: Callable[[np.ndarray], np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        Z = S
+        for _ in range(n_power_iter):
+            Z = orthonormal_basis(step(Z))
+        U, s, Wt = _exact_svd(matmul(A, Z), k)
+        return U, s, matmul(Wt, Z.T)
+
+    if A.shape[1] <= _GRAM_WIDTH * S.shape[1]:
+        G = _gram(A)
+        U, s, Vt = decompose(lambda Z: matmul(G, Z))
+        if s[-1] >= 3 * np.sqrt(np.finfo(A.dtype).eps) * s[0]:
+            return U, s, Vt
+    return decompose(lambda Z: matmul(A.T, orthonormal_basis(matmul(A, Z))))
+
+
+def _gram(A: np.ndarray) -> np.ndarray:
+    """``A^T A``, from the tiles on and below the diagonal."""
+    d = A.shape[1]
+    G = np.empty((d, d), A.dtype)
+
+    def rows(i: int, j: int) -> None:
+        np.matmul(A[:, i:j].T, A[:, :j], out=G[i:j, :j])
+        G[:i, i:j] = G[i:j, :i].T
+
+    run_blocks(rows, d, 128)
+    return G
+
+
+def _exact_svd(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The leading k singular triplets of a matrix that is at least as tall as wide."""
+    from scipy.linalg import svd
+
+    Q, R = thin_qr(Y)
+    with single_threaded_blas():
+        U, s, Wt = svd(R, check_finite=False)
+    return matmul(Q, U[:, :k].astype(Y.dtype)), s[:k].astype(Y.dtype), Wt[:k].astype(Y.dtype)
+
+
+def _kept_dtype(A: Any) -> type:
+    """float64 for a float64 array, else float32."""
+    return np.float64 if getattr(A, "dtype", None) == np.float64 else np.float32

@@ -73,7 +73,8 @@ def to_image(root: Node, user_block: int) -> memoryview:
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     with File(h5f.create(b"in memory", h5f.ACC_TRUNC, creation, access)) as file:
         _write_group(file, root)
-    return buffer.getbuffer()[user_block:]
+    # Not getbuffer: a collector that meets the exporting BytesIO in a cycle prints an error.
+    return memoryview(buffer.getvalue())[user_block:]
 
 
 def _plain(properties: Any) -> None:

@@ -16,34 +16,29 @@ Notes
 What a decoder has to know, besides the above:
 
 *Signs.* Bit ``i % 64`` (least significant first) of word ``i // 64`` of the Philox-4x64-10
-stream with key (seed, 0) and counter 0, as ``numpy.random.Philox(key=seed).random_raw`` returns
-it; a set bit is the sign -1. Bit streams of NumPy's bit generators never change (NEP 19).
+stream with key (seed, 0) and counters (1, 0, 0, 0), (2, 0, 0, 0) ..., as
+``numpy.random.Philox(key=seed).random_raw`` returns it; a set bit is the sign -1. Bit streams of NumPy's bit generators never change (NEP 19).
 
 *Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
 
-*Paley.* With chi the quadratic character modulo a prime q and ``Q[i, j] = chi(i - j)``, bordered
-by ones: for q = b - 1 = 3 (mod 4), ``P = I + [[0, 1], [-1, Q]]``; else, for q = b/2 - 1 = 1
-(mod 4), ``P = C kron [[1, 1], [1, -1]] + I kron [[1, -1], [-1, -1]]`` with
-``C = [[0, 1], [1, Q]]``. For n = m 2^t, m odd, b is the first of 4m, 8m, ... 64 that divides n
-and has one of the two forms, the first form preferred.
+*Sizes and blocks.* `lplr.algorithms.paley` gives b and P_b.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
+from lplr.algorithms.paley import block_order, paley
 from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
 from lplr.validation import check_integer, check_rng
 
 __all__ = ["RandomizedTransform"]
 
-_LARGEST_BLOCK = 64
 _TILE = 1 << 19  # entries a thread handles at a time: they stay in the second-level cache
 _FEW_COLUMNS = 16
 _SEEDS = 1 << 63  # below 2^63, so that every container's signed integer holds a seed
@@ -109,7 +104,7 @@ class RandomizedTransform:
     @property
     def kind(self) -> str:
         """``"hadamard"`` (every entry ±1/sqrt(n)) or ``"hartley"``."""
-        return "hadamard" if _block_order(self.n) else "hartley"
+        return "hadamard" if block_order(self.n) else "hartley"
 
     @property
     def signs(self) -> np.ndarray:
@@ -145,8 +140,7 @@ class RandomizedTransform:
 
         Notes
         -----
-        The same bits at any number of threads. The result is within about
-        ``eps * log2(n) * norm(x)`` of the exact one for each vector x.
+        Exact to about ``eps log2(n) norm(x)`` for each vector x; same bits at any thread count.
 
         Examples
         --------
@@ -171,7 +165,7 @@ class RandomizedTransform:
         Raises
         ------
         InputError
-            If Y is not a real vector or matrix of size n along the axis.
+            As `apply`.
 
         Examples
         --------
@@ -206,7 +200,9 @@ class RandomizedTransform:
         H = np.asarray(H)
         if H.shape != (self.n, self.n):
             raise InputError(f"H: must have shape {(self.n, self.n)}, found {H.shape}")
-        T = self.apply(self.apply(H.astype(np.float64, copy=False), axis=1), axis=0)
+        if H.dtype == np.float32:
+            H = H.astype(np.float64)
+        T = self.apply(self.apply(H, axis=1), axis=0)
         T += T.T  # NumPy buffers the overlapping operand
         T *= 0.5
         return T
@@ -234,7 +230,8 @@ class RandomizedTransform:
         # The kernels are compiled for writable arrays; they do not write to this one.
         A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
         run = _along_rows if by_row or turned else _along_columns
-        out = run(A, pre, post, inverse)
+        order = block_order(self.n)
+        out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
         return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
 
     def _state(self) -> dict[str, Any]:
@@ -247,14 +244,14 @@ class RandomizedTransform:
         return cls(state["n"], state["seed"])
 
 
-def _along_rows(X: np.ndarray, pre: np.ndarray, post: np.ndarray, inverse: bool) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each row x, T without its scale (transposed if inverse)."""
+def _along_rows(
+    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
+) -> np.ndarray:
+    """``post * (T @ (pre * x))`` for each row x; T is unscaled, and ``block`` its Paley block."""
     from lplr.kernels.hadamard import hadamard_rows, hadamard_strided
 
     r, n = X.shape
     out = np.empty_like(X)
-    order = _block_order(n)
-    block = _paley(order, X.dtype, inverse) if order > 1 else None
 
     def rows(i: int, j: int) -> None:
         if order == 1:
@@ -272,14 +269,14 @@ def _along_rows(X: np.ndarray, pre: np.ndarray, post: np.ndarray, inverse: bool)
     return out
 
 
-def _along_columns(X: np.ndarray, pre: np.ndarray, post: np.ndarray, inverse: bool) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each column x, T without its scale (transposed if inverse)."""
+def _along_columns(
+    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
+) -> np.ndarray:
+    """``post * (T @ (pre * x))`` for each column x; T is unscaled, ``block`` its Paley block."""
     from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
 
     n, d = X.shape
     out = np.empty_like(X)
-    order = _block_order(n)
-    block = _paley(order, X.dtype, inverse) if order > 1 else None
 
     def columns(i: int, j: int) -> None:
         if order == 1:
@@ -311,48 +308,3 @@ def _hartley(x: np.ndarray, out: np.ndarray, axis: int) -> None:
     # The spectrum of real data is conjugate-symmetric: F[n - k] = conj(F[k]).
     mirrored = F[out.shape[0] - half : 0 : -1]
     np.add(mirrored.real, mirrored.imag, out=out[half:])
-
-
-@lru_cache(maxsize=256)
-def _block_order(n: int) -> int:
-    """Order of the Paley block of the Hadamard matrix: 1 for n = 2^p, 0 if there is none."""
-    odd = n
-    while odd % 2 == 0:
-        odd //= 2
-    if odd == 1:
-        return 1
-    order = 4 * odd
-    while order <= _LARGEST_BLOCK:
-        if n % order == 0 and _paley_prime(order):
-            return order
-        order *= 2
-    return 0
-
-
-def _paley_prime(order: int) -> int:
-    """The prime q of Paley's construction of a Hadamard matrix of this order, 0 if none."""
-    for q, residue in ((order - 1, 3), (order // 2 - 1, 1)):
-        if q % 4 == residue and q > 2 and all(q % p for p in range(2, int(q**0.5) + 1)):
-            return q
-    return 0
-
-
-@lru_cache(maxsize=16)
-def _paley(order: int, dtype: np.dtype, transposed: bool) -> np.ndarray:
-    """Paley's Hadamard matrix of the given order, or its transpose: entries ±1."""
-    q = _paley_prime(order)
-    character = np.full(q, -1.0)
-    character[np.arange(1, q) ** 2 % q] = 1
-    character[0] = 0
-    bordered = np.ones((q + 1, q + 1))
-    bordered[0, 0] = 0
-    index = np.arange(q)
-    bordered[1:, 1:] = character[(index[:, None] - index) % q]
-    if q % 4 == 3:
-        bordered[1:, 0] = -1  # skew: then I + bordered is orthogonal up to scale
-        P = np.eye(order) + bordered
-    else:
-        P = np.kron(bordered, [[1, 1], [1, -1]]) + np.kron(np.eye(q + 1), [[1, -1], [-1, -1]])
-    P = np.ascontiguousarray(P.T if transposed else P, dtype)
-    P.flags.writeable = False  # the cache hands the same array to every caller
-    return P

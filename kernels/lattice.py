@@ -55,9 +55,8 @@ def _score_families(x, t, plan):
         sign, else 0; the least |y|; a bound on the score of the vectors of squared norm 12
     """
     for g in range(_CHUNK):
-        v0, v1 = x[g] - t, x[_CHUNK + g] - t
-        v2, v3 = x[2 * _CHUNK + g] - t, x[3 * _CHUNK + g] - t
-        v4, v5 = x[4 * _CHUNK + g] - t, x[5 * _CHUNK + g] - t
+        v0, v1, v2 = x[g] - t, x[_CHUNK + g] - t, x[2 * _CHUNK + g] - t
+        v3, v4, v5 = x[3 * _CHUNK + g] - t, x[4 * _CHUNK + g] - t, x[5 * _CHUNK + g] - t
         v6, v7 = x[6 * _CHUNK + g] - t, x[7 * _CHUNK + g] - t
         # |x - t - s a|^2 = |x|^2 + 1/2 - (2 <s a, x - t> - |a|^2 + 2 t sum(x)): the last term
         # makes the scores of the two shifts comparable.
@@ -99,12 +98,9 @@ def _score_families(x, t, plan):
         halves = max(y6, a0) + (y7 + y8)
         halves = min(halves, a1 + a2 + min(min(a3, a7), a456))
         halves = min(halves, a1 + a3 + a456)
-        plan[g] = best + offset
-        plan[_CHUNK + g] = count
-        plan[2 * _CHUNK + g] = least
-        plan[3 * _CHUNK + g] = largest
-        plan[4 * _CHUNK + g] = flip
-        plan[5 * _CHUNK + g] = y8
+        plan[g], plan[_CHUNK + g] = best + offset, count
+        plan[2 * _CHUNK + g], plan[3 * _CHUNK + g] = least, largest
+        plan[4 * _CHUNK + g], plan[5 * _CHUNK + g] = flip, y8
         plan[6 * _CHUNK + g] = uneven + 2.0 * (total - halves) - 12.0 + offset
 
 
@@ -156,8 +152,7 @@ def _search_far(x, g, shift, score, code, y):
     entries 1/2 among entries 3/2; their number of minus signs is odd.
     """
     t = -0.25 if shift else 0.25
-    signs = minus = 0
-    total = offset = 0.0
+    signs, minus, total, offset = 0, 0, 0.0, 0.0
     for i in range(8):
         v = x[i * _CHUNK + g] - t
         y[i] = abs(v)
@@ -218,9 +213,7 @@ def _nearest_root(x, word):
     for g in range(_CHUNK):
         z1 = z2 = -1.0  # the largest two |x|, of the earliest entries, and where they are
         i1 = i2 = n1 = n2 = 0
-        total = 0.0
-        low = np.inf
-        minus = signs = 0
+        total, low, minus, signs = 0.0, np.inf, 0, 0
         for i in range(8):
             v = x[i * _CHUNK + g]
             y = abs(v)
@@ -258,7 +251,7 @@ def _nearest_root(x, word):
 @njit(cache=True, nogil=True)
 def _quantize(x, step, index, points, tail, plans, word, first):
     """Code words of a chunk; overwrites ``x`` where there is a second stage."""
-    for stage in range(1 if len(tail) == 0 else 2):
+    for stage in range(1 if len(tail) == 1 else 2):
         if stage == 1:
             for g in range(_CHUNK):
                 first[g] = word[g]
@@ -269,19 +262,31 @@ def _quantize(x, step, index, points, tail, plans, word, first):
             _nearest_root(x, word)
         else:
             _nearest_e8p(x, index, plans, word)
-        if stage == 1:
-            for g in range(_CHUNK):
-                word[g] = word[g] << 16 | first[g]
+    if len(tail) > 1:
+        for g in range(_CHUNK):
+            word[g] = word[g] << 16 | first[g]
+
+
+@njit(cache=True, nogil=True)
+def _distance(y, step, points, tail, code):
+    """Squared distance of eight entries from the point of a code word of two stages."""
+    first, second = points[code & 65535], tail[code >> 16]
+    total = 0.0
+    for i in range(8):
+        total += (y[i] - 0.25 * (first[i] + step * second[i])) ** 2
+    return total
 
 
 @njit(cache=True, nogil=True)
 def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
     """Quantize the rows of a panel from last to first, each after the errors of those before.
 
+    With one stage the point is the nearest. With two, each stage is, and their sum need not be;
+    a word that ``codes`` holds (at first 0) stays if it is nearer, so that a descent never climbs.
     As `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive entries of a row::
 
         y = target[k] + sum over j > k of coeff[j, k] * error[j]
-        codes[k, g] = nearest code word of (y / scale[k])[8 g : 8 g + 8]
+        codes[k, g] = code word near (y / scale[k])[8 g : 8 g + 8]
         error[k] = base[k] - scale[k] * points of codes[k]
 
     Parameters
@@ -292,24 +297,22 @@ def feedback_panel(target, base, coeff, scale, step, index, points, tail, error,
     step : float32, scale of the second stage
     index : uint8 (1024,), from family and positions of large entries to the absolute vector
     points : int8 (65536, 8), E8P points times 4
-    tail : int8 (0 or 256 or 65536, 8), points of the second stage times 4: none, the E8 roots
-        with their fillers, or E8P again
-    codes : uint32 (p, m), written: the first stage in the low 16 bits, above it the second
+    tail : int8 (1 or 256 or 65536, 8), points of the second stage times 4: zero for none, the
+        E8 roots with their fillers, or E8P again
+    codes : uint32 (p, m), first stage in the low 16 bits; written, and with a second stage read
     """
     p, n = target.shape
     width = 8 * _CHUNK
     y = np.zeros(width, np.float32)
-    # A private copy of the chunk's errors: contiguous, of fixed width, and always in cache.
-    e = np.zeros((p, width), np.float32)
+    e = np.zeros((p, width), np.float32)  # the chunk's errors: contiguous and always in cache
     chunk, plans = np.empty(width), np.empty((2, 7 * _CHUNK))
     word, first = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
     quarter, fine = np.float32(0.25), np.float32(0.25) * step
     for start in range(0, n, width):
         stop = min(start + width, n)
         for k in range(p - 1, -1, -1):
-            t = target[k, start:stop]
-            for i in range(stop - start):
-                y[i] = t[i]
+            y[: stop - start] = target[k, start:stop]
+            y[stop - start :] = 0
             j = k + 1
             while j + 4 <= p:  # four at a time: y is loaded and stored a quarter as often
                 c0, c1, c2, c3 = coeff[j, k], coeff[j + 1, k], coeff[j + 2, k], coeff[j + 3, k]
@@ -324,20 +327,23 @@ def feedback_panel(target, base, coeff, scale, step, index, points, tail, error,
                 j += 1
             s = scale[k]
             inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
-            for g in range(_CHUNK):
-                for i in range(8):
-                    chunk[i * _CHUNK + g] = y[8 * g + i] * inverse
+            for i in range(width):
+                y[i] *= inverse
+            for i in range(8):
+                for g in range(_CHUNK):
+                    chunk[i * _CHUNK + g] = y[8 * g + i]
             _quantize(chunk, step, index, points, tail, plans, word, first)
             ek, b, out = e[k], base[k, start:stop], error[k, start:stop]
             for g in range((stop - start) // 8):
-                codes[k, start // 8 + g] = word[g]
-                point = points[word[g] & 65535]
+                code, held = word[g], np.int64(codes[k, start // 8 + g])
+                if len(tail) > 1:
+                    part = y[8 * g : 8 * g + 8]
+                    new = _distance(part, step, points, tail, code)
+                    code = held if _distance(part, step, points, tail, held) < new else code
+                codes[k, start // 8 + g] = code
+                point, second = points[code & 65535], tail[code >> 16]
                 for i in range(8):
-                    ek[8 * g + i] = quarter * np.float32(point[i])
-                if len(tail) > 0:
-                    point = tail[word[g] >> 16]
-                    for i in range(8):
-                        ek[8 * g + i] += fine * np.float32(point[i])
+                    ek[8 * g + i] = quarter * np.float32(point[i]) + fine * np.float32(second[i])
             for i in range(stop - start):
                 ek[i] = b[i] - s * ek[i]
                 out[i] = ek[i]

@@ -137,14 +137,14 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
     at, shift : int, where the index of the second stage is
     step : float32, scale of the second stage
     points : int8 (65536, 8), first stage times 4
-    tail : int8 (0 or 256 or 65536, 8), second stage times 4; empty means none
+    tail : int8 (1 or 256 or 65536, 8), second stage times 4; a single row means none
     out : float32 (n, 8), written
     """
     quarter = np.float32(0.25)
     for i in range(len(out)):
         byte = (first + i) * stride
         value = _multiply_add(quarter, _load(points, _index(packed, byte, 0)), _zero())
-        if len(tail) > 0:
+        if len(tail) > 1:
             second = _load(tail, _index(packed, byte + at, shift))
             value = _multiply_add(quarter * step, second, value)
         _store(out, i, value)

@@ -192,15 +192,20 @@ def test_kernels_run_unjitted():
     assert lattice._sort.py_func(*rng.permutation(8)) == tuple(range(7, -1, -1))
 
 
-def naive_panel(target, base, coeff, scale, book):
+def naive_panel(target, base, coeff, scale, book, codes):
     p, n = target.shape
     error = np.zeros((p, n), np.float32)
-    codes = np.zeros((p, n // 8), book.dtype)
     for k in range(p - 1, -1, -1):
         y = target[k] + sum(coeff[j, k] * error[j] for j in range(k + 1, p))
-        codes[k] = book.encode((y / scale[k] if scale[k] else 0 * y).reshape(-1, 8))
+        y = (y / scale[k] if scale[k] else 0 * y).reshape(-1, 8)
+        for g in range(n // 8):
+            found, held = book.encode(y[g]), codes[k, g]
+            nearer = np.square(y[g] - book.decode(held)).sum() < np.square(
+                y[g] - book.decode(found)
+            ).sum(dtype=float)
+            codes[k, g] = held if nearer and book.bits > 2 else found
         error[k] = base[k] - scale[k] * book.decode(codes[k]).reshape(-1)
-    return error, codes
+    return error
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -214,16 +219,37 @@ def test_panel(bits, shape):
     scale = rng.choice([0.5, 1, 2], p).astype(np.float32)
     scale[p // 2] = 0 if p > 1 else 1
     book = E8P(bits)
-    expected_error, expected_codes = naive_panel(target, base, coeff, scale, book)
-    error, codes = np.empty((p, n), np.float32), np.empty((p, n // 8), book.dtype)
+    held = book.encode(target.reshape(p, -1, 8))  # sometimes nearer, in two stages
+    expected_codes = held.copy()
+    expected_error = naive_panel(target, base, coeff, scale, book, expected_codes)
+    error, codes = np.empty((p, n), np.float32), held.copy()
     book.panel(target, base, coeff, scale, error, codes)
     np.testing.assert_array_equal(codes, expected_codes)
     np.testing.assert_array_equal(error, expected_error)
     if n < 100:
         tables = (book.step, _index(), book.points, book.tail)
+        codes[:] = held
         lattice.feedback_panel.py_func(target, base, coeff, scale, *tables, error, codes)
         np.testing.assert_array_equal(codes, expected_codes)
         np.testing.assert_array_equal(error, expected_error)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_descent_never_climbs(bits):
+    # One row, no feedback: revisited with a target that moves, each point is no farther than
+    # the one that was held.
+    rng = np.random.default_rng(bits)
+    x = rng.standard_normal((4000, 8)).astype(np.float32)
+    book, one = E8P(bits), np.ones(1, np.float32)
+    codes = book.encode(x)
+    for _ in range(3):
+        x = x + np.float32(0.2) * rng.standard_normal((4000, 8)).astype(np.float32)
+        before = np.square(x - book.decode(codes)).sum(1, dtype=float)
+        row = x.reshape(1, -1)
+        book.panel(row, row, one[None], one, np.empty_like(row), codes.reshape(1, -1))
+        after = np.square(x - book.decode(codes)).sum(1, dtype=float)
+        assert (after <= before * (1 + 1e-6)).all()  # both are rounded in float32
+        assert (after < before).any()
 
 
 @pytest.mark.parametrize(("bits", "limit"), [(2, 0.0916), (3, 0.0297), (4, 0.0084)])

@@ -114,7 +114,7 @@ def quantize_feedback(
         part = slice(start // codebook.group, stop // codebook.group)
         x = np.ascontiguousarray(X[:, start:stop])
         e = np.empty_like(x)
-        c = np.empty((k, (stop - start) // codebook.group), codebook.dtype)
+        c = np.zeros((k, (stop - start) // codebook.group), codebook.dtype)
         _feedback_pass(x, feedback, codebook, scale, e, c)
         for _ in range(sweeps):
             _descent_sweep(x, descent, codebook, scale, e, c)

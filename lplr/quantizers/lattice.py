@@ -100,15 +100,15 @@ class E8P:
 
     @property
     def tail(self) -> np.ndarray:
-        """Points of the second stage times 4, int8 of shape (0 or 256 or 65536, 8)."""
+        """Points of the second stage times 4, int8 of shape (1 or 256 or 65536, 8)."""
         if self._tail == "none":
-            return _frozen(np.empty((0, 8), np.int8))
+            return _frozen(np.zeros((1, 8), np.int8))
         return root_points() if self._tail == "roots" else e8p_points()
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Code words of shape (...) of float32 ``x`` of shape (..., 8), in code units."""
         x = np.ascontiguousarray(x, np.float32)
-        codes = np.empty(x.shape[:-1], self.dtype)
+        codes = np.zeros(x.shape[:-1], self.dtype)
         row = x.reshape(1, -1)
         # A panel of one row and scale 1 has no feedback.
         one = np.ones(1, np.float32)

@@ -99,8 +99,8 @@ def truncated_svd(
     n_oversamples : int, optional
         Columns of the sketch beyond k; by default k/4 and at least 10.
     n_power_iter : int
-        At least 1. The default leaves the error of the rank-k approximation within 0.5 % of the
-        best one on image and 1/k spectra, where decay is slowest.
+        At least 1. The defaults bring the error of the rank-k approximation within 0.5 % of the
+        best one on image and 1/k spectra; slower decay needs more for that.
     sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
     rng : int, Generator or None
 
@@ -192,7 +192,8 @@ def _exact_svd(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     Q, R = thin_qr(Y)
     with single_threaded_blas():
         U, s, Wt = svd(R, check_finite=False)
-    return matmul(Q, U[:, :k].astype(Y.dtype)), s[:k].astype(Y.dtype), Wt[:k].astype(Y.dtype)
+    U, s, Wt = (np.ascontiguousarray(part, Y.dtype) for part in (U[:, :k], s[:k], Wt[:k]))
+    return matmul(Q, U), s, Wt
 
 
 def _kept_dtype(A: Any) -> type:

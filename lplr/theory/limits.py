@@ -1,0 +1,135 @@
+"""The rate-distortion limit: how little error a budget of bits allows for a spectrum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.validation import check_integer, check_real
+
+__all__ = ["rate_distortion_limit"]
+
+
+def rate_distortion_limit(
+    singular_values: Any, shape: tuple[int, int], bits_per_entry: float
+) -> float:
+    """The least relative error ``|A - A'|_F / |A|_F`` that a bit budget allows for a spectrum.
+
+    A yardstick for matrices with Haar-distributed singular vectors, not a theorem for one matrix:
+    structure in the singular vectors (an image that is constant at its border, say) can be coded
+    in fewer bits than this reckons with, and a matrix may then be compressed below the limit.
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (k,), k at most min(shape)
+        Non-negative, in any order; those left out count as zero.
+    shape : (int, int)
+        Rows n and columns d.
+    bits_per_entry : float
+        Stored bits over n d, at least 0.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 for a zero matrix.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Component k is given b_k bits for each of the n + d coordinates of its two singular vectors,
+    which leaves ``sigma_k^2 f(b_k)``, ``f(b) = 1 - (1 - 2^(-2b))^2``; subject to
+    ``(n + d) sum_k b_k = bits_per_entry n d`` the sum of these is minimised (reverse
+    water-filling; Cover and Thomas, *Elements of Information Theory*, Theorem 10.3.3, for one
+    vector instead of two).
+
+    f is concave below half a bit and convex above, so there is a jump: a component beside others
+    is worth nothing or at least half a bit. The minimum is still exact. Only the r largest get
+    bits (or exchanging two would gain). Given r > 1, each has at least half a bit: what one below
+    that saves is less than what its bits, given to any of the others, save. There the problem is
+    convex and a common slope solves it. The gain of an (r+1)-th component falls with r, since it
+    is smaller and the bits it takes are dearer, so bisection finds the best r.
+
+    Examples
+    --------
+    The 1000×1000 matrix with sigma_k = 1/k at one bit an entry:
+
+    >>> import numpy as np
+    >>> from lplr.theory import rate_distortion_limit
+    >>> round(rate_distortion_limit(1 / np.arange(1, 1001), (1000, 1000), 1), 3)
+    0.061
+    """
+    n, d = (check_integer(side, "shape", 1) for side in _pair(shape))
+    sigma = _check_spectrum(singular_values, min(n, d))
+    bits = check_real(bits_per_entry, "bits_per_entry", strict=False) * n * d / (n + d)
+    if not len(sigma):
+        return 0.0
+    variance = np.square(sigma / sigma[0])
+    variance = variance[variance > 0]  # what underflows has no weight
+    tail = np.append(np.cumsum(variance[::-1])[::-1], 0.0)
+    low, high = 0, len(variance)  # the best count of components lies between, both included
+    loss = {0: tail[0]}
+
+    def total(r: int) -> float:
+        if r not in loss:
+            loss[r] = _loss_of_filled(variance[:r], bits) + tail[r]
+        return float(loss[r])
+
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if total(middle + 1) < total(middle) else (low, middle)
+    return float(np.sqrt(total(low) / tail[0]))
+
+
+def _pair(shape: Any) -> tuple[Any, Any]:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise InputError(f"shape: must be two integers, found {shape!r}")
+    return shape[0], shape[1]
+
+
+def _check_spectrum(singular_values: Any, most: int) -> np.ndarray:
+    """The positive singular values, descending, float64."""
+    sigma = np.asarray(singular_values)
+    if sigma.ndim != 1 or sigma.dtype.kind not in "fiu" or not 0 < len(sigma) <= most:
+        raise InputError(
+            f"singular_values: must be 1 to {most} real numbers, "
+            f"found an array of shape {sigma.shape} and dtype {sigma.dtype}"
+        )
+    if not (np.isfinite(sigma) & (sigma >= 0)).all():
+        raise InputError("singular_values: must be finite and not negative")
+    return np.sort(sigma[sigma > 0].astype(np.float64))[::-1]
+
+
+def _loss_of_filled(variance: np.ndarray, bits: float) -> float:
+    """Least ``sum variance f(b)`` with ``sum b = bits`` and each of several b at least 1/2.
+
+    Infinity if the bits do not suffice for that.
+
+    With x = 2^(-2b) the slope of ``variance f`` is proportional to ``variance x (1 - x)``; at
+    ``variance x (1 - x) = q / 4`` for all, ``x = u / (2 (1 + sqrt(1 - u)))``, u = q / variance,
+    is the root below 1/2. q is found on a logarithmic scale, where the sum of the bits is smooth.
+    """
+
+    def log2_x(log2_q: float) -> np.ndarray:
+        log2_ratio = np.minimum(log2_q - log2_variance, 0.0)
+        return log2_ratio - 1 - np.log2(1 + np.sqrt(1 - np.exp2(log2_ratio)))
+
+    if len(variance) == 1:
+        x = np.exp2([-2 * bits])
+        return float(variance @ (x * (2 - x)))
+    log2_variance = np.log2(variance)
+    high = log2_variance[-1]  # there the smallest component has exactly half a bit
+    if -0.5 * log2_x(high).sum() > bits:
+        return float("inf")
+    # x <= q / variance / 2, hence sum b >= r (log2 variance[-1] - log2 q) / 2 >= bits at this end.
+    low = high - 2 * bits / len(variance)
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if -0.5 * log2_x(middle).sum() > bits else (low, middle)
+    x = np.exp2(log2_x(high))
+    return float(variance @ (x * (2 - x)))

@@ -160,8 +160,8 @@ class _HadamardSketch:
         out = np.empty((len(A), len(self.columns)), A.dtype)
         scale = A.dtype.type(np.sqrt(self.transform.n / len(self.columns)))
         # Block by block, so that the transform of all of A never exists.
-        for i in range(0, len(A), 32 * _BLOCK_ROWS):
-            j = i + 32 * _BLOCK_ROWS
+        for i in range(0, len(A), 8 * _BLOCK_ROWS):
+            j = i + 8 * _BLOCK_ROWS
             np.multiply(self.transform.apply(A[i:j], axis=1)[:, self.columns], scale, out=out[i:j])
         return out
 

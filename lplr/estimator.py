@@ -1,0 +1,247 @@
+"""The scikit-learn transformer: truncated SVD whose factors are stored in few bits."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.extmath import svd_flip
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from lplr.algorithms.factorize import factorize
+from lplr.exceptions import InputError
+from lplr.factors import LowRank
+from lplr.parallel import single_threaded_blas
+from lplr.validation import check_integer
+
+__all__ = ["LPLR"]
+
+_DTYPES = [np.float64, np.float32]
+
+
+class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Low-rank, low-precision dimensionality reduction.
+
+    ``fit`` factors X ~ L R with both factors quantized and bit-packed; ``transform`` projects
+    rows, seen or new, onto the row space of the quantized R. Used like
+    `sklearn.decomposition.TruncatedSVD`; data are not centred.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Rank of the factorization, from 1 to min(n_samples, n_features). By default what
+        ``bits_per_entry`` buys or, without it, min(n_samples, n_features).
+    bits : int or (int, int), optional
+        Bits of an entry of L and of R; 4 by default.
+    bits_per_entry : float, optional
+        Stored bits over n_samples * n_features, instead of ``n_components``.
+    method : {"feedback", "lplr", "lplr-svd", "direct-svd"}
+    sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
+    n_oversamples : int, optional
+    n_power_iter : int, optional
+    quantizer : str or (str, str), optional
+        These five as in `lplr.factorize`.
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
+        An int makes ``fit`` reproducible and is the ``rng`` of `lplr.factorize`. None draws from
+        the operating system; the global NumPy state is neither read nor changed.
+
+    Attributes
+    ----------
+    factors_ : LowRank of shape (n_samples, n_features)
+        The training data, compressed: a SciPy linear operator, stored by `lplr.save`.
+    components_ : ndarray of shape (n_components_, n_features), of the dtype of X
+        Orthonormal basis of the row space of the quantized R: the right singular vectors of L R.
+        Where the product has a lower rank, the basis is completed arbitrarily.
+    singular_values_ : ndarray of shape (n_components_,), of the dtype of X
+        Of the product L R, descending.
+    reconstruction_err_ : float
+        Frobenius norm of the training data minus L R.
+    n_components_ : int
+        Rank of the factorization.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has feature names that are all strings.
+
+    Raises
+    ------
+    InputError
+        By ``fit``, if a parameter or X is outside what is offered; it is a ValueError.
+
+    See Also
+    --------
+    lplr.factorize : the factorization alone.
+
+    Notes
+    -----
+    With an orthonormal basis ``X @ components_.T`` solves ``argmin_Z |X - Z R|`` up to a change of
+    coordinates, so that Z does not depend on how the factorization split the scale between L and
+    R. ``fit_transform(X)`` equals ``fit(X).transform(X)``: it projects X itself and is at least
+    as close to it as ``factors_``, whose L is quantized as well.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> X = lplr.datasets.synthetic(200, 50, "power", exponent=1.0, rng=0)
+    >>> model = lplr.LPLR(n_components=10, bits=4, random_state=0).fit(X)
+    >>> model.transform(X[:3]).shape
+    (3, 10)
+    >>> model.inverse_transform(model.transform(X[:3])).shape
+    (3, 50)
+    >>> model.factors_.nbytes < X.nbytes / 60
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        bits: int | tuple[int, int] | None = None,
+        bits_per_entry: float | None = None,
+        method: str = "feedback",
+        sketch: str = "gaussian",
+        n_oversamples: int | None = None,
+        n_power_iter: int | None = None,
+        quantizer: str | tuple[str, str] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.bits = bits
+        self.bits_per_entry = bits_per_entry
+        self.method = method
+        self.sketch = sketch
+        self.n_oversamples = n_oversamples
+        self.n_power_iter = n_power_iter
+        self.quantizer = quantizer
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Factor the training data.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        LPLR
+            The transformer itself.
+
+        Raises
+        ------
+        InputError
+            If a parameter or X is outside what is offered.
+        """
+        X = validate_data(self, X, dtype=_DTYPES)
+        factors = factorize(
+            X,
+            self._rank(X.shape),
+            bits=self.bits,
+            bits_per_entry=self.bits_per_entry,
+            method=self.method,
+            sketch=self.sketch,
+            n_oversamples=self.n_oversamples,
+            n_power_iter=self.n_power_iter,
+            quantizer=self.quantizer,
+            rng=_rng(self.random_state),
+        )
+        s, Vt = _singular_pairs(factors)
+        norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
+        self.factors_ = factors
+        self.n_components_ = factors.rank
+        self.components_ = Vt.astype(X.dtype)
+        self.singular_values_ = s.astype(X.dtype)
+        self.reconstruction_err_ = factors.relative_error(X) * norm if norm else 0.0
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Coordinates of the projection of each row onto the row space of R.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components_), float32 for float32 X, else float64
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=_DTYPES, reset=False)
+        return X @ self.components_.T.astype(X.dtype, copy=False)
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, then transform the same data.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components_)
+        """
+        return self.fit(X).transform(X)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Rows of the original space with the given coordinates.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_components_)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32 for float32 X, else float64
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=_DTYPES)
+        if Z.shape[1] != self.n_components_:
+            raise InputError(
+                f"X: must have n_components_={self.n_components_} columns, found {Z.shape[1]}"
+            )
+        return Z @ self.components_.astype(Z.dtype, copy=False)
+
+    @property
+    def _n_features_out(self) -> int:
+        """What `ClassNamePrefixFeaturesOutMixin` counts."""
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _rank(self, shape: tuple[int, int]) -> int | None:
+        if self.n_components is None:
+            return min(shape) if self.bits_per_entry is None else None
+        if self.bits_per_entry is not None:
+            raise InputError(
+                "n_components, bits_per_entry: give one of the two, "
+                f"found {self.n_components!r} and {self.bits_per_entry!r}"
+            )
+        return check_integer(self.n_components, "n_components", 1, min(shape))
+
+
+def _rng(random_state: Any) -> Any:
+    """What `lplr.factorize` takes as ``rng``."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return random_state
+    return check_integer(random_state, "random_state", 0)
+
+
+def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values and right singular vectors of L R without forming it, float64."""
+    from scipy.linalg import qr, svd
+
+    with single_threaded_blas():
+        T = qr(factors.left.to_dense().astype(np.float64), mode="r")[0][: factors.rank]
+        Q, S = qr(factors.right.to_dense().T.astype(np.float64), mode="economic")
+        U, s, Wt = svd(T @ S.T)
+        Vt = Wt @ Q.T
+    return s, svd_flip(U, Vt, u_based_decision=False)[1]

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,13 +107,15 @@ class RandomizedTransform:
         """``"hadamard"`` (every entry ±1/sqrt(n)) or ``"hartley"``."""
         return "hadamard" if block_order(self.n) else "hartley"
 
-    @property
+    @cached_property
     def signs(self) -> np.ndarray:
-        """The diagonal s: int8 array of shape (n,), each +1 or -1."""
+        """The diagonal s: read-only int8 array of shape (n,), each +1 or -1."""
         words = np.random.Philox(key=self.seed).random_raw(-(-self.n // 64))
         octets = words.astype("<u8").view(np.uint8)
         bits = np.unpackbits(octets, count=self.n, bitorder="little")
-        return 1 - 2 * bits.astype(np.int8)
+        signs = 1 - 2 * bits.astype(np.int8)
+        signs.flags.writeable = False
+        return signs
 
     @property
     def nbytes(self) -> int:

@@ -17,7 +17,8 @@ What a decoder has to know, besides the above:
 
 *Signs.* Bit ``i % 64`` (least significant first) of word ``i // 64`` of the Philox-4x64-10
 stream with key (seed, 0) and counters (1, 0, 0, 0), (2, 0, 0, 0) ..., as
-``numpy.random.Philox(key=seed).random_raw`` returns it; a set bit is the sign -1. Bit streams of NumPy's bit generators never change (NEP 19).
+``numpy.random.Philox(key=seed).random_raw`` returns it; a set bit is the sign -1. The streams of
+NumPy's bit generators never change (NEP 19).
 
 *Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -158,6 +159,11 @@ class Artefact(LinearOperator):
         )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that a copy is checked and frozen like the original.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return _rebuild, (type(self), {**values, "meta": dict(self.meta)})
+
     def _state(self) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -174,6 +180,10 @@ class Artefact(LinearOperator):
             return cls(**state)
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"not a {cls.__name__}: {error}") from error
+
+
+def _rebuild(cls: type[Artefact], values: dict[str, Any]) -> Artefact:
+    return cls(**values)
 
 
 def _is_double(A: Any) -> bool:

@@ -71,7 +71,7 @@ class Quantized(Artefact):
         _set(self, shape=(n, d), bits=int(self.bits), axis=int(self.axis))
         book = self.codebook
         check_packed(self.codes, book.width, math.prod(self._words))
-        self.codes.setflags(write=False)
+        _set(self, codes=_frozen(self.codes))
         for name in ("scale", "offset"):
             array = getattr(self, name)
             if array is None:
@@ -85,7 +85,7 @@ class Quantized(Artefact):
                 raise InputError(
                     f"{name}: must be finite float32 of shape (1, 1), ({n}, 1) or (1, {d})"
                 )
-            array.setflags(write=False)
+            _set(self, **{name: _frozen(array)})
         _set(self, meta=MappingProxyType(dict(self.meta)))
 
     @cached_property
@@ -107,21 +107,31 @@ class Quantized(Artefact):
         return self.codes.nbytes + self.scale.nbytes + offset
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, float32; for axis 0, ``start`` is a multiple of the group.
+        """Rows ``start`` to ``stop``, float32.
 
         Parameters
         ----------
         start, stop : int
+            ``0 <= start <= stop <= n``.
 
         Returns
         -------
         ndarray of shape (stop - start, d), float32
+
+        Raises
+        ------
+        InputError
+            If there are no such rows.
         """
+        if not 0 <= start <= stop <= self.shape[0]:  # a kernel would read whatever is there
+            raise InputError(
+                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
+            )
         book = self.codebook
         group = book.group if self.axis == 0 else 1
         word_rows = slice(start // group, -(-stop // group))
         out = book.unpack(self.codes, self._words, word_rows, self.axis)
-        out = out[: stop - start, : self.shape[1]]
+        out = out[start % group : start % group + stop - start, : self.shape[1]]
         if not out.flags.c_contiguous:
             out = np.ascontiguousarray(out)
         out *= part(self.scale, start, stop)
@@ -204,15 +214,21 @@ class LowRank(Artefact):
         return self.left.nbytes + self.right.nbytes + (8 if self.shift else 0)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of the dense matrix; ``start`` is a multiple of 8.
+        """Rows ``start`` to ``stop`` of the dense matrix.
 
         Parameters
         ----------
         start, stop : int
+            ``0 <= start <= stop <= n``.
 
         Returns
         -------
         ndarray of shape (stop - start, d), float32
+
+        Raises
+        ------
+        InputError
+            If there are no such rows.
         """
         return self._decoder()(start, stop)
 
@@ -245,6 +261,14 @@ def _set(obj: Any, **values: Any) -> None:
     """Set attributes of a frozen dataclass while it is being made."""
     for name, value in values.items():
         object.__setattr__(obj, name, value)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A contiguous array that nobody can write to: itself if it is one, else a copy."""
+    if array.flags.writeable or not array.flags.c_contiguous:
+        array = array.copy()
+        array.setflags(write=False)
+    return array
 
 
 def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:

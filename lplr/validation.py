@@ -13,7 +13,15 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
 
-__all__ = ["check_choice", "check_integer", "check_matrix", "check_rank", "check_real", "check_rng"]
+__all__ = [
+    "check_choice",
+    "check_flag",
+    "check_integer",
+    "check_matrix",
+    "check_rank",
+    "check_real",
+    "check_rng",
+]
 
 # Outside this range float32 leaves no headroom for sums of squares or for small steps.
 LARGEST, SMALLEST = 1e37, 1e-30
@@ -153,11 +161,11 @@ def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) 
     InputError
     """
     bound = f"above {low:g}" if strict else f"at least {low:g}"
-    if isinstance(value, (bool, np.bool_, str)) or np.ndim(value) != 0:
+    if isinstance(value, (bool, np.bool_, str, bytes)) or getattr(value, "ndim", 0) != 0:
         raise InputError(f"{name}: must be a number {bound}, found {value!r}")
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}: must be a number {bound}, found {value!r}") from None
     if not np.isfinite(number) or number < low or (strict and number == low):
         raise InputError(f"{name}: must be finite and {bound}, found {number}")
@@ -196,6 +204,23 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name}: must be one of {', '.join(choices)}; found {value!r}")
     return value
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """True or False.
+
+    Parameters
+    ----------
+    value : bool
+    name : str
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name}: must be True or False, found {value!r}")
+    return bool(value)
 
 
 def check_rng(rng: Any) -> np.random.Generator:

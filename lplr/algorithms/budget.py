@@ -227,9 +227,9 @@ def feasible_plans(
     plans = [plan for plan in plans if plan.rank > 0]
     if not plans:
         least = min(factor_nbytes(shape, 1, books, per_rank + once) for books in pairs)
+        enough = 1.001 * 8 * least / (shape[0] * shape[1])  # still enough with four digits
         raise BudgetError(
-            f"bits_per_entry: too small for rank 1 at shape {shape}; "
-            f"use at least {8 * least / (shape[0] * shape[1]):.4g}"
+            f"bits_per_entry: too small for rank 1 at shape {shape}; use at least {enough:.4g}"
         )
     return plans
 

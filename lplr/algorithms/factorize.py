@@ -19,9 +19,11 @@ from lplr.algorithms.paper import constant_factors, rounded_factors, solved_fact
 from lplr.algorithms.sketching import KINDS, Sketch, range_finder, truncated_svd
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
+from lplr.parallel import single_threaded_blas
 from lplr.quantizers.base import QUANTIZERS
 from lplr.validation import (
     check_choice,
+    check_flag,
     check_integer,
     check_matrix,
     check_rank,
@@ -39,6 +41,7 @@ _SCALES = {
     "lplr-svd": {"per_rank": 0, "once": 6},
     "direct-svd": {"per_rank": 0, "once": 6},
 }
+_CONSTANT_SCALES = {"per_rank": 1, "once": 3}  # of a constant matrix, whatever the method
 _TRIED = 3  # plans of the budget search that are carried out: the closed form is good to 5 %
 
 
@@ -82,7 +85,8 @@ def factorize(
         Extra columns of that range finder's sketch; 10 by default. ``"lplr"`` has none: its
         sketch has ``rank`` columns.
     n_power_iter : int, optional
-        Power iterations, re-orthonormalised between; 0 by default for ``"lplr"``, else 2.
+        Power iterations, re-orthonormalised between; 0 by default for ``"lplr"``, else 2 and at
+        least 1.
     quantizer : str or (str, str), optional
         Codebooks of L and R: ``"uniform"``, ``"lloyd-max"``, ``"normal-float"`` or ``"e8p"``.
         By default uniform with the min-max range, as in paper 1; for ``"feedback"`` E8P at two
@@ -127,6 +131,7 @@ def factorize(
     check_choice(method, "method", METHODS)
     check_choice(sketch, "sketch", KINDS)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
+    normalize = check_flag(normalize, "normalize")
     if method == "feedback" and (rounding != "nearest" or normalize):
         raise InputError("method: 'feedback' takes no rounding='dithered' and no normalize=True")
     if (rank is None) == (bits_per_entry is None):
@@ -141,11 +146,13 @@ def factorize(
     extra = 10 if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
     pairs = _pairs(method, quantizer, bits, searched=rank is None)
+    constant = bool(A[0, 0] == A[-1, -1] and (A == A[0, 0]).all())
     if rank is not None:
         plans = [budget.Plan(check_rank(rank, A.shape), pairs[0])]
     else:
-        nbytes = check_real(bits_per_entry, "bits_per_entry") * A.size / 8
-        plans = budget.feasible_plans(A.shape, nbytes, pairs, **_SCALES[method])
+        bits_per_entry = check_real(bits_per_entry, "bits_per_entry")
+        scales = _CONSTANT_SCALES if constant else _SCALES[method]
+        plans = budget.feasible_plans(A.shape, bits_per_entry * A.size / 8, pairs, **scales)
     settings = {
         "method": method,
         "sketch": sketch,
@@ -154,24 +161,26 @@ def factorize(
         "normalize": normalize,
         "bits_per_entry": bits_per_entry,
     }
-    if A[0, 0] == A[-1, -1] and (A == A[0, 0]).all():
+    if constant:
         factors = constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
         return _record(factors, settings, rng)
     unit, A = _bring_into_range(A)
-    if method == "lplr":
-        run = _sketched(A, sketch, power, rounding, normalize, seed)
-    else:
-        k = max(plan.rank for plan in plans)
-        oversamples = min(extra, min(A.shape) - k)
-        svd = truncated_svd(
-            A, k, n_oversamples=oversamples, n_power_iter=power, sketch=sketch, rng=seed
-        )
-        if method == "feedback" and len(plans) > 1:
-            plans = budget.most_promising(plans, svd[1], squared_norm(A), _TRIED)
-        run = _from_svd(A, svd, method, rounding, normalize, seed)
-    results = [run(plan) for plan in plans]
-    # The error costs a product of its own, so it is only measured where there is a choice.
-    best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
+    # Also around what runs outside the blocks: BLAS results depend on its number of threads.
+    with single_threaded_blas():
+        if method == "lplr":
+            run = _sketched(A, sketch, power, rounding, normalize, seed)
+        else:
+            k = max(plan.rank for plan in plans)
+            oversamples = min(extra, min(A.shape) - k)
+            svd = truncated_svd(
+                A, k, n_oversamples=oversamples, n_power_iter=power, sketch=sketch, rng=seed
+            )
+            if method == "feedback" and len(plans) > 1:
+                plans = budget.most_promising(plans, svd[1], squared_norm(A), _TRIED)
+            run = _from_svd(A, svd, method, rounding, normalize, seed)
+        results = [run(plan) for plan in plans]
+        # The error costs a product of its own: measured only where there is a choice.
+        best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
     return _record(_scaled(best, unit), settings, rng)
 
 
@@ -216,7 +225,7 @@ def _pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[bu
     if quantizer is None:
         names = None if method == "feedback" else ("uniform", "uniform")
     else:
-        left, right = quantizer if isinstance(quantizer, (tuple, list)) else (quantizer,) * 2
+        left, right = _two(quantizer, "quantizer")
         names = (
             check_choice(left, "quantizer", tuple(QUANTIZERS)),
             check_choice(right, "quantizer", tuple(QUANTIZERS)),
@@ -224,11 +233,18 @@ def _pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[bu
     if bits is None and searched:
         # The paper's methods use one width for both factors.
         return budget.candidate_books(names, equal=method != "feedback")
-    both = (4, 4) if bits is None else bits if isinstance(bits, (tuple, list)) else (bits, bits)
+    left, right = (
+        check_integer(b, "bits", 1, 16) for b in _two(4 if bits is None else bits, "bits")
+    )
+    return [budget.pair(names, (left, right))]
+
+
+def _two(value: Any, name: str) -> tuple[Any, Any]:
+    """The values for L and for R: those of a pair, or one for both."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2:
-        raise InputError(f"bits: must be one integer or two, found {bits!r}")
-    widths = [check_integer(b, "bits", 1, 16) for b in both]
-    return [budget.pair(names, (widths[0], widths[1]))]
+        raise InputError(f"{name}: give one value or two, found {value!r}")
+    return both
 
 
 def _bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:

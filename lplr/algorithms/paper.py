@@ -41,7 +41,7 @@ def solved_factors(
     -------
     LowRank
     """
-    left = round_matrix(start, books[0], rounding=rounding, rng=rng)
+    left = round_matrix(start, books[0], rounding=rounding, rng=rng, axis=0)
     W, G, B = least_squares(left.to_dense(), A)
     right = round_matrix(W, books[1], rounding=rounding, rng=rng)
     return _normalized(A, left, right, G, B) if normalize else LowRank(left, right)
@@ -74,7 +74,8 @@ def rounded_factors(
     -------
     LowRank
     """
-    left = round_matrix(np.ascontiguousarray(U), books[0], rounding=rounding, rng=rng)
+    U = np.ascontiguousarray(U)
+    left = round_matrix(U, books[0], rounding=rounding, rng=rng, axis=0)
     right = round_matrix(V, books[1], rounding=rounding, rng=rng)
     if not normalize:
         return LowRank(left, right)

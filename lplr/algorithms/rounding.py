@@ -10,7 +10,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.factors import Quantized, part
 from lplr.parallel import run_blocks
-from lplr.quantizers.base import Codebook, get_codebook
+from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
 from lplr.storage.packing import pack
 from lplr.validation import check_choice, check_integer, check_matrix, check_rng
@@ -41,7 +41,7 @@ def quantize(
         Bits an entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4.
     quantizer : {"uniform", "lloyd-max", "normal-float", "e8p"}
     granularity : {"tensor", "row", "column"}
-        What shares a scale.
+        What shares a scale. Neither this nor ``scaling`` matters at 16 bits.
     scaling : {"minmax", "mse"}, optional
         ``"minmax"``: the outermost levels are the extrema, as in paper 1 (for levels that are
         not uniform, the largest magnitude). ``"mse"``: the scale is the best of a search around
@@ -49,7 +49,7 @@ def quantize(
         ``"minmax"`` for ``"uniform"`` and ``"normal-float"``, ``"mse"`` for the others.
     rounding : {"nearest", "dithered"}
         ``"dithered"`` rounds up with the probability that makes the result unbiased; uniform
-        levels with ``"minmax"`` only, so that nothing saturates.
+        levels with ``"minmax"`` only, so that nothing saturates, and not at 16 bits.
     rng : int, numpy.random.Generator or None
         Used by ``"dithered"`` alone.
 
@@ -79,6 +79,7 @@ def quantize(
     A = check_matrix(A)
     bits = check_integer(bits, "bits", 1, 16)
     rng = check_rng(rng)
+    check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     meta = {"method": "quantize", "quantizer": quantizer, "bits": bits, "rounding": rounding}
     return round_matrix(A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta)
 
@@ -91,8 +92,13 @@ def round_matrix(
     rounding: str = "nearest",
     rng: np.random.Generator | None = None,
     meta: dict[str, Any] | None = None,
+    *,
+    axis: int = 1,
 ) -> Quantized:
-    """The body of `quantize`, for a float32 matrix that has been checked."""
+    """The body of `quantize`, for a float32 matrix that has been checked.
+
+    ``axis`` is that along which lattice groups lie; with a scale for each column, it is 0.
+    """
     check_choice(granularity, "granularity", GRANULARITIES)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
     natural = "minmax" if book.name in ("uniform", "normal-float") else "mse"
@@ -101,8 +107,11 @@ def round_matrix(
         raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
     if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):
         raise InputError("rounding: 'dithered' needs quantizer 'uniform' and scaling 'minmax'")
+    if rounding == "dithered" and book.bits == 16:
+        raise InputError("rounding: 'dithered' needs at most 8 bits, found 16")
     # From here on each row has a scale, and a lattice group lies along a row.
-    X = np.ascontiguousarray(A.T) if granularity == "column" else A
+    turned = granularity == "column" or (axis == 0 and book.group > 1)
+    X = np.ascontiguousarray(A.T) if turned else A
     offset: np.ndarray | None
     if book.bits == 16:
         scale, offset = half_scale(X), None
@@ -111,7 +120,7 @@ def round_matrix(
         scale, offset = _fit(X, book, granularity == "tensor", scaling)
         dither = rng if rounding == "dithered" else None
         codes = _encode(X, book, scale, offset, dither)
-    if granularity == "column":
+    if turned:
         codes, scale = codes.T, scale.reshape(1, -1)
         offset = None if offset is None else offset.reshape(1, -1)
     return Quantized(
@@ -121,7 +130,7 @@ def round_matrix(
         codes=pack(codes, book.width),
         scale=scale,
         offset=offset,
-        axis=0 if granularity == "column" else 1,
+        axis=0 if turned else 1,
         meta=meta or {},
     )
 
@@ -157,19 +166,27 @@ def _best_scale(X: np.ndarray, book: Codebook, over: int | None) -> np.ndarray:
     nearest; alternating lowers the error at each step. Three starts guard against a poor local
     optimum, which bounded and heavy-tailed data have.
     """
-    square = np.square(X).mean(axis=over, keepdims=True, dtype=np.float64)
+    square = _dot(X, X, over) / (X.size if over is None else X.shape[1])
     best, most = np.zeros(square.shape, np.float32), np.full(square.shape, -np.inf)
     for factor in (0.6, 1.0, 1.6):
         scale = (np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32)
         for _ in range(_ROUNDS):
             q = _points(X, book, scale)
-            xq = (X * q).sum(axis=over, keepdims=True, dtype=np.float64)
-            qq = (q * q).sum(axis=over, keepdims=True, dtype=np.float64)
+            xq, qq = _dot(X, q, over), _dot(q, q, over)
             # With these codes and their best scale, the error is |X|^2 less this.
             gain = np.divide(xq**2, qq, out=np.zeros_like(qq), where=qq > 0)
             scale = np.divide(xq, qq, out=np.zeros_like(qq), where=qq > 0).astype(np.float32)
             best, most = np.where(gain > most, scale, best), np.maximum(gain, most)
     return best
+
+
+def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
+    """Inner products of rows (``over`` 1) or of all (None), (n, 1) or (1, 1).
+
+    In float64, where the square of no float32 overflows or vanishes.
+    """
+    sums = np.einsum("ij,ij->i", X, Y, dtype=np.float64)[:, None]
+    return sums if over else sums.sum(keepdims=True)
 
 
 def _points(X: np.ndarray, book: Codebook, scale: np.ndarray) -> np.ndarray:
@@ -185,11 +202,13 @@ def _encode(
     offset: np.ndarray | None,
     dither: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Code words of the rows of X, shape (n, ceil(d / group)); a zero scale codes zeros."""
+    """Code words of the rows of X, shape (n, ceil(d / group)); rows without a usable scale as 0."""
     n, d = X.shape
     group = book.group
     codes = np.empty((n, -(-d // group)), book.dtype)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+    # The inverse of a subnormal scale would overflow.
+    usable = scale >= np.finfo(np.float32).tiny
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=usable)
 
     def block(i: int, j: int) -> None:
         y = X[i:j] if offset is None else X[i:j] - part(offset, i, j)

@@ -161,7 +161,7 @@ class Artefact(LinearOperator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that a copy is checked and frozen like the original.
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         return _rebuild, (type(self), {**values, "meta": dict(self.meta)})
 
     def _state(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     if array.size == 0:
         raise InputError(f"{name}: is empty, shape {array.shape}; pass at least one entry")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        result = np.ascontiguousarray(array, dtype=dtype)
+        result: np.ndarray = np.ascontiguousarray(array, dtype=dtype)
     peak = _peak(result)
     if not np.isfinite(peak):
         _refuse_non_finite(array, name)

@@ -23,8 +23,8 @@ __all__ = [
     "check_rng",
 ]
 
-# Outside this range float32 leaves no headroom for sums of squares or for small steps.
-LARGEST, SMALLEST = 1e37, 1e-30
+# Outside this range float32 leaves no headroom for products of factors or for small steps.
+LARGEST, SMALLEST = 1e30, 1e-30
 _BLOCK = 1 << 16  # entries looked at together: they stay in the second-level cache
 
 
@@ -48,7 +48,7 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     ------
     InputError
         If ``A`` is not a real matrix, is empty, has a NaN or an infinity (named by position), or
-        its largest magnitude is above 1e37 or, unless zero, below 1e-30.
+        its largest magnitude is above 1e30 or, unless zero, below 1e-30.
 
     Examples
     --------

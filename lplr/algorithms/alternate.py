@@ -9,14 +9,24 @@ import numpy as np
 
 from lplr.algorithms.budget import Books, gauge
 from lplr.algorithms.feedback import quantize_feedback
-from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.algorithms.qr import haar
 from lplr.algorithms.regression import gram, solve
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 from lplr.storage.packing import pack
 
-__all__ = ["SVD", "feedback_factors", "squared_norm"]
+__all__ = [
+    "SVD",
+    "Factor",
+    "alternate",
+    "feedback_factors",
+    "fit_scales",
+    "pack_factors",
+    "quantize_factor",
+    "spread",
+    "squared_norm",
+]
 
 SVD = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -28,12 +38,12 @@ _DAMPING = 1e-4
 
 
 @dataclass
-class _Factor:
-    """A quantized factor, the inner axis first: ``scale[k] * points[k]`` is its k-th component."""
+class Factor:
+    """A quantized factor, the inner axis first: component k is ``scale[k] * points[k]``."""
 
-    codes: np.ndarray  # (m, n / group)
-    scale: np.ndarray  # (m,)
-    values: np.ndarray  # (m, n)
+    codes: np.ndarray  # (m, ceil(n / group))
+    scale: np.ndarray  # (m,), float32
+    values: np.ndarray  # (m, n), float32
 
 
 def feedback_factors(
@@ -63,35 +73,80 @@ def feedback_factors(
     -----
     Neither paper has this. For a given L the error of R is ``|L (R - W*)|^2`` plus a constant,
     W* the least-squares solution, so each column of R is a quantization problem under the Hessian
-    L^T L; rows of L likewise under R R^T. The start is ``U Sigma^a | Sigma^(1-a) V^T`` turned by
-    a random orthogonal matrix, without which the Hessians would be diagonal and feedback would
-    gain nothing; a balances what the two codes lose (see `lplr.algorithms.budget.gauge`). Only
-    the products of the scales of L and R matter: they are stored once, and fitted exactly at the
-    end, which includes the optimal shrinkage of the whole product.
+    L^T L; rows of L likewise under R R^T. Only the products of the scales of L and R matter: they
+    are stored once, and fitted exactly at the end, which includes the optimal shrinkage of the
+    whole product.
+    """
+    energy = squared_norm(A)
+    left, right, history = alternate(A, spread(svd, books, rng), books, _PASSES)
+    G, B = gram(left.values), matmul(left.values, A)
+    scale = fit_scales(right, G, B)
+    errors = [float(np.sqrt(max(loss, 0.0) / energy)) for loss in history]
+    return pack_factors(left, right, scale, books, {"history": errors})
+
+
+def spread(svd: SVD, books: Books, rng: np.random.Generator) -> np.ndarray:
+    """The right factor to start from: ``G^T Sigma^(1-a) V^T``, G a random rotation.
+
+    Without the rotation the Hessians of both factors would be diagonal and feedback would gain
+    nothing; a balances what the two codes lose (see `lplr.algorithms.budget.gauge`). G is
+    Haar-distributed: a randomized Hadamard matrix, all of whose entries have one magnitude, gives
+    a Hessian of nearly constant diagonal, whose pivots are 1 % worse and make a two-bit code
+    overload.
+
+    Parameters
+    ----------
+    svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
+    books : (Codebook, Codebook)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (m, d), float32
     """
     _, s, Vt = svd
     a, _ = gauge(s, books)
-    floor = np.maximum(s, s[0] * np.float32(1e-6))
-    rotation = RandomizedTransform.sample(len(s), rng)
-    R = rotation.apply((floor ** (1 - a))[:, None] * Vt, axis=0).astype(np.float32)
+    floor = np.maximum(s, s[0] * 1e-6) ** (1 - a)
+    G = haar(len(s), len(s), rng).astype(np.float32)
+    return matmul(G, (floor[:, None] * Vt).astype(np.float32))
+
+
+def alternate(
+    A: np.ndarray, R: np.ndarray, books: Books, passes: int
+) -> tuple[Factor, Factor, list[float]]:
+    """Quantize L for R, then R for L, in turn; the best pair and the squared error of each.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32
+    R : ndarray of shape (m, d), float32
+        Where to start; need not be quantized.
+    books : (Codebook, Codebook)
+    passes : int
+        At most; it ends early when the error no longer falls.
+
+    Returns
+    -------
+    left : Factor of L^T, shape (m, n)
+    right : Factor of R, shape (m, d)
+    history : list of float
+    """
     energy = squared_norm(A)
-    best: tuple[_Factor, _Factor, np.ndarray, np.ndarray] | None = None
+    best: tuple[Factor, Factor] | None = None
     history: list[float] = []
-    for _ in range(_PASSES):
-        left = _quantize(matmul(R, A.T), gram(R), books[0])
+    for _ in range(passes):
+        left = quantize_factor(matmul(R, A.T), gram(R), books[0])
         G = gram(left.values)
         B = matmul(left.values, A)
-        right = _quantize(B, G, books[1])
+        right = quantize_factor(B, G, books[1])
         R = right.values
-        history.append(_loss(energy, G, B, R))
+        cross = float(np.einsum("ij,ij->", B, R, dtype=np.float64))
+        history.append(energy - 2.0 * cross + float(np.vdot(G, gram(R))))
         if best is not None and history[-1] >= min(history[:-1]):
             break
-        best = left, right, G, B
+        best = left, right
     assert best is not None
-    left, right, G, B = best
-    scale = left.scale * _fit_scales(right, G, B)
-    errors = [float(np.sqrt(max(loss, 0.0) / energy)) for loss in history]
-    return _pack(left.codes, right.codes, scale, A.shape, books, {"history": errors})
+    return *best, history
 
 
 def squared_norm(A: np.ndarray) -> float:
@@ -99,7 +154,7 @@ def squared_norm(A: np.ndarray) -> float:
     return sum(float(np.vdot(a, a)) for a in (A[i : i + 64] for i in range(0, len(A), 64)))
 
 
-def _quantize(B: np.ndarray, G: np.ndarray, book: Codebook) -> _Factor:
+def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook) -> Factor:
     """Solve G X = B and quantize X under G."""
     m, n = B.shape
     G = G + _DAMPING * np.trace(G) / m * np.eye(m)
@@ -107,16 +162,10 @@ def _quantize(B: np.ndarray, G: np.ndarray, book: Codebook) -> _Factor:
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
     codes, scale, error = quantize_feedback(X, G, book, sweeps=_SWEEPS)
-    return _Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
+    return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
 
 
-def _loss(energy: float, G: np.ndarray, B: np.ndarray, R: np.ndarray) -> float:
-    """|A - L R|^2 from G = L^T L and B = L^T A."""
-    cross = np.einsum("ij,ij->", B, R, dtype=np.float64)
-    return energy - 2.0 * float(cross) + float(np.vdot(G, gram(R)))
-
-
-def _fit_scales(right: _Factor, G: np.ndarray, B: np.ndarray) -> np.ndarray:
+def fit_scales(right: Factor, G: np.ndarray, B: np.ndarray) -> np.ndarray:
     """The scales of the rows of R that minimise the error while all codes stay as they are.
 
     With R = diag(t) R_0 the error is a quadratic in t: ``t^T (G * R_0 R_0^T) t - 2 b^T t``, * the
@@ -134,31 +183,27 @@ def _fit_scales(right: _Factor, G: np.ndarray, B: np.ndarray) -> np.ndarray:
     return (right.scale * t).astype(np.float32)
 
 
-def _pack(
-    left: np.ndarray,
-    right: np.ndarray,
-    scale: np.ndarray,
-    shape: tuple[int, int],
-    books: Books,
-    meta: dict[str, Any],
+def pack_factors(
+    left: Factor, right: Factor, scale: np.ndarray, books: Books, meta: dict[str, Any] | None = None
 ) -> LowRank:
+    """The packed object; all scales are stored with the rows of R."""
     m = len(scale)
     return LowRank(
         Quantized(
-            shape=(shape[0], m),
+            shape=(left.values.shape[1], m),
             quantizer=books[0].name,
             bits=books[0].bits,
-            codes=pack(left.T, books[0].width),
+            codes=pack(left.codes.T, books[0].width),
             scale=np.ones((1, 1), np.float32),
             axis=0,
         ),
         Quantized(
-            shape=(m, shape[1]),
+            shape=(m, right.values.shape[1]),
             quantizer=books[1].name,
             bits=books[1].bits,
-            codes=pack(right, books[1].width),
-            scale=scale[:, None].astype(np.float32),
+            codes=pack(right.codes, books[1].width),
+            scale=(left.scale * scale)[:, None].astype(np.float32),
             axis=1,
         ),
-        meta=meta,
+        meta=meta or {},
     )

@@ -82,8 +82,8 @@ def factorize(
     sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
         Of ``"lplr"``, and of the range finder behind the other methods.
     n_oversamples : int, optional
-        Extra columns of that range finder's sketch; 10 by default. ``"lplr"`` has none: its
-        sketch has ``rank`` columns.
+        Extra columns of that range finder's sketch; by default a quarter of the rank, at least
+        10. ``"lplr"`` has none: its sketch has ``rank`` columns.
     n_power_iter : int, optional
         Power iterations, re-orthonormalised between; 0 by default for ``"lplr"``, else 2 and at
         least 1.
@@ -143,7 +143,7 @@ def factorize(
     power = (
         2 * least if n_power_iter is None else check_integer(n_power_iter, "n_power_iter", least)
     )
-    extra = 10 if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
+    extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
     pairs = _pairs(method, quantizer, bits, searched=rank is None)
     constant = bool(A[0, 0] == A[-1, -1] and (A == A[0, 0]).all())
@@ -171,9 +171,8 @@ def factorize(
             run = _sketched(A, sketch, power, rounding, normalize, seed)
         else:
             k = max(plan.rank for plan in plans)
-            oversamples = min(extra, min(A.shape) - k)
             svd = truncated_svd(
-                A, k, n_oversamples=oversamples, n_power_iter=power, sketch=sketch, rng=seed
+                A, k, n_oversamples=extra, n_power_iter=power, sketch=sketch, rng=seed
             )
             if method == "feedback" and len(plans) > 1:
                 plans = budget.most_promising(plans, svd[1], squared_norm(A), _TRIED)

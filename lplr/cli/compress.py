@@ -1,0 +1,262 @@
+"""``lplr compress``: a matrix from a file to a packed file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lplr.cli.options import (
+    INPUTS,
+    add_command,
+    add_json,
+    add_output,
+    add_seed,
+    check_output,
+    print_json,
+)
+from lplr.exceptions import InputError
+
+__all__ = ["add_parser", "run"]
+
+_METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd", "naive")
+_EXAMPLE = """\
+lplr compress weights.npy -o weights.h5 --bits-per-entry 2
+lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr"""
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser = add_command(
+        subparsers,
+        common,
+        "compress",
+        "compress a matrix to a packed file",
+        _EXAMPLE,
+        "Give the budget, --bits-per-entry, which picks rank and bits, or both yourself: --rank "
+        "and --bits.",
+    )
+    parser.add_argument("input", metavar="INPUT", help=INPUTS)
+    add_output(parser, "OUT.h5")
+    size = parser.add_argument_group("size")
+    size.add_argument(
+        "--bits-per-entry", type=float, metavar="B", help="stored bits over rows x columns"
+    )
+    size.add_argument("--rank", type=int, metavar="K", help="columns of L")
+    size.add_argument(
+        "--bits",
+        type=_one_or_two(int),
+        metavar="B|BL,BR",
+        help="bits of an entry of L and of R (default with --rank: 4)",
+    )
+    how = parser.add_argument_group("method")
+    how.add_argument(
+        "--method",
+        choices=_METHODS,
+        default="feedback",
+        help="feedback (default), the methods of the LPLR paper, or naive: the matrix rounded as "
+        "it is, to --bits",
+    )
+    how.add_argument(
+        "--quantizer",
+        type=_one_or_two(str),
+        metavar="Q|QL,QR",
+        help="uniform, lloyd-max, normal-float or e8p; by default what suits the method",
+    )
+    how.add_argument(
+        "--sketch",
+        choices=("gaussian", "rademacher", "srht", "sparse-sign"),
+        default="gaussian",
+        help="random matrix of the sketch (default: gaussian)",
+    )
+    add_seed(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how large the file would be; write nothing"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def _one_or_two(kind: type) -> Any:
+    """A parser of ``A`` or ``A,B``."""
+
+    def parse(text: str) -> Any:
+        parts = [kind(part) for part in text.split(",")]
+        if len(parts) > 2:
+            raise ValueError
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    parse.__name__ = f"{kind.__name__} or pair"
+    return parse
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    _check_size(args)
+    check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
+
+    from lplr.cli.inputs import read_input
+    from lplr.validation import check_matrix
+
+    source = read_input(args.input)
+    A = check_matrix(source.array, args.input)
+    report: dict[str, Any] = {
+        "input": {
+            "file": source.path,
+            "member": source.member,
+            "note": source.note,
+            "shape": list(A.shape),
+            "dtype": source.array.dtype.name,
+            "nbytes": int(source.array.nbytes),
+        }
+    }
+    if args.dry_run:
+        report["choices"] = _sizes(args, A.shape)
+    else:
+        report |= _compress(args, A, source.array)
+    if args.json:
+        print_json(report)
+    else:
+        _print(report)
+    return 0
+
+
+def _check_size(args: argparse.Namespace) -> None:
+    if args.method == "naive":
+        if args.rank is not None or args.bits_per_entry is not None:
+            raise InputError("--method naive takes --bits alone, no --rank and no --bits-per-entry")
+        if not isinstance(args.bits, int):
+            raise InputError("--method naive needs --bits B, one integer: 1 to 8, or 16")
+        if isinstance(args.quantizer, tuple):
+            raise InputError("--method naive takes one --quantizer, not two")
+    elif (args.rank is None) == (args.bits_per_entry is None):
+        raise InputError("give either --bits-per-entry B, for instance 2, or --rank K")
+
+
+def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]:
+    import time
+    from pathlib import Path
+
+    import lplr
+    from lplr.cli.progress import Progress, watch_compilation
+
+    with Progress() as progress, watch_compilation(progress):
+        start = time.perf_counter()
+        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]}, method {args.method}"):
+            f: Any
+            if args.method == "naive":
+                f = lplr.quantize(
+                    A, args.bits, quantizer=args.quantizer or "uniform", rng=args.seed
+                )
+            else:
+                f = lplr.factorize(
+                    A,
+                    args.rank,
+                    bits=args.bits,
+                    bits_per_entry=args.bits_per_entry,
+                    method=args.method,
+                    sketch=args.sketch,
+                    quantizer=args.quantizer,
+                    rng=args.seed,
+                )
+        seconds = time.perf_counter() - start
+        with progress.step("measuring the error"):
+            error = f.relative_error(original)
+        with progress.step("writing and verifying the file"):
+            lplr.save(args.output, f, args.overwrite, attrs={"relative_error": error})
+    parts = {"left": f.left, "right": f.right} if isinstance(f, lplr.LowRank) else {"matrix": f}
+    return {
+        "output": args.output,
+        "file_nbytes": Path(args.output).stat().st_size,
+        "stored_nbytes": f.nbytes,
+        "bits_per_entry": f.bits_per_entry,
+        "relative_error": error,
+        "rank": getattr(f, "rank", None),
+        "codes": {
+            name: {"quantizer": part.quantizer, "bits": part.bits} for name, part in parts.items()
+        },
+        "seconds": seconds,
+    }
+
+
+def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
+    """Every rank and pair of codebooks that the options leave open, with its size."""
+    from lplr.algorithms import budget
+    from lplr.algorithms.factorize import _SCALES, _pairs
+    from lplr.quantizers import get_codebook
+    from lplr.storage.packing import packed_nbytes
+    from lplr.validation import check_rank
+
+    entries = shape[0] * shape[1]
+    if args.method == "naive":
+        book = get_codebook(args.quantizer or "uniform", args.bits)
+        words = shape[0] * -(-shape[1] // book.group)
+        nbytes = packed_nbytes(words, book.width) + 8
+        return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
+    pairs = _pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
+    scales = _SCALES[args.method]
+    if args.rank is None:
+        plans = budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
+    else:
+        plans = [budget.Plan(check_rank(args.rank, shape), pairs[0])]
+    found = []
+    for plan in plans:
+        count = scales["once"] + scales["per_rank"] * plan.rank
+        nbytes = budget.factor_nbytes(shape, plan.rank, plan.books, count)
+        found.append(
+            {
+                "rank": plan.rank,
+                "quantizers": [book.name for book in plan.books],
+                "bits": [book.bits for book in plan.books],
+                "nbytes": nbytes,
+                "bits_per_entry": 8 * nbytes / entries,
+            }
+        )
+    return found
+
+
+def _size_of(choices: list[dict[str, Any]]) -> str:
+    """The sizes that a dry run found, in a line."""
+    nbytes = sorted(c["nbytes"] for c in choices)
+    bits = sorted(c["bits_per_entry"] for c in choices)
+    if len(choices) == 1:
+        return f"at most {nbytes[0]} bytes before its header, {bits[0]:.4f} bits an entry"
+    ranks = sorted(c["rank"] for c in choices)
+    return (
+        f"{nbytes[0]} to {nbytes[-1]} bytes before its header, {bits[0]:.4f} to {bits[-1]:.4f} "
+        f"bits an entry; the data decide among {len(choices)} pairs of codes of rank {ranks[0]} "
+        f"to {ranks[-1]} (--json lists them)"
+    )
+
+
+def _print(report: dict[str, Any]) -> None:
+    from lplr.cli.tables import columns, in_bytes, in_seconds
+
+    source = report["input"]
+    name = source["file"] + (f":{source['member']}" if source["member"] else "")
+    shape = f"{source['shape'][0]} x {source['shape'][1]} {source['dtype']}"
+    note = f" ({source['note']})" if source["note"] else ""
+    head = [("input", f"{name}, {shape}, {in_bytes(source['nbytes'])}{note}")]
+    if "choices" in report:
+        print(columns([*head, ("file", _size_of(report["choices"]))]))
+        return
+    codes = "; ".join(
+        f"{part} {code['quantizer']} {code['bits']} bits" for part, code in report["codes"].items()
+    )
+    rank = [] if report["rank"] is None else [("rank", str(report["rank"]))]
+    print(
+        columns(
+            [
+                *head,
+                ("output", f"{report['output']}, {in_bytes(report['file_nbytes'])}"),
+                *rank,
+                ("codes", codes),
+                (
+                    "stored",
+                    f"{report['stored_nbytes']} bytes, {report['bits_per_entry']:.4f} bits an "
+                    f"entry, 1/{source['nbytes'] / report['file_nbytes']:.1f} of the input",
+                ),
+                ("error", f"{report['relative_error']:.6f} (relative, Frobenius)"),
+                ("time", in_seconds(report["seconds"])),
+            ]
+        )
+    )

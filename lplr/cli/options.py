@@ -1,0 +1,114 @@
+"""What several commands have in common: their options, output paths and reports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lplr.exceptions import InputError
+
+__all__ = [
+    "INPUTS",
+    "add_command",
+    "add_json",
+    "add_output",
+    "add_seed",
+    "check_output",
+    "print_json",
+]
+
+INPUTS = (
+    "a .npy file; a member of an .npz (FILE.npz:MEMBER, or FILE.npz with one member); a dataset "
+    "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); or an image (grey values in "
+    "0 to 1; colours become luminance)"
+)
+
+
+def add_command(
+    subparsers: Any,
+    common: argparse.ArgumentParser,
+    name: str,
+    summary: str,
+    example: str,
+    description: str = "",
+) -> Any:
+    """A subparser with the summary as its help and the example at its end."""
+    return subparsers.add_parser(
+        name,
+        parents=[common],
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {description}".strip(),
+        epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_json(parser: Any) -> None:
+    """The option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_output(parser: Any, metavar: str) -> None:
+    """The options ``-o`` and ``--overwrite``."""
+    parser.add_argument("-o", "--output", required=True, metavar=metavar, help="file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def add_seed(parser: Any) -> None:
+    """The option ``--seed``, reproducible by default."""
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all random numbers (default: 0)"
+    )
+
+
+def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: str) -> None:
+    """Refuse an output that could not be written, before any work is done for it.
+
+    Parameters
+    ----------
+    name : str
+    suffixes : tuple of str
+        What the name may end in.
+    overwrite : bool
+    source : str
+        The input file, which the output must not replace.
+
+    Raises
+    ------
+    InputError
+    """
+    path = Path(name)
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{name}: an output of this command ends in {' or '.join(suffixes)}")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{name}: the folder {str(folder)!r} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{name}: the folder {str(folder)!r} is not writable; name another one")
+    if path.is_dir():
+        raise InputError(f"{name}: is a folder; name a file")
+    if os.path.lexists(path):
+        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(path, source):
+            raise InputError(f"{name}: is the input itself; name another file")
+        if not overwrite:
+            raise InputError(f"{name}: exists; pass --overwrite or name another file")
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document as JSON; what JSON cannot say, infinity and NaN, becomes null."""
+    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

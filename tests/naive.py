@@ -1,0 +1,88 @@
+"""Oracles too simple to be wrong: plain loops, one entry at a time, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def nearest(x: float, levels: np.ndarray) -> int:
+    """Index of the nearest level; of two equally near ones the lower."""
+    best = 0
+    for i in range(1, len(levels)):
+        if abs(x - float(levels[i])) < abs(x - float(levels[best])):
+            best = i
+    return best
+
+
+def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H = L diag(D) L^T, L unit lower triangular, by elimination."""
+    k = len(H)
+    S = np.array(H, np.float64)
+    L, D = np.eye(k), np.zeros(k)
+    for i in range(k):
+        D[i] = S[i, i]
+        for j in range(i + 1, k):
+            L[j, i] = S[j, i] / S[i, i]
+        for j in range(i + 1, k):
+            for l in range(i + 1, k):
+                S[j, l] -= L[j, i] * D[i] * L[l, i]
+    return L, D
+
+
+def ldlq(
+    X: np.ndarray, L: np.ndarray, levels: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """LDL feedback quantization, rows from last to first.
+
+    Returns the codes, the error X - Q and the rounding errors eta.
+    """
+    k, n = X.shape
+    codes, error, eta = np.zeros((k, n), int), np.zeros((k, n)), np.zeros((k, n))
+    for column in range(n):
+        for i in range(k - 1, -1, -1):
+            y = float(X[i, column])
+            for j in range(i + 1, k):
+                y += L[j, i] * error[j, column]
+            s = float(scale[i])
+            code = nearest(y / s if s > 0 else 0.0, levels)
+            q = s * float(levels[code])
+            codes[i, column] = code
+            error[i, column] = X[i, column] - q
+            eta[i, column] = y - q
+    return codes, error, eta
+
+
+def descend(
+    X: np.ndarray, codes: np.ndarray, H: np.ndarray, levels: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """One sweep of coordinate descent, rows from last to first: the codes after it.
+
+    Each entry in turn is the level of least loss while all other entries stay.
+    """
+    codes = codes.astype(int)
+    k, n = X.shape
+    for column in range(n):
+        error = [float(X[i, column]) - float(scale[i] * levels[codes[i, column]]) for i in range(k)]
+        for i in range(k - 1, -1, -1):
+            pull = sum(H[i, j] * error[j] for j in range(k) if j != i) / H[i, i]
+            codes[i, column] = nearest((float(X[i, column]) + pull) / float(scale[i]), levels)
+            error[i] = float(X[i, column]) - float(scale[i] * levels[codes[i, column]])
+    return codes
+
+
+def loss(E: np.ndarray, H: np.ndarray) -> float:
+    """tr(E^T H E), for E with the feedback axis first."""
+    return float(sum(e @ H @ e for e in np.asarray(E, np.float64).T))
+
+
+def min_max(A: np.ndarray, bits: int) -> np.ndarray:
+    """Uniform levels from the least to the largest entry, each entry at its nearest level."""
+    levels = np.linspace(A.min(), A.max(), 2**bits)
+    return levels[np.abs(A[..., None] - levels).argmin(-1)]
+
+
+def algorithm_1(A: np.ndarray, S: np.ndarray, bits: int) -> np.ndarray:
+    """Algorithm 1 of LPLR, dense: Q(A S) Q'(argmin_W |Q(A S) W - A|)."""
+    L = min_max(A @ S, bits)
+    W = np.linalg.lstsq(L, A, rcond=None)[0]
+    return L @ min_max(W, bits)

@@ -68,3 +68,54 @@ def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes)
                 c[i] = index[i]
                 ek[i] = b[i] - s * levels[index[i]]
                 out[i] = ek[i]
+
+
+@njit(cache=True, nogil=True)
+def feedback_columns(target, base, outer, inner, thresholds, levels, scale, error, codes):
+    """Quantize vectors from last to first under the Hessian of their entries as well.
+
+    The Hessian is a Kronecker product, so is its LDL factor. For each vector j, from the last to
+    the first, ``t = target[j] + sum over i > j of outer[i, j] * error[i]``; then its entries a,
+    from the last to the first::
+
+        y = t[a] + sum over b > a of inner[b, a] * (t[b] - q[b])
+        q[a] = scale[a] * (level nearest to y / scale[a])
+        error[j, a] = base[j, a] - q[a]
+
+    Parameters
+    ----------
+    target, base, error : float32 (p, k), C-contiguous; ``error`` is written
+    outer : float32 (p, p); only the part below the diagonal is read
+    inner : float32 (k, k), likewise
+    thresholds : float32 (2**B - 1,), ascending; midpoints of consecutive levels
+    levels : float32 (2**B,), ascending
+    scale : float32 (k,), not negative; 0 gives every entry the lowest level times 0
+    codes : uint8 (p, k), written
+    """
+    p, k = target.shape
+    t = np.empty(k, np.float32)
+    y = np.empty(k, np.float32)
+    for j in range(p - 1, -1, -1):
+        goal = target[j]
+        for a in range(k):
+            t[a] = goal[a]
+        for i in range(j + 1, p):
+            c, e = outer[i, j], error[i]
+            for a in range(k):
+                t[a] += c * e[a]
+        for a in range(k):
+            y[a] = t[a]
+        for a in range(k - 1, -1, -1):
+            s = scale[a]
+            inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
+            x = y[a] * inverse
+            index = 0
+            for threshold in thresholds:
+                index += x > threshold
+            q = s * levels[index]
+            codes[j, a] = index
+            error[j, a] = base[j, a] - q
+            # Push the error to the entries that are still to come.
+            rest, row = t[a] - q, inner[a]
+            for b in range(a):
+                y[b] += rest * row[b]

@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "LPLR": "lplr.estimator",
     "LowRank": "lplr.factors",
+    "QPlusLowRank": "lplr.decomposition",
     "Quantized": "lplr.factors",
+    "caldera": "lplr.algorithms.caldera",
     "datasets": "lplr.datasets",
     "exceptions": "lplr.exceptions",
     "factorize": "lplr.algorithms.factorize",
@@ -27,7 +29,9 @@ _PUBLIC = {
 __all__ = [
     "LPLR",
     "LowRank",
+    "QPlusLowRank",
     "Quantized",
+    "caldera",
     "datasets",
     "exceptions",
     "factorize",
@@ -39,8 +43,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lplr import datasets, exceptions, theory
+    from lplr.algorithms.caldera import caldera
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.rounding import quantize
+    from lplr.decomposition import QPlusLowRank
     from lplr.estimator import LPLR
     from lplr.factors import LowRank, Quantized
     from lplr.storage.container import load, save

@@ -188,6 +188,44 @@ def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:
     return check_integer(rank, "rank", low, min(shape))
 
 
+def check_pair(value: Any, name: str) -> tuple[Any, Any]:
+    """The values for L and for R: those of a pair, or one for both.
+
+    Parameters
+    ----------
+    value : object or (object, object)
+    name : str
+
+    Raises
+    ------
+    InputError
+    """
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2:
+        raise InputError(f"{name}: give one value or two, found {value!r}")
+    return both
+
+
+def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
+    """A power of two and A divided by it, so that float32 holds products of three entries.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32, as `check_matrix` returns it
+
+    Returns
+    -------
+    unit : float
+    A : ndarray of shape (n, d), float32
+        The argument itself where the unit is 1.
+    """
+    largest = max(float(A.max()), -float(A.min()))
+    if largest == 0 or 1e-6 < largest < 1e6:
+        return 1.0, A
+    unit = 2.0 ** (np.frexp(largest)[1])
+    return unit, A * np.float32(1 / unit)
+
+
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     """One of a few words.
 

@@ -17,6 +17,7 @@ from lplr.quantizers.base import Codebook
 from lplr.storage.packing import pack
 
 __all__ = [
+    "DAMPING",
     "SVD",
     "Factor",
     "alternate",
@@ -34,7 +35,7 @@ _PASSES = 3  # of the alternation; later ones gain less than 0.3 % each
 _SWEEPS = 2  # of coordinate descent after each feedback pass
 # Share of the mean diagonal added to a Gram matrix: keeps a rank-deficient one factorizable and
 # is invisible in the error (measured flat from 1e-9 to 1e-3).
-_DAMPING = 1e-4
+DAMPING = 1e-4
 
 
 @dataclass
@@ -157,7 +158,7 @@ def squared_norm(A: np.ndarray) -> float:
 def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook) -> Factor:
     """Solve G X = B and quantize X under G."""
     m, n = B.shape
-    G = G + _DAMPING * np.trace(G) / m * np.eye(m)
+    G = G + DAMPING * np.trace(G) / m * np.eye(m)
     X = solve(G, B)
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
@@ -165,14 +166,32 @@ def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook) -> Factor:
     return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
 
 
-def fit_scales(right: Factor, G: np.ndarray, B: np.ndarray) -> np.ndarray:
+def fit_scales(
+    right: Factor, G: np.ndarray, B: np.ndarray, RH: np.ndarray | None = None
+) -> np.ndarray:
     """The scales of the rows of R that minimise the error while all codes stay as they are.
 
-    With R = diag(t) R_0 the error is a quadratic in t: ``t^T (G * R_0 R_0^T) t - 2 b^T t``, * the
-    entrywise product and b the row sums of ``B * R_0``.
+    With R = diag(t) R_0 the error is a quadratic in t: ``t^T (G * R_0 H R_0^T) t - 2 b^T t``, *
+    the entrywise product and b the row sums of ``B * R_0 H``.
+
+    Parameters
+    ----------
+    right : Factor
+        R_0, of shape (m, d).
+    G : ndarray of shape (m, m), float64, L^T L
+    B : ndarray of shape (m, d), float32, L^T A
+    RH : ndarray of shape (m, d), float32, optional
+        R_0 H; by default H is the identity.
+
+    Returns
+    -------
+    ndarray of shape (m,), float32
     """
-    M = G * gram(right.values)
-    b = np.einsum("ij,ij->i", B, right.values, dtype=np.float64)
+    R = right.values
+    weighted = R if RH is None else RH
+    P = gram(R) if RH is None else matmul(RH.astype(np.float64), R.T.astype(np.float64))
+    M = G * (P + P.T) / 2
+    b = np.einsum("ij,ij->i", B, weighted, dtype=np.float64)
     t = np.ones(len(b))
     try:
         fitted = np.linalg.solve(M + 1e-9 * np.trace(M) / len(b) * np.eye(len(b)), b)

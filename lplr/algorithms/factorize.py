@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import lplr
 from lplr.algorithms import budget
 from lplr.algorithms.alternate import SVD, feedback_factors, squared_norm
 from lplr.algorithms.paper import constant_factors, rounded_factors, solved_factors
@@ -20,12 +19,15 @@ from lplr.algorithms.sketching import KINDS, Sketch, range_finder, truncated_svd
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
 from lplr.parallel import single_threaded_blas
+from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS
 from lplr.validation import (
+    bring_into_range,
     check_choice,
     check_flag,
     check_integer,
     check_matrix,
+    check_pair,
     check_rank,
     check_real,
     check_rng,
@@ -119,8 +121,7 @@ def factorize(
 
     Examples
     --------
-    >>> import lplr
-    >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
+    >>>     >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
     >>> f = lplr.factorize(A, bits_per_entry=1, rng=0)
     >>> f.bits_per_entry <= 1
     True
@@ -164,7 +165,7 @@ def factorize(
     if constant:
         factors = constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
         return _record(factors, settings, rng)
-    unit, A = _bring_into_range(A)
+    unit, A = bring_into_range(A)
     # Also around what runs outside the blocks: BLAS results depend on its number of threads.
     with single_threaded_blas():
         if method == "lplr":
@@ -224,7 +225,7 @@ def _pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[bu
     if quantizer is None:
         names = None if method == "feedback" else ("uniform", "uniform")
     else:
-        left, right = _two(quantizer, "quantizer")
+        left, right = check_pair(quantizer, "quantizer")
         names = (
             check_choice(left, "quantizer", tuple(QUANTIZERS)),
             check_choice(right, "quantizer", tuple(QUANTIZERS)),
@@ -233,26 +234,9 @@ def _pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[bu
         # The paper's methods use one width for both factors.
         return budget.candidate_books(names, equal=method != "feedback")
     left, right = (
-        check_integer(b, "bits", 1, 16) for b in _two(4 if bits is None else bits, "bits")
+        check_integer(b, "bits", 1, 16) for b in check_pair(4 if bits is None else bits, "bits")
     )
     return [budget.pair(names, (left, right))]
-
-
-def _two(value: Any, name: str) -> tuple[Any, Any]:
-    """The values for L and for R: those of a pair, or one for both."""
-    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2:
-        raise InputError(f"{name}: give one value or two, found {value!r}")
-    return both
-
-
-def _bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
-    """A power of two and A divided by it, so that float32 holds products of three entries."""
-    largest = max(float(A.max()), -float(A.min()))
-    if 1e-6 < largest < 1e6:
-        return 1.0, A
-    unit = 2.0 ** (np.frexp(largest)[1])
-    return unit, A * np.float32(1 / unit)
 
 
 def _scaled(f: LowRank, unit: float) -> LowRank:
@@ -266,14 +250,4 @@ def _scaled(f: LowRank, unit: float) -> LowRank:
 
 def _record(f: LowRank, settings: dict[str, Any], rng: Any) -> LowRank:
     """The factors with a record of how they were made."""
-    import numba
-    import scipy
-
-    versions = {
-        "lplr": lplr.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "numba": numba.__version__,
-    }
-    seed = int(rng) if isinstance(rng, (int, np.integer)) else None
-    return replace(f, meta={**f.meta, **settings, "seed": seed, "versions": versions})
+    return replace(f, meta={**f.meta, **settings, **provenance(rng)})

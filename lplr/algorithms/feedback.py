@@ -10,8 +10,18 @@ import numpy as np
 
 from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
+from lplr.quantizers.scalar import ScalarCodebook
 
-__all__ = ["ldl", "matched_scale", "min_pivot_ldl", "quantize_feedback"]
+__all__ = [
+    "ldl",
+    "matched_scale",
+    "min_pivot_ldl",
+    "polish",
+    "quantize_feedback",
+    "quantize_two_sided",
+]
+
+Factorization = tuple[np.ndarray, np.ndarray, np.ndarray]  # order, L, D
 
 _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
 _BLOCK = 512  # columns that one thread takes at a time; a multiple of every codebook's group
@@ -125,6 +135,7 @@ def quantize_feedback(
     scale: np.ndarray | None = None,
     *,
     sweeps: int = 0,
+    factor: Factorization | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Quantize X so that the error is small under H: each row after the errors of those before.
 
@@ -145,6 +156,8 @@ def quantize_feedback(
         Scale of each row; `matched_scale` by default.
     sweeps : int
         Coordinate-descent sweeps after the feedback pass.
+    factor : tuple, optional
+        What `min_pivot_ldl` returns for H, where it is known already.
 
     Returns
     -------
@@ -153,7 +166,7 @@ def quantize_feedback(
     error : ndarray of shape (k, n), float32
         X - Q.
     """
-    order, L, _ = min_pivot_ldl(H)
+    order, L, _ = min_pivot_ldl(H) if factor is None else factor
     X, H = X[order], H[np.ix_(order, order)]
     scale = matched_scale(X, L, codebook) if scale is None else scale[order]
     feedback = L.astype(np.float32)
@@ -176,6 +189,99 @@ def quantize_feedback(
     run_blocks(block, n, _BLOCK)
     back = np.argsort(order)
     return codes[back], scale[back], error[back]
+
+
+def polish(
+    X: np.ndarray,
+    H: np.ndarray,
+    codebook: Codebook,
+    scale: np.ndarray,
+    codes: np.ndarray,
+    error: np.ndarray,
+    *,
+    sweeps: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinate descent from given codes, for an X or H that has changed since.
+
+    Parameters
+    ----------
+    X, H, codebook, scale, sweeps
+        As in `quantize_feedback`.
+    codes : ndarray of shape (k, n // group)
+    error : ndarray of shape (k, n), float32
+        X - Q for these codes.
+
+    Returns
+    -------
+    codes, error
+        New arrays; the loss under H is at most that of the given ones.
+    """
+    descent = (H / np.diagonal(H)).astype(np.float32)
+    codes, error = codes.copy(), error.copy()
+
+    def block(start: int, stop: int) -> None:
+        part = slice(start // codebook.group, stop // codebook.group)
+        x, e = (np.ascontiguousarray(array[:, start:stop]) for array in (X, error))
+        c = np.ascontiguousarray(codes[:, part])
+        for _ in range(sweeps):
+            _descent_sweep(x, descent, codebook, scale, e, c)
+        error[:, start:stop] = e
+        codes[:, part] = c
+
+    run_blocks(block, X.shape[1], _BLOCK)
+    return codes, error
+
+
+def quantize_two_sided(
+    X: np.ndarray, H: np.ndarray, G: np.ndarray, codebook: ScalarCodebook, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize X so that ``tr(G (X - Q)^T H (X - Q))`` is small: feedback in both directions.
+
+    Parameters
+    ----------
+    X : ndarray of shape (d, k), float32
+    H : ndarray of shape (d, d), float64, positive definite
+    G : ndarray of shape (k, k), float64, positive definite
+    codebook : ScalarCodebook
+    scale : ndarray of shape (k,), float32
+        Scale of each column.
+
+    Returns
+    -------
+    codes : ndarray of shape (d, k)
+    error : ndarray of shape (d, k), float32
+        X - Q.
+
+    Notes
+    -----
+    The LDL factor of a Kronecker product is that of its parts: with ``eta = L_H^T (X - Q) L_G``
+    the rounding errors, the loss is ``sum D_H[i] D_G[j] eta[i, j]**2``. Nothing is independent
+    here, so this runs on one thread; its cost is that of two triangular products.
+    """
+    from lplr.kernels.feedback import feedback_columns
+
+    order, outer, _ = min_pivot_ldl(H)
+    columns, inner, _ = min_pivot_ldl(G)
+    x = np.ascontiguousarray(X[np.ix_(order, columns)])
+    outer, inner = outer.astype(np.float32), inner.astype(np.float32)
+    target, error = x.copy(), np.empty_like(x)
+    codes = np.empty(x.shape, codebook.dtype)
+    for p in _panels(len(x)):
+        feedback_columns(
+            target[p],
+            x[p],
+            np.ascontiguousarray(outer[p, p]),
+            inner,
+            codebook.thresholds,
+            codebook.levels,
+            scale[columns],
+            error[p],
+            codes[p],
+        )
+        if p.start:
+            target[: p.start] += outer[p, : p.start].T @ error[p]
+    back = np.ix_(np.argsort(order), np.argsort(columns))
+    return codes[back], error[back]
 
 
 def _panels(k: int) -> list[slice]:

@@ -96,3 +96,52 @@ def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     V = V[:, keep]
     W = V @ ((V.T @ B) / w[keep, None])
     return W.astype(np.float32), G, B
+
+
+def rank_constrained(A: np.ndarray, H: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """argmin of tr((Z - A) H (Z - A)^T) over Z of a given rank, as a product Z = U V.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32 or float64
+    H : ndarray of shape (d, d), float64, symmetric positive semi-definite
+    rank : int, from 1 to min(n, d)
+
+    Returns
+    -------
+    U : ndarray of shape (n, rank), float64, orthonormal columns
+    V : ndarray of shape (rank, d), float64, ``U^T A``
+
+    Notes
+    -----
+    Lemma 4.2 of CALDERA (Saha et al., NeurIPS 2024): U holds the leading left singular vectors
+    of A H^(1/2), here the eigenvectors of A H A^T or, where that is the larger matrix, those of
+    the d x d Gram matrix mapped back. Nothing is inverted, so H may be singular. The least loss
+    is the sum of the squared singular values that are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.algorithms.regression import rank_constrained
+    >>> A, H = np.diag([2.0, 3.0]), np.diag([9.0, 1.0])
+    >>> U, V = rank_constrained(A, H, 1)
+    >>> np.abs(U @ V)
+    array([[2., 0.],
+           [0., 0.]])
+    """
+    from scipy.linalg import eigh, qr
+
+    A = A.astype(np.float64)
+    n, d = A.shape
+    if n <= d:
+        M = matmul(matmul(A, H), A.T)
+        _, U = eigh((M + M.T) / 2, subset_by_index=(n - rank, n - 1), check_finite=False)
+        U = U[:, ::-1]
+    else:
+        w, V = eigh(H, check_finite=False)
+        B = matmul(A, V * np.sqrt(np.maximum(w, 0.0)))
+        M = matmul(B.T, B)
+        _, V = eigh((M + M.T) / 2, subset_by_index=(d - rank, d - 1), check_finite=False)
+        # QR keeps the columns orthonormal where the rank of A H^(1/2) is below the asked one.
+        U, _ = qr(matmul(B, V[:, ::-1]), mode="economic", check_finite=False)
+    return np.ascontiguousarray(U), matmul(U.T, A)

@@ -25,7 +25,7 @@ _RESERVED = ("encoding-type", "encoding-version", "meta", "attrs")
 _ENCODINGS = {
     "quantized": ("lplr.factors", "Quantized"),
     "low-rank": ("lplr.factors", "LowRank"),
-    "q-plus-low-rank": ("lplr.factors", "QPlusLowRank"),
+    "q-plus-low-rank": ("lplr.decomposition", "QPlusLowRank"),
 }
 
 

@@ -1,0 +1,179 @@
+"""CALDERA: W ~ Q + L R under calibration data, all three quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lplr.algorithms.alternate import fit_scales, pack_factors
+from lplr.algorithms.budget import pair
+from lplr.algorithms.faithful import faithful
+from lplr.algorithms.hessian import check_hessian, regularize
+from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.algorithms.one_pass import one_pass
+from lplr.algorithms.problem import Candidate, Problem, Trace
+from lplr.algorithms.regression import gram
+from lplr.decomposition import QPlusLowRank
+from lplr.factors import LowRank, Quantized
+from lplr.parallel import matmul, single_threaded_blas
+from lplr.provenance import provenance
+from lplr.quantizers.base import get_codebook
+from lplr.storage.packing import pack
+from lplr.validation import (
+    bring_into_range,
+    check_choice,
+    check_integer,
+    check_matrix,
+    check_pair,
+    check_rank,
+    check_real,
+    check_rng,
+)
+
+__all__ = ["MODES", "caldera"]
+
+MODES = ("default", "faithful")
+_ROUNDS = {"default": 3, "faithful": 15}
+
+
+def caldera(
+    W: Any,
+    hessian: Any = None,
+    *,
+    rank: int = 64,
+    q_bits: int = 2,
+    factor_bits: int | tuple[int, int] = 4,
+    mode: str = "default",
+    n_iter: int | None = None,
+    damping: float = 0.01,
+    incoherence: bool = True,
+    quantizer: str | None = None,
+    rng: Any = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> QPlusLowRank:
+    """Decompose W ~ Q + L R, so that the outputs on typical inputs change least.
+
+    Minimises ``tr((Q + L R - W) H (Q + L R - W)^T)``, H the second moment of the inputs.
+
+    Parameters
+    ----------
+    W : array_like of shape (n, d)
+        Outputs x inputs, as in ``y = W x``; any real dtype and shape, never modified.
+    hessian : array_like of shape (d, d), (d,) or (m, d), optional
+        H, its diagonal, or calibration inputs X, one a row; by default the identity.
+    rank : int
+        Of L R: 0 (feedback quantization alone) to min(n, d).
+    q_bits : int
+        Bits an entry of Q: 2, 3 or 4 as E8P lattice codes, 1 to 8 and 16 as scalar ones.
+    factor_bits : int or (int, int)
+        Bits of an entry of L and of R: 1 to 8, or 16.
+    mode : {"default", "faithful"}
+        ``"default"``: factors, then Q, then a refit, all by feedback; see
+        `lplr.algorithms.one_pass`. ``"faithful"``: the alternation of paper 2 with nearest
+        rounding of the factors; see `lplr.algorithms.faithful`.
+    n_iter : int, optional
+        Rounds of refitting, 3 by default; in faithful mode outer iterations, 15 by default.
+    damping : float
+        Share of the mean diagonal of H that is added to it. Where that does not make it positive
+        definite, more is, with a warning, and recorded.
+    incoherence : bool
+        Rotate W and H by randomized Hadamard (or Hartley) transforms first.
+    quantizer : {"e8p", "lloyd-max", "uniform", "normal-float"}, optional
+        Of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max.
+    rng : int, numpy.random.Generator or None
+    callback : callable, optional
+        Called after each half step with a dict of ``step``, ``iteration`` and ``error``.
+
+    Returns
+    -------
+    QPlusLowRank
+        ``meta["history"]`` lists the error ``sqrt(tr(E H E^T) / tr(W H W^T))`` after each half
+        step, under the damped H; the object is the best of them. ``meta["damping"]`` is the
+        damping used.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered; the message names it.
+    HessianError
+        If ``hessian`` is not a second moment.
+
+    Notes
+    -----
+    Saha, Sagan, Srivastava, Goldsmith, Pilanci, NeurIPS 2024, Algorithms 1 and 2. Unlike there,
+    any shape is accepted, the transforms exist for every size, and everything is stored packed.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> layer = lplr.datasets.layer("minilm_l2_query")
+    >>> g = lplr.caldera(layer.W, layer.H, rank=16, rng=0)
+    >>> round(g.bits_per_entry, 2)
+    2.34
+    >>> g.relative_error(layer.W, layer.H) < 0.12
+    True
+    """
+    W = check_matrix(W, "W")
+    n, d = W.shape
+    rank = check_rank(rank, W.shape, low=0)
+    check_choice(mode, "mode", MODES)
+    check_integer(q_bits, "q_bits", 1, 16)
+    q_book = get_codebook(quantizer or ("e8p" if q_bits in (2, 3, 4) else "lloyd-max"), q_bits)
+    left_bits, right_bits = check_pair(factor_bits, "factor_bits")
+    widths = (
+        check_integer(left_bits, "factor_bits", 1, 16),
+        check_integer(right_bits, "factor_bits", 1, 16),
+    )
+    rounds = _ROUNDS[mode] if n_iter is None else check_integer(n_iter, "n_iter", 0)
+    damping = check_real(damping, "damping", strict=False)
+    generator = check_rng(rng)
+    raw = check_hessian(hessian, d)
+    unit, W = bring_into_range(W)
+    left = right = None
+    with single_threaded_blas():
+        H, used = regularize(raw, damping)
+        if incoherence:
+            left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
+            W = right.apply(left.apply(W, axis=0), axis=1)
+            H = right.two_sided(H)
+        # R rounds under a Hessian on either side, for which its code has to be scalar.
+        books = (pair(None, widths)[0], get_codebook("lloyd-max", widths[1]))
+        if mode == "faithful":
+            books = pair(("e8p" if widths[0] in (2, 3, 4) else "lloyd-max",) * 2, widths)
+        problem = Problem(W, H, rank, q_book, books)
+        trace = Trace(problem, callback)
+        (one_pass if mode == "default" else faithful)(problem, trace, rounds, generator)
+        assert trace.best is not None
+        backbone, factors = _packed(problem, trace.best, unit)
+    meta = {
+        "method": "caldera",
+        "mode": mode,
+        "damping": used,
+        "history": trace.history,
+        **provenance(rng),
+    }
+    return QPlusLowRank(backbone, factors, left, right, meta=meta)
+
+
+def _packed(problem: Problem, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:
+    """The candidate as packed objects, the scales of the factors fitted once more."""
+    book = problem.q_book
+    backbone = Quantized(
+        shape=problem.W.shape,
+        quantizer=book.name,
+        bits=book.bits,
+        codes=pack(best.q_codes, book.width),
+        scale=np.full((1, 1), best.q_scale * unit, np.float32),
+        axis=best.axis,
+    )
+    if best.left is None or best.right is None:
+        return backbone, None
+    # The error under H is a quadratic in the scales of the rows of R, as it is without H.
+    L, R = best.left.values, best.right.values
+    RH = matmul(R, problem.H.astype(np.float32))
+    B = matmul(L, problem.W - best.Q)
+    scale = fit_scales(best.right, gram(L), B, RH)
+    factors = pack_factors(best.left, best.right, scale * np.float32(unit), problem.books)
+    return backbone, factors

@@ -1,0 +1,217 @@
+"""CALDERA as in its paper: factors and backbone in alternation, factors rounded to nearest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lplr.algorithms.alternate import DAMPING, Factor
+from lplr.algorithms.problem import Candidate, Problem, Trace
+from lplr.algorithms.regression import gram, rank_constrained, solve
+from lplr.parallel import matmul, run_blocks
+from lplr.quantizers.base import Codebook
+
+__all__ = ["block_ldl", "faithful", "quantize_blocks"]
+
+_INNER = 10  # alternations of LPLRFactorize
+_SWEEPS = 10  # of coordinate descent after block feedback
+_GROUP = 8  # columns of a block
+_BLOCK = 256  # rows of W that one thread takes at a time
+
+
+def faithful(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
+    """Algorithm 1 of CALDERA, in the order L R, then Q; the trace keeps the best candidate.
+
+    Parameters
+    ----------
+    problem : Problem
+    trace : Trace
+    n_iter : int
+        Outer iterations T_out.
+    rng : numpy.random.Generator
+        Not used: nothing is random after the rotation.
+
+    Notes
+    -----
+    Saha et al., NeurIPS 2024, with the settings of the authors' experiments: Q by block feedback
+    over eight columns and ten sweeps, L R by `lplr_factorize`. Unlike theirs, one scale is fitted
+    to each tensor by its root mean square, and any number of columns is accepted.
+    """
+    W, H = problem.W, problem.H
+    factor = block_ldl(H)
+    Q = np.zeros_like(W)
+    candidate: Candidate | None = None
+    for iteration in range(1, max(n_iter, 1) + 1):
+        left = right = None
+        X = W
+        if problem.rank:
+            left, right = lplr_factorize(problem, W - Q)
+            X = W - matmul(left.values.T, right.values)
+            if candidate is not None:
+                trace.add("LR", iteration, replace(candidate, left=left, right=right))
+        book = problem.q_book
+        scale = float(np.sqrt(np.mean(np.square(X, dtype=np.float64))) * book.gaussian_scale)
+        codes, Q = quantize_blocks(X, H, factor, book, scale)
+        candidate = Candidate(Q, codes, scale, 1, left, right)
+        trace.add("Q", iteration, candidate)
+        if not problem.rank:
+            break
+
+
+def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
+    """Algorithm 2 of CALDERA: L and R for A under H, in turn, rounded to nearest; the best pair.
+
+    Parameters
+    ----------
+    problem : Problem
+    A : ndarray of shape (n, d), float32
+
+    Returns
+    -------
+    left, right : Factor
+        Of shapes (k, n) and (k, d).
+    """
+    H32 = problem.H.astype(np.float32)
+    _, V = rank_constrained(A, problem.H, problem.rank)
+    # Singular values are split evenly, so that both factors have the same range.
+    s = np.sqrt(np.maximum(np.sqrt(np.sum(V**2, axis=1)), 1e-30))
+    R = (V / s[:, None]).astype(np.float32)
+    best: tuple[Factor, Factor] | None = None
+    least = np.inf
+    for _ in range(_INNER):
+        T = matmul(R.astype(np.float64), problem.H)
+        left = _rounded(
+            _solved(matmul(T, R.T.astype(np.float64)), matmul(T.astype(np.float32), A.T)),
+            problem.books[0],
+        )
+        right = _rounded(_solved(gram(left.values), matmul(left.values, A)), problem.books[1])
+        R = right.values
+        E = A - matmul(left.values.T, R)
+        loss = float(np.einsum("ij,ij->", matmul(E, H32), E, dtype=float))
+        if loss < least:
+            least, best = loss, (left, right)
+    assert best is not None
+    return best
+
+
+def _solved(G: np.ndarray, B: np.ndarray) -> np.ndarray:
+    G = (G + G.T) / 2
+    return solve(G + 1e-2 * DAMPING * np.trace(G) / len(G) * np.eye(len(G)), B)
+
+
+def _rounded(X: np.ndarray, book: Codebook) -> Factor:
+    """The nearest points to X, at one scale that suits its root mean square."""
+    scale = np.float32(np.sqrt(np.mean(np.square(X, dtype=np.float64))) * book.gaussian_scale)
+    n = X.shape[1]
+    codes = book.encode(_groups(X / max(scale, np.float32(1e-30)), book.group))
+    values = book.decode(codes).reshape(len(X), -1)[:, :n] * scale
+    return Factor(codes, np.full(len(X), scale, np.float32), np.ascontiguousarray(values))
+
+
+def _groups(X: np.ndarray, group: int) -> np.ndarray:
+    """The rows of X as (m, ceil(n / group), group), padded with zeros."""
+    padded = np.pad(X, ((0, 0), (0, -X.shape[1] % group)))
+    return padded.reshape(len(X), -1, group)
+
+
+def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H = L D L^T with 8 x 8 diagonal blocks in D and identities on the diagonal of L.
+
+    Parameters
+    ----------
+    H : ndarray of shape (d, d), float64, positive definite
+        Padded by the caller's leave to a multiple of eight, with ones on the diagonal.
+
+    Returns
+    -------
+    L : ndarray of shape (8 ceil(d / 8),) * 2, float64
+    D : ndarray of shape (ceil(d / 8), 8, 8), float64
+    """
+    from scipy.linalg import cholesky, solve_triangular
+
+    d = len(H)
+    size = d + -d % _GROUP
+    padded = np.eye(size)
+    padded[:d, :d] = H
+    C = cholesky(padded, lower=True, check_finite=False)
+    L, D = np.zeros_like(C), np.empty((size // _GROUP, _GROUP, _GROUP))
+    for i in range(0, size, _GROUP):
+        b = slice(i, i + _GROUP)
+        D[i // _GROUP] = C[b, b] @ C[b, b].T
+        L[i:, b] = solve_triangular(C[b, b], C[i:, b].T, lower=True, trans="T").T
+    return L, D
+
+
+def quantize_blocks(
+    X: np.ndarray,
+    H: np.ndarray,
+    factor: tuple[np.ndarray, np.ndarray],
+    book: Codebook,
+    scale: float,
+    sweeps: int = _SWEEPS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Feedback over blocks of eight columns, last to first, then coordinate descent.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32
+    H : ndarray of shape (d, d), float64, positive definite
+    factor : (L, D) of `block_ldl`
+    book : Codebook
+    scale : float
+    sweeps : int
+
+    Returns
+    -------
+    codes : ndarray of shape (n, ceil(d / group))
+        The entries of a code word lie along a row.
+    Q : ndarray of shape (n, d), float32
+
+    Notes
+    -----
+    Block LDLQ of QuIP# (Tseng et al., 2024), used by CALDERA. The nearest point ignores the
+    metric within a block, so a sweep may raise the loss of a row: such moves are not made.
+    """
+    n, d = X.shape
+    size = d + -d % _GROUP
+    L = factor[0].astype(np.float32)
+    padded = np.eye(size)
+    padded[:d, :d] = H
+    H32 = padded.astype(np.float32)
+    words = _GROUP // book.group
+    codes = np.empty((n, size // book.group), book.dtype)
+    Q = np.empty((n, d), np.float32)
+
+    def nearest(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c = book.encode(np.ascontiguousarray(y / np.float32(scale)).reshape(len(y), words, -1))
+        return c, book.decode(c).reshape(len(y), _GROUP) * np.float32(scale)
+
+    def block(start: int, stop: int) -> None:
+        x = np.pad(X[start:stop], ((0, 0), (0, size - d)))
+        q, e = np.empty_like(x), np.zeros_like(x)
+        for i in range(size - _GROUP, -1, -_GROUP):
+            b, w = slice(i, i + _GROUP), slice(i // book.group, (i + _GROUP) // book.group)
+            y = x[:, b] + e[:, i + _GROUP :] @ L[i + _GROUP :, b]
+            codes[start:stop, w], q[:, b] = nearest(y)
+            e[:, b] = x[:, b] - q[:, b]
+        for _ in range(sweeps):
+            for i in range(size - _GROUP, -1, -_GROUP):
+                b, w = slice(i, i + _GROUP), slice(i // book.group, (i + _GROUP) // book.group)
+                pull = e @ H32[:, b]
+                c, new = nearest(
+                    q[:, b] + np.linalg.solve(padded[b, b], pull.T).T.astype(np.float32)
+                )
+                move = new - q[:, b]
+                change = np.einsum("ij,ij->i", move @ H32[b, b] - 2 * pull, move)
+                better = change < 0
+                codes[start:stop, w][better] = c[better]
+                q[:, b] = np.where(better[:, None], new, q[:, b])
+                e[:, b] = x[:, b] - q[:, b]
+        Q[start:stop] = q[:, :d]
+
+    if scale > 0:
+        run_blocks(block, n, _BLOCK)
+        return codes[:, : -(-d // book.group)], Q
+    codes[:], Q[:] = 0, 0
+    return codes[:, : -(-d // book.group)], Q

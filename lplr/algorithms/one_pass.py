@@ -1,0 +1,168 @@
+"""CALDERA's problem in one pass: low-rank factors first, then the backbone, then a refit.
+
+The alternation of the paper fits L R to what Q leaves and Q to what L R leave. Here Q comes once,
+after the factors, and is rounded under a Hessian in which errors that L can still correct are
+nearly free; then L and R are refitted to what Q left, and Q polished, a few times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, spread
+from lplr.algorithms.feedback import (
+    matched_scale,
+    min_pivot_ldl,
+    polish,
+    quantize_feedback,
+    quantize_two_sided,
+)
+from lplr.algorithms.problem import Candidate, Problem, Trace
+from lplr.algorithms.regression import gram, solve
+from lplr.algorithms.sketching import truncated_svd
+from lplr.parallel import matmul
+from lplr.quantizers.scalar import ScalarCodebook
+
+__all__ = ["one_pass"]
+
+# Weight that is left on errors in the row space of R while Q is quantized; the result is flat
+# from 0.03 to 0.1, and 1 would be plain feedback.
+_RHO = 0.05
+_START = 2  # passes of the alternation that quantizes the first factors
+_SWEEPS = 2  # of coordinate descent after the feedback pass of Q
+_FACTORS = (0.9, 0.95, 1.0, 1.05)  # candidate scales of Q, relative to the matched one
+_SAMPLE = 32  # groups of eight rows of W on which they are compared
+
+
+def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
+    """Solve by one pass and ``n_iter`` rounds of refitting; the trace keeps the best candidate.
+
+    Parameters
+    ----------
+    problem : Problem
+    trace : Trace
+    n_iter : int
+        Rounds of refitting L, R and Q at most; it ends early when the error no longer falls.
+    rng : numpy.random.Generator
+
+    Notes
+    -----
+    When Q comes last the loss is about ``n s^2 c sum(D)``: s^2 the mean square of what Q rounds,
+    c the error of its code on a normal distribution, D the pivots of H. H enters L R only through
+    s^2, so the first factors come from the unweighted SVD of W.
+    """
+    W, H = problem.W, problem.H
+    if not problem.rank:
+        trace.add("Q", 0, _backbone(problem, W, H))
+        return
+    svd = truncated_svd(W, problem.rank, rng=rng)
+    left, right, _ = alternate(W, spread(svd, problem.books, rng), problem.books, _START)
+    X = W - matmul(left.values.T, right.values)
+    candidate = replace(_backbone(problem, X, _downdated(H, right)), left=left, right=right)
+    error = trace.add("Q", 0, candidate)
+    for iteration in range(1, n_iter + 1):
+        candidate = replace(candidate, left=_refit_left(problem, candidate))
+        after_left = trace.add("L", iteration, candidate)
+        candidate = replace(candidate, right=_refit_right(problem, candidate))
+        after_right = trace.add("R", iteration, candidate)
+        if min(after_left, after_right) >= error:
+            break
+        error = min(after_left, after_right)
+        # After the last round nothing corrects the errors of Q: it is polished for itself.
+        last = iteration == n_iter
+        weights = H if last else _downdated(H, candidate.right)
+        candidate = _polished(problem, candidate, weights)
+        trace.add("Q", iteration, candidate)
+
+
+def _normal_equations(H: np.ndarray, right: Factor) -> tuple[np.ndarray, np.ndarray]:
+    """``T = H R^T`` and the damped ``R H R^T``, float64."""
+    R = right.values.astype(np.float64)
+    T = matmul(H, R.T)
+    A = matmul(R, T)
+    return T, (A + A.T) / 2 + DAMPING * np.trace(A) / len(A) * np.eye(len(A))
+
+
+def _downdated(H: np.ndarray, right: Factor) -> np.ndarray:
+    """``H - (1 - rho) T (R H R^T)^-1 T^T``: errors that a refit of L removes weigh little."""
+    from scipy.linalg import cholesky, solve_triangular
+
+    T, A = _normal_equations(H, right)
+    C = cholesky(A, lower=True, check_finite=False)
+    M = solve_triangular(C, T.T, lower=True, check_finite=False)
+    weights = matmul(M.T, M)
+    weights *= _RHO - 1.0
+    weights += H
+    return (weights + weights.T) / 2
+
+
+def _transposed(X: np.ndarray, group: int) -> np.ndarray:
+    """X^T, float32, its rows padded with zeros to whole groups."""
+    return np.ascontiguousarray(np.pad(X.T, ((0, 0), (0, -X.shape[0] % group))))
+
+
+def _backbone(problem: Problem, X: np.ndarray, weights: np.ndarray) -> Candidate:
+    """Q for X under the given weights, at the best of a few scales."""
+    book = problem.q_book
+    columns = _transposed(X, book.group)
+    factor = min_pivot_ldl(weights)
+    order, L, _ = factor
+    matched = np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2))
+    groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
+    at = np.unique(np.linspace(0, groups.shape[1] - 1, _SAMPLE).astype(int))
+    sample = np.ascontiguousarray(groups[:, at].reshape(len(columns), -1))
+
+    def loss(scale: np.ndarray) -> float:
+        _, _, e = quantize_feedback(sample, weights, book, scale, factor=factor)
+        return float(np.vdot(e, matmul(weights.astype(np.float32), e)))
+
+    scales = [np.full(len(columns), matched * f, np.float32) for f in _FACTORS]
+    scale = min(scales, key=loss)
+    codes, _, error = quantize_feedback(
+        columns, weights, book, scale, sweeps=_SWEEPS, factor=factor
+    )
+    return _candidate(problem, codes, columns - error, float(scale[0]))
+
+
+def _candidate(problem: Problem, codes: np.ndarray, values: np.ndarray, scale: float) -> Candidate:
+    Q = np.ascontiguousarray(values.T[: len(problem.W)])
+    return Candidate(Q, np.ascontiguousarray(codes.T), scale, axis=0)
+
+
+def _polished(problem: Problem, candidate: Candidate, weights: np.ndarray) -> Candidate:
+    """A coordinate-descent sweep of Q for the current factors."""
+    book = problem.q_book
+    columns = _transposed(problem.W - candidate.low_rank(), book.group)
+    codes = np.ascontiguousarray(candidate.q_codes.T)
+    values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
+    scale = np.full(len(columns), candidate.q_scale, np.float32)
+    codes, error = polish(columns, weights, book, scale, codes, columns - values)
+    new = _candidate(problem, codes, columns - error, candidate.q_scale)
+    return replace(new, left=candidate.left, right=candidate.right)
+
+
+def _refit_left(problem: Problem, candidate: Candidate) -> Factor:
+    """L for W - Q and the given R, quantized by feedback under R H R^T."""
+    assert candidate.right is not None
+    T, A = _normal_equations(problem.H, candidate.right)
+    rest = problem.W - candidate.Q
+    return quantize_factor(matmul(T.T.astype(np.float32), rest.T), A, problem.books[0])
+
+
+def _refit_right(problem: Problem, candidate: Candidate) -> Factor:
+    """R for W - Q and the given L, quantized by feedback under (L^T L) x H."""
+    assert candidate.left is not None
+    L, book = candidate.left.values, problem.books[1]
+    G = gram(L)
+    B = matmul(L, problem.W - candidate.Q)
+    if not isinstance(book, ScalarCodebook):
+        return quantize_factor(B, G, book)
+    G += DAMPING * np.trace(G) / len(G) * np.eye(len(G))
+    R = solve(G, B)
+    scale = np.sqrt(np.mean(np.square(R, dtype=np.float64), axis=1)) * book.gaussian_scale
+    scale = scale.astype(np.float32)
+    columns = np.ascontiguousarray(R.T)
+    codes, error = quantize_two_sided(columns, problem.H, G, book, scale)
+    return Factor(codes.T, scale, np.ascontiguousarray((columns - error).T))

@@ -1,0 +1,104 @@
+"""The problem that both modes of CALDERA solve, in rotated coordinates, and a candidate for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lplr.algorithms.alternate import Factor
+from lplr.algorithms.budget import Books
+from lplr.parallel import matmul
+from lplr.quantizers.base import Codebook
+
+__all__ = ["Candidate", "Problem", "Trace"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Minimise tr((Q + L R - W) H (Q + L R - W)^T).
+
+    Parameters
+    ----------
+    W : ndarray of shape (n, d), float32
+    H : ndarray of shape (d, d), float64, positive definite
+    rank : int
+    q_book : Codebook
+        Of Q.
+    books : (Codebook, Codebook)
+        Of L and R.
+    """
+
+    W: np.ndarray
+    H: np.ndarray
+    rank: int
+    q_book: Codebook
+    books: Books
+
+    def loss(self, E: np.ndarray) -> float:
+        """tr(E H E^T) of an (n, d) matrix; float32 products, summed in float64."""
+        return float(np.einsum("ij,ij->", matmul(E, self.H.astype(np.float32)), E, dtype=float))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Codes and values of one solution; L and R hold the rank axis first.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (n, d), float32
+    q_codes : ndarray
+        Code words of Q: (ceil(n / group), d) for axis 0, (n, ceil(d / group)) for axis 1.
+    q_scale : float
+    axis : {0, 1}
+    left, right : Factor or None
+        Of shapes (k, n) and (k, d); None at rank 0.
+    """
+
+    Q: np.ndarray
+    q_codes: np.ndarray
+    q_scale: float
+    axis: int
+    left: Factor | None = None
+    right: Factor | None = None
+
+    def low_rank(self) -> np.ndarray | float:
+        """L R, or 0 at rank 0."""
+        if self.left is None or self.right is None:
+            return 0.0
+        return matmul(self.left.values.T, self.right.values)
+
+
+@dataclass
+class Trace:
+    """The error after each half step, and the best candidate so far.
+
+    Parameters
+    ----------
+    problem : Problem
+    callback : callable, optional
+        Called with a dict of ``step`` (which half step), ``iteration`` and ``error``.
+    """
+
+    problem: Problem
+    callback: Callable[[dict[str, object]], None] | None = None
+    history: list[dict[str, object]] = field(default_factory=list)
+    best: Candidate | None = None
+    least: float = float("inf")
+
+    def __post_init__(self) -> None:
+        self._norm = self.problem.loss(self.problem.W)
+
+    def add(self, step: str, iteration: int, candidate: Candidate) -> float:
+        """Record a half step; returns its relative error."""
+        E = self.problem.W - candidate.Q
+        E -= candidate.low_rank()
+        error = float(np.sqrt(self.problem.loss(E) / self._norm)) if self._norm > 0 else 0.0
+        entry: dict[str, object] = {"step": step, "iteration": iteration, "error": error}
+        self.history.append(entry)
+        if error < self.least:
+            self.least, self.best = error, candidate
+        if self.callback is not None:
+            self.callback(dict(entry))
+        return error

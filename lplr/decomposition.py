@@ -1,0 +1,162 @@
+"""Q + L R: a quantized backbone plus packed low-rank factors, in rotated coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.artefact import Artefact
+from lplr.exceptions import InputError
+from lplr.factors import LowRank, Quantized
+
+__all__ = ["QPlusLowRank"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QPlusLowRank(Artefact):
+    """W ~ U^T (Q + L R) V with packed Q, L, R and random orthogonal transforms U, V.
+
+    Parameters
+    ----------
+    backbone : Quantized of shape (n, d)
+    low_rank : LowRank of shape (n, d), optional
+    left, right : RandomizedTransform of size n and of size d, optional
+        Stored as seeds; without them the coordinates are those of W.
+    meta : mapping
+        JSON-able record of how the object was made.
+
+    Raises
+    ------
+    InputError
+        If the parts do not fit each other.
+    """
+
+    backbone: Quantized
+    low_rank: LowRank | None = None
+    left: RandomizedTransform | None = None
+    right: RandomizedTransform | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    encoding: ClassVar[tuple[str, int]] = ("q-plus-low-rank", 1)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.backbone, Quantized):
+            raise InputError("backbone: must be a Quantized matrix")
+        shape = self.backbone.shape
+        if self.low_rank is not None and (
+            not isinstance(self.low_rank, LowRank) or self.low_rank.shape != shape
+        ):
+            raise InputError(f"low_rank: must be a LowRank of shape {shape}")
+        for name, size in (("left", shape[0]), ("right", shape[1])):
+            transform = getattr(self, name)
+            if transform is not None and (
+                not isinstance(transform, RandomizedTransform) or transform.n != size
+            ):
+                raise InputError(f"{name}: must be a RandomizedTransform of size {size}")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    @property
+    def rank(self) -> int:
+        """Columns of L; 0 without a low-rank part."""
+        return 0 if self.low_rank is None else self.low_rank.rank
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the backbone, the factors and the seeds of the transforms, 8 each."""
+        factors = 0 if self.low_rank is None else self.low_rank.nbytes
+        seeds = sum(8 for transform in (self.left, self.right) if transform is not None)
+        return self.backbone.nbytes + factors + seeds
+
+    def to_dense(self) -> np.ndarray:
+        """The dense matrix, in the coordinates of W.
+
+        Returns
+        -------
+        ndarray of shape ``shape``, float32
+        """
+        out = self.backbone.to_dense()
+        if self.low_rank is not None:
+            out += self.low_rank.to_dense()
+        if self.right is not None:
+            out = self.right.undo(out, axis=1)
+        if self.left is not None:
+            out = self.left.undo(out, axis=0)
+        return out
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` of the dense matrix, float32.
+
+        Every row of W mixes all rows of Q, so this decodes the whole matrix.
+
+        Parameters
+        ----------
+        start, stop : int
+
+        Returns
+        -------
+        ndarray of shape (stop - start, d), float32
+        """
+        return self.to_dense()[start:stop]
+
+    def _decoder(self) -> Callable[[int, int], np.ndarray]:
+        dense = self.to_dense()
+        return lambda start, stop: dense[start:stop]
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, self.right, self.left, "_matmat")
+
+    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
+        return self._product(Y, self.left, self.right, "_rmatmat")
+
+    def _product(
+        self,
+        X: np.ndarray,
+        before: RandomizedTransform | None,
+        after: RandomizedTransform | None,
+        name: str,
+    ) -> np.ndarray:
+        """Into the rotated coordinates, through the packed parts, and back."""
+        if X.dtype not in (np.float32, np.float64):
+            X = X.astype(np.result_type(X, np.float32))
+        if before is not None:
+            X = before.apply(np.ascontiguousarray(X), axis=0)
+        out = getattr(self.backbone, name)(X)
+        if self.low_rank is not None:
+            out = out + getattr(self.low_rank, name)(X)
+        return out if after is None else after.undo(np.ascontiguousarray(out), axis=0)
+
+    def _summary(self) -> dict[str, str]:
+        q = self.backbone
+        lr = self.low_rank
+        factors = "" if lr is None else f", L {lr.left.bits} bits, R {lr.right.bits} bits"
+        return {
+            **super()._summary(),
+            "rank": f"rank {self.rank}",
+            "code": f"Q {q.quantizer} {q.bits} bits{factors}",
+        }
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"backbone": self.backbone}
+        if self.low_rank is not None:
+            state["low_rank"] = self.low_rank
+        for name in ("left", "right"):
+            if getattr(self, name) is not None:
+                state[f"{name}_seed"] = getattr(self, name).seed
+        return state
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        state = dict(state)
+        for side, name in enumerate(("left", "right")):
+            if f"{name}_seed" in state:
+                backbone = state.get("backbone")
+                if not isinstance(backbone, Quantized):
+                    raise ValueError("a decomposition needs a quantized backbone")
+                state[name] = RandomizedTransform(backbone.shape[side], state.pop(f"{name}_seed"))
+        return super()._from_state(state)

@@ -24,8 +24,8 @@ def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for j in range(i + 1, k):
             L[j, i] = S[j, i] / S[i, i]
         for j in range(i + 1, k):
-            for l in range(i + 1, k):
-                S[j, l] -= L[j, i] * D[i] * L[l, i]
+            for m in range(i + 1, k):
+                S[j, m] -= L[j, i] * D[i] * L[m, i]
     return L, D
 
 

@@ -6,6 +6,8 @@ then blocked and unblocked codes must agree everywhere, ties included.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import naive
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def hessian(rng: np.random.Generator, k: int) -> np.ndarray:
 def test_kernel_equals_python_equals_naive(shape: tuple[int, int], bits: int) -> None:
     rng = np.random.default_rng(bits)
     book = get_codebook("uniform", bits)
-    k, n = shape
+    k = shape[0]
     L = layered(rng, k).astype(np.float32)
     L += np.triu(np.full((k, k), 7, np.float32), 1)  # above the diagonal nothing is read
     X = dyadic(rng, shape, 1 / 8, 24).astype(np.float32)
@@ -251,7 +253,7 @@ def test_descent_never_increases_the_loss(quantizer: str, bits: int) -> None:
         columns = np.einsum("ki,kl,li->i", error.astype(np.float64), H, error)
         losses.append(columns.reshape(-1, book.group).sum(axis=1))
     # Float32 may take the worse of two levels whose losses differ by its rounding.
-    for before, after in zip(losses[:-1], losses[1:], strict=True):
+    for before, after in pairwise(losses):
         assert (after <= before * (1 + 1e-5)).all()
     assert losses[-1].sum() < 0.99 * losses[0].sum()
 

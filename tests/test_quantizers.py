@@ -105,10 +105,8 @@ def test_lloyd_max_levels_are_centroids(bits: int) -> None:
     levels = get_codebook("lloyd-max", bits).levels.astype(np.float64)
     edges = np.r_[-np.inf, (levels[1:] + levels[:-1]) / 2, np.inf]
     for i in range(0, len(levels), max(1, len(levels) // 16)):
-        mass, first = (
-            quad(lambda x, p=p: x**p * np.exp(-x * x / 2), edges[i], edges[i + 1])[0]
-            for p in (0, 1)
-        )
+        a, b = edges[i], edges[i + 1]
+        mass, first = (quad(lambda x, p=p: x**p * np.exp(-x * x / 2), a, b)[0] for p in (0, 1))
         # Levels are float32, so is the accuracy.
         assert abs(first / mass - levels[i]) < 1e-6
 

@@ -153,8 +153,7 @@ def _fit(
         if book.name == "uniform":
             return (high - low) / np.float32(2**book.bits - 1), low + (high - low) / 2
         # The largest magnitude meets the outermost level, as in QLoRA; nothing is shifted.
-        top = book.decode(np.full(1, 2**book.bits - 1, book.dtype))
-        return np.maximum(high, -low) / top, None
+        return np.maximum(high, -low) / _outermost(book), None
     mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
     return _best_scale(X - mean, book, over), mean
 
@@ -163,13 +162,16 @@ def _best_scale(X: np.ndarray, book: Codebook, over: int | None) -> np.ndarray:
     """The scale of least squared error: of each row (``over`` 1) or of all (None).
 
     For given codes the best scale is <x, q> / <q, q>, for a given scale the best codes are the
-    nearest; alternating lowers the error at each step. Three starts guard against a poor local
-    optimum, which bounded and heavy-tailed data have.
+    nearest; alternating lowers the error at each step. Three starts around the scale for normal
+    data, and for scalars the one that reaches the largest entry, guard against poor local optima.
     """
     square = _dot(X, X, over) / (X.size if over is None else X.shape[1])
     best, most = np.zeros(square.shape, np.float32), np.full(square.shape, -np.inf)
-    for factor in (0.6, 1.0, 1.6):
-        scale = (np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32)
+    starts = [np.sqrt(square) * book.gaussian_scale * factor for factor in (0.6, 1.0, 1.6)]
+    if book.group == 1:
+        starts.append(np.abs(X).max(axis=over, keepdims=True) / _outermost(book))
+    for start in starts:
+        scale = start.astype(np.float32)
         for _ in range(_ROUNDS):
             q = _points(X, book, scale)
             xq, qq = _dot(X, q, over), _dot(q, q, over)
@@ -178,6 +180,11 @@ def _best_scale(X: np.ndarray, book: Codebook, over: int | None) -> np.ndarray:
             scale = np.divide(xq, qq, out=np.zeros_like(qq), where=qq > 0).astype(np.float32)
             best, most = np.where(gain > most, scale, best), np.maximum(gain, most)
     return best
+
+
+def _outermost(book: Codebook) -> np.float32:
+    """The largest level of a scalar codebook."""
+    return book.decode(np.full(1, 2**book.bits - 1, book.dtype))[0, 0]
 
 
 def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:

@@ -5,6 +5,7 @@ Also the notice that kernels are being compiled, without which the first run wou
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import threading
@@ -18,6 +19,7 @@ from lplr.cli.tables import in_seconds
 __all__ = ["Progress", "watch_compilation"]
 
 _BAR = 24
+_LOG_EVERY = 2.0  # seconds between two steps that a log mentions
 
 
 class Progress:
@@ -42,6 +44,7 @@ class Progress:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.start = time.perf_counter()
+        self._logged = -math.inf
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -65,7 +68,8 @@ class Progress:
         self.label = label
         if self.live:
             self._draw()
-        else:
+        elif time.perf_counter() - self._logged >= _LOG_EVERY or not self.total:
+            self._logged = time.perf_counter()
             self.say(f"{self._share()}{label}{self._times()}")
         yield
         self.done += work

@@ -19,7 +19,8 @@ def rate_distortion_limit(
 
     A yardstick for matrices with Haar-distributed singular vectors, not a theorem for one matrix:
     structure in the singular vectors (an image that is constant at its border, say) can be coded
-    in fewer bits than this reckons with, and a matrix may then be compressed below the limit.
+    in fewer bits than this reckons with. It is the limit of coding two factors: where the spectrum
+    is flat and the budget large, coding the entries themselves may leave less.
 
     Parameters
     ----------

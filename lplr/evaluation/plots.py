@@ -133,16 +133,16 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
 
 def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
     """Names right of where the curves end, moved apart where they would overlap."""
+    from scipy.optimize import isotonic_regression
+
     low, high = np.log(axes.get_ylim())
     gap = 0.058  # height of a line of text, of that of the axes
     ends = sorted(ends, key=lambda end: end[1])
-    heights = [float(np.log(y) - low) / (high - low) for _, y, _, _ in ends]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    # What was pushed out at the top is pushed back down.
-    above = 1.0 + gap
-    for i in reversed(range(len(heights))):
-        heights[i] = above = min(heights[i], above - gap)
+    wanted = (np.log([y for _, y, _, _ in ends]) - low) / (high - low)
+    # Nearest heights that are ``gap`` apart; then none above the top.
+    steps = gap * np.arange(len(ends))
+    heights = isotonic_regression(wanted - steps).x + steps
+    heights = np.minimum(heights, 1.0 - steps[::-1])
     for height, (x, y, text, colour) in zip(heights, ends, strict=True):
         axes.annotate(
             text,
@@ -153,7 +153,13 @@ def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
             fontsize=9.5,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 5},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "relpos": (0.0, 0.5),
+                "shrinkB": 5,
+            },
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from lplr.algorithms import budget
 from lplr.algorithms.alternate import SVD, feedback_factors, squared_norm
 from lplr.algorithms.paper import constant_factors, rounded_factors, solved_factors
+from lplr.algorithms.rounding import is_constant
 from lplr.algorithms.sketching import KINDS, Sketch, range_finder, truncated_svd
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
@@ -121,7 +122,8 @@ def factorize(
 
     Examples
     --------
-    >>>     >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
+    >>> import lplr
+    >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
     >>> f = lplr.factorize(A, bits_per_entry=1, rng=0)
     >>> f.bits_per_entry <= 1
     True
@@ -147,7 +149,7 @@ def factorize(
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
     pairs = _pairs(method, quantizer, bits, searched=rank is None)
-    constant = bool(A[0, 0] == A[-1, -1] and (A == A[0, 0]).all())
+    constant = is_constant(A)
     if rank is not None:
         plans = [budget.Plan(check_rank(rank, A.shape), pairs[0])]
     else:

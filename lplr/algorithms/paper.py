@@ -8,10 +8,9 @@ import numpy as np
 
 from lplr.algorithms.budget import Books
 from lplr.algorithms.regression import gram, least_squares
-from lplr.algorithms.rounding import round_matrix
+from lplr.algorithms.rounding import constant_matrix, round_matrix
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul
-from lplr.storage.packing import packed_nbytes
 
 __all__ = ["constant_factors", "rounded_factors", "solved_factors"]
 
@@ -109,20 +108,9 @@ def _normalized(
 def constant_factors(shape: tuple[int, int], value: float, rank: int, books: Books) -> LowRank:
     """A matrix of one value, exactly: L is all ones, and only the first row of R is not zero."""
     n, d = shape
-
-    def zeros(rows: int, columns: int, i: int, offset: np.ndarray) -> Quantized:
-        book = books[i]
-        words = (-(-rows // book.group) * columns, rows * -(-columns // book.group))[i]
-        return Quantized(
-            shape=(rows, columns),
-            quantizer=book.name,
-            bits=book.bits,
-            codes=np.zeros(packed_nbytes(words, book.width), np.uint8),
-            scale=np.zeros((1, 1), np.float32),
-            offset=offset,
-            axis=i,
-        )
-
     first = np.zeros((rank, 1), np.float32)
     first[0] = value
-    return LowRank(zeros(n, rank, 0, np.ones((1, 1), np.float32)), zeros(rank, d, 1, first))
+    return LowRank(
+        constant_matrix((n, rank), books[0], np.ones((1, 1), np.float32), axis=0),
+        constant_matrix((rank, d), books[1], first, axis=1),
+    )

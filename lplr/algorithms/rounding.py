@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,10 @@ from lplr.factors import Quantized, part
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
-from lplr.storage.packing import pack
+from lplr.storage.packing import pack, packed_nbytes
 from lplr.validation import check_choice, check_integer, check_matrix, check_rng
 
-__all__ = ["GRANULARITIES", "quantize", "round_matrix"]
+__all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round_matrix"]
 
 GRANULARITIES = ("tensor", "row", "column")
 _BLOCK = 1 << 17  # entries rounded by one thread at a time
@@ -65,7 +66,7 @@ def quantize(
     Notes
     -----
     The naive baseline and the quantizer of Algorithm 1 of LPLR (Saha, Srivastava, Pilanci,
-    NeurIPS 2023, Section 2).
+    NeurIPS 2023, Section 2). A constant matrix is stored exactly.
 
     Examples
     --------
@@ -81,7 +82,33 @@ def quantize(
     rng = check_rng(rng)
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     meta = {"method": "quantize", "quantizer": quantizer, "bits": bits, "rounding": rounding}
-    return round_matrix(A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta)
+    q = round_matrix(A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta)
+    if is_constant(A):
+        offset = np.full((1, 1), A[0, 0], np.float32)
+        return replace(constant_matrix(q.shape, q.codebook, offset, q.axis), meta=q.meta)
+    return q
+
+
+def is_constant(A: np.ndarray) -> bool:
+    """Whether all entries are equal."""
+    return bool(A[0, 0] == A[-1, -1] and (A == A[0, 0]).all())
+
+
+def constant_matrix(
+    shape: tuple[int, int], book: Codebook, offset: np.ndarray, axis: int
+) -> Quantized:
+    """A matrix that is exactly its offset, of shape (1, 1), (n, 1) or (1, d)."""
+    n, d = shape
+    words = -(-n // book.group) * d if axis == 0 else n * -(-d // book.group)
+    return Quantized(
+        shape=shape,
+        quantizer=book.name,
+        bits=book.bits,
+        codes=np.zeros(packed_nbytes(words, book.width), np.uint8),
+        scale=np.zeros((1, 1), np.float32),
+        offset=offset,
+        axis=axis,
+    )
 
 
 def round_matrix(

@@ -14,7 +14,7 @@ import pytest
 
 from lplr import parallel
 from lplr.algorithms.feedback import ldl, matched_scale, min_pivot_ldl, quantize_feedback
-from lplr.kernels.feedback import feedback_panel
+from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.quantizers import get_codebook
 
 SCALAR = [("uniform", 1), ("uniform", 2), ("uniform", 4), ("uniform", 8)]
@@ -25,14 +25,14 @@ def dyadic(rng: np.random.Generator, shape: tuple[int, ...], unit: float, limit:
     return unit * rng.integers(-limit, limit + 1, shape)
 
 
-def layered(rng: np.random.Generator, k: int) -> np.ndarray:
-    """A unit lower triangular L of few bits: entries +-1/4, four in a row, chains of three.
+def layered(rng: np.random.Generator, k: int, layers: int = 4) -> np.ndarray:
+    """A unit lower triangular L of few bits: entries +-1/4, at most four in a row.
 
-    Row j feeds row i < j only from a lower to a higher layer, so that errors pass through at
-    most three coefficients and keep at most six bits more than they began with.
+    Row j feeds row i < j only from a lower to a higher of four layers, so that errors pass
+    through at most three coefficients and keep at most six bits more than they began with.
     """
     L = np.eye(k)
-    layer = rng.integers(0, 4, k)
+    layer = rng.integers(0, layers, k)
     for j in range(k):
         below = np.flatnonzero(layer[:j] > layer[j])
         chosen = rng.permutation(below)[:4]
@@ -78,6 +78,26 @@ def test_kernel_measures_the_error_from_base() -> None:
     # Row 1: 0.75 -> level 0.5, error 0.25 - 0.5. Row 0: 0.75 + 4 (-0.25) = -0.25 -> -0.5.
     assert codes.tolist() == [[1], [2]]
     assert error.tolist() == [[0.75], [-0.25]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (9, 14)])
+@pytest.mark.parametrize("bits", [1, 3])
+def test_two_sided_kernel_equals_python_equals_naive(shape: tuple[int, int], bits: int) -> None:
+    """Against one-sided feedback on vec(X) under the Kronecker product of both factors."""
+    rng = np.random.default_rng(bits)
+    book = get_codebook("uniform", bits)
+    (p, k), X = shape, dyadic(rng, shape, 1 / 8, 24).astype(np.float32)
+    scale = rng.choice([0.5, 1.0, 2.0], k).astype(np.float32)
+    scale[k // 2] = 0 if k > 1 else 1
+    outer, inner = layered(rng, p, 2), layered(rng, k, 2)
+    both = np.kron(outer, inner)
+    expected, error, _ = naive.ldlq(X.reshape(-1, 1), both, book.levels, np.tile(scale, p))
+    for kernel in (feedback_columns, feedback_columns.py_func):
+        codes, e = np.full(shape, 99, np.uint8), np.full(shape, np.nan, np.float32)
+        factors = (np.ascontiguousarray(L, np.float32) for L in (outer, inner))
+        kernel(X, X, *factors, book.thresholds, book.levels, scale, e, codes)
+        np.testing.assert_array_equal(codes.ravel(), expected[:, 0])
+        np.testing.assert_array_equal(e.ravel(), error[:, 0])
 
 
 # --- LDL -------------------------------------------------------------------------------------

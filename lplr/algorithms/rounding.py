@@ -11,6 +11,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.factors import Quantized, part
 from lplr.parallel import run_blocks
+from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
 from lplr.storage.packing import pack, packed_nbytes
@@ -79,14 +80,23 @@ def quantize(
     """
     A = check_matrix(A)
     bits = check_integer(bits, "bits", 1, 16)
-    rng = check_rng(rng)
+    generator = check_rng(rng)
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
-    meta = {"method": "quantize", "quantizer": quantizer, "bits": bits, "rounding": rounding}
-    q = round_matrix(A, get_codebook(quantizer, bits), granularity, scaling, rounding, rng, meta)
+    book = get_codebook(quantizer, bits)
+    q = round_matrix(A, book, granularity, scaling, rounding, generator)
+    meta = {
+        "method": "quantize",
+        "quantizer": quantizer,
+        "bits": bits,
+        "granularity": granularity,
+        "scaling": scaling,
+        "rounding": rounding,
+        **provenance(rng),
+    }
     if is_constant(A):
         offset = np.full((1, 1), A[0, 0], np.float32)
-        return replace(constant_matrix(q.shape, q.codebook, offset, q.axis), meta=q.meta)
-    return q
+        q = constant_matrix(q.shape, book, offset, q.axis)
+    return replace(q, meta=meta)
 
 
 def is_constant(A: np.ndarray) -> bool:
@@ -118,7 +128,6 @@ def round_matrix(
     scaling: str | None = None,
     rounding: str = "nearest",
     rng: np.random.Generator | None = None,
-    meta: dict[str, Any] | None = None,
     *,
     axis: int = 1,
 ) -> Quantized:
@@ -158,7 +167,6 @@ def round_matrix(
         scale=scale,
         offset=offset,
         axis=0 if turned else 1,
-        meta=meta or {},
     )
 
 

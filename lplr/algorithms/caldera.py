@@ -134,6 +134,7 @@ def caldera(
     left = right = None
     with single_threaded_blas():
         H, used = regularize(raw, damping)
+        del raw
         if incoherence:
             left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
             W = right.apply(left.apply(W, axis=0), axis=1)

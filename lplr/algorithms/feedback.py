@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.parallel import matmul, run_blocks
+from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.scalar import ScalarCodebook
 
@@ -77,10 +77,10 @@ def min_pivot_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     still close to the diagonal, lowers it by 1 to 3 %. Only the encoder's order changes: nothing
     is stored. Right-looking in panels, so that most of the work is matrix products.
     """
-    S = np.array(H, np.float64)
+    S = np.array(H, np.float64)  # becomes L, column by column
     k = len(S)
     order = np.arange(k)
-    L, D = np.zeros((k, k)), np.empty(k)
+    D = np.empty(k)
     floor = np.finfo(np.float64).eps * k * np.abs(np.diagonal(S)).max()
     for first in range(0, k, _PANEL):
         last = min(first + _PANEL, k)
@@ -89,17 +89,31 @@ def min_pivot_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for i in range(first, last):
             j = i + int(np.argmin(diagonal[i:]))
             if j != i:
-                for array in (S, S.T, L, scaled, order, diagonal):
+                for array in (S, S.T, scaled, order, diagonal):
                     array[[i, j]] = array[[j, i]]
             D[i] = diagonal[i]
             if not D[i] > floor:
                 raise np.linalg.LinAlgError("the matrix is not positive definite")
-            column = S[i:, i] - L[i:, first:i] @ scaled[i, : i - first]
+            column = S[i:, i] - S[i:, first:i] @ scaled[i, : i - first]
             scaled[i:, i - first] = column
-            L[i:, i] = column / D[i]
-            diagonal[i:] -= column * L[i:, i]
-        S[last:, last:] -= matmul(L[last:, first:last], scaled[last:].T)
-    return order, L, D
+            S[i:, i] = column / D[i]
+            diagonal[i:] -= column * S[i:, i]
+        _subtract_product(S, scaled, first, last)
+    for i in range(k):
+        S[i, i:] = 0.0
+        S[i, i] = 1.0
+    return order, S, D
+
+
+def _subtract_product(S: np.ndarray, scaled: np.ndarray, first: int, last: int) -> None:
+    """``S -= L (L D)^T`` on what is left of S after a panel of columns."""
+
+    def block(start: int, stop: int) -> None:
+        rows = slice(last + start, last + stop)
+        S[rows, last:] -= S[rows, first:last] @ scaled[last:].T
+
+    if last < len(S):
+        run_blocks(block, len(S) - last, _BLOCK // 2)
 
 
 def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
@@ -119,12 +133,13 @@ def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarra
     -------
     ndarray of shape (k,), float32; 0 for a row that is rounded from zeros only
     """
-    from scipy.linalg import solve_triangular
+    from scipy.linalg.lapack import strtri
 
-    M = solve_triangular(L, np.eye(len(L)), lower=True, unit_diagonal=True, check_finite=False).T
+    inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
     variance = np.mean(np.square(X, dtype=np.float64), axis=1)
     for k in range(len(X) - 2, -1, -1):
-        variance[k] += codebook.gaussian_mse * (M[k, k + 1 :] ** 2 @ variance[k + 1 :])
+        weight = np.square(inverse[k + 1 :, k], dtype=np.float64)
+        variance[k] += codebook.gaussian_mse * float(weight @ variance[k + 1 :])
     return (np.sqrt(variance) * codebook.gaussian_scale).astype(np.float32)
 
 
@@ -167,10 +182,10 @@ def quantize_feedback(
         X - Q.
     """
     order, L, _ = min_pivot_ldl(H) if factor is None else factor
-    X, H = X[order], H[np.ix_(order, order)]
+    X = X[order]
     scale = matched_scale(X, L, codebook) if scale is None else scale[order]
-    feedback = L.astype(np.float32)
-    descent = (H / np.diagonal(H)).astype(np.float32)  # column k is divided by H[k, k]
+    feedback = L.astype(np.float32, copy=False)
+    descent = _descent_matrix(H, order) if sweeps else None
     k, n = X.shape
     codes = np.empty((k, n // codebook.group), codebook.dtype)
     error = np.empty((k, n), np.float32)
@@ -181,14 +196,24 @@ def quantize_feedback(
         e = np.empty_like(x)
         c = np.zeros((k, (stop - start) // codebook.group), codebook.dtype)
         _feedback_pass(x, feedback, codebook, scale, e, c)
-        for _ in range(sweeps):
-            _descent_sweep(x, descent, codebook, scale, e, c)
+        if descent is not None:
+            for _ in range(sweeps):
+                _descent_sweep(x, descent, codebook, scale, e, c)
         error[:, start:stop] = e
         codes[:, part] = c
 
     run_blocks(block, n, _BLOCK)
     back = np.argsort(order)
     return codes[back], scale[back], error[back]
+
+
+def _descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """H in a given order, float32, its column k divided by H[k, k]."""
+    M = H.astype(np.float32)
+    if order is not None:
+        M = M[np.ix_(order, order)]
+    M /= np.diagonal(M).copy()
+    return M
 
 
 def polish(
@@ -216,7 +241,7 @@ def polish(
     codes, error
         New arrays; the loss under H is at most that of the given ones.
     """
-    descent = (H / np.diagonal(H)).astype(np.float32)
+    descent = _descent_matrix(H)
     codes, error = codes.copy(), error.copy()
 
     def block(start: int, stop: int) -> None:
@@ -233,14 +258,19 @@ def polish(
 
 
 def quantize_two_sided(
-    X: np.ndarray, H: np.ndarray, G: np.ndarray, codebook: ScalarCodebook, scale: np.ndarray
+    X: np.ndarray,
+    factor: Factorization,
+    G: np.ndarray,
+    codebook: ScalarCodebook,
+    scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Quantize X so that ``tr(G (X - Q)^T H (X - Q))`` is small: feedback in both directions.
 
     Parameters
     ----------
     X : ndarray of shape (d, k), float32
-    H : ndarray of shape (d, d), float64, positive definite
+    factor : tuple
+        What `min_pivot_ldl` returns for H.
     G : ndarray of shape (k, k), float64, positive definite
     codebook : ScalarCodebook
     scale : ndarray of shape (k,), float32
@@ -260,10 +290,10 @@ def quantize_two_sided(
     """
     from lplr.kernels.feedback import feedback_columns
 
-    order, outer, _ = min_pivot_ldl(H)
+    order, outer, _ = factor
     columns, inner, _ = min_pivot_ldl(G)
     x = np.ascontiguousarray(X[np.ix_(order, columns)])
-    outer, inner = outer.astype(np.float32), inner.astype(np.float32)
+    outer, inner = outer.astype(np.float32, copy=False), inner.astype(np.float32)
     target, error = x.copy(), np.empty_like(x)
     codes = np.empty(x.shape, codebook.dtype)
     for p in _panels(len(x)):

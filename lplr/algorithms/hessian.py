@@ -124,10 +124,11 @@ def regularize(H: np.ndarray, damping: float) -> tuple[np.ndarray, float]:
     from scipy.linalg import cholesky
 
     H = H / np.mean(np.diagonal(H))
+    diagonal = np.diagonal(H).copy()
     for share in (damping, *(step for step in LADDER if step > damping)):
-        damped = H + share * np.eye(len(H))
+        np.fill_diagonal(H, diagonal + share)
         try:
-            cholesky(damped, lower=True, check_finite=False)
+            cholesky(H, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             continue
         if share > damping:
@@ -136,7 +137,7 @@ def regularize(H: np.ndarray, damping: float) -> tuple[np.ndarray, float]:
                 DampingWarning,
                 stacklevel=3,
             )
-        return damped, share
+        return H, share
     raise HessianError(
         f"hessian: has eigenvalues below -{LADDER[-1]:g} of its mean diagonal; it is not a second "
         "moment"

@@ -13,6 +13,7 @@ import numpy as np
 
 from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, spread
 from lplr.algorithms.feedback import (
+    Factorization,
     matched_scale,
     min_pivot_ldl,
     polish,
@@ -62,10 +63,13 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     X = W - matmul(left.values.T, right.values)
     candidate = replace(_backbone(problem, X, _downdated(H, right)), left=left, right=right)
     error = trace.add("Q", 0, candidate)
+    order, L, D = min_pivot_ldl(H)
+    factor = order, L.astype(np.float32), D
+    del L
     for iteration in range(1, n_iter + 1):
         candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
-        candidate = replace(candidate, right=_refit_right(problem, candidate))
+        candidate = replace(candidate, right=_refit_right(problem, candidate, factor))
         after_right = trace.add("R", iteration, candidate)
         if min(after_left, after_right) >= error:
             break
@@ -95,7 +99,7 @@ def _downdated(H: np.ndarray, right: Factor) -> np.ndarray:
     weights = matmul(M.T, M)
     weights *= _RHO - 1.0
     weights += H
-    return (weights + weights.T) / 2
+    return weights
 
 
 def _transposed(X: np.ndarray, group: int) -> np.ndarray:
@@ -107,8 +111,9 @@ def _backbone(problem: Problem, X: np.ndarray, weights: np.ndarray) -> Candidate
     """Q for X under the given weights, at the best of a few scales."""
     book = problem.q_book
     columns = _transposed(X, book.group)
-    factor = min_pivot_ldl(weights)
-    order, L, _ = factor
+    order, L, D = min_pivot_ldl(weights)
+    L = L.astype(np.float32)
+    factor = order, L, D
     matched = np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2))
     groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
     at = np.unique(np.linspace(0, groups.shape[1] - 1, _SAMPLE).astype(int))
@@ -151,7 +156,7 @@ def _refit_left(problem: Problem, candidate: Candidate) -> Factor:
     return quantize_factor(matmul(T.T.astype(np.float32), rest.T), A, problem.books[0])
 
 
-def _refit_right(problem: Problem, candidate: Candidate) -> Factor:
+def _refit_right(problem: Problem, candidate: Candidate, factor: Factorization) -> Factor:
     """R for W - Q and the given L, quantized by feedback under (L^T L) x H."""
     assert candidate.left is not None
     L, book = candidate.left.values, problem.books[1]
@@ -164,5 +169,5 @@ def _refit_right(problem: Problem, candidate: Candidate) -> Factor:
     scale = np.sqrt(np.mean(np.square(R, dtype=np.float64), axis=1)) * book.gaussian_scale
     scale = scale.astype(np.float32)
     columns = np.ascontiguousarray(R.T)
-    codes, error = quantize_two_sided(columns, problem.H, G, book, scale)
+    codes, error = quantize_two_sided(columns, factor, G, book, scale)
     return Factor(codes.T, scale, np.ascontiguousarray((columns - error).T))

@@ -136,7 +136,7 @@ def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarra
     from scipy.linalg.lapack import strtri
 
     inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
-    variance = np.mean(np.square(X, dtype=np.float64), axis=1)
+    variance = np.einsum("ij,ij->i", X, X, dtype=np.float64) / X.shape[1]
     for k in range(len(X) - 2, -1, -1):
         weight = np.square(inverse[k + 1 :, k], dtype=np.float64)
         variance[k] += codebook.gaussian_mse * float(weight @ variance[k + 1 :])
@@ -182,8 +182,7 @@ def quantize_feedback(
         X - Q.
     """
     order, L, _ = min_pivot_ldl(H) if factor is None else factor
-    X = X[order]
-    scale = matched_scale(X, L, codebook) if scale is None else scale[order]
+    scale = matched_scale(X[order], L, codebook) if scale is None else scale[order]
     feedback = L.astype(np.float32, copy=False)
     descent = _descent_matrix(H, order) if sweeps else None
     k, n = X.shape
@@ -192,19 +191,18 @@ def quantize_feedback(
 
     def block(start: int, stop: int) -> None:
         part = slice(start // codebook.group, stop // codebook.group)
-        x = np.ascontiguousarray(X[:, start:stop])
+        x = X[order, start:stop]
         e = np.empty_like(x)
         c = np.zeros((k, (stop - start) // codebook.group), codebook.dtype)
         _feedback_pass(x, feedback, codebook, scale, e, c)
         if descent is not None:
             for _ in range(sweeps):
                 _descent_sweep(x, descent, codebook, scale, e, c)
-        error[:, start:stop] = e
-        codes[:, part] = c
+        error[order, start:stop] = e
+        codes[order, part] = c
 
     run_blocks(block, n, _BLOCK)
-    back = np.argsort(order)
-    return codes[back], scale[back], error[back]
+    return codes, scale[np.argsort(order)], error
 
 
 def _descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:

@@ -20,7 +20,7 @@ from lplr.algorithms.feedback import (
     quantize_feedback,
     quantize_two_sided,
 )
-from lplr.algorithms.problem import Candidate, Problem, Trace
+from lplr.algorithms.problem import Candidate, Problem, Trace, low_rank
 from lplr.algorithms.regression import gram, solve
 from lplr.algorithms.sketching import truncated_svd
 from lplr.parallel import matmul
@@ -56,12 +56,11 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     """
     W, H = problem.W, problem.H
     if not problem.rank:
-        trace.add("Q", 0, _backbone(problem, W, H))
+        trace.add("Q", 0, _backbone(problem, None, None, H))
         return
     svd = truncated_svd(W, problem.rank, rng=rng)
     left, right, _ = alternate(W, spread(svd, problem.books, rng), problem.books, _START)
-    X = W - matmul(left.values.T, right.values)
-    candidate = replace(_backbone(problem, X, _downdated(H, right)), left=left, right=right)
+    candidate = _backbone(problem, left, right, _downdated(H, right))
     error = trace.add("Q", 0, candidate)
     order, L, D = min_pivot_ldl(H)
     factor = order, L.astype(np.float32), D
@@ -107,10 +106,12 @@ def _transposed(X: np.ndarray, group: int) -> np.ndarray:
     return np.ascontiguousarray(np.pad(X.T, ((0, 0), (0, -X.shape[0] % group))))
 
 
-def _backbone(problem: Problem, X: np.ndarray, weights: np.ndarray) -> Candidate:
-    """Q for X under the given weights, at the best of a few scales."""
+def _backbone(
+    problem: Problem, left: Factor | None, right: Factor | None, weights: np.ndarray
+) -> Candidate:
+    """Q for what the factors leave of W, under the given weights, at the best of a few scales."""
     book = problem.q_book
-    columns = _transposed(X, book.group)
+    columns = _transposed(problem.W - low_rank(left, right), book.group)
     order, L, D = min_pivot_ldl(weights)
     L = L.astype(np.float32)
     factor = order, L, D
@@ -128,24 +129,34 @@ def _backbone(problem: Problem, X: np.ndarray, weights: np.ndarray) -> Candidate
     codes, _, error = quantize_feedback(
         columns, weights, book, scale, sweeps=_SWEEPS, factor=factor
     )
-    return _candidate(problem, codes, columns - error, float(scale[0]))
+    columns -= error
+    return _candidate(problem, codes, columns, float(scale[0]), left, right)
 
 
-def _candidate(problem: Problem, codes: np.ndarray, values: np.ndarray, scale: float) -> Candidate:
-    Q = np.ascontiguousarray(values.T[: len(problem.W)])
-    return Candidate(Q, np.ascontiguousarray(codes.T), scale, axis=0)
+def _candidate(
+    problem: Problem,
+    codes: np.ndarray,
+    columns: np.ndarray,
+    scale: float,
+    left: Factor | None,
+    right: Factor | None,
+) -> Candidate:
+    """A candidate from Q^T, padding included."""
+    Q = np.ascontiguousarray(columns.T[: len(problem.W)])
+    return Candidate(Q, np.ascontiguousarray(codes.T), scale, 0, left, right)
 
 
 def _polished(problem: Problem, candidate: Candidate, weights: np.ndarray) -> Candidate:
     """A coordinate-descent sweep of Q for the current factors."""
     book = problem.q_book
-    columns = _transposed(problem.W - candidate.low_rank(), book.group)
+    left, right = candidate.left, candidate.right
+    columns = _transposed(problem.W - low_rank(left, right), book.group)
     codes = np.ascontiguousarray(candidate.q_codes.T)
     values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
     scale = np.full(len(columns), candidate.q_scale, np.float32)
     codes, error = polish(columns, weights, book, scale, codes, columns - values)
-    new = _candidate(problem, codes, columns - error, candidate.q_scale)
-    return replace(new, left=candidate.left, right=candidate.right)
+    columns -= error
+    return _candidate(problem, codes, columns, candidate.q_scale, left, right)
 
 
 def _refit_left(problem: Problem, candidate: Candidate) -> Factor:

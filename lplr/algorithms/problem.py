@@ -12,7 +12,7 @@ from lplr.algorithms.budget import Books
 from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 
-__all__ = ["Candidate", "Problem", "Trace"]
+__all__ = ["Candidate", "Problem", "Trace", "low_rank"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ class Candidate:
     left: Factor | None = None
     right: Factor | None = None
 
-    def low_rank(self) -> np.ndarray | float:
-        """L R, or 0 at rank 0."""
-        if self.left is None or self.right is None:
-            return 0.0
-        return matmul(self.left.values.T, self.right.values)
+
+def low_rank(left: Factor | None, right: Factor | None) -> np.ndarray | float:
+    """L R of factors that hold the rank axis first, or 0 at rank 0."""
+    if left is None or right is None:
+        return 0.0
+    return matmul(left.values.T, right.values)
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Trace:
     def add(self, step: str, iteration: int, candidate: Candidate) -> float:
         """Record a half step; returns its relative error."""
         E = self.problem.W - candidate.Q
-        E -= candidate.low_rank()
+        E -= low_rank(candidate.left, candidate.right)
         error = float(np.sqrt(self.problem.loss(E) / self._norm)) if self._norm > 0 else 0.0
         entry: dict[str, object] = {"step": step, "iteration": iteration, "error": error}
         self.history.append(entry)

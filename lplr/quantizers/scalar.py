@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["ScalarCodebook", "gaussian_cells", "gaussian_mse"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScalarCodebook:
     """Levels on the line; a value is coded by its nearest level, a tie by the lower one.
 

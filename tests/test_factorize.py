@@ -1,0 +1,325 @@
+"""The factorizations: Algorithm 1 against a plain one, least squares, scales, budgets."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lplr
+from lplr.algorithms import budget
+from lplr.algorithms.alternate import Factor, fit_scales
+from lplr.algorithms.factorize import METHODS
+from lplr.algorithms.feedback import min_pivot_ldl
+from lplr.algorithms.paper import rounded_factors, solved_factors
+from lplr.algorithms.qr import haar
+from lplr.algorithms.regression import gram, least_squares, solve
+from lplr.algorithms.sketching import Sketch
+from lplr.quantizers import QUANTIZERS, get_codebook
+
+SKETCHES = ("gaussian", "rademacher", "srht", "sparse-sign")
+
+
+@pytest.fixture(scope="module")
+def A() -> np.ndarray:
+    return lplr.datasets.synthetic(150, 120, "power", exponent=1.0, rng=0).astype(np.float32)
+
+
+def dense(f: lplr.LowRank) -> np.ndarray:
+    left, right = (part.to_dense().astype(np.float64) for part in (f.left, f.right))
+    return left @ right + f.shift
+
+
+def norm(X: np.ndarray) -> float:
+    return float(np.linalg.norm(X.astype(np.float64)))
+
+
+def two(bits: int) -> tuple:
+    return (get_codebook("uniform", bits),) * 2
+
+
+# --- paper 1 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("sketch", SKETCHES)
+def test_algorithm_1(A: np.ndarray, sketch: str, bits: int) -> None:
+    """With the same sketch, the plain float64 algorithm makes the same matrix, nearly.
+
+    Float32 puts a few entries on the other side of a tie; each moves L R by a step at most.
+    """
+    S = Sketch(sketch, A.shape[1], 25).sample(0, np.float32)
+    rng = np.random.default_rng(0)
+    found = dense(solved_factors(A, S.apply(A), two(bits), "nearest", False, rng))
+    expected = naive.algorithm_1(A.astype(np.float64), S.to_dense().astype(np.float64), bits)
+    assert norm(found - expected) < 0.02 * norm(A - expected)
+
+
+def test_lplr_svd_starts_from_the_best_approximation(A: np.ndarray) -> None:
+    U, s, _ = np.linalg.svd(A.astype(np.float64))
+    L = naive.min_max((U * np.r_[s, np.zeros(30)])[:, :25], 6)
+    W = np.linalg.lstsq(L, A.astype(np.float64), rcond=None)[0]
+    expected = norm(L @ naive.min_max(W, 6) - A) / norm(A)
+    f = lplr.factorize(A, 25, method="lplr-svd", bits=6, n_power_iter=6, rng=0)
+    # Singular vectors may differ in sign, which a min-max grid notices: by its step, not more.
+    assert f.relative_error(A) == pytest.approx(expected, rel=0.03)
+
+
+def test_direct_svd_rounds_both_factors(A: np.ndarray) -> None:
+    U, s, Vt = np.linalg.svd(A)
+    L, R = U[:, :25], s[:25, None] * Vt[:25]
+    expected = naive.min_max(L.astype(float), 6) @ naive.min_max(R.astype(float), 6)
+    f = rounded_factors(A, L, R, two(6), "nearest", False, np.random.default_rng(0))
+    assert norm(dense(f) - expected) < 0.02 * norm(A - expected)
+    errors = {m: lplr.factorize(A, 25, method=m, bits=6, rng=0).relative_error(A) for m in METHODS}
+    assert f.relative_error(A) == pytest.approx(errors["direct-svd"], rel=0.03)
+    assert errors["feedback"] < errors["lplr-svd"] < errors["direct-svd"]
+    assert errors["lplr-svd"] < errors["lplr"]
+
+
+@pytest.mark.parametrize("method", ["lplr", "lplr-svd", "direct-svd"])
+def test_normalize_finds_the_best_two_numbers(A: np.ndarray, method: str) -> None:
+    B = A + np.float32(0.02)
+    plain = lplr.factorize(B, 10, method=method, bits=3, rng=0)
+    f = lplr.factorize(B, 10, method=method, bits=3, normalize=True, rng=0)
+    np.testing.assert_array_equal(f.left.codes, plain.left.codes)
+    np.testing.assert_array_equal(f.right.codes, plain.right.codes)
+    P = dense(plain).ravel()
+    design = np.stack([P, np.ones_like(P)], axis=1)
+    alpha, beta = np.linalg.lstsq(design, B.ravel().astype(np.float64), rcond=None)[0]
+    assert f.shift == pytest.approx(beta, rel=1e-3)
+    np.testing.assert_allclose(f.right.scale, plain.right.scale * alpha, rtol=1e-4)
+    best = norm(alpha * P + beta - B.ravel())
+    assert norm(dense(f) - B) == pytest.approx(best, rel=1e-5)
+    assert best < norm(dense(plain) - B)
+    assert f.nbytes == plain.nbytes + 8
+
+
+def test_power_iterations_find_a_better_range(A: np.ndarray) -> None:
+    errors = [
+        lplr.factorize(A, 30, method="lplr", bits=8, n_power_iter=q, rng=0).relative_error(A)
+        for q in (0, 1, 2)
+    ]
+    assert errors[2] < errors[1] < 0.9 * errors[0]
+
+
+def test_dithered_factors(A: np.ndarray) -> None:
+    a, b, c = (
+        lplr.factorize(A, 20, method="lplr", bits=6, rounding="dithered", rng=seed)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(a.left.codes, b.left.codes)
+    assert not np.array_equal(a.left.codes, c.left.codes)
+    nearest = lplr.factorize(A, 20, method="lplr", bits=6, rng=0)
+    assert nearest.relative_error(A) < a.relative_error(A) < 1
+
+
+# --- least squares ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", [1, 1e2, 1e4, 1e6])
+def test_least_squares(condition: float) -> None:
+    """As good as LAPACK's in float64, whatever the condition: the residual is the least."""
+    rng = np.random.default_rng(0)
+    L = haar(80, 20, rng) * np.geomspace(1, 1 / condition, 20) @ haar(20, 20, rng)
+    A = rng.standard_normal((80, 150)).astype(np.float32)
+    L = L.astype(np.float32)
+    W, G, B = least_squares(L, A)
+    L, A = L.astype(np.float64), A.astype(np.float64)
+    np.testing.assert_allclose(G, L.T @ L, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(B, L.T @ A, rtol=0, atol=1e-5)
+    assert W.dtype == np.float32
+    expected = np.linalg.lstsq(L, A, rcond=None)[0]
+    residual = norm(L @ W - A), norm(L @ expected - A)
+    # Float32 W, of size up to the condition, perturbs L W by 6e-8 of its size at most.
+    assert residual[0] <= residual[1] * (1 + 1e-6) + 1e-7 * norm(W)
+
+
+def test_least_squares_without_full_rank() -> None:
+    """The solution of least norm: as long as LAPACK's, with the same residual."""
+    rng = np.random.default_rng(0)
+    L = (rng.standard_normal((60, 4)) @ rng.standard_normal((4, 15))).astype(np.float32)
+    L[:, 7] = 0
+    A = rng.standard_normal((60, 30)).astype(np.float32)
+    W, _, _ = least_squares(L, A)
+    expected = np.linalg.lstsq(L.astype(np.float64), A, rcond=1e-5)[0]
+    np.testing.assert_allclose(L @ W, L @ expected, atol=1e-4)
+    assert np.isfinite(W).all()
+    zero = least_squares(np.zeros((5, 2), np.float32), np.ones((5, 3), np.float32))[0]
+    np.testing.assert_array_equal(zero, 0)
+
+
+def test_gram_and_solve() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 700)).astype(np.float32)
+    G = gram(X)
+    assert G.dtype == np.float64
+    np.testing.assert_array_equal(G, G.T)
+    np.testing.assert_allclose(G, X.astype(np.float64) @ X.T.astype(np.float64), rtol=1e-12)
+    B = rng.standard_normal((30, 1100)).astype(np.float32)
+    np.testing.assert_allclose(solve(G, B), np.linalg.solve(G, B), rtol=1e-5, atol=1e-9)
+
+
+# --- feedback factorization ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_scales_are_the_best_for_their_codes(A: np.ndarray, bits: int) -> None:
+    """The error is stationary in every stored scale."""
+    f = lplr.factorize(A, 30, bits=bits, quantizer="lloyd-max", rng=0)
+    L, R = f.left.to_dense().astype(np.float64), f.right.to_dense().astype(np.float64)
+    gradient = np.einsum("nk,kd,nd->k", L, R, A - L @ R)
+    size = np.linalg.norm(L, axis=0) * np.linalg.norm(R, axis=1) * norm(A)
+    # Scales are float32, and so are the products that the fit sees.
+    assert (np.abs(gradient) <= 1e-5 * size).all()
+
+
+def test_fit_scales_solves_its_normal_equations() -> None:
+    rng = np.random.default_rng(0)
+    L, R = rng.standard_normal((40, 6)), rng.standard_normal((6, 30)).astype(np.float32)
+    A = rng.standard_normal((40, 30))
+    design = np.stack([np.outer(L[:, k], R[k]).ravel() for k in range(6)], axis=1)
+    expected = np.linalg.lstsq(design, A.ravel(), rcond=None)[0]
+    right = Factor(np.empty((6, 30), np.uint8), np.full(6, 2, np.float32), R)
+    found = fit_scales(right, L.T @ L, L.T @ A)
+    np.testing.assert_allclose(found, 2 * expected, rtol=1e-5)
+
+
+def test_history_is_the_error_before_the_last_fit(A: np.ndarray) -> None:
+    f = lplr.factorize(A, 40, bits=4, rng=0)
+    history = f.meta["history"]
+    assert 1 <= len(history) <= 3
+    assert f.relative_error(A) <= min(history) * (1 + 1e-4)
+    # What the last fit of the scales gains is small.
+    assert f.relative_error(A) > 0.9 * min(history)
+
+
+def test_lattices_run_down_l_and_along_r(A: np.ndarray) -> None:
+    for method in ("feedback", "lplr-svd"):
+        f = lplr.factorize(A, 9, bits=2, quantizer="e8p", method=method, rng=0)
+        assert (f.left.axis, f.right.axis) == (0, 1)
+        assert f.left.codes.nbytes == -(-150 // 8) * 9 * 2
+        assert f.right.codes.nbytes == 9 * 120 // 8 * 2
+
+
+# --- what is recorded ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_meta_repeats_the_run(A: np.ndarray, method: str) -> None:
+    f = lplr.factorize(A, 7, method=method, rng=5)
+    assert (f.shape, f.rank, f.left.bits, f.right.bits) == (A.shape, 7, 4, 4)
+    assert f.meta["method"] == method
+    assert f.meta["seed"] == 5
+    assert f.meta["versions"]["numpy"] == np.__version__
+    again = lplr.factorize(A, f.rank, method=f.meta["method"], rng=f.meta["seed"])
+    np.testing.assert_array_equal(again.to_dense(), f.to_dense())
+    other = lplr.factorize(A, 7, method=method, rng=np.random.default_rng(5))
+    np.testing.assert_array_equal(other.to_dense(), f.to_dense())
+    assert other.meta["seed"] is None
+    assert not np.array_equal(lplr.factorize(A, 7, method=method, rng=6).to_dense(), f.to_dense())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_magnitude_only_scales_the_result(A: np.ndarray, method: str) -> None:
+    """By powers of two, exactly."""
+    expected = lplr.factorize(A, 7, method=method, rng=0)
+    for power in (-90, 95):
+        factor = np.float32(2.0**power)
+        f = lplr.factorize(A * factor, 7, method=method, rng=0)
+        error = f.relative_error(A * factor)
+        assert error == pytest.approx(expected.relative_error(A), rel=1e-4)
+
+
+# --- budgets ---------------------------------------------------------------------------------
+
+
+@given(
+    st.tuples(st.integers(2, 60), st.integers(2, 60)),
+    st.sampled_from([0.5, 1.0, 2.0, 3.3, 7.0]),
+    st.sampled_from(METHODS),
+    st.sampled_from([(None, None), ("e8p", 2), ("uniform", 3), ("lloyd-max", 16)]),
+)
+@settings(max_examples=40)
+def test_budget_is_kept(shape, bits_per_entry, method, kind) -> None:
+    A = np.random.default_rng(0).standard_normal(shape)
+    quantizer, bits = kind
+    options = {"quantizer": quantizer, "bits": bits, "method": method, "rng": 0}
+    if method != "feedback":
+        options["normalize"] = True
+    try:
+        f = lplr.factorize(A, bits_per_entry=bits_per_entry, **options)
+    except lplr.exceptions.BudgetError:
+        book = get_codebook(quantizer or "lloyd-max", bits or 2)
+        assert bits_per_entry * A.size / 8 < budget.factor_nbytes(shape, 1, (book, book), 6)
+        return
+    assert f.bits_per_entry <= bits_per_entry
+    if bits is not None and f.rank < min(shape):
+        # The rank is the largest: one more component would not fit, but for unused scales.
+        spare = bits_per_entry * A.size / 8 - f.nbytes
+        book = get_codebook(quantizer, bits)
+        assert spare < sum(-(-side // book.group) * book.width / 8 + 5 for side in shape) + 24
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(1, 40),
+    st.sampled_from([(n, b) for n, (widths, _) in QUANTIZERS.items() for b in widths]),
+    st.sampled_from(METHODS),
+)
+@settings(max_examples=60)
+def test_sizes_are_predicted(shape, rank, kind, method) -> None:
+    rank = min(rank, *shape)
+    quantizer, bits = kind
+    A = np.random.default_rng(0).standard_normal(shape)
+    f = lplr.factorize(A, rank, quantizer=quantizer, bits=bits, method=method, rng=0)
+    books = (get_codebook(quantizer, bits),) * 2
+    assert f.left.codes.nbytes + f.right.codes.nbytes == budget.factor_nbytes(shape, rank, books, 0)
+
+
+def test_largest_rank_is_the_largest() -> None:
+    books = (get_codebook("e8p", 2), get_codebook("uniform", 5))
+    for nbytes in (0, 10, 50, 100, 1000, 10**6):
+        rank = budget.largest_rank((37, 29), nbytes, books, per_rank=1, once=2)
+        sizes = [budget.factor_nbytes((37, 29), k, books, 2 + k) for k in range(1, 30)]
+        assert rank == sum(size <= nbytes for size in sizes)
+
+
+def test_expected_pivots_are_those_of_a_random_rotation() -> None:
+    rng = np.random.default_rng(0)
+    for spectrum in (np.ones(150), 1.0 / np.arange(1, 151), np.geomspace(1, 1e-4, 150)):
+        sums = []
+        for _ in range(3):
+            G = haar(150, 150, rng)
+            D = np.linalg.cholesky((G * spectrum) @ G.T).diagonal() ** 2
+            sums.append(D.sum())
+        assert budget.expected_pivots(spectrum) == pytest.approx(np.mean(sums), rel=0.06)
+        # The order that is used does no worse.
+        assert min_pivot_ldl((G * spectrum) @ G.T)[2].sum() <= sums[-1] * (1 + 1e-9)
+
+
+def test_the_closed_form_ranks_plans_nearly_as_the_errors_do(A: np.ndarray) -> None:
+    """The best of the three most promising plans is within 3 % of the best of all."""
+    nbytes = A.size / 8
+    pairs = [budget.pair(("lloyd-max",) * 2, bits) for bits in product(range(2, 7), repeat=2)]
+    plans = budget.feasible_plans(A.shape, nbytes, pairs, per_rank=1, once=1)
+    s = np.linalg.svd(A, compute_uv=False)
+    errors = {}
+    for plan in plans:
+        bits = tuple(book.bits for book in plan.books)
+        f = lplr.factorize(A, plan.rank, bits=bits, quantizer="lloyd-max", rng=0)
+        errors[plan] = f.relative_error(A)
+    chosen = budget.most_promising(plans, s, norm(A) ** 2, 3)
+    assert len(chosen) == 3
+    assert min(errors[plan] for plan in chosen) <= 1.03 * min(errors.values())
+
+
+def test_a_budget_that_allows_everything_takes_the_full_rank() -> None:
+    A = np.random.default_rng(0).standard_normal((12, 9))
+    f = lplr.factorize(A, bits_per_entry=1000, rng=0)
+    assert f.rank == 9
+    assert f.relative_error(A) < 1e-3

@@ -13,7 +13,7 @@ from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
 from lplr.parallel import single_threaded_blas
-from lplr.validation import check_integer
+from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
 
@@ -136,7 +136,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=_DTYPES)
         factors = factorize(
-            X,
+            check_matrix(X, "X"),
             self._rank(X.shape),
             bits=self.bits,
             bits_per_entry=self.bits_per_entry,

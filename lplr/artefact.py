@@ -16,7 +16,8 @@ from lplr.validation import check_matrix
 
 __all__ = ["Artefact"]
 
-_BLOCK = 1 << 18  # entries decoded at a time: 1 MB of float32
+Rows = Callable[[int, int], np.ndarray]
+_BLOCK = 1 << 20  # entries decoded at a time: 4 MB of float32
 
 
 class Artefact(LinearOperator):
@@ -62,7 +63,7 @@ class Artefact(LinearOperator):
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
-    def _decoder(self) -> Callable[[int, int], np.ndarray]:
+    def _decoder(self) -> Rows:
         """``rows`` for many calls in turn: what all blocks need is decoded once."""
         return self.rows
 
@@ -119,19 +120,26 @@ class Artefact(LinearOperator):
         return max(8, _BLOCK // self.shape[1] // 8 * 8)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._multiply(self.rows, X)
+
+    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
+        return self._multiply_transposed(self.rows, Y)
+
+    def _multiply(self, rows: Rows, X: np.ndarray) -> np.ndarray:
+        """The product of the matrix that ``rows`` decodes with X, a block of rows at a time."""
         out = np.empty((self.shape[0], X.shape[1]), np.result_type(self.dtype, X))
 
         def block(start: int, stop: int) -> None:
-            np.matmul(self.rows(start, stop), X, out=out[start:stop])
+            np.matmul(rows(start, stop), X, out=out[start:stop])
 
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
-    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
+    def _multiply_transposed(self, rows: Rows, Y: np.ndarray) -> np.ndarray:
         parts: list[Any] = [None] * -(-self.shape[0] // self._block_rows)
 
         def block(start: int, stop: int) -> None:
-            parts[start // self._block_rows] = self.rows(start, stop).T @ Y[start:stop]
+            parts[start // self._block_rows] = rows(start, stop).T @ Y[start:stop]
 
         run_blocks(block, self.shape[0], self._block_rows)
         return sum(parts[1:], start=parts[0])  # in this order at any number of threads

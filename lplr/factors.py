@@ -10,17 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from lplr.artefact import Artefact
 from lplr.exceptions import InputError
+from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
+from lplr.quantizers.lattice import E8P
 
 __all__ = ["LowRank", "Quantized"]
+
+_WORD_ROWS = 128  # rows of lattice words that one thread multiplies at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,17 +131,68 @@ class Quantized(Artefact):
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )
+        out = self._points(start, stop)
+        out *= part(self.scale, start, stop)
+        if self.offset is not None:
+            out += part(self.offset, start, stop)
+        return out
+
+    def _points(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` in code units, float32, contiguous."""
         book = self.codebook
         group = book.group if self.axis == 0 else 1
         word_rows = slice(start // group, -(-stop // group))
         out = book.unpack(self.codes, self._words, word_rows, self.axis)
         out = out[start % group : start % group + stop - start, : self.shape[1]]
-        if not out.flags.c_contiguous:
-            out = np.ascontiguousarray(out)
-        out *= part(self.scale, start, stop)
-        if self.offset is not None:
-            out += part(self.offset, start, stop)
-        return out
+        return np.ascontiguousarray(out)
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        packed = X.shape[1] == 1 and X.dtype == np.float32 and self._has_packed_products
+        points = self._dot if packed else partial(self._multiply, self._points)
+        out = _rescaled(points, X, *_sides(self.scale))
+        return out if self.offset is None else out + _rescaled(_total, X, *_sides(self.offset))
+
+    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
+        packed = Y.shape[1] == 1 and Y.dtype == np.float32 and self._has_packed_products
+        points = (
+            self._dot_transposed if packed else partial(self._multiply_transposed, self._points)
+        )
+        out = _rescaled(points, Y, *_sides(self.scale)[::-1])
+        if self.offset is None:
+            return out
+        return out + _rescaled(_total, Y, *_sides(self.offset)[::-1])
+
+    @property
+    def _has_packed_products(self) -> bool:
+        """Whether a vector is multiplied word by word: lattice words that lie down columns."""
+        return isinstance(self.codebook, E8P) and self.axis == 0
+
+    def _dot(self, X: np.ndarray) -> np.ndarray:
+        book = cast(E8P, self.codebook)
+        x = np.ascontiguousarray(X[:, 0])
+        out = np.empty(8 * self._words[0], np.float32)
+
+        def block(start: int, stop: int) -> None:
+            rows = slice(start, stop)
+            out[8 * start : 8 * stop] = book.dot(self.codes, self._words, rows, x)
+
+        run_blocks(block, self._words[0], _WORD_ROWS)
+        return out[: self.shape[0], None]
+
+    def _dot_transposed(self, Y: np.ndarray) -> np.ndarray:
+        book = cast(E8P, self.codebook)
+        y = np.zeros(8 * self._words[0], np.float32)
+        y[: self.shape[0]] = Y[:, 0]
+        parts = np.empty((-(-self._words[0] // _WORD_ROWS), self.shape[1]), np.float32)
+
+        def block(start: int, stop: int) -> None:
+            rows, part_of_y = slice(start, stop), y[8 * start : 8 * stop]
+            parts[start // _WORD_ROWS] = book.dot_transposed(
+                self.codes, self._words, rows, part_of_y
+            )
+
+        run_blocks(block, self._words[0], _WORD_ROWS)
+        return parts.sum(axis=0)[:, None]
 
     def _summary(self) -> dict[str, str]:
         return {**super()._summary(), "code": f"{self.quantizer}, {self.bits} bits"}
@@ -274,3 +329,24 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
     """Rows ``start`` to ``stop`` of an array that may stand for all rows by one."""
     return scale[start:stop] if scale.shape[0] > 1 else scale
+
+
+def _sides(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of the columns and of the rows whose outer product a scale stands for."""
+    one = np.ones((1, 1), np.float32)
+    return (one, scale) if scale.shape[0] > 1 else (scale.T, one)
+
+
+def _rescaled(
+    product: Callable[[np.ndarray], np.ndarray],
+    X: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+) -> np.ndarray:
+    """A product whose scales act on what goes in and on what comes out, not on the matrix."""
+    return after * product(before * X)
+
+
+def _total(X: np.ndarray) -> np.ndarray:
+    """The product of a row of ones with X."""
+    return X.sum(axis=0, keepdims=True)

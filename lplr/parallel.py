@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,23 +32,69 @@ def n_threads() -> int:
 def run_blocks(fn: Callable[[int, int], Any], n: int, block: int) -> None:
     """Call ``fn(start, stop)`` on consecutive blocks of ``range(n)``, in threads.
 
-    ``fn`` must write only to the part of its outputs that belongs to its block. The first
-    exception of any block is raised after the running blocks have ended.
+    ``fn`` must write only to the part of its outputs that belongs to its block. After an
+    exception no further block is started; it is raised once the running ones have ended. Inside
+    a block, another call runs on the thread it is in.
+
+    Parameters
+    ----------
+    fn : callable
+    n : int
+    block : int
+        Depends on shapes alone, never on the number of threads.
     """
-    starts = range(0, n, block)
-    workers = min(n_threads(), len(starts))
+    todo = deque(range(0, n, block))
+    workers = 1 if getattr(_inside, "block", False) else min(n_threads(), len(todo))
+
+    def work() -> None:
+        _inside.block = workers > 1
+        try:
+            while True:
+                try:
+                    start = todo.popleft()
+                except IndexError:
+                    return
+                fn(start, min(start + block, n))
+        except BaseException:
+            todo.clear()
+            raise
+        finally:
+            _inside.block = False
+
     with single_threaded_blas():
         if workers <= 1:
-            for start in starts:
+            for start in todo:
                 fn(start, min(start + block, n))
             return
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for _ in pool.map(lambda s: fn(s, min(s + block, n)), starts):
-                    pass
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        # The calling thread works as well: one wake-up less, which small products feel.
+        helpers = [_pool(workers).submit(work) for _ in range(workers - 1)]
+        try:
+            work()
+        finally:
+            wait(helpers)
+        for helper in helpers:
+            helper.result()
+
+
+_inside = threading.local()
+_executor: ThreadPoolExecutor | None = None
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """The threads of this process, kept between calls; started anew after a fork."""
+    global _executor
+    if _executor is None or _executor._max_workers < workers - 1:
+        _executor = ThreadPoolExecutor(workers - 1, thread_name_prefix="lplr")
+    return _executor
+
+
+def _forget_pool() -> None:
+    global _executor
+    _executor = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_an_exception_comes_through_and_stops_the_rest(monkeypatch, threads: str
     with pytest.raises(RuntimeError, match="block 20"):
         run_blocks(fn, 100_000, 10)
     assert len(started) < 10_000
-    assert threading.active_count() == before
+    assert threading.active_count() <= before + int(threads) - 1  # the pool is kept
 
 
 def test_one_blas_thread_inside_as_many_as_before_outside() -> None:

@@ -138,6 +138,30 @@ def test_is_a_scipy_operator(make) -> None:
     np.testing.assert_allclose(x, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (9, 5), (2100, 37)])
+@pytest.mark.parametrize("kind", [("uniform", 3), ("e8p", 2), ("e8p", 3), ("e8p", 4)])
+@pytest.mark.parametrize("scale", ["tensor", "row", "column"])
+def test_float32_vectors(shape, kind, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lattice words are multiplied packed; the bound is that of any order of a float32 sum."""
+    rng = np.random.default_rng(0)
+    for axis in (0, 1):
+        q = random_quantized(rng, shape, kind, axis, scale, offset=True)
+        dense = exact(q)
+        x, y = (rng.standard_normal(size).astype(np.float32) for size in reversed(shape))
+        results = []
+        for threads in "13":
+            monkeypatch.setenv("LPLR_NUM_THREADS", threads)
+            forward, back = q @ x, q.T @ y
+            assert forward.dtype == back.dtype == np.float32
+            results.append(forward.tobytes() + back.tobytes())
+        assert results[0] == results[1]
+        eps = 4 * np.finfo(np.float32).eps * max(shape)
+        # Points, scale and offset are added separately, so each counts in full.
+        size = np.abs(q._points(0, shape[0])) * np.abs(q.scale) + np.abs(q.offset)
+        assert (np.abs(forward - dense @ x) <= eps * (size @ np.abs(x))).all()
+        assert (np.abs(back - y @ dense) <= eps * (np.abs(y) @ size)).all()
+
+
 def test_products_never_form_the_matrix() -> None:
     """A matrix of 8 * 10**10 entries: dense, it would not fit anywhere."""
     f = random_low_rank(shape=(400_000, 200_000), rank=2, shift=1.0)

@@ -1,0 +1,144 @@
+"""The README tells the truth: every example runs and prints what it says, every link exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lplr
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+_DECIMAL = re.compile(r"\d+\.\d+")
+_ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, cwd=folder, env=_ENV, capture_output=True, text=True, check=False
+    )
+
+
+def assert_same(said: str, printed: str) -> None:
+    """Equal words; decimal numbers may differ by two units of their last digit.
+
+    So much may another processor or another BLAS change where a quantizer has to choose between
+    two levels; on one machine there is no difference at all.
+    """
+    assert _DECIMAL.sub("#", said.strip()) == _DECIMAL.sub("#", printed.strip()), printed
+    for a, b in zip(_DECIMAL.findall(said), _DECIMAL.findall(printed), strict=True):
+        assert abs(float(a) - float(b)) <= 2.01 * 10.0 ** -len(a.partition(".")[2]), printed
+
+
+def adapt(command: str) -> list[str]:
+    """The words of a command; the long ones are run in their short form."""
+    words = shlex.split(command, comments=True)
+    if words[:2] == ["lplr", "demo"]:
+        words.append("--quick")
+    if words[:2] == ["lplr", "bench"]:
+        words.append("--help")  # the options exist; that it measures is tested elsewhere
+    return words
+
+
+def test_examples_and_commands(tmp_path: Path) -> None:
+    # In the order of the README, in one folder: later examples use the files of earlier ones.
+    ran = 0
+    following = [*BLOCKS[1:], ("", "")]
+    for (kind, block), (next_kind, next_block) in zip(BLOCKS, following, strict=True):
+        if kind == "python":
+            done = run([sys.executable, "-W", "error", "-c", block], tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert_same(next_block if next_kind == "text" else "", done.stdout)
+            ran += 1
+        elif kind == "sh":
+            for line in block.splitlines():
+                done = run(adapt(line), tmp_path)
+                assert done.returncode == 0, (line, done.stderr)
+                ran += 1
+        elif kind == "console":
+            for command, said in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
+                done = run(adapt(command), tmp_path)
+                assert done.returncode == (2 if said.startswith("lplr: error") else 0), command
+                progress = r"^lplr: (?!error).*\n"  # on a terminal these lines do not stay
+                assert_same(said, done.stdout + re.sub(progress, "", done.stderr, flags=re.M))
+                ran += 1
+    assert ran >= 12
+    assert not (tmp_path / "plan.h5").exists()  # of --dry-run
+    assert np.load(tmp_path / "restored.npy").shape == np.load(tmp_path / "weights.npy").shape
+    assert (tmp_path / "demo" / "rate-distortion.png").stat().st_size > 10e3
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"[`\n]make ([a-z]+)", TEXT))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_relative_links_exist() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert len(links) > 10
+    headings = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    }
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in headings
+        else:
+            assert (ROOT / link).exists(), link
+    for name in set(re.findall(r"notebooks/[\w-]+\.png", TEXT)):
+        assert (ROOT / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert (ROOT / name).stat().st_size < 200e3
+
+
+def test_code_that_the_map_names_exists() -> None:
+    for cells in re.findall(r"^\| \[?\w.*\| (.*) \| \[`(\S+)`\]", TEXT, re.MULTILINE):
+        code, path = cells
+        sources = sorted((ROOT / path).glob("*.py")) or [ROOT / path]
+        sources.append(ROOT / "lplr" / "algorithms" / "factorize.py")
+        source = "\n".join(p.read_text(encoding="utf-8") for p in sources)
+        for name in re.findall(r"[a-z0-9_-]{4,}", code):
+            assert name in source, (name, path)
+
+
+def _results() -> dict[tuple[str, str], list[str]]:
+    """Rows of the results table: (matrix, bits) -> errors, limit and ratio as they are written."""
+    rows = re.findall(r"^\| (1000.*?|Fashion.*?) \| ([12]) \| (.*) \|$", TEXT, re.MULTILINE)
+    return {(m, b): [c.strip(" *") for c in cells.split("|")] for m, b, cells in rows}
+
+
+def test_results_table_is_what_its_commands_print() -> None:
+    (printed,) = (b for kind, b in BLOCKS if kind == "text" and re.fullmatch(r"([12] .*\n){2}", b))
+    table = {b: cells for (m, b), cells in _results().items() if m.startswith("1000")}
+    assert [[b, *cells[:-1]] for b, cells in table.items()] == [
+        line.split() for line in printed.splitlines()
+    ]
+
+
+def test_results_of_fashion_mnist(fashion_10000: np.ndarray) -> None:
+    row = next(cells for (m, b), cells in _results().items() if (m[0], b) == ("F", "1"))
+    sigma = np.linalg.svd(fashion_10000, compute_uv=False)
+    found = [
+        lplr.factorize(fashion_10000, bits_per_entry=1, method=method, rng=0).relative_error(
+            fashion_10000
+        )
+        for method in ("feedback", "lplr")
+    ]
+    limit = lplr.theory.rate_distortion_limit(sigma, fashion_10000.shape, 1)
+    assert_same(f"{row[0]} {row[1]} {row[5]}", f"{found[0]:.3f} {found[1]:.3f} {limit:.3f}")
+
+
+@pytest.mark.parametrize(("matrix", "bits"), list(_results()))
+def test_ratio_to_the_limit(matrix: str, bits: str) -> None:
+    *errors, limit, ratio = map(float, _results()[matrix, bits])
+    # Three digits after the point: half a unit of the limit is 1.3 % of 0.040.
+    assert abs(errors[0] / limit - ratio) <= 0.025
+    assert min(errors) == errors[0]

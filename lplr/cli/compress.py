@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from lplr.cli import caldera
 from lplr.cli.options import (
     INPUTS,
     add_command,
@@ -21,7 +22,8 @@ __all__ = ["add_parser", "run"]
 _METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd", "naive")
 _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
-lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr"""
+lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr
+lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -52,7 +54,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--method",
         choices=_METHODS,
-        default="feedback",
         help="feedback (default), the methods of the LPLR paper, or naive: the matrix rounded as "
         "it is, to --bits",
     )
@@ -68,6 +69,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         default="gaussian",
         help="random matrix of the sketch (default: gaussian)",
     )
+    caldera.add_options(parser, _one_or_two(int))
     add_seed(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="say how large the file would be; write nothing"
@@ -91,7 +93,12 @@ def _one_or_two(kind: type) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    _check_size(args)
+    backbone = caldera.asked(args)
+    if backbone:
+        caldera.check_options(args)
+    else:
+        args.method = args.method or "feedback"
+        _check_size(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
     from lplr.cli.inputs import read_input
@@ -110,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         }
     }
     if args.dry_run:
-        report["choices"] = _sizes(args, A.shape)
+        report["choices"] = [caldera.size(args, A.shape)] if backbone else _sizes(args, A.shape)
     else:
         report |= _compress(args, A, source.array)
     if args.json:
@@ -137,13 +144,22 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
     from pathlib import Path
 
     import lplr
+    from lplr.cli.inputs import read_input
     from lplr.cli.progress import Progress, watch_compilation
 
+    hessian = None
+    if args.hessian:
+        hessian = read_input(args.hessian).array
+        if min(hessian.shape) == 1:
+            hessian = hessian.reshape(-1)
     with Progress() as progress, watch_compilation(progress):
         start = time.perf_counter()
-        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]}, method {args.method}"):
+        how = args.method or f"CALDERA, {args.mode or 'default'} mode"
+        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]}, {how}"):
             f: Any
-            if args.method == "naive":
+            if args.method is None:
+                f = caldera.decompose(args, A, hessian, progress.say)
+            elif args.method == "naive":
                 f = lplr.quantize(
                     A, args.bits, quantizer=args.quantizer or "uniform", rng=args.seed
                 )
@@ -161,21 +177,33 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
         seconds = time.perf_counter() - start
         with progress.step("measuring the error"):
             error = f.relative_error(original)
+            weighted = caldera.error_under(f, original, hessian)
         with progress.step("writing and verifying the file"):
-            lplr.save(args.output, f, args.overwrite, attrs={"relative_error": error})
-    parts = {"left": f.left, "right": f.right} if isinstance(f, lplr.LowRank) else {"matrix": f}
+            errors = {"relative_error": error, "relative_error_under_hessian": weighted}
+            attrs = {name: value for name, value in errors.items() if value is not None}
+            lplr.save(args.output, f, args.overwrite, attrs=attrs)
     return {
         "output": args.output,
         "file_nbytes": Path(args.output).stat().st_size,
         "stored_nbytes": f.nbytes,
         "bits_per_entry": f.bits_per_entry,
-        "relative_error": error,
+        **errors,
         "rank": getattr(f, "rank", None),
         "codes": {
-            name: {"quantizer": part.quantizer, "bits": part.bits} for name, part in parts.items()
+            name: {"quantizer": part.quantizer, "bits": part.bits}
+            for name, part in _parts(f).items()
         },
         "seconds": seconds,
     }
+
+
+def _parts(f: Any) -> dict[str, Any]:
+    """The quantized parts of a result, by the name of what they are."""
+    import lplr
+
+    if isinstance(f, lplr.QPlusLowRank):
+        return {"Q": f.backbone, **({} if f.low_rank is None else _parts(f.low_rank))}
+    return {"L": f.left, "R": f.right} if isinstance(f, lplr.LowRank) else {"matrix": f}
 
 
 def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
@@ -242,6 +270,8 @@ def _print(report: dict[str, Any]) -> None:
     codes = "; ".join(
         f"{part} {code['quantizer']} {code['bits']} bits" for part, code in report["codes"].items()
     )
+    under = report["relative_error_under_hessian"]
+    weighted = [] if under is None else [("", f"{under:.6f} (under the given Hessian, undamped)")]
     rank = [] if report["rank"] is None else [("rank", str(report["rank"]))]
     print(
         columns(
@@ -256,6 +286,7 @@ def _print(report: dict[str, Any]) -> None:
                     f"entry, 1/{source['nbytes'] / report['file_nbytes']:.1f} of the input",
                 ),
                 ("error", f"{report['relative_error']:.6f} (relative, Frobenius)"),
+                *weighted,
                 ("time", in_seconds(report["seconds"])),
             ]
         )

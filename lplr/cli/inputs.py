@@ -7,7 +7,6 @@ and external storage are refused, and a file must have exactly the size that it 
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from lplr.cli.options import split_input
 from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
 
 __all__ = ["Input", "read_input"]
@@ -24,8 +24,6 @@ _HDF5 = (".h5", ".hdf5")
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
 _PILLOW = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _ACCEPTED = ", ".join((".npy", ".npz", *_HDF5, *_IMAGES))
-# A file and what is named inside it; the colon of a Windows drive is not followed by a match.
-_MEMBER = re.compile(r"(?P<file>.+\.(?:npz|h5|hdf5)):(?P<member>.+)", re.IGNORECASE | re.DOTALL)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 _MOST_COMPRESSED = 1100  # deflate never gains more
 _MAGIC = b"\x93LPLR\r\n\x1a"
@@ -74,8 +72,7 @@ def read_input(name: str) -> Input:
     UnsafeFileError
         If reading it would execute or follow something.
     """
-    match = None if os.path.exists(name) else _MEMBER.fullmatch(name)
-    path, member = (match["file"], match["member"]) if match else (name, "")
+    path, member = split_input(name)
     suffix = Path(path).suffix.lower()
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file; check the name")

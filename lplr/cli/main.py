@@ -57,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     args = _parser().parse_args(argv)
-    warnings.showwarning = _show_warning
     try:
-        code = int(args.run(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = int(args.run(args))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -69,11 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("lplr: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if args.debug:
+        if hasattr(args, "debug"):
             raise
         code, message = _explain(error)
         print(f"lplr: error: {' '.join(message.split())}", file=sys.stderr)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, LplrError):
             _discard_output()  # what is left in the buffer would fail once more at exit
         return code
 
@@ -90,7 +91,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
     )
-    parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"lplr {lplr.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (compress, decompress, info, verify, demo, bench, doctor):

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "add_seed",
     "check_output",
     "print_json",
+    "split_input",
 ]
 
 INPUTS = (
@@ -27,6 +29,9 @@ INPUTS = (
     "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); or an image (grey values in "
     "0 to 1; colours become luminance)"
 )
+
+# A file and what is named inside it; the colon of a Windows drive is not followed by a match.
+_MEMBER = re.compile(r"(?P<file>.+\.(?:npz|h5|hdf5)):(?P<member>.+)", re.IGNORECASE | re.DOTALL)
 
 
 def add_command(
@@ -66,6 +71,12 @@ def add_seed(parser: Any) -> None:
     )
 
 
+def split_input(name: str) -> tuple[str, str]:
+    """File and member of ``FILE:MEMBER``; no member where a file has all of the name."""
+    match = None if os.path.exists(name) else _MEMBER.fullmatch(name)
+    return (match["file"], match["member"]) if match else (name, "")
+
+
 def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: str) -> None:
     """Refuse an output that could not be written, before any work is done for it.
 
@@ -76,7 +87,7 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
         What the name may end in.
     overwrite : bool
     source : str
-        The input file, which the output must not replace.
+        The input, whose file the output must not replace.
 
     Raises
     ------
@@ -93,7 +104,8 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     if path.is_dir():
         raise InputError(f"{name}: is a folder; name a file")
     if os.path.lexists(path):
-        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(path, source):
+        file, _ = split_input(source)
+        if os.path.exists(file) and os.path.exists(path) and os.path.samefile(path, file):
             raise InputError(f"{name}: is the input itself; name another file")
         if not overwrite:
             raise InputError(f"{name}: exists; pass --overwrite or name another file")

@@ -58,7 +58,7 @@ def float16_svd(A: Any, bits_per_entry: float, *, rng: int | None = None) -> Low
         raise BudgetError(
             f"bits_per_entry: {bits_per_entry} is too small for rank 1 in float16 at {A.shape}"
         )
-    svd = TruncatedSVD(min(rank, A.shape[1] - 1) or 1, random_state=rng)
+    svd = TruncatedSVD(rank, random_state=rng)
     with single_threaded_blas():  # the same bits on any number of cores
         L = svd.fit_transform(A).astype("f4", copy=False)
     R = svd.components_.astype("f4", copy=False)

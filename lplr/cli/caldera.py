@@ -1,0 +1,113 @@
+"""``lplr compress`` with a backbone: the options and the work of CALDERA."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lplr.exceptions import InputError
+
+__all__ = ["add_options", "asked", "check_options", "decompose", "error_under", "size"]
+
+_OPTIONS = ("hessian", "q_bits", "factor_bits", "mode", "n_iter", "damping")
+
+
+def add_options(parser: Any, pair: Any) -> None:
+    """Describe the options; ``pair`` parses one integer or two."""
+    group = parser.add_argument_group(
+        "Q + L R (CALDERA)", "Any of these asks for a quantized backbone Q beside L R."
+    )
+    group.add_argument(
+        "--hessian",
+        metavar="H.npy|X.npy",
+        help="second moment H of the layer's inputs, its diagonal, or the inputs X, one a row",
+    )
+    group.add_argument("--q-bits", type=int, metavar="B", help="bits of an entry of Q (default: 2)")
+    group.add_argument(
+        "--factor-bits", type=pair, metavar="B|BL,BR", help="bits of L and of R (default: 4)"
+    )
+    group.add_argument(
+        "--mode", choices=("default", "faithful"), help="faithful: the alternation of the paper"
+    )
+    group.add_argument("--n-iter", type=int, metavar="N", help="rounds of refitting")
+    group.add_argument(
+        "--damping", type=float, metavar="S", help="share of H's mean diagonal (default: 0.01)"
+    )
+
+
+def asked(args: argparse.Namespace) -> bool:
+    """Whether the options ask for a backbone."""
+    return any(getattr(args, name) is not None for name in _OPTIONS)
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that belong to the methods without a backbone.
+
+    Raises
+    ------
+    InputError
+    """
+    if args.method is not None or args.bits is not None or args.bits_per_entry is not None:
+        raise InputError(
+            "--hessian, --q-bits, --factor-bits and --mode go with --rank and --quantizer, not "
+            "with --method, --bits or --bits-per-entry"
+        )
+    if isinstance(args.quantizer, tuple):
+        raise InputError("--quantizer: Q takes one, not two")
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    given = {
+        "rank": args.rank,
+        "q_bits": args.q_bits,
+        "factor_bits": args.factor_bits,
+        "mode": args.mode,
+        "n_iter": args.n_iter,
+        "damping": args.damping,
+        "quantizer": args.quantizer,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def decompose(args: argparse.Namespace, A: Any, hessian: Any, report: Any) -> Any:
+    """Run `lplr.caldera`; ``report`` is called with a line after each half step."""
+    import lplr
+
+    def tell(step: dict[str, Any]) -> None:
+        report(f"round {step['iteration']}, {step['step']}: error {step['error']:.5f}")
+
+    return lplr.caldera(A, hessian, rng=args.seed, callback=tell, **_settings(args))
+
+
+def error_under(f: Any, A: Any, hessian: Any) -> float | None:
+    """The error under the raw Hessian, or None without one."""
+    from lplr.algorithms.hessian import check_hessian
+
+    return None if hessian is None else f.relative_error(A, check_hessian(hessian, A.shape[1]))
+
+
+def size(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
+    """What would be stored, to the byte."""
+    from lplr.algorithms.budget import factor_nbytes
+    from lplr.algorithms.caldera import codebooks
+    from lplr.storage.packing import packed_nbytes
+    from lplr.validation import check_rank
+
+    settings = _settings(args)
+    rank = check_rank(settings.get("rank", 64), shape, low=0)
+    mode = settings.get("mode", "default")
+    q_book, books = codebooks(
+        settings.get("q_bits", 2), settings.get("quantizer"), settings.get("factor_bits", 4), mode
+    )
+    n, d = shape
+    g = q_book.group
+    words = n * -(-d // g) if mode == "faithful" else -(-n // g) * d
+    nbytes = packed_nbytes(words, q_book.width) + 4 + 16
+    nbytes += factor_nbytes(shape, rank, books, 1 + rank) if rank else 0
+    return {
+        "rank": rank,
+        "quantizers": [book.name for book in (q_book, *books)],
+        "bits": [book.bits for book in (q_book, *books)],
+        "nbytes": nbytes,
+        "bits_per_entry": 8 * nbytes / (n * d),
+    }

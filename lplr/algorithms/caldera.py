@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lplr.algorithms.alternate import fit_scales, pack_factors
-from lplr.algorithms.budget import pair
+from lplr.algorithms.budget import Books, auto_book, pair
 from lplr.algorithms.faithful import faithful
 from lplr.algorithms.hessian import check_hessian, regularize
 from lplr.algorithms.incoherence import RandomizedTransform
@@ -19,7 +19,7 @@ from lplr.decomposition import QPlusLowRank
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul, single_threaded_blas
 from lplr.provenance import provenance
-from lplr.quantizers.base import get_codebook
+from lplr.quantizers.base import Codebook, get_codebook
 from lplr.storage.packing import pack
 from lplr.validation import (
     bring_into_range,
@@ -32,7 +32,7 @@ from lplr.validation import (
     check_rng,
 )
 
-__all__ = ["MODES", "caldera"]
+__all__ = ["MODES", "caldera", "codebooks"]
 
 MODES = ("default", "faithful")
 _ROUNDS = {"default": 3, "faithful": 15}
@@ -119,13 +119,7 @@ def caldera(
     n, d = W.shape
     rank = check_rank(rank, W.shape, low=0)
     check_choice(mode, "mode", MODES)
-    check_integer(q_bits, "q_bits", 1, 16)
-    q_book = get_codebook(quantizer or ("e8p" if q_bits in (2, 3, 4) else "lloyd-max"), q_bits)
-    left_bits, right_bits = check_pair(factor_bits, "factor_bits")
-    widths = (
-        check_integer(left_bits, "factor_bits", 1, 16),
-        check_integer(right_bits, "factor_bits", 1, 16),
-    )
+    q_book, books = codebooks(q_bits, quantizer, factor_bits, mode)
     rounds = _ROUNDS[mode] if n_iter is None else check_integer(n_iter, "n_iter", 0)
     damping = check_real(damping, "damping", strict=False)
     generator = check_rng(rng)
@@ -139,10 +133,6 @@ def caldera(
             left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
             W = right.apply(left.apply(W, axis=0), axis=1)
             H = right.two_sided(H)
-        # R rounds under a Hessian on either side, for which its code has to be scalar.
-        books = (pair(None, widths)[0], get_codebook("lloyd-max", widths[1]))
-        if mode == "faithful":
-            books = pair(("e8p" if widths[0] in (2, 3, 4) else "lloyd-max",) * 2, widths)
         problem = Problem(W, H, rank, q_book, books)
         trace = Trace(problem, callback)
         (one_pass if mode == "default" else faithful)(problem, trace, rounds, generator)
@@ -156,6 +146,38 @@ def caldera(
         **provenance(rng),
     }
     return QPlusLowRank(backbone, factors, left, right, meta=meta)
+
+
+def codebooks(
+    q_bits: int, quantizer: str | None, factor_bits: int | tuple[int, int], mode: str
+) -> tuple[Codebook, Books]:
+    """The codebooks of Q and of L and R that the arguments of `caldera` stand for.
+
+    Parameters
+    ----------
+    q_bits, quantizer, factor_bits, mode
+        As in `caldera`.
+
+    Returns
+    -------
+    q_book : Codebook
+    books : (Codebook, Codebook)
+
+    Raises
+    ------
+    InputError
+        If a width is not offered.
+    """
+    check_integer(q_bits, "q_bits", 1, 16)
+    q_book = get_codebook(quantizer or ("e8p" if q_bits in (2, 3, 4) else "lloyd-max"), q_bits)
+    left, right = (
+        check_integer(bits, "factor_bits", 1, 16) for bits in check_pair(factor_bits, "factor_bits")
+    )
+    if mode == "faithful":
+        lattice = left in (2, 3, 4) and right in (2, 3, 4)
+        return q_book, pair(("e8p" if lattice else "lloyd-max",) * 2, (left, right))
+    # R is rounded under a Hessian on either side, for which its code has to be scalar.
+    return q_book, (auto_book(left), get_codebook("lloyd-max", right))
 
 
 def _packed(problem: Problem, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:

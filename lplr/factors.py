@@ -51,6 +51,16 @@ class Quantized(Artefact):
     ------
     InputError
         If the parts do not fit each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> q = lplr.quantize(np.arange(64.0).reshape(8, 8), bits=4)
+    >>> q
+    <Quantized: 8 x 8; 40 bytes, 5 bits an entry; uniform, 4 bits>
+    >>> (q @ np.ones(8)).shape
+    (8,)
     """
 
     shape: tuple[int, int]
@@ -233,6 +243,16 @@ class LowRank(Artefact):
     ------
     InputError
         If the factors do not fit each other.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
+    >>> f = lplr.factorize(A, rank=10, bits=4, rng=0)
+    >>> f
+    <LowRank: 200 x 100; 1,544 bytes, 0.6176 bits an entry; rank 10; L lloyd-max 4 bits, R ...>
+    >>> f.left.shape, f.right.shape
+    ((200, 10), (10, 100))
     """
 
     left: Quantized

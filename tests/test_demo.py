@@ -107,7 +107,7 @@ def test_bench_speed() -> None:
 # --- baselines and figures -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(60, 40), (40, 60), (50, 1), (1, 50)])
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60), (2, 50)])
 def test_float16_svd(shape: tuple[int, int]) -> None:
     A = datasets.synthetic(*shape, "power", exponent=1.0, rng=0)
     f = float16_svd(A, 18, rng=0)

@@ -16,7 +16,7 @@ def float16_svd(A: Any, bits_per_entry: float, *, rng: int | None = None) -> Low
 
     Parameters
     ----------
-    A : array_like of shape (n, d)
+    A : array_like of shape (n, d), n and d at least 2
     bits_per_entry : float
         Decides the rank, the largest that fits.
     rng : int, optional

@@ -68,8 +68,19 @@ def test_the_default_method_wins_where_the_data_have_low_rank(demo: Path) -> Non
             assert min(found, key=lambda method: found[method]) == "feedback"
 
 
+def test_layer_under_its_hessian(demo: Path) -> None:
+    rows = json.loads((demo / "results.json").read_text())["layer_under_hessian"]
+    error = {row["method"]: row["error"] for row in rows}
+    assert error["CALDERA, default"] < error["CALDERA, faithful"] < error["naive rounding"]
+    assert error["feedback alone"] < error["naive rounding"]
+    for row in rows:
+        assert lplr.load(demo / row["file"]).bits_per_entry == row["bits_per_entry"]
+        assert 2.98 < row["bits_per_entry"] < 3.002  # 3 but for scales and seeds
+
+
 def test_pictures_show_something(demo: Path) -> None:
-    for name in ("rate-distortion.png", "fashion-mnist.png", "phantom.png"):
+    names = ("rate-distortion", "fashion-mnist", "phantom", "layer-under-hessian")
+    for name in (f"{name}.png" for name in names):
         pixels = imread(demo / name)[:, :, :3]
         assert min(pixels.shape[:2]) > 400
         # White and much else: neither an empty canvas nor one colour.

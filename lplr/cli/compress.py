@@ -150,7 +150,7 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
     hessian = None
     if args.hessian:
         hessian = read_input(args.hessian).array
-        if min(hessian.shape) == 1:
+        if hessian.ndim == 2 and 1 in hessian.shape:
             hessian = hessian.reshape(-1)
     with Progress() as progress, watch_compilation(progress):
         start = time.perf_counter()

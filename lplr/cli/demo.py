@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     import json
 
+    from lplr.cli.demo_layer import PICTURE, compress_layer
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.storage.atomic import write_atomic
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     work = [m.work * c.A.size * 1e-6 * b**0.8 + 0.05 for c, b, m in jobs]
     rows: list[dict[str, Any]] = []
     pictures: dict[str, dict[Any, Any]] = {"fashion-mnist": {}, "phantom": {}}
-    with Progress(sum(work) + 2.0) as progress, watch_compilation(progress):
+    with Progress(sum(work) + 10.0) as progress, watch_compilation(progress):
         limits = {case.key: _limit_of(case) for case in cases}
         for (case, budget, method), size in zip(jobs, work, strict=True):
             with progress.step(f"{case.title}: {method.key}, {budget:g} bits", size):
@@ -75,15 +76,23 @@ def run(args: argparse.Namespace) -> int:
             rows.append(row)
             if case.key in pictures:
                 pictures[case.key][budget, method.key] = (dense, row["error"])
+        with progress.step("transformer layer under its Hessian", 8.0):
+            layer = compress_layer(folder, args.seed, args.quick, progress.say)
         with progress.step("drawing", 2.0):
-            drawn = _draw(cases, rows, limits, pictures, folder)
-    document = {"seed": args.seed, "quick": args.quick, "results": rows, "pictures": drawn}
+            drawn = [*_draw(cases, rows, limits, pictures, folder), PICTURE]
+    document = {
+        "seed": args.seed,
+        "quick": args.quick,
+        "results": rows,
+        "layer_under_hessian": layer,
+        "pictures": drawn,
+    }
     text = json.dumps(document, indent=1).encode()
     write_atomic(folder / _RESULTS, [text], overwrite=True)
     if args.json:
         print_json(document)
     else:
-        _print(cases, rows, drawn, folder)
+        _print(cases, rows, layer, drawn, folder)
     return 0
 
 
@@ -298,7 +307,14 @@ def _phantoms(case: _Case, found: dict[Any, Any]) -> dict[str, Any]:
     return rows
 
 
-def _print(cases: list[_Case], rows: list[dict[str, Any]], drawn: list[str], folder: Path) -> None:
+def _print(
+    cases: list[_Case],
+    rows: list[dict[str, Any]],
+    layer: list[dict[str, Any]],
+    drawn: list[str],
+    folder: Path,
+) -> None:
+    from lplr.cli.demo_layer import print_layer
     from lplr.cli.tables import in_bytes, in_seconds, table
 
     head = ("bits", "method", "error", "x limit", "stored bits", "rank", "file", "time")
@@ -321,11 +337,12 @@ def _print(cases: list[_Case], rows: list[dict[str, Any]], drawn: list[str], fol
                 ]
             )
         print(table(head, cells, left=2))
+    print_layer(layer)
     print(
         "\nerror: relative, in the Frobenius norm, of the matrix read back from its file.\n"
         "x limit: error over the rate-distortion limit for the spectrum at the stored bits, a\n"
         "yardstick for factors; coding the entries themselves may go below it.\n"
-        f"\n{len(rows)} files were written, read again and verified. See {folder}:"
+        f"\n{len(rows) + len(layer)} files were written, read again and verified. See {folder}:"
     )
     for name in [*drawn, _RESULTS, "files"]:
         print(f"  {folder / name}")

@@ -1,4 +1,4 @@
-"""Figures: rate-distortion curves, and images side by side.
+"""Figures: rate-distortion curves, errors step by step, and images side by side.
 
 Matplotlib's objects alone: no pyplot, no global state, and the Agg canvas, so no display either.
 Colours are those of Okabe and Ito, which the colour-blind can tell apart; shapes of the markers
@@ -17,7 +17,7 @@ import numpy as np
 
 from lplr.storage.atomic import write_atomic
 
-__all__ = ["Curve", "Panel", "Picture", "draw_curves", "draw_images"]
+__all__ = ["Curve", "Panel", "Picture", "draw_curves", "draw_history", "draw_images"]
 
 # Okabe and Ito, "Color universal design", 2008; the yellow is left out, too pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -174,6 +174,69 @@ def _plain_ticks(axes: Any, bits: Sequence[float]) -> None:
     ticks = [tick for tick in ticks if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
+
+
+def draw_history(
+    path: str | os.PathLike[str],
+    title: str,
+    histories: Mapping[str, Sequence[float]],
+    levels: Mapping[str, float],
+) -> None:
+    """Errors after each step of iterative methods, beside those of others, as a PNG file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An existing file is replaced.
+    title : str
+    histories : mapping of str to sequence of float
+        Errors, positive, after step 1, 2, ...
+    levels : mapping of str to float
+        Errors of methods that have no steps.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from lplr.evaluation.plots import draw_history
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     draw_history(os.path.join(folder, "x.png"), "a title", {"a": [0.2, 0.1]}, {"b": 0.3})
+    ...     os.listdir(folder)
+    ['x.png']
+    """
+    figure = _figure(8.4, 5.0)
+    axes = figure.add_subplot(1, 1, 1)
+    axes.set_yscale("log")
+    last = max(len(errors) for errors in histories.values())
+    ends = []
+    for i, (name, errors) in enumerate(histories.items()):
+        colour = _COLOURS[i % len(_COLOURS)]
+        steps = range(1, len(errors) + 1)
+        axes.plot(steps, errors, color=colour, marker=_MARKERS[i], markersize=4.5, linewidth=1.6)
+        axes.plot(steps, np.minimum.accumulate(errors), color=colour, linewidth=0.8, alpha=0.5)
+        ends.append((len(errors), min(errors), f"{name}: {min(errors):.4f}", colour))
+    for name, error in levels.items():
+        axes.axhline(error, color="black", linestyle=(0, (4, 2)), linewidth=1.2)
+        ends.append((last, error, f"{name}: {error:.4f}", "black"))
+    every = [*levels.values(), *(e for errors in histories.values() for e in errors)]
+    axes.set_ylim(0.85 * min(every), 1.2 * max(every))
+    axes.set_xlim(0.5, last + 0.5)
+    _label_ends(axes, ends)
+    _plain_ticks(axes, [1.0, 1.0])
+    ticks = range(1, last + 1, max(1, last // 10))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlabel("half step (a fit of Q, of L, of R, or of L and R)")
+    axes.set_ylabel("relative error under H")
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    _save(figure, path)
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,7 @@ def test_a_dry_run_writes_nothing_and_bounds_the_size(
     (chosen,) = (
         c
         for c in choices
-        if c["rank"] == made["rank"]
-        and c["bits"] == [made["codes"][side]["bits"] for side in ("left", "right")]
+        if c["rank"] == made["rank"] and c["bits"] == [made["codes"][side]["bits"] for side in "LR"]
     )
     # The shift and the offsets that a budget reserves are not always needed: 24 bytes at most.
     assert 0 <= chosen["nbytes"] - made["stored_nbytes"] <= 24

@@ -131,7 +131,7 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
+def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names right of where the curves end, moved apart where they would overlap."""
     from scipy.optimize import isotonic_regression
 

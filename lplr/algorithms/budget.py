@@ -17,10 +17,10 @@ __all__ = [
     "expected_pivots",
     "factor_nbytes",
     "feasible_plans",
-    "gauge",
     "largest_rank",
     "most_promising",
     "pair",
+    "split_exponent",
 ]
 
 Books = tuple[Codebook, Codebook]
@@ -141,7 +141,7 @@ def expected_pivots(spectrum: np.ndarray) -> float:
     return len(x) * top * float(np.trapezoid(values, edges))
 
 
-def gauge(s: np.ndarray, books: Books) -> tuple[float, float]:
+def split_exponent(s: np.ndarray, books: Books) -> tuple[float, float]:
     """The split Sigma^a | Sigma^(1-a) between the factors that loses least, and what it loses.
 
     Parameters
@@ -257,6 +257,6 @@ def most_promising(
 
     def predicted(plan: Plan) -> float:
         tail = max(energy - head[plan.rank - 1], 0.0)
-        return tail + gauge(s[: plan.rank], plan.books)[1]
+        return tail + split_exponent(s[: plan.rank], plan.books)[1]
 
     return sorted(plans, key=predicted)[:count]

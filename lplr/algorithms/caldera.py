@@ -13,8 +13,10 @@ from lplr.algorithms.faithful import faithful
 from lplr.algorithms.hessian import check_hessian, regularize
 from lplr.algorithms.incoherence import RandomizedTransform
 from lplr.algorithms.one_pass import one_pass
+from lplr.algorithms.paper import constant_factors
 from lplr.algorithms.problem import Candidate, Problem, Trace
 from lplr.algorithms.regression import gram
+from lplr.algorithms.rounding import constant_matrix, is_constant
 from lplr.decomposition import QPlusLowRank
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul, single_threaded_blas
@@ -103,7 +105,8 @@ def caldera(
     Notes
     -----
     Saha, Sagan, Srivastava, Goldsmith, Pilanci, NeurIPS 2024, Algorithms 1 and 2. Unlike there,
-    any shape is accepted, the transforms exist for every size, and everything is stored packed.
+    any shape is accepted, the transforms exist for every size, and everything is stored packed. A
+    constant matrix is stored exactly.
 
     Examples
     --------
@@ -124,28 +127,43 @@ def caldera(
     damping = check_real(damping, "damping", strict=False)
     generator = check_rng(rng)
     raw = check_hessian(hessian, d)
-    unit, W = bring_into_range(W)
     left = right = None
     with single_threaded_blas():
         H, used = regularize(raw, damping)
         del raw
-        if incoherence:
-            left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
-            W = right.apply(left.apply(W, axis=0), axis=1)
-            H = right.two_sided(H)
-        problem = Problem(W, H, rank, q_book, books)
-        trace = Trace(problem, callback)
-        (one_pass if mode == "default" else faithful)(problem, trace, rounds, generator)
-        assert trace.best is not None
-        backbone, factors = _packed(problem, trace.best, unit)
+        if is_constant(W):
+            history = [{"step": "Q", "iteration": 0, "error": 0.0}]
+            if callback is not None:
+                callback(dict(history[0]))
+            backbone, factors = _constant(W, rank, q_book, books)
+        else:
+            unit, W = bring_into_range(W)
+            if incoherence:
+                left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
+                W = right.apply(left.apply(W, axis=0), axis=1)
+                H = right.two_sided(H)
+            problem = Problem(W, H, rank, q_book, books)
+            trace = Trace(problem, callback)
+            (one_pass if mode == "default" else faithful)(problem, trace, rounds, generator)
+            assert trace.best is not None
+            history = trace.history
+            backbone, factors = _packed(problem, trace.best, unit)
     meta = {
         "method": "caldera",
         "mode": mode,
         "damping": used,
-        "history": trace.history,
+        "history": history,
         **provenance(rng),
     }
     return QPlusLowRank(backbone, factors, left, right, meta=meta)
+
+
+def _constant(
+    W: np.ndarray, rank: int, q_book: Codebook, books: Books
+) -> tuple[Quantized, LowRank | None]:
+    """A matrix of one value, exactly: as the offset of Q."""
+    backbone = constant_matrix(W.shape, q_book, np.full((1, 1), W[0, 0], np.float32), axis=0)
+    return backbone, constant_factors(W.shape, 0.0, rank, books) if rank else None
 
 
 def codebooks(

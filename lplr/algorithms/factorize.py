@@ -211,7 +211,7 @@ def _from_svd(
     """The methods that start from the leading part of one SVD."""
 
     def run(plan: budget.Plan) -> LowRank:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng([seed, 1])  # not the stream of the range finder
         U, s, Vt = svd[0][:, : plan.rank], svd[1][: plan.rank], svd[2][: plan.rank]
         if method == "feedback":
             return feedback_factors(A, (U, s, Vt), plan.books, rng)

@@ -72,7 +72,6 @@ def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
     left, right : Factor
         Of shapes (k, n) and (k, d).
     """
-    H32 = problem.H.astype(np.float32)
     _, V = rank_constrained(A, problem.H, problem.rank)
     # Singular values are split evenly, so that both factors have the same range.
     s = np.sqrt(np.maximum(np.sqrt(np.sum(V**2, axis=1)), 1e-30))
@@ -87,8 +86,7 @@ def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
         )
         right = _rounded(_solved(gram(left.values), matmul(left.values, A)), problem.books[1])
         R = right.values
-        E = A - matmul(left.values.T, R)
-        loss = float(np.einsum("ij,ij->", matmul(E, H32), E, dtype=float))
+        loss = problem.loss(A - matmul(left.values.T, R))
         if loss < least:
             least, best = loss, (left, right)
     assert best is not None

@@ -15,6 +15,9 @@ __all__ = ["LADDER", "check_hessian", "regularize"]
 
 # Shares of the mean diagonal that are tried, one after the other, once the asked one fails.
 LADDER = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
+# Least eigenvalue asked for, of the mean diagonal: factorizations in another basis or another
+# order then succeed in spite of rounding, whose size grows with the square of the order.
+_MARGIN = 1e-9
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
 
@@ -125,12 +128,14 @@ def regularize(H: np.ndarray, damping: float) -> tuple[np.ndarray, float]:
 
     H = H / np.mean(np.diagonal(H))
     diagonal = np.diagonal(H).copy()
+    margin = _MARGIN + np.finfo(np.float64).eps * len(H) ** 2
     for share in (damping, *(step for step in LADDER if step > damping)):
-        np.fill_diagonal(H, diagonal + share)
+        np.fill_diagonal(H, diagonal + (share - margin))
         try:
             cholesky(H, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             continue
+        np.fill_diagonal(H, diagonal + share)
         if share > damping:
             warnings.warn(
                 f"hessian: is not positive definite; added {share:g} of its mean diagonal",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, spread
+from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, rotated_start
 from lplr.algorithms.feedback import (
     Factorization,
     matched_scale,
@@ -31,9 +31,16 @@ __all__ = ["one_pass"]
 # Weight that is left on errors in the row space of R while Q is quantized; the result is flat
 # from 0.03 to 0.1, and 1 would be plain feedback.
 _RHO = 0.05
+# Added to the diagonal of the downdated H, about 1: what a difference of float64 products needs
+# to stay positive definite, and far below the usual damping.
+_FLOOR = 1e-6
 _START = 2  # passes of the alternation that quantizes the first factors
 _SWEEPS = 2  # of coordinate descent after the feedback pass of Q
-_FACTORS = (0.9, 0.95, 1.0, 1.05)  # candidate scales of Q, relative to the matched one
+_SWEEPS_ALONE = 10  # at rank 0, where no refit follows
+# Candidate scales of Q, relative to the matched one. That one is good unless H is nearly
+# singular, where large fed-back errors are in entries that hardly count: then steps down are.
+_FACTORS = (0.85, 0.95, 1.0, 1.05, 1.1)
+_STEP = 0.7
 _SAMPLE = 32  # groups of eight rows of W on which they are compared
 
 
@@ -56,28 +63,32 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     """
     W, H = problem.W, problem.H
     if not problem.rank:
-        trace.add("Q", 0, _backbone(problem, None, None, H))
+        trace.add("Q", 0, _backbone(problem, None, None, H, _SWEEPS_ALONE))
         return
     svd = truncated_svd(W, problem.rank, rng=rng)
-    left, right, _ = alternate(W, spread(svd, problem.books, rng), problem.books, _START)
-    candidate = _backbone(problem, left, right, _downdated(H, right))
+    left, right, _ = alternate(W, rotated_start(svd, problem.books, rng), problem.books, _START)
+    weights = _downdated(H, right) if n_iter else H
+    candidate = _backbone(problem, left, right, weights, _SWEEPS)
     error = trace.add("Q", 0, candidate)
+    if not n_iter:
+        return
     order, L, D = min_pivot_ldl(H)
     factor = order, L.astype(np.float32), D
     del L
     for iteration in range(1, n_iter + 1):
         candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
+        # Kept even where it is worse, as it may be if R is the shorter factor: the next L gains.
         candidate = replace(candidate, right=_refit_right(problem, candidate, factor))
         after_right = trace.add("R", iteration, candidate)
-        if min(after_left, after_right) >= error:
+        if iteration == n_iter or min(after_left, after_right) >= error:
             break
         error = min(after_left, after_right)
-        # After the last round nothing corrects the errors of Q: it is polished for itself.
-        last = iteration == n_iter
-        weights = H if last else _downdated(H, candidate.right)
-        candidate = _polished(problem, candidate, weights)
+        candidate = _polished(problem, candidate, _downdated(H, candidate.right))
         trace.add("Q", iteration, candidate)
+    assert trace.best is not None
+    # Nothing corrects the errors of Q any more: it is polished for itself.
+    trace.add("Q", iteration, _polished(problem, trace.best, H))
 
 
 def _normal_equations(H: np.ndarray, right: Factor) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +109,7 @@ def _downdated(H: np.ndarray, right: Factor) -> np.ndarray:
     weights = matmul(M.T, M)
     weights *= _RHO - 1.0
     weights += H
+    weights[np.diag_indices_from(weights)] += _FLOOR
     return weights
 
 
@@ -107,7 +119,11 @@ def _transposed(X: np.ndarray, group: int) -> np.ndarray:
 
 
 def _backbone(
-    problem: Problem, left: Factor | None, right: Factor | None, weights: np.ndarray
+    problem: Problem,
+    left: Factor | None,
+    right: Factor | None,
+    weights: np.ndarray,
+    sweeps: int,
 ) -> Candidate:
     """Q for what the factors leave of W, under the given weights, at the best of a few scales."""
     book = problem.q_book
@@ -115,22 +131,30 @@ def _backbone(
     order, L, D = min_pivot_ldl(weights)
     L = L.astype(np.float32)
     factor = order, L, D
-    matched = np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2))
+    scale = float(np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2)))
     groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
     at = np.unique(np.linspace(0, groups.shape[1] - 1, _SAMPLE).astype(int))
     sample = np.ascontiguousarray(groups[:, at].reshape(len(columns), -1))
 
-    def loss(scale: np.ndarray) -> float:
-        _, _, e = quantize_feedback(sample, weights, book, scale, factor=factor)
+    def loss(scale: float) -> float:
+        scales = np.full(len(columns), scale, np.float32)
+        _, _, e = quantize_feedback(sample, weights, book, scales, factor=factor)
         return float(np.vdot(e, matmul(weights.astype(np.float32), e)))
 
-    scales = [np.full(len(columns), matched * f, np.float32) for f in _FACTORS]
-    scale = min(scales, key=loss)
+    least = loss(scale)
+    while (lower := loss(_STEP * scale)) < least:
+        scale, least = _STEP * scale, lower
+    scale = min((f * scale for f in _FACTORS), key=loss)
     codes, _, error = quantize_feedback(
-        columns, weights, book, scale, sweeps=_SWEEPS, factor=factor
+        columns,
+        weights,
+        book,
+        np.full(len(columns), scale, np.float32),
+        sweeps=sweeps,
+        factor=factor,
     )
     columns -= error
-    return _candidate(problem, codes, columns, float(scale[0]), left, right)
+    return _candidate(problem, codes, columns, scale, left, right)
 
 
 def _candidate(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from lplr.algorithms.alternate import Factor
+from lplr.algorithms.alternate import Factor, squared_norm
 from lplr.algorithms.budget import Books
-from lplr.parallel import matmul
+from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
 
 __all__ = ["Candidate", "Problem", "Trace", "low_rank"]
@@ -36,9 +37,30 @@ class Problem:
     q_book: Codebook
     books: Books
 
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """Lower triangular C with H = C C^T, float32."""
+        from scipy.linalg import cholesky
+
+        return np.ascontiguousarray(
+            cholesky(self.H, lower=True, check_finite=False), dtype=np.float32
+        )
+
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T) of an (n, d) matrix; float32 products, summed in float64."""
-        return float(np.einsum("ij,ij->", matmul(E, self.H.astype(np.float32)), E, dtype=float))
+        """tr(E H E^T) of an (n, d) float32 matrix, as the squared norm of E C.
+
+        Unlike float32 products with H itself, this keeps its digits where E lies in directions
+        that H hardly sees, and is never negative.
+        """
+        C = self._root
+        tile = max(64, -(-len(C) // 16))
+        parts = np.zeros(-(-len(C) // tile))
+
+        def block(start: int, stop: int) -> None:
+            parts[start // tile] = squared_norm(E[:, start:] @ C[start:, start:stop])
+
+        run_blocks(block, len(C), tile)
+        return float(parts.sum())
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
         if iteration == n_iter or min(after_left, after_right) >= error:
             break
         error = min(after_left, after_right)
+        assert candidate.right is not None
         candidate = _polished(problem, candidate, _downdated(H, candidate.right))
         trace.add("Q", iteration, candidate)
     assert trace.best is not None

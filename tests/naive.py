@@ -86,3 +86,33 @@ def algorithm_1(A: np.ndarray, S: np.ndarray, bits: int) -> np.ndarray:
     L = min_max(A @ S, bits)
     W = np.linalg.lstsq(L, A, rcond=None)[0]
     return L @ min_max(W, bits)
+
+
+def block_ldl(H: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
+    """H = L diag(D_1, D_2, ...) L^T with identity blocks on the diagonal of L, by elimination."""
+    k = len(H)
+    S, L = np.array(H, np.float64), np.eye(k)
+    D = []
+    for i in range(0, k, group):
+        own, rest = slice(i, i + group), slice(i + group, k)
+        D.append(S[own, own].copy())
+        L[rest, own] = S[rest, own] @ np.linalg.inv(D[-1])
+        S[rest, rest] -= L[rest, own] @ D[-1] @ L[rest, own].T
+    return L, np.array(D)
+
+
+def block_ldlq(x: np.ndarray, L: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Feedback over blocks of one row, last to first, each block at its nearest of all points.
+
+    Returns Q and the rounding errors eta.
+    """
+    group = points.shape[1]
+    q, eta = np.zeros(len(x)), np.zeros(len(x))
+    for i in range(len(x) - group, -1, -group):
+        own = slice(i, i + group)
+        y = x[own].astype(np.float64)
+        for j in range(i + group, len(x)):
+            y = y + (x[j] - q[j]) * L[j, own]
+        q[own] = points[np.sum((points - y) ** 2, axis=1).argmin()]
+        eta[own] = y - q[own]
+    return q, eta

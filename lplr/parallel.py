@@ -133,8 +133,11 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
 
 
 def _tile(n: int) -> int:
-    """About sixteen tiles, each a multiple of 16 and at least 64 wide."""
-    return max(64, -(-n // 256) * 16)
+    """About eight tiles, each a multiple of 16 and at least 128 wide.
+
+    Each tile packs the other operand anew, so many narrow ones cost more than they balance.
+    """
+    return max(128, -(-n // 128) * 16)
 
 
 _lock = threading.Lock()

@@ -219,7 +219,7 @@ def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
     A : ndarray of shape (n, d), float32
         The argument itself where the unit is 1.
     """
-    largest = max(float(A.max()), -float(A.min()))
+    largest = _peak(A)
     if largest == 0 or 1e-6 < largest < 1e6:
         return 1.0, A
     unit = 2.0 ** (np.frexp(largest)[1])

@@ -111,8 +111,8 @@ def test_mse_beats_min_max_on_gaussian_data(name: str, bits: int) -> None:
         s: lplr.quantize(A, bits, quantizer=name, scaling=s).relative_error(A)
         for s in ("minmax", "mse")
     }
-    # The search starts from both scales. It takes out the mean, 1/170 here, which at 8 bits is a
-    # fifth of a step and changes what the few extremes lose.
+    # The search starts from the range of min-max. It takes out the mean, 1/170 here, which at 8
+    # bits is a fifth of a step and changes what the few extremes lose.
     assert error["mse"] <= error["minmax"] * 1.005
     book = get_codebook(name, bits)
     levels = book.levels * book.gaussian_scale * A.std()

@@ -46,9 +46,9 @@ def quantize(
         What shares a scale. Neither this nor ``scaling`` matters at 16 bits.
     scaling : {"minmax", "mse"}, optional
         ``"minmax"``: the outermost levels are the extrema, as in paper 1 (for levels that are
-        not uniform, the largest magnitude). ``"mse"``: the scale is the best of a search around
-        the one that suits a normal distribution, after the mean has been taken out. Default:
-        ``"minmax"`` for ``"uniform"`` and ``"normal-float"``, ``"mse"`` for the others.
+        not uniform, the largest magnitude). ``"mse"``: the scale and offset of least squared
+        error that a few alternations find. Default: ``"minmax"`` for ``"uniform"`` and
+        ``"normal-float"``, ``"mse"`` for the others.
     rounding : {"nearest", "dithered"}
         ``"dithered"`` rounds up with the probability that makes the result unbiased; uniform
         levels with ``"minmax"`` only, so that nothing saturates, and not at 16 bits.
@@ -101,7 +101,8 @@ def quantize(
 
 def is_constant(A: np.ndarray) -> bool:
     """Whether all entries are equal."""
-    return bool(A[0, 0] == A[-1, -1] and (A == A[0, 0]).all())
+    value = A[0, 0]
+    return bool((A[0] == value).all() and (A == value).all())
 
 
 def constant_matrix(
@@ -190,30 +191,44 @@ def _fit(
         # The largest magnitude meets the outermost level, as in QLoRA; nothing is shifted.
         return np.maximum(high, -low) / _outermost(book), None
     mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
-    return _best_scale(X - mean, book, over), mean
+    scale, offset = _best_affine(X - mean, book, over)
+    return scale, mean + offset
 
 
-def _best_scale(X: np.ndarray, book: Codebook, over: int | None) -> np.ndarray:
-    """The scale of least squared error: of each row (``over`` 1) or of all (None).
+def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset of least squared error, for X of mean 0: of each row or (None) of all.
 
-    For given codes the best scale is <x, q> / <q, q>, for a given scale the best codes are the
+    For given codes the best pair is a linear regression, for a given pair the best codes are the
     nearest; alternating lowers the error at each step. Three starts around the scale for normal
-    data, and for scalars the one that reaches the largest entry, guard against poor local optima.
+    data, and for scalars the ranges of the extrema, guard against poor local optima.
     """
-    square = _dot(X, X, over) / (X.size if over is None else X.shape[1])
-    best, most = np.zeros(square.shape, np.float32), np.full(square.shape, -np.inf)
-    starts = [np.sqrt(square) * book.gaussian_scale * factor for factor in (0.6, 1.0, 1.6)]
+    count = X.size if over is None else X.shape[1]
+    square = _dot(X, X, over) / count
+    zero = np.zeros(square.shape, np.float32)
+    starts = [
+        ((np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32), zero)
+        for factor in (0.6, 1.0, 1.6)
+    ]
     if book.group == 1:
-        starts.append(np.abs(X).max(axis=over, keepdims=True) / _outermost(book))
-    for start in starts:
-        scale = start.astype(np.float32)
+        low, high = X.min(axis=over, keepdims=True), X.max(axis=over, keepdims=True)
+        starts.append(((high - low) / (2 * _outermost(book)), low + (high - low) / 2))
+        starts.append((np.maximum(high, -low) / _outermost(book), zero))
+    best, most = (zero, zero), np.full(square.shape, -np.inf)
+    for scale, offset in starts:
         for _ in range(_ROUNDS):
-            q = _points(X, book, scale)
-            xq, qq = _dot(X, q, over), _dot(q, q, over)
-            # With these codes and their best scale, the error is |X|^2 less this.
-            gain = np.divide(xq**2, qq, out=np.zeros_like(qq), where=qq > 0)
-            scale = np.divide(xq, qq, out=np.zeros_like(qq), where=qq > 0).astype(np.float32)
-            best, most = np.where(gain > most, scale, best), np.maximum(gain, most)
+            q = _points(X, book, scale, offset)
+            centre = _dot(q, np.ones_like(q), over) / count
+            covariance = _dot(X, q, over) / count
+            variance = _dot(q, q, over) / count - centre**2
+            usable = variance > 0
+            slope = np.divide(covariance, variance, out=np.zeros_like(square), where=usable)
+            # With these codes and their best pair, the error is the variance of X less this.
+            gain = slope * covariance
+            scale = slope.astype(np.float32)
+            offset = (-slope * centre).astype(np.float32)
+            better = gain > most
+            best = np.where(better, scale, best[0]), np.where(better, offset, best[1])
+            most = np.maximum(gain, most)
     return best
 
 
@@ -231,9 +246,9 @@ def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
     return sums if over else sums.sum(keepdims=True)
 
 
-def _points(X: np.ndarray, book: Codebook, scale: np.ndarray) -> np.ndarray:
+def _points(X: np.ndarray, book: Codebook, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """The points of the codebook, in code units, that the rows of X are rounded to."""
-    codes = _encode(X, book, scale, None)
+    codes = _encode(X, book, scale, offset)
     return book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
 
 

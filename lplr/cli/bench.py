@@ -42,7 +42,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     from lplr.cli.progress import Progress, watch_compilation
-    from lplr.evaluation import speed
+    from lplr.evaluation import speed, speed_layer
     from lplr.parallel import n_threads
 
     # Rows, columns, rounds, and roughly the seconds of a round.
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     report: dict[str, Any] = {"threads": count, "rank": _RANK, "factorizations": []}
     total = sum(rounds * cost + 6.0 for _, _, rounds, cost in cases)
     with (
-        Progress(total + (8.0 if args.quick else 26.0)) as progress,
+        Progress(total + (34.0 if args.quick else 97.0)) as progress,
         watch_compilation(progress),
     ):
         for n, d, rounds, cost in cases:
@@ -66,6 +66,15 @@ def run(args: argparse.Namespace) -> int:
             )
         with progress.step("decoding", 4.0):
             report["decoding"] = speed.decoding_speed(rounds)
+        with progress.step("kernels and packed products", 6.0):
+            size = 1024 if args.quick else 4096
+            report["kernels"] = {"size": size, **speed_layer.kernels(size, rounds)}
+            report["products"] = speed_layer.products(size, 5 * rounds, tuple({1, count}))
+        with progress.step("layers", 20.0):
+            report["layers"] = speed_layer.decompositions(1 if args.quick else 3)
+        if not args.quick:
+            with progress.step("a layer of 4096 x 4096", 45.0), speed.threads(count):
+                report["large layer"] = speed_layer.large_layer(4096, 4096, 128)
         with progress.step("imports", 4.0):
             report["imports"] = speed.import_times(rounds)
         if not args.quick:
@@ -113,9 +122,56 @@ def _print(report: dict[str, Any]) -> None:
         for name, found in report["decoding"].items()
     ]
     print(table(("code", "entries", "error"), rows))
+    _print_layers(report)
     seconds = [(f"{k}, fresh process", v) for k, v in report["imports"].items()]
     seconds += [(f"{k}, no kernel compiled", v) for k, v in report.get("cold start", {}).items()]
     print("\n" + columns([(name, f"{value:.3g} s") for name, value in seconds]))
+
+
+def _print_layers(report: dict[str, Any]) -> None:
+    from lplr.cli.tables import columns, in_seconds, table
+
+    found = report["kernels"]
+    print(f"\nkernels, one core; the transforms of {found['size']} x {found['size']} float32\n")
+    lines = [("nearest points of the 2-bit lattice", f"{found['nearest'] / 1e6:.0f} M weights/s")]
+    for name in ("rows", "columns"):
+        ratio = found[name] / found["copy"]
+        lines.append((f"Hadamard of its {name}", f"{1e3 * found[name]:.1f} ms, {ratio:.2f} copies"))
+    print(columns(lines))
+    print("\n2-bit packed against dense float32 products\n")
+    rows = [
+        [
+            str(row["threads"]),
+            str(row["columns"]),
+            *(f"{1e3 * row[k]:.2f} ms" for k in ("packed", "dense")),
+            f"{row['packed'] / row['dense']:.2f}",
+            f"{row['error']:.4f}",
+        ]
+        for row in report["products"]
+    ]
+    print(table(("threads", "columns", "packed", "dense", "ratio", "error"), rows, left=0))
+    print("\nCALDERA, rank 64, Q 2 bits, factors 4 bits, kernels compiled\n")
+    rows = [
+        [
+            name,
+            " x ".join(map(str, layer["shape"])),
+            in_seconds(layer["seconds"]),
+            f"{layer['error']:.4f}",
+            in_seconds(layer["faithful_iteration"]),
+            f"{layer['faithful_error']:.4f}",
+        ]
+        for name, layer in report["layers"].items()
+    ]
+    head = ("layer", "shape", "default", "error", "one faithful iteration", "error")
+    print(table(head, rows, left=2))
+    if "large layer" in report:
+        large = report["large layer"]
+        ratio = large["extra"] / (6 * large["weights"] + 3 * large["hessian"])
+        print(
+            f"\n4096 x 4096, rank 128: {in_seconds(large['seconds'])}, "
+            f"error {large['error']:.4f}; {large['extra'] / 1e6:.0f} MB\nbeyond W and H, "
+            f"{ratio:.2f} of 6 W in float32 plus 3 H in float64"
+        )
 
 
 _AGAINST = ("randomized_svd", "two products")

@@ -71,7 +71,7 @@ def fashion_mnist(
         it has `n` images, else the full one, and without `n` all that is there. Both start with
         the same images.
     folder : path, optional
-        Where the full one lies. Default: the variable ``LPLR_MNIST``, else the place of
+        Where the full one lies. Default: the variable ``LPLR_FASHION_MNIST``, else the place of
         the Debian package.
 
     Returns

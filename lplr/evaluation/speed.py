@@ -21,12 +21,15 @@ import numpy as np
 from lplr.parallel import n_threads
 
 __all__ = [
+    "best_of",
+    "child",
     "cold_start",
     "compare",
     "decoding_speed",
     "import_times",
     "matrix",
     "peak_memory",
+    "peak_rss",
     "threads",
 ]
 
@@ -149,12 +152,18 @@ def compare(A: np.ndarray, rank: int, rounds: int) -> dict[str, dict[str, float 
         "two products": None,
     }
     products()
-    best = _best_of(runs, rounds)
+    best = best_of(runs, rounds)
     return {name: {"seconds": best[name], "error": errors[name]} for name in runs}
 
 
-def _best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of the best of some rounds, in each of which everyone runs once."""
+def best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Seconds of the best of some rounds, in each of which everyone runs once.
+
+    Parameters
+    ----------
+    runs : mapping of str to callable
+    rounds : int
+    """
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
         for name, run in runs.items():
@@ -193,7 +202,7 @@ def decoding_speed(rounds: int) -> dict[str, dict[str, float]]:
     with threads(1):
         for q in made.values():
             q.to_dense()
-        best = _best_of({name: q.to_dense for name, q in made.items()}, rounds)
+        best = best_of({name: q.to_dense for name, q in made.items()}, rounds)
     return {
         name: {"entries_per_second": A.size / best[name], "error": q.relative_error(A)}
         for name, q in made.items()
@@ -214,7 +223,7 @@ def peak_memory(method: str, n: int, d: int, rank: int) -> dict[str, float]:
         ``extra`` bytes; ``input`` bytes of the matrix; ``factors``, bytes of both in float32.
     """
     # Blocks are returned to the system at once, so that what was freed is not counted as there.
-    found = _child("_measure_memory", method, n, d, rank, MALLOC_MMAP_THRESHOLD_="65536")
+    found = child(__name__, "_measure_memory", method, n, d, rank, MALLOC_MMAP_THRESHOLD_="65536")
     return {"extra": found, "input": 4.0 * n * d, "factors": 4.0 * rank * (n + d)}
 
 
@@ -225,13 +234,18 @@ def _measure_memory(method: str, n: int, d: int, rank: int) -> float:
     bits = 8 if method == "lplr" else 4
     small = np.random.default_rng(0).standard_normal((256, 128), dtype=np.float32)
     lplr.factorize(small, 16, bits=bits, method=method, rng=0)  # libraries, kernels, threads
-    before = _peak_rss(reset=True)
+    before = peak_rss(reset=True)
     lplr.factorize(A, rank, bits=bits, method=method, rng=0)
-    return _peak_rss() - before
+    return peak_rss() - before
 
 
-def _peak_rss(reset: bool = False) -> float:
-    """Most bytes that this process has had in memory; where Linux can, since the last reset."""
+def peak_rss(reset: bool = False) -> float:
+    """Most bytes that this process has had in memory; where Linux can, since the last reset.
+
+    Parameters
+    ----------
+    reset : bool
+    """
     if reset and os.path.exists("/proc/self/clear_refs"):
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -275,7 +289,7 @@ def cold_start() -> dict[str, float]:
         that, compilation included.
     """
     with tempfile.TemporaryDirectory() as folder:
-        found: dict[str, float] = _child("_measure_cold_start", NUMBA_CACHE_DIR=folder)
+        found: dict[str, float] = child(__name__, "_measure_cold_start", NUMBA_CACHE_DIR=folder)
     return found
 
 
@@ -294,10 +308,19 @@ def _measure_cold_start() -> dict[str, float]:
     return {"first call": first - start, "all methods": perf_counter() - start}
 
 
-def _child(function: str, *args: Any, **environment: str) -> Any:
-    """What a function of this module returns in a fresh process."""
+def child(module: str, function: str, *args: Any, **environment: str) -> Any:
+    """What a function of a module returns in a fresh process.
+
+    Parameters
+    ----------
+    module, function : str
+    *args : object
+        Whose repr is Python code.
+    **environment : str
+        Variables to set.
+    """
     call = f"m.{function}({', '.join(map(repr, args))})"
-    script = f"import json, lplr.evaluation.speed as m; print(json.dumps({call}))"
+    script = f"import json, {module} as m; print(json.dumps({call}))"
     return json.loads(_python(script, **environment))
 
 

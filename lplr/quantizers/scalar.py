@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class ScalarCodebook:
         """Bits of one code word, here of one entry."""
         return self.bits
 
-    @property
+    @cached_property
     def gaussian_mse(self) -> float:
         """Mean squared error on N(0, 1) at the best scale, by exact integration."""
         return gaussian_mse(self.levels * self.gaussian_scale)

@@ -136,6 +136,21 @@ def test_results_of_fashion_mnist(fashion_10000: np.ndarray) -> None:
     assert_same(f"{row[0]} {row[1]} {row[5]}", f"{found[0]:.3f} {found[1]:.3f} {limit:.3f}")
 
 
+@pytest.mark.parametrize("name", ["transformer layer", "Shepp–Logan phantom"])
+def test_what_a_budget_leaves(name: str) -> None:
+    made = {
+        "transformer layer": lambda: lplr.datasets.layer("minilm_l3_output").W,
+        "Shepp–Logan phantom": lambda: lplr.datasets.shepp_logan(256),
+    }
+    A = made[name]()
+    found = re.search(rf"\| {name}, (\d+)×(\d+) \| (.*) \|$", TEXT, re.MULTILINE)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) == A.shape
+    for b, said in zip((0.5, 1, 2), found[3].split(" | "), strict=True):
+        f = lplr.factorize(A, bits_per_entry=b, rng=0)
+        assert_same(said, f"{f.relative_error(A):.3f}")
+
+
 @pytest.mark.parametrize(("matrix", "bits"), list(_results()))
 def test_ratio_to_the_limit(matrix: str, bits: str) -> None:
     *errors, limit, ratio = map(float, _results()[matrix, bits])

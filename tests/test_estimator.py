@@ -21,7 +21,7 @@ from lplr.exceptions import InputError
 VARIANTS = [
     lplr.LPLR(),
     lplr.LPLR(n_components=2, bits=(3, 6), random_state=0),
-    lplr.LPLR(method="lplr", bits=8, random_state=np.random.RandomState(0)),
+    lplr.LPLR(method="lplr", bits=8, random_state=1),
 ]
 
 

@@ -34,11 +34,11 @@ from lplr.validation import (
     check_rng,
 )
 
-__all__ = ["METHODS", "factorize"]
+__all__ = ["METHODS", "STORED_SCALES", "codebook_pairs", "factorize"]
 
 METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd")
 # Float32 numbers that each method stores beside the codes, by component and once.
-_SCALES = {
+STORED_SCALES = {
     "feedback": {"per_rank": 1, "once": 1},
     "lplr": {"per_rank": 0, "once": 6},
     "lplr-svd": {"per_rank": 0, "once": 6},
@@ -148,13 +148,13 @@ def factorize(
     )
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
-    pairs = _pairs(method, quantizer, bits, searched=rank is None)
+    pairs = codebook_pairs(method, quantizer, bits, searched=rank is None)
     constant = is_constant(A)
     if rank is not None:
         plans = [budget.Plan(check_rank(rank, A.shape), pairs[0])]
     else:
         bits_per_entry = check_real(bits_per_entry, "bits_per_entry")
-        scales = _CONSTANT_SCALES if constant else _SCALES[method]
+        scales = _CONSTANT_SCALES if constant else STORED_SCALES[method]
         plans = budget.feasible_plans(A.shape, bits_per_entry * A.size / 8, pairs, **scales)
     settings = {
         "method": method,
@@ -222,8 +222,25 @@ def _from_svd(
     return run
 
 
-def _pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[budget.Books]:
-    """The pairs of codebooks that the arguments leave open."""
+def codebook_pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) -> list[budget.Books]:
+    """The pairs of codebooks that the arguments of `factorize` leave open.
+
+    Parameters
+    ----------
+    method, quantizer, bits
+        As in `factorize`.
+    searched : bool
+        Whether ``bits`` that are not given are searched for, or 4.
+
+    Returns
+    -------
+    list of (Codebook, Codebook)
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered.
+    """
     if quantizer is None:
         names = None if method == "feedback" else ("uniform", "uniform")
     else:

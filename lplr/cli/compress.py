@@ -209,7 +209,7 @@ def _parts(f: Any) -> dict[str, Any]:
 def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
     """Every rank and pair of codebooks that the options leave open, with its size."""
     from lplr.algorithms import budget
-    from lplr.algorithms.factorize import _SCALES, _pairs
+    from lplr.algorithms.factorize import STORED_SCALES, codebook_pairs
     from lplr.quantizers import get_codebook
     from lplr.storage.packing import packed_nbytes
     from lplr.validation import check_rank
@@ -220,8 +220,8 @@ def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, A
         words = shape[0] * -(-shape[1] // book.group)
         nbytes = packed_nbytes(words, book.width) + 8
         return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
-    pairs = _pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
-    scales = _SCALES[args.method]
+    pairs = codebook_pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
+    scales = STORED_SCALES[args.method]
     if args.rank is None:
         plans = budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
     else:

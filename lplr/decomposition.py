@@ -97,11 +97,21 @@ class QPlusLowRank(Artefact):
         Parameters
         ----------
         start, stop : int
+            ``0 <= start <= stop <= n``.
 
         Returns
         -------
         ndarray of shape (stop - start, d), float32
+
+        Raises
+        ------
+        InputError
+            If there are no such rows.
         """
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise InputError(
+                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
+            )
         return self.to_dense()[start:stop]
 
     def _decoder(self) -> Callable[[int, int], np.ndarray]:
@@ -122,6 +132,9 @@ class QPlusLowRank(Artefact):
         name: str,
     ) -> np.ndarray:
         """Into the rotated coordinates, through the packed parts, and back."""
+        if X.dtype.kind == "c":  # the transforms are real
+            parts = (self._product(part, before, after, name) for part in (X.real, X.imag))
+            return next(parts) + 1j * next(parts)
         if X.dtype not in (np.float32, np.float64):
             X = X.astype(np.result_type(X, np.float32))
         if before is not None:
@@ -154,6 +167,8 @@ class QPlusLowRank(Artefact):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         state = dict(state)
         for side, name in enumerate(("left", "right")):
+            if name in state:
+                raise ValueError(f"a decomposition has no {name}, only {name}_seed")
             if f"{name}_seed" in state:
                 backbone = state.get("backbone")
                 if not isinstance(backbone, Quantized):

@@ -28,15 +28,18 @@ from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["one_pass"]
 
-# Weight that is left on errors in the row space of R while Q is quantized; the result is flat
-# from 0.03 to 0.1, and 1 would be plain feedback.
-_RHO = 0.05
+# Share of the weight that is left on errors in the row space of R while Q is quantized: a refit
+# of L removes them, but makes L larger, and a coarse code then loses more. With L at four bits or
+# more the result is flat from 0.03 to 0.1; at two bits 1, plain feedback, is best, and at three
+# bits it depends on the layer, so both are tried.
+_SHARES = (0.05, 1.0)
+_FINE = 0.02  # mean squared error of a code of L below which the first is taken untried
 # Added to the diagonal of the downdated H, about 1: what a difference of float64 products needs
 # to stay positive definite, and far below the usual damping.
 _FLOOR = 1e-6
 _START = 2  # passes of the alternation that quantizes the first factors
 _SWEEPS = 2  # of coordinate descent after the feedback pass of Q
-_SWEEPS_ALONE = 10  # at rank 0, where no refit follows
+_SWEEPS_ALONE = 10  # where no refit follows
 # Candidate scales of Q, relative to the matched one. That one is good unless H is nearly
 # singular, where large fed-back errors are in entries that hardly count: then steps down are.
 _FACTORS = (0.85, 0.95, 1.0, 1.05, 1.1)
@@ -67,11 +70,11 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
         return
     svd = truncated_svd(W, problem.rank, rng=rng)
     left, right, _ = alternate(W, rotated_start(svd, problem.books, rng), problem.books, _START)
-    weights = _downdated(H, right) if n_iter else H
-    candidate = _backbone(problem, left, right, weights, _SWEEPS)
-    error = trace.add("Q", 0, candidate)
     if not n_iter:
+        trace.add("Q", 0, _backbone(problem, left, right, H, _SWEEPS_ALONE))
         return
+    candidate, share = _first_backbone(problem, left, right)
+    error = trace.add("Q", 0, candidate)
     order, L, D = min_pivot_ldl(H)
     factor = order, L.astype(np.float32), D
     del L
@@ -79,14 +82,18 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
         candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
         # Kept even where it is worse, as it may be if R is the shorter factor: the next L gains.
-        candidate = replace(candidate, right=_refit_right(problem, candidate, factor))
+        refitted = _refit_right(problem, candidate, factor)
+        candidate = replace(candidate, right=refitted)
         after_right = trace.add("R", iteration, candidate)
-        if iteration == n_iter or min(after_left, after_right) >= error:
+        if min(after_left, after_right) >= error:
+            # Near full rank, factors that are quantized again may lose more than they correct:
+            # then Q does better with the first ones, all errors weighed as they are.
+            trace.add("Q", iteration, _backbone(problem, left, right, H, _SWEEPS))
             break
         error = min(after_left, after_right)
-        assert candidate.right is not None
-        candidate = _polished(problem, candidate, _downdated(H, candidate.right))
-        trace.add("Q", iteration, candidate)
+        if iteration < n_iter:
+            candidate = _polished(problem, candidate, _downdated(H, refitted, share))
+            trace.add("Q", iteration, candidate)
     assert trace.best is not None
     # Nothing corrects the errors of Q any more: it is polished for itself.
     trace.add("Q", iteration, _polished(problem, trace.best, H))
@@ -100,15 +107,32 @@ def _normal_equations(H: np.ndarray, right: Factor) -> tuple[np.ndarray, np.ndar
     return T, (A + A.T) / 2 + DAMPING * np.trace(A) / len(A) * np.eye(len(A))
 
 
-def _downdated(H: np.ndarray, right: Factor) -> np.ndarray:
-    """``H - (1 - rho) T (R H R^T)^-1 T^T``: errors that a refit of L removes weigh little."""
+def _first_backbone(problem: Problem, left: Factor, right: Factor) -> tuple[Candidate, float]:
+    """Q under the downdated H, and the share of weight that suits the code of L."""
+    fine = problem.books[0].gaussian_mse < _FINE
+    best: tuple[float, Candidate, float] | None = None
+    for share in _SHARES[:1] if fine else _SHARES:
+        weights = _downdated(problem.H, right, share)
+        candidate = _backbone(problem, left, right, weights, _SWEEPS)
+        if fine:
+            return candidate, share
+        refitted = _refit_left(problem, candidate)
+        loss = problem.loss(problem.W - candidate.Q - low_rank(refitted, right))
+        if best is None or loss < best[0]:
+            best = loss, candidate, share
+    assert best is not None
+    return best[1], best[2]
+
+
+def _downdated(H: np.ndarray, right: Factor, share: float) -> np.ndarray:
+    """``H - (1 - share) T (R H R^T)^-1 T^T``: errors that a refit of L removes weigh little."""
     from scipy.linalg import cholesky, solve_triangular
 
     T, A = _normal_equations(H, right)
     C = cholesky(A, lower=True, check_finite=False)
     M = solve_triangular(C, T.T, lower=True, check_finite=False)
     weights = matmul(M.T, M)
-    weights *= _RHO - 1.0
+    weights *= share - 1.0
     weights += H
     weights[np.diag_indices_from(weights)] += _FLOOR
     return weights

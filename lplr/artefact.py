@@ -63,6 +63,12 @@ class Artefact(LinearOperator):
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """What ``numpy.asarray`` makes of it: the dense matrix."""
+        if copy is False:
+            raise ValueError("a packed matrix has no dense array that could be shared")
+        return self.to_dense().astype(dtype or self.dtype, copy=False)
+
     def _decoder(self) -> Rows:
         """``rows`` for many calls in turn: what all blocks need is decoded once."""
         return self.rows

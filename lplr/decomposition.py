@@ -34,6 +34,15 @@ class QPlusLowRank(Artefact):
     ------
     InputError
         If the parts do not fit each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> W = np.random.default_rng(0).standard_normal((24, 40))
+    >>> g = lplr.caldera(W, rank=2, rng=0)
+    >>> g.shape, g.rank, (g @ np.ones(40)).shape
+    ((24, 40), 2, (24,))
     """
 
     backbone: Quantized

@@ -21,6 +21,7 @@ __all__ = [
     "check_rank",
     "check_real",
     "check_rng",
+    "settle_seed",
 ]
 
 # Outside this range float32 leaves no headroom for products of factors or for small steps.
@@ -259,6 +260,20 @@ def check_flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: must be True or False, found {value!r}")
     return bool(value)
+
+
+def settle_seed(rng: Any) -> Any:
+    """``rng`` itself, or for None a seed from the operating system, which can be recorded.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    int or numpy.random.Generator
+    """
+    return int(np.random.SeedSequence().generate_state(1)[0]) if rng is None else rng
 
 
 def check_rng(rng: Any) -> np.random.Generator:

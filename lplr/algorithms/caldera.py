@@ -32,6 +32,7 @@ from lplr.validation import (
     check_rank,
     check_real,
     check_rng,
+    settle_seed,
 )
 
 __all__ = ["MODES", "caldera", "codebooks"]
@@ -125,6 +126,7 @@ def caldera(
     q_book, books = codebooks(q_bits, quantizer, factor_bits, mode)
     rounds = _ROUNDS[mode] if n_iter is None else check_integer(n_iter, "n_iter", 0)
     damping = check_real(damping, "damping", strict=False)
+    rng = settle_seed(rng)
     generator = check_rng(rng)
     raw = check_hessian(hessian, d)
     left = right = None

@@ -32,6 +32,7 @@ from lplr.validation import (
     check_rank,
     check_real,
     check_rng,
+    settle_seed,
 )
 
 __all__ = ["METHODS", "STORED_SCALES", "codebook_pairs", "factorize"]
@@ -147,6 +148,7 @@ def factorize(
         2 * least if n_power_iter is None else check_integer(n_power_iter, "n_power_iter", least)
     )
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
+    rng = settle_seed(rng)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
     pairs = codebook_pairs(method, quantizer, bits, searched=rank is None)
     constant = is_constant(A)

@@ -228,11 +228,12 @@ def polish(
 
     Parameters
     ----------
-    X, H, codebook, scale, sweeps
+    X, H, codebook, scale
         As in `quantize_feedback`.
     codes : ndarray of shape (k, n // group)
     error : ndarray of shape (k, n), float32
         X - Q for these codes.
+    sweeps : int
 
     Returns
     -------

@@ -106,9 +106,9 @@ class Trace:
 
     problem: Problem
     callback: Callable[[dict[str, object]], None] | None = None
-    history: list[dict[str, object]] = field(default_factory=list)
-    best: Candidate | None = None
-    least: float = float("inf")
+    history: list[dict[str, object]] = field(default_factory=list, init=False)
+    best: Candidate | None = field(default=None, init=False)
+    least: float = field(default=float("inf"), init=False)
 
     def __post_init__(self) -> None:
         self._norm = self.problem.loss(self.problem.W)

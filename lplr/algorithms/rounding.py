@@ -15,7 +15,7 @@ from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
 from lplr.storage.packing import pack, packed_nbytes
-from lplr.validation import check_choice, check_integer, check_matrix, check_rng
+from lplr.validation import check_choice, check_integer, check_matrix, check_rng, settle_seed
 
 __all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round_matrix"]
 
@@ -80,6 +80,7 @@ def quantize(
     """
     A = check_matrix(A)
     bits = check_integer(bits, "bits", 1, 16)
+    rng = settle_seed(rng)
     generator = check_rng(rng)
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     book = get_codebook(quantizer, bits)

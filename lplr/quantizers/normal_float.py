@@ -30,8 +30,8 @@ def normal_float(bits: int) -> ScalarCodebook:
     Examples
     --------
     >>> from lplr.quantizers.normal_float import normal_float
-    >>> [round(float(x), 4) for x in normal_float(4).levels[6:10]]
-    [-0.0911, 0.0, 0.0796, 0.1609]
+    >>> [round(float(x), 3) for x in normal_float(4).levels[6:10]]
+    [-0.091, 0.0, 0.08, 0.161]
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import ndtri

@@ -135,7 +135,13 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Examples
     --------
-    See `save`.
+    >>> import tempfile, pathlib
+    >>> import lplr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "q.h5"
+    ...     lplr.save(path, lplr.quantize([[0.0, 3.0]], bits=2))
+    ...     lplr.load(path).to_dense()
+    array([[0., 3.]], dtype=float32)
     """
     return _open(path, _read(path), decode)[1]
 

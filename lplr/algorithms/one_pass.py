@@ -29,11 +29,12 @@ from lplr.quantizers.scalar import ScalarCodebook
 __all__ = ["one_pass"]
 
 # Share of the weight that is left on errors in the row space of R while Q is quantized: a refit
-# of L removes them, but makes L larger, and a coarse code then loses more. With L at four bits or
-# more the result is flat from 0.03 to 0.1; at two bits 1, plain feedback, is best, and at three
-# bits it depends on the layer, so both are tried.
+# of L removes them, but makes L larger, and a code that is coarse beside that of Q then loses
+# more. With Q at two bits and L at four the result is flat from 0.03 to 0.1; with L at two bits,
+# or Q at four, 1, plain feedback, is best; between them it depends on the layer: both are tried.
 _SHARES = (0.05, 1.0)
-_FINE = 0.02  # mean squared error of a code of L below which the first is taken untried
+# Mean squared error of the code of L, over that of Q, below which the first is taken untried.
+_FINE = 0.2
 # Added to the diagonal of the downdated H, about 1: what a difference of float64 products needs
 # to stay positive definite, and far below the usual damping.
 _FLOOR = 1e-6
@@ -88,7 +89,8 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
         if min(after_left, after_right) >= error:
             # Near full rank, factors that are quantized again may lose more than they correct:
             # then Q does better with the first ones, all errors weighed as they are.
-            trace.add("Q", iteration, _backbone(problem, left, right, H, _SWEEPS))
+            if share < 1:
+                trace.add("Q", iteration, _backbone(problem, left, right, H, _SWEEPS))
             break
         error = min(after_left, after_right)
         if iteration < n_iter:
@@ -108,8 +110,8 @@ def _normal_equations(H: np.ndarray, right: Factor) -> tuple[np.ndarray, np.ndar
 
 
 def _first_backbone(problem: Problem, left: Factor, right: Factor) -> tuple[Candidate, float]:
-    """Q under the downdated H, and the share of weight that suits the code of L."""
-    fine = problem.books[0].gaussian_mse < _FINE
+    """Q under the downdated H, and the share of weight that suits the codes."""
+    fine = problem.books[0].gaussian_mse < _FINE * problem.q_book.gaussian_mse
     best: tuple[float, Candidate, float] | None = None
     for share in _SHARES[:1] if fine else _SHARES:
         weights = _downdated(problem.H, right, share)

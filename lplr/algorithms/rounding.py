@@ -80,7 +80,7 @@ def quantize(
     """
     A = check_matrix(A)
     bits = check_integer(bits, "bits", 1, 16)
-    rng = settle_seed(rng)
+    rng = settle_seed(rng) if rounding == "dithered" else rng  # else nothing is drawn
     generator = check_rng(rng)
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     book = get_codebook(quantizer, bits)

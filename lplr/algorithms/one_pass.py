@@ -13,7 +13,6 @@ import numpy as np
 
 from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, rotated_start
 from lplr.algorithms.feedback import (
-    Factorization,
     matched_scale,
     min_pivot_ldl,
     polish,
@@ -67,30 +66,27 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     """
     W, H = problem.W, problem.H
     if not problem.rank:
-        trace.add("Q", 0, _backbone(problem, None, None, H, _SWEEPS_ALONE))
+        trace.add("Q", 0, _backbone(problem, None, None, _SWEEPS_ALONE))
         return
     svd = truncated_svd(W, problem.rank, rng=rng)
     left, right, _ = alternate(W, rotated_start(svd, problem.books, rng), problem.books, _START)
     if not n_iter:
-        trace.add("Q", 0, _backbone(problem, left, right, H, _SWEEPS_ALONE))
+        trace.add("Q", 0, _backbone(problem, left, right, _SWEEPS_ALONE))
         return
     candidate, share = _first_backbone(problem, left, right)
     error = trace.add("Q", 0, candidate)
-    order, L, D = min_pivot_ldl(H)
-    factor = order, L.astype(np.float32), D
-    del L
     for iteration in range(1, n_iter + 1):
         candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
         # Kept even where it is worse, as it may be if R is the shorter factor: the next L gains.
-        refitted = _refit_right(problem, candidate, factor)
+        refitted = _refit_right(problem, candidate)
         candidate = replace(candidate, right=refitted)
         after_right = trace.add("R", iteration, candidate)
         if min(after_left, after_right) >= error:
             # Near full rank, factors that are quantized again may lose more than they correct:
             # then Q does better with the first ones, all errors weighed as they are.
             if share < 1:
-                trace.add("Q", iteration, _backbone(problem, left, right, H, _SWEEPS))
+                trace.add("Q", iteration, _backbone(problem, left, right, _SWEEPS))
             break
         error = min(after_left, after_right)
         if iteration < n_iter:
@@ -115,7 +111,7 @@ def _first_backbone(problem: Problem, left: Factor, right: Factor) -> tuple[Cand
     best: tuple[float, Candidate, float] | None = None
     for share in _SHARES[:1] if fine else _SHARES:
         weights = _downdated(problem.H, right, share)
-        candidate = _backbone(problem, left, right, weights, _SWEEPS)
+        candidate = _backbone(problem, left, right, _SWEEPS, weights)
         if fine:
             return candidate, share
         refitted = _refit_left(problem, candidate)
@@ -149,14 +145,18 @@ def _backbone(
     problem: Problem,
     left: Factor | None,
     right: Factor | None,
-    weights: np.ndarray,
     sweeps: int,
+    weights: np.ndarray | None = None,
 ) -> Candidate:
-    """Q for what the factors leave of W, under the given weights, at the best of a few scales."""
+    """Q for what the factors leave of W, under H or other weights, at the best of a few scales."""
     book = problem.q_book
     columns = _transposed(problem.W - low_rank(left, right), book.group)
-    order, L, D = min_pivot_ldl(weights)
-    L = L.astype(np.float32)
+    if weights is None:
+        weights = problem.H
+        order, L, D = problem.factor
+    else:
+        order, L, D = min_pivot_ldl(weights)
+        L = L.astype(np.float32)
     factor = order, L, D
     scale = float(np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2)))
     groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
@@ -205,7 +205,8 @@ def _polished(problem: Problem, candidate: Candidate, weights: np.ndarray) -> Ca
     codes = np.ascontiguousarray(candidate.q_codes.T)
     values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
     scale = np.full(len(columns), candidate.q_scale, np.float32)
-    codes, error = polish(columns, weights, book, scale, codes, columns - values)
+    np.subtract(columns, values, out=values)
+    codes, error = polish(columns, weights, book, scale, codes, values)
     columns -= error
     return _candidate(problem, codes, columns, candidate.q_scale, left, right)
 
@@ -218,7 +219,7 @@ def _refit_left(problem: Problem, candidate: Candidate) -> Factor:
     return quantize_factor(matmul(T.T.astype(np.float32), rest.T), A, problem.books[0])
 
 
-def _refit_right(problem: Problem, candidate: Candidate, factor: Factorization) -> Factor:
+def _refit_right(problem: Problem, candidate: Candidate) -> Factor:
     """R for W - Q and the given L, quantized by feedback under (L^T L) x H."""
     assert candidate.left is not None
     L, book = candidate.left.values, problem.books[1]
@@ -231,5 +232,5 @@ def _refit_right(problem: Problem, candidate: Candidate, factor: Factorization) 
     scale = np.sqrt(np.mean(np.square(R, dtype=np.float64), axis=1)) * book.gaussian_scale
     scale = scale.astype(np.float32)
     columns = np.ascontiguousarray(R.T)
-    codes, error = quantize_two_sided(columns, factor, G, book, scale)
+    codes, error = quantize_two_sided(columns, problem.factor, G, book, scale)
     return Factor(codes.T, scale, np.ascontiguousarray((columns - error).T))

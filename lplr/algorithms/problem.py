@@ -10,6 +10,7 @@ import numpy as np
 
 from lplr.algorithms.alternate import Factor, squared_norm
 from lplr.algorithms.budget import Books
+from lplr.algorithms.feedback import Factorization, min_pivot_ldl
 from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
 
@@ -38,28 +39,28 @@ class Problem:
     books: Books
 
     @cached_property
-    def _root(self) -> np.ndarray:
-        """Lower triangular C with H = C C^T, float32."""
-        from scipy.linalg import cholesky
-
-        return np.ascontiguousarray(
-            cholesky(self.H, lower=True, check_finite=False), dtype=np.float32
-        )
+    def factor(self) -> Factorization:
+        """What `min_pivot_ldl` returns for H, but L in float32."""
+        order, L, D = min_pivot_ldl(self.H)
+        return order, L.astype(np.float32), D
 
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T) of an (n, d) float32 matrix, as the squared norm of E C.
+        """tr(E H E^T) of an (n, d) float32 matrix, as the squared norm of E L D^(1/2).
 
         Unlike float32 products with H itself, this keeps its digits where E lies in directions
         that H hardly sees, and is never negative.
         """
-        C = self._root
-        tile = max(64, -(-len(C) // 16))
-        parts = np.zeros(-(-len(C) // tile))
+        order, L, D = self.factor
+        E, root = E[:, order], np.sqrt(D).astype(np.float32)
+        tile = max(64, -(-len(L) // 16))
+        parts = np.zeros(-(-len(L) // tile))
 
         def block(start: int, stop: int) -> None:
-            parts[start // tile] = squared_norm(E[:, start:] @ C[start:, start:stop])
+            product = E[:, start:] @ L[start:, start:stop]
+            product *= root[start:stop]
+            parts[start // tile] = squared_norm(product)
 
-        run_blocks(block, len(C), tile)
+        run_blocks(block, len(L), tile)
         return float(parts.sum())
 
 

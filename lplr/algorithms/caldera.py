@@ -18,14 +18,16 @@ from lplr.algorithms.problem import Candidate, Problem, Trace
 from lplr.algorithms.regression import gram
 from lplr.algorithms.rounding import constant_matrix, is_constant
 from lplr.decomposition import QPlusLowRank
+from lplr.exceptions import InputError
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul, single_threaded_blas
 from lplr.provenance import provenance
-from lplr.quantizers.base import Codebook, get_codebook
+from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.storage.packing import pack
 from lplr.validation import (
     bring_into_range,
     check_choice,
+    check_flag,
     check_integer,
     check_matrix,
     check_pair,
@@ -126,6 +128,9 @@ def caldera(
     q_book, books = codebooks(q_bits, quantizer, factor_bits, mode)
     rounds = _ROUNDS[mode] if n_iter is None else check_integer(n_iter, "n_iter", 0)
     damping = check_real(damping, "damping", strict=False)
+    check_flag(incoherence, "incoherence")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback: must be callable, found {callback!r}")
     rng = settle_seed(rng)
     generator = check_rng(rng)
     raw = check_hessian(hessian, d)
@@ -188,16 +193,28 @@ def codebooks(
     InputError
         If a width is not offered.
     """
-    check_integer(q_bits, "q_bits", 1, 16)
-    q_book = get_codebook(quantizer or ("e8p" if q_bits in (2, 3, 4) else "lloyd-max"), q_bits)
+    if quantizer is None:
+        quantizer = "e8p" if q_bits in (2, 3, 4) else "lloyd-max"
+    check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
+    q_book = get_codebook(quantizer, _offered(q_bits, "q_bits", quantizer))
     left, right = (
-        check_integer(bits, "factor_bits", 1, 16) for bits in check_pair(factor_bits, "factor_bits")
+        _offered(bits, "factor_bits", "lloyd-max")
+        for bits in check_pair(factor_bits, "factor_bits")
     )
     if mode == "faithful":
         lattice = left in (2, 3, 4) and right in (2, 3, 4)
         return q_book, pair(("e8p" if lattice else "lloyd-max",) * 2, (left, right))
     # R is rounded under a Hessian on either side, for which its code has to be scalar.
     return q_book, (auto_book(left), get_codebook("lloyd-max", right))
+
+
+def _offered(bits: int, name: str, quantizer: str) -> int:
+    """A width of that quantizer; the error calls it by the name of the argument."""
+    bits = check_integer(bits, name, 1, 16)
+    widths = QUANTIZERS[quantizer][0]
+    if bits not in widths:
+        raise InputError(f"{name}: {bits} is not offered by {quantizer!r}; use one of {widths}")
+    return bits
 
 
 def _packed(problem: Problem, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:

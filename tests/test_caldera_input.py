@@ -125,7 +125,7 @@ def test_a_constant_matrix_is_exact(value: float, mode: str) -> None:
         ("q_bits", {"q_bits": "2"}),
         ("q_bits", {"q_bits": 8, "quantizer": "e8p"}),
         ("factor_bits", {"factor_bits": 9}),
-        ("q_bits", {"q_bits": [2]}),
+        ("q_bits", {"q_bits": np.array([2, 3])}),
         ("factor_bits", {"factor_bits": (4, 4, 4)}),
         ("factor_bits", {"factor_bits": (4, None)}),
         ("factor_bits", {"factor_bits": 0}),

@@ -79,7 +79,8 @@ def caldera(
         `lplr.algorithms.one_pass`. ``"faithful"``: the alternation of paper 2 with nearest
         rounding of the factors; see `lplr.algorithms.faithful`.
     n_iter : int, optional
-        Rounds of refitting, 3 by default; in faithful mode outer iterations, 15 by default.
+        Rounds of refitting at most, 3 by default; in faithful mode outer iterations, 15 by default
+        and at least one.
     damping : float
         Share of the mean diagonal of H that is added to it. Where that does not make it positive
         definite, more is, with a warning, and recorded.
@@ -193,6 +194,7 @@ def codebooks(
     InputError
         If a width is not offered.
     """
+    q_bits = check_integer(q_bits, "q_bits", 1, 16)
     if quantizer is None:
         quantizer = "e8p" if q_bits in (2, 3, 4) else "lloyd-max"
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))

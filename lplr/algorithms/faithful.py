@@ -28,7 +28,7 @@ def faithful(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     problem : Problem
     trace : Trace
     n_iter : int
-        Outer iterations T_out.
+        Outer iterations T_out; at least one is made, and no more at rank 0.
     rng : numpy.random.Generator
         Not used: nothing is random after the rotation.
 
@@ -119,7 +119,7 @@ def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     H : ndarray of shape (d, d), float64, positive definite
-        Padded by the caller's leave to a multiple of eight, with ones on the diagonal.
+        Here padded to a multiple of eight, with ones on the diagonal.
 
     Returns
     -------

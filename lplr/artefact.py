@@ -63,6 +63,13 @@ class Artefact(LinearOperator):
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
+    def _check_rows(self, start: int, stop: int) -> None:
+        """Refuse rows that do not exist, which a kernel would read from whatever is there."""
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise InputError(
+                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
+            )
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """What ``numpy.asarray`` makes of it: the dense matrix."""
         if copy is False:

@@ -117,10 +117,7 @@ class QPlusLowRank(Artefact):
         InputError
             If there are no such rows.
         """
-        if not 0 <= start <= stop <= self.shape[0]:
-            raise InputError(
-                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
-            )
+        self._check_rows(start, stop)
         return self.to_dense()[start:stop]
 
     def _decoder(self) -> Callable[[int, int], np.ndarray]:

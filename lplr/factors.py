@@ -137,10 +137,7 @@ class Quantized(Artefact):
         InputError
             If there are no such rows.
         """
-        if not 0 <= start <= stop <= self.shape[0]:  # a kernel would read whatever is there
-            raise InputError(
-                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
-            )
+        self._check_rows(start, stop)
         out = self._points(start, stop)
         out *= part(self.scale, start, stop)
         if self.offset is not None:

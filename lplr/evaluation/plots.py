@@ -115,7 +115,8 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
             linewidth=2.2 if i == 0 else 1.4,
             zorder=4 if i == 0 else 3,
         )
-        ends.append((curve.bits[-1], curve.errors[-1], curve.name, colour))
+        # An error of next to nothing leaves the axes at their foot, and so does its name.
+        ends.append((curve.bits[-1], max(curve.errors[-1], floor), curve.name, colour))
     highest = max(max(curve.errors) for curve in [*panel.curves, limit])
     bits = sorted(b for curve in [*panel.curves, limit] for b in curve.bits)
     axes.set_ylim(floor, 1.25 * highest)

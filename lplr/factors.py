@@ -7,7 +7,6 @@ never exists unless `to_dense` asks for it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -35,7 +34,7 @@ class Quantized(Artefact):
     ----------
     shape : (int, int)
     quantizer : str
-    bits : int
+    bits : int or float
         Bits an entry; with the quantizer, the key of the codebook.
     codes : ndarray, uint8
         Code words in C order, packed as `lplr.storage.packing.pack` says; those of a lattice
@@ -65,7 +64,7 @@ class Quantized(Artefact):
 
     shape: tuple[int, int]
     quantizer: str
-    bits: int
+    bits: float
     codes: np.ndarray
     scale: np.ndarray
     offset: np.ndarray | None = None
@@ -75,17 +74,16 @@ class Quantized(Artefact):
     encoding: ClassVar[tuple[str, int]] = ("quantized", 1)
 
     def __post_init__(self) -> None:
-        from lplr.storage.packing import check_packed
-
         n, d = (int(x) for x in self.shape)
         if n < 1 or d < 1:
             raise InputError(f"shape: must be positive, found {self.shape}")
         if self.axis not in (0, 1):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
-        _set(self, shape=(n, d), bits=int(self.bits), axis=int(self.axis))
+        _set(self, shape=(n, d), axis=int(self.axis))
         book = self.codebook
-        check_packed(self.codes, book.width, math.prod(self._words))
-        _set(self, codes=_frozen(self.codes))
+        _set(self, bits=book.bits)
+        length, count = (n, d) if self.axis == 0 else (d, n)
+        _set(self, codes=_frozen(book.check_packed(self.codes, length, count)))
         for name in ("scale", "offset"):
             array = getattr(self, name)
             if array is None:

@@ -14,7 +14,6 @@ from lplr.algorithms.regression import gram, solve
 from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
-from lplr.storage.packing import pack
 
 __all__ = [
     "DAMPING",
@@ -219,7 +218,7 @@ def pack_factors(
             shape=(left.values.shape[1], m),
             quantizer=books[0].name,
             bits=books[0].bits,
-            codes=pack(left.codes.T, books[0].width),
+            codes=books[0].pack(left.codes.T, axis=0),
             scale=np.ones((1, 1), np.float32),
             axis=0,
         ),
@@ -227,7 +226,7 @@ def pack_factors(
             shape=(m, right.values.shape[1]),
             quantizer=books[1].name,
             bits=books[1].bits,
-            codes=pack(right.codes, books[1].width),
+            codes=books[1].pack(right.codes, axis=1),
             scale=(left.scale * scale)[:, None].astype(np.float32),
             axis=1,
         ),

@@ -66,8 +66,7 @@ def factor_nbytes(shape: tuple[int, int], rank: int, books: Books, scales: int) 
     28
     """
     sides = zip(shape, books, strict=True)
-    words = [(-(-side // book.group) * rank, book.width) for side, book in sides]
-    return sum(-(-count * width // 8) for count, width in words) + 4 * scales
+    return sum(book.nbytes(side, rank) for side, book in sides) + 4 * scales
 
 
 def largest_rank(
@@ -95,7 +94,7 @@ def largest_rank(
     return low
 
 
-def auto_book(bits: int) -> Codebook:
+def auto_book(bits: float) -> Codebook:
     """The codebook of least error on a normal distribution that is worth its time.
 
     At four bits the lattice gains 12 % of the error variance over Lloyd-Max levels on Gaussian
@@ -175,7 +174,7 @@ def split_exponent(s: np.ndarray, books: Books) -> tuple[float, float]:
     return float(grid[best]), float(noise[best])
 
 
-def pair(quantizers: tuple[str, str] | None, bits: tuple[int, int]) -> Books:
+def pair(quantizers: tuple[str, str] | None, bits: tuple[float, float]) -> Books:
     """The two codebooks; by `auto_book` where no quantizers are named."""
     if quantizers is None:
         return auto_book(bits[0]), auto_book(bits[1])

@@ -23,7 +23,6 @@ from lplr.factors import LowRank, Quantized
 from lplr.parallel import matmul, single_threaded_blas
 from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
-from lplr.storage.packing import pack
 from lplr.validation import (
     bring_into_range,
     check_choice,
@@ -226,7 +225,7 @@ def _packed(problem: Problem, best: Candidate, unit: float) -> tuple[Quantized, 
         shape=problem.W.shape,
         quantizer=book.name,
         bits=book.bits,
-        codes=pack(best.q_codes, book.width),
+        codes=book.pack(best.q_codes, best.axis),
         scale=np.full((1, 1), best.q_scale * unit, np.float32),
         axis=best.axis,
     )

@@ -24,7 +24,7 @@ __all__ = [
 Factorization = tuple[np.ndarray, np.ndarray, np.ndarray]  # order, L, D
 
 _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
-_BLOCK = 512  # columns that one thread takes at a time; a multiple of every codebook's group
+_TILE = 256  # rows of what is left of a matrix that one thread takes at a time
 
 
 def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +113,7 @@ def _subtract_product(S: np.ndarray, scaled: np.ndarray, first: int, last: int) 
         S[rows, last:] -= S[rows, first:last] @ scaled[last:].T
 
     if last < len(S):
-        run_blocks(block, len(S) - last, _BLOCK // 2)
+        run_blocks(block, len(S) - last, _TILE)
 
 
 def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
@@ -201,7 +201,7 @@ def quantize_feedback(
         error[order, start:stop] = e
         codes[order, part] = c
 
-    run_blocks(block, n, _BLOCK)
+    run_blocks(block, n, codebook.span(n))
     return codes, scale[np.argsort(order)], error
 
 
@@ -252,7 +252,7 @@ def polish(
         error[:, start:stop] = e
         codes[:, part] = c
 
-    run_blocks(block, X.shape[1], _BLOCK)
+    run_blocks(block, X.shape[1], codebook.span(X.shape[1]))
     return codes, error
 
 

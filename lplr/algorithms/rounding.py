@@ -14,7 +14,6 @@ from lplr.parallel import run_blocks
 from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
-from lplr.storage.packing import pack, packed_nbytes
 from lplr.validation import check_choice, check_integer, check_matrix, check_rng, settle_seed
 
 __all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round_matrix"]
@@ -111,12 +110,12 @@ def constant_matrix(
 ) -> Quantized:
     """A matrix that is exactly its offset, of shape (1, 1), (n, 1) or (1, d)."""
     n, d = shape
-    words = -(-n // book.group) * d if axis == 0 else n * -(-d // book.group)
+    nbytes = book.nbytes(n, d) if axis == 0 else book.nbytes(d, n)
     return Quantized(
         shape=shape,
         quantizer=book.name,
         bits=book.bits,
-        codes=np.zeros(packed_nbytes(words, book.width), np.uint8),
+        codes=np.zeros(nbytes, np.uint8),
         scale=np.zeros((1, 1), np.float32),
         offset=offset,
         axis=axis,
@@ -141,14 +140,14 @@ def round_matrix(
     check_choice(rounding, "rounding", ("nearest", "dithered"))
     natural = "minmax" if book.name in ("uniform", "normal-float") else "mse"
     scaling = check_choice(scaling or natural, "scaling", ("minmax", "mse"))
-    if scaling == "minmax" and book.group > 1:
+    if scaling == "minmax" and not book.entrywise:
         raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
     if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):
         raise InputError("rounding: 'dithered' needs quantizer 'uniform' and scaling 'minmax'")
     if rounding == "dithered" and book.bits == 16:
         raise InputError("rounding: 'dithered' needs at most 8 bits, found 16")
     # From here on each row has a scale, and a lattice group lies along a row.
-    turned = granularity == "column" or (axis == 0 and book.group > 1)
+    turned = granularity == "column" or (axis == 0 and not book.entrywise)
     X = np.ascontiguousarray(A.T) if turned else A
     offset: np.ndarray | None
     if book.bits == 16:
@@ -165,7 +164,7 @@ def round_matrix(
         shape=A.shape,
         quantizer=book.name,
         bits=book.bits,
-        codes=pack(codes, book.width),
+        codes=book.pack(codes, 0 if turned else 1),
         scale=scale,
         offset=offset,
         axis=0 if turned else 1,
@@ -210,7 +209,7 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
         ((np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32), zero)
         for factor in (0.6, 1.0, 1.6)
     ]
-    if book.group == 1:
+    if book.entrywise:
         low, high = X.min(axis=over, keepdims=True), X.max(axis=over, keepdims=True)
         starts.append(((high - low) / (2 * _outermost(book)), low + (high - low) / 2))
         starts.append((np.maximum(high, -low) / _outermost(book), zero))

@@ -90,7 +90,6 @@ def size(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """What would be stored, to the byte."""
     from lplr.algorithms.budget import factor_nbytes
     from lplr.algorithms.caldera import codebooks
-    from lplr.storage.packing import packed_nbytes
     from lplr.validation import check_rank
 
     settings = _settings(args)
@@ -100,9 +99,7 @@ def size(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         settings.get("q_bits", 2), settings.get("quantizer"), settings.get("factor_bits", 4), mode
     )
     n, d = shape
-    g = q_book.group
-    words = n * -(-d // g) if mode == "faithful" else -(-n // g) * d
-    nbytes = packed_nbytes(words, q_book.width) + 4 + 16
+    nbytes = (q_book.nbytes(d, n) if mode == "faithful" else q_book.nbytes(n, d)) + 4 + 16
     nbytes += factor_nbytes(shape, rank, books, 1 + rank) if rank else 0
     return {
         "rank": rank,

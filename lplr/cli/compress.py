@@ -211,14 +211,12 @@ def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, A
     from lplr.algorithms import budget
     from lplr.algorithms.factorize import STORED_SCALES, codebook_pairs
     from lplr.quantizers import get_codebook
-    from lplr.storage.packing import packed_nbytes
     from lplr.validation import check_rank
 
     entries = shape[0] * shape[1]
     if args.method == "naive":
         book = get_codebook(args.quantizer or "uniform", args.bits)
-        words = shape[0] * -(-shape[1] // book.group)
-        nbytes = packed_nbytes(words, book.width) + 8
+        nbytes = book.nbytes(shape[1], shape[0]) + 8
         return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
     pairs = codebook_pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
     scales = STORED_SCALES[args.method]

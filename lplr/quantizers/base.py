@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,12 @@ class Codebook(Protocol):
 
     Attributes
     ----------
-    name, bits : str, int
+    name, bits : str, int or float
         The key of the codebook in `QUANTIZERS`; ``bits`` is per entry.
     group : int
-        Entries that one code word stands for (1: scalar, 8: lattice).
+        Entries that one code word stands for (1: scalar and trellis, 8: lattice).
+    entrywise : bool
+        Whether each entry is coded by itself, so that vectors may lie along either axis.
     dtype : numpy dtype of unpacked code words
     gaussian_scale : float
         Scale that minimises the mean squared error on N(0, 1).
@@ -32,24 +34,38 @@ class Codebook(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def bits(self) -> int: ...
+    def bits(self) -> float: ...
     @property
     def group(self) -> int: ...
+    @property
+    def entrywise(self) -> bool: ...
     @property
     def dtype(self) -> np.dtype: ...
     @property
     def gaussian_scale(self) -> float: ...
     @property
     def gaussian_mse(self) -> float: ...
-    @property
-    def width(self) -> int:
-        """Bits of one code word."""
+
+    def span(self, n: int) -> int:
+        """Entries of a vector of n that are coded together, on one thread."""
+
+    def nbytes(self, length: int, count: int) -> int:
+        """Bytes of ``count`` packed vectors of ``length`` entries."""
+
+    def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
+        """The bit stream, uint8, of a matrix of code words whose vectors lie along ``axis``."""
+
+    def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
+        """Refuse, by an InputError, what is not the stream of ``count`` vectors; contiguous."""
 
     def encode(self, x: np.ndarray) -> np.ndarray:
-        """Code words of the nearest points to float32 ``x`` of shape (..., group)."""
+        """Code words, shape (..., n), for float32 vectors ``x`` of shape (..., n, group).
+
+        Those of least squared error; where the codebook codes entrywise, any shape will do.
+        """
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Points, float32 of shape (..., group), of code words of shape (...)."""
+        """Points, float32 of shape (..., n, group), of code words of shape (..., n)."""
 
     def unpack(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
@@ -69,7 +85,10 @@ class Codebook(Protocol):
         error: np.ndarray,
         codes: np.ndarray,
     ) -> None:
-        """Feedback-quantize a panel; see `lplr.kernels.feedback.feedback_panel`."""
+        """Feedback-quantize a panel of rows, of one span each.
+
+        See `lplr.kernels.feedback.feedback_panel`.
+        """
 
 
 def _uniform(bits: int) -> Codebook:
@@ -98,7 +117,7 @@ def _e8p(bits: int) -> Codebook:
 
 # The one table of sizes: the widths that each quantizer offers, and what builds its codebook.
 # 16 bits is the same for every scalar quantizer: the entry itself, as float16.
-QUANTIZERS: dict[str, tuple[tuple[int, ...], Callable[[int], Codebook]]] = {
+QUANTIZERS: dict[str, tuple[tuple[float, ...], Callable[[Any], Codebook]]] = {
     "uniform": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _uniform),
     "normal-float": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _normal_float),
     "lloyd-max": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _lloyd_max),
@@ -107,13 +126,13 @@ QUANTIZERS: dict[str, tuple[tuple[int, ...], Callable[[int], Codebook]]] = {
 
 
 @cache
-def get_codebook(quantizer: str, bits: int) -> Codebook:
+def get_codebook(quantizer: str, bits: float) -> Codebook:
     """The codebook of a quantizer at a number of bits an entry.
 
     Parameters
     ----------
     quantizer : {"uniform", "normal-float", "lloyd-max", "e8p"}
-    bits : int
+    bits : int or float
         One of the widths that `QUANTIZERS` lists for it.
 
     Returns
@@ -136,6 +155,8 @@ def get_codebook(quantizer: str, bits: int) -> Codebook:
     offered, build = QUANTIZERS[quantizer]
     if bits not in offered:
         raise InputError(f"bits: {bits!r} is not offered by {quantizer!r}; use one of {offered}")
+    if bits == int(bits):
+        bits = int(bits)
     if bits == 16:
         from lplr.quantizers.half import Half
 

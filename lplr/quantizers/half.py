@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lplr.quantizers.words import Words
+
 __all__ = ["Half"]
 
 
 @dataclass(frozen=True)
-class Half:
+class Half(Words):
     """Float16 as a codebook: a code is the bit pattern of the value.
 
     Parameters
@@ -23,6 +25,7 @@ class Half:
     bits: int = field(default=16, init=False)
     width: int = field(default=16, init=False)
     group: int = field(default=1, init=False)
+    entrywise: bool = field(default=True, init=False)
     dtype: np.dtype = field(default=np.dtype(np.uint16), init=False)
     gaussian_scale: float = field(default=1.0, init=False)
     # Sum over binades e of P(2**e <= |x| < 2**(e+1)) times 2**(2e-20) / 12, the variance there.

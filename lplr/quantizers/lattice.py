@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.quantizers.words import Words
 
 __all__ = ["E8P", "e8p_points", "root_points"]
 
@@ -29,7 +30,7 @@ _FORMS = {
 }
 
 
-class E8P:
+class E8P(Words):
     """The E8P lattice code and its residual forms.
 
     At two bits an entry, a point is ``s * a + t``, cut from the lattice E8 shifted by +-1/4: the
@@ -76,22 +77,19 @@ class E8P:
 
     name = "e8p"
     group = 8
+    entrywise = False
 
     def __init__(self, bits: int) -> None:
         if bits not in _FORMS:
             raise InputError(f"bits: E8P codes 2, 3 or 4 bits an entry, not {bits!r}")
         form = _FORMS[bits]
         self.bits = bits
+        self.width = 8 * bits
         self.dtype = np.dtype(np.uint32)
         self.gaussian_scale = form.gaussian_scale
         self.gaussian_mse = form.gaussian_mse
         self.step = np.float32(form.step)
         self._tail = form.tail
-
-    @property
-    def width(self) -> int:
-        """Bits of one code word."""
-        return 8 * self.bits
 
     @property
     def points(self) -> np.ndarray:

@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
+from lplr.quantizers.words import Words
+
 __all__ = ["ScalarCodebook", "gaussian_cells", "gaussian_mse"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarCodebook:
+class ScalarCodebook(Words):
     """Levels on the line; a value is coded by its nearest level, a tie by the lower one.
 
     Parameters
@@ -27,6 +29,7 @@ class ScalarCodebook:
     gaussian_scale: float
     thresholds: np.ndarray = field(init=False, repr=False)
     group: int = field(default=1, init=False)
+    entrywise: bool = field(default=True, init=False)
     dtype: np.dtype = field(default=np.dtype(np.uint8), init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +44,7 @@ class ScalarCodebook:
         return int(self.levels.size).bit_length() - 1
 
     @property
-    def width(self) -> int:
+    def width(self) -> int:  # type: ignore[override]
         """Bits of one code word, here of one entry."""
         return self.bits
 

@@ -1,0 +1,386 @@
+"""Simulation of a statement: measured against bound, with a verdict of stated confidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.parallel import run_blocks, single_threaded_blas
+from lplr.theory.streaming import Tally
+from lplr.validation import check_integer, check_real, check_rng
+
+__all__ = ["QUANTILES", "Cell", "Outcome", "Statement", "Status", "run"]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the measured values, kept for each cell
+
+_BLOCK = 32  # trials that one thread runs at a time
+# Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
+# which may lose half a unit in the last place.
+_ROUNDING = 2.0**12 * np.finfo(np.float64).eps
+
+Setting = Mapping[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What one trial found.
+
+    Parameters
+    ----------
+    value : float
+        Measured, not negative (up to rounding).
+    bound : float
+        May be random: the mean of ``value - bound`` is what is tested.
+    saturated : bool
+        Whether an assumption of the statement failed in this trial: a quantizer left its range.
+    rounding : float
+        Absolute rounding error of ``value - bound`` beyond 1e-12 of either: that of a small
+        difference of large numbers.
+
+    Examples
+    --------
+    >>> from lplr.theory.montecarlo import Outcome
+    >>> Outcome(value=0.9, bound=1.0).saturated
+    False
+    """
+
+    value: float
+    bound: float
+    saturated: bool = False
+    rounding: float = 0.0
+
+
+Trial = Callable[[np.random.Generator], Outcome]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of a paper and how to put it to the test.
+
+    Parameters
+    ----------
+    name : str
+        Short, as on a command line.
+    title : str
+        What it says, in a line.
+    source : str
+        Paper and number.
+    kind : {"expectation", "always", "identity"}
+        ``"expectation"``: the mean of value is at most that of bound; ``"always"``: each value is
+        at most its bound; ``"identity"``: each value equals its bound.
+    prepare : callable
+        ``prepare(setting, rng)`` draws what all trials of a cell share, such as the matrix, and
+        returns the trial: ``trial(rng) -> Outcome``, which runs in several threads at once.
+    grid : tuple of dict
+        Settings of the default run: int, float and str by name.
+    full : tuple of dict
+        Further settings, of real matrices.
+
+    Examples
+    --------
+    >>> from lplr.theory.montecarlo import Outcome, Statement
+    >>> coin = Statement(
+    ...     "coin", "a coin shows heads at most half the time", "folklore", "expectation",
+    ...     prepare=lambda setting, rng: lambda rng: Outcome(float(rng.integers(2)), 0.5),
+    ...     grid=({"side": "heads"},),
+    ... )
+    >>> coin.kind
+    'expectation'
+    """
+
+    name: str
+    title: str
+    source: str
+    kind: str
+    prepare: Callable[[Setting, np.random.Generator], Trial]
+    grid: tuple[Setting, ...]
+    full: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A statement at one setting, after its trials.
+
+    Parameters
+    ----------
+    statement : str
+    setting : dict
+    trials : int
+    mean, standard_error : float
+        Of the measured values.
+    bound : float
+        Mean of the bound, which may be random.
+    ratio : float
+        mean / bound; NaN where the bound is 0.
+    quantiles : tuple of float
+        Of the measured values at `QUANTILES`, each within 0.54 % of an order statistic.
+    worst : float
+        Largest value / bound of a single trial; NaN where the bound is 0.
+    saturated : int
+        Trials in which an assumption failed.
+    p_value : float
+        Of the one-sided test of an ``"expectation"``; NaN for other kinds.
+    verdict : {"holds", "refuted", "assumption not met"}
+    """
+
+    statement: str
+    setting: dict[str, Any]
+    trials: int
+    mean: float
+    standard_error: float
+    bound: float
+    ratio: float
+    quantiles: tuple[float, ...]
+    worst: float
+    saturated: int
+    p_value: float
+    verdict: str
+
+
+class Status(NamedTuple):
+    """How far a run is.
+
+    Parameters
+    ----------
+    statement : str
+        The one being tested.
+    cell, cells : int
+        Cells that are finished, and all of them.
+    share : float
+        Of the time that is over, from 0 to 1.
+    elapsed, remaining : float
+        Seconds; the remaining ones are an estimate.
+    """
+
+    statement: str
+    cell: int
+    cells: int
+    share: float
+    elapsed: float
+    remaining: float
+
+
+def run(
+    statements: Iterable[Statement | str] | None = None,
+    *,
+    trials: int = 200,
+    rng: int | np.random.Generator | None = None,
+    level: float = 1e-6,
+    full: bool = False,
+    progress: Callable[[Status], None] | None = None,
+) -> list[Cell]:
+    """Put statements to the test over their grids.
+
+    Parameters
+    ----------
+    statements : iterable of Statement or str, optional
+        Or names in the registry; by default all of it.
+    trials : int
+        Of each cell, at least 2.
+    rng : int, numpy.random.Generator or None
+    level : float
+        Probability that any true bound in expectation of this table is refuted, between 0 and 1.
+    full : bool
+        Real matrices as well.
+    progress : callable, optional
+        Called with a `Status` now and then, by one thread at a time.
+
+    Returns
+    -------
+    list of Cell
+        In the order of the statements and of their grids.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or an argument outside its range.
+
+    Notes
+    -----
+    Each trial has a random stream of its own, keyed by the statement, the setting and the number
+    of the trial. So a cell has the same values whatever else is in the table, and the same bits
+    at any number of threads: blocks of trials are merged in order.
+
+    A bound in expectation is refuted when the mean of ``value - bound`` is above zero by more than
+    Student's t quantile at ``level / cells`` times its standard error (Bonferroni). The errors
+    measured here are skewed to the right, some without a variance (``|(V^T S)^+|^2`` at
+    m = k + 2 has none). That makes the test conservative, never the contrary: a sample that has
+    no value from the long right tail has a mean that is too small, and one that has such a value
+    has a standard error that is of the order of that value over the number of trials, which keeps
+    t near 1. So a true bound is refuted less often than ``level``, and a wrong one may take more
+    trials. What depends on a random bound keeps its pairing: the difference is what is tested.
+
+    A statement about each trial is refuted by one trial beyond rounding: 2^12 units in the last
+    place of float64 (recursive sums of up to that many terms), and what the trial says of its own
+    cancellation. A cell with a saturated trial has the verdict "assumption not met" whatever it
+    measured, since the statement then says nothing about it.
+
+    Examples
+    --------
+    >>> from lplr.theory.montecarlo import run
+    >>> cells = run(["range-finder"], trials=20, rng=0)
+    >>> {cell.verdict for cell in cells}
+    {'holds'}
+    """
+    chosen = _resolve(statements)
+    trials = check_integer(trials, "trials", 2)
+    level = check_real(level, "level")
+    if level >= 1:
+        raise InputError(f"level: must be below 1, found {level}")
+    entropy = int(rng) if isinstance(rng, (int, np.integer)) else None
+    generator = check_rng(rng)
+    root = entropy if entropy is not None else int(generator.integers(2**63))
+    work = [(s, setting) for s in chosen for setting in s.grid + (s.full if full else ())]
+    tests = sum(s.kind == "expectation" for s, _ in work)
+    clock = _Clock([s.name for s, _ in work], trials, progress)
+    cells = []
+    with single_threaded_blas():
+        for statement, setting in work:
+            tally = _measure(statement, setting, trials, root, clock)
+            cells.append(_judge(statement, setting, tally, level / max(tests, 1)))
+            clock.finish_cell()
+    return cells
+
+
+def _resolve(statements: Iterable[Statement | str] | None) -> list[Statement]:
+    from lplr.theory.statements import STATEMENTS
+
+    if isinstance(statements, (str, Statement)):
+        statements = [statements]
+    names = ", ".join(STATEMENTS)
+    chosen = []
+    for s in STATEMENTS if statements is None else statements:
+        if isinstance(s, Statement):
+            chosen.append(s)
+        elif isinstance(s, str) and s in STATEMENTS:
+            chosen.append(STATEMENTS[s])
+        else:
+            raise InputError(f"statements: {s!r} is not one of {names}")
+    if not chosen:
+        raise InputError(f"statements: is empty; name one of {names}")
+    return chosen
+
+
+def _measure(
+    statement: Statement, setting: Setting, trials: int, root: int, clock: _Clock
+) -> Tally:
+    """All trials of a cell."""
+    key = _key(statement.name, setting)
+    shared = np.random.default_rng(np.random.SeedSequence(root, spawn_key=key))
+    trial = statement.prepare(setting, shared)
+    total = Tally()
+    waiting: dict[int, Tally] = {}
+    lock = threading.Lock()
+    following = 0
+
+    def block(start: int, stop: int) -> None:
+        nonlocal following
+        part = _block(trial, root, key, start, stop)
+        with lock:  # merged in order: a block that is early waits for those before it
+            waiting[start] = part
+            while following in waiting:
+                part = waiting.pop(following)
+                total.merge(part)
+                following += part.value.count
+            clock.tick(following)
+
+    run_blocks(block, trials, _BLOCK)
+    return total
+
+
+def _block(trial: Trial, root: int, key: tuple[int, ...], start: int, stop: int) -> Tally:
+    found = np.empty((4, stop - start))
+    for i in range(start, stop):
+        stream = np.random.SeedSequence(root, spawn_key=(*key, i))
+        value, bound, saturated, rounding = trial(np.random.default_rng(stream))
+        rounding += _ROUNDING * max(abs(value), abs(bound))
+        found[:, i - start] = value, bound, saturated, rounding
+    return Tally.of(*found)
+
+
+def _key(name: str, setting: Setting) -> tuple[int, int]:
+    """64 bits that name a cell, the same in every process."""
+    text = json.dumps([name, dict(setting)], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def _judge(statement: Statement, setting: Setting, tally: Tally, level: float) -> Cell:
+    p_value = float("nan")
+    if statement.kind == "expectation":
+        p_value = _p_value(tally)
+        refuted = p_value < level
+    else:
+        refuted = (tally.over if statement.kind == "always" else tally.off) > 0
+    verdict = "refuted" if refuted else "holds"
+    bound = tally.bound.mean
+    return Cell(
+        statement.name,
+        dict(setting),
+        tally.value.count,
+        tally.value.mean,
+        tally.value.standard_error,
+        bound,
+        tally.value.mean / bound if bound > 0 else float("nan"),
+        tally.histogram.quantiles(QUANTILES),
+        tally.worst if np.isfinite(tally.worst) else float("nan"),
+        tally.saturated,
+        p_value,
+        "assumption not met" if tally.saturated else verdict,
+    )
+
+
+def _p_value(tally: Tally) -> float:
+    """Of the mean excess, less what rounding explains, being at most zero."""
+    from scipy.special import stdtr
+
+    over = tally.excess.mean - tally.rounding
+    error = tally.excess.standard_error
+    if error == 0:
+        return 0.0 if over > 0 else 1.0
+    return float(stdtr(tally.excess.count - 1, -over / error))
+
+
+class _Clock:
+    """Time that is over and an estimate of what is left.
+
+    A cell is expected to take what the others of its statement took, or those of all.
+    """
+
+    def __init__(
+        self, names: Sequence[str], trials: int, progress: Callable[[Status], None] | None
+    ) -> None:
+        self.names, self.trials, self.progress = names, trials, progress
+        self.cell = 0
+        self.spent: dict[str, list[float]] = {}
+        self.start = self.cell_start = perf_counter()
+
+    def tick(self, done: int) -> None:
+        """So many trials of the current cell are over."""
+        if self.progress is None:
+            return
+        now = perf_counter()
+        name = self.names[self.cell]
+        pace = (now - self.cell_start) * self.trials / max(done, 1)
+        expected = {n: sum(t) / len(t) for n, t in self.spent.items()}
+        expected.setdefault(name, pace)
+        usual = sum(expected.values()) / len(expected)
+        left = pace - (now - self.cell_start)
+        left += sum(expected.get(n, usual) for n in self.names[self.cell + 1 :])
+        elapsed = now - self.start
+        share = elapsed / (elapsed + left) if left > 0 else 1.0
+        self.progress(Status(name, self.cell, len(self.names), share, elapsed, left))
+
+    def finish_cell(self) -> None:
+        """The current cell is over."""
+        now = perf_counter()
+        self.spent.setdefault(self.names[self.cell], []).append(now - self.cell_start)
+        self.cell += 1
+        self.cell_start = now

@@ -32,6 +32,10 @@ class UnsafeFileError(CorruptFileError):
     """A well-formed file that uses a feature which loading never follows."""
 
 
+class MissingPackageError(LplrError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
 class LplrWarning(UserWarning):
     """Base of every warning of this package."""
 

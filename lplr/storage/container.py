@@ -18,7 +18,8 @@ tensors are data, never paths. A group MUST NOT use a name twice, not even for a
 a member. There MUST be at most 65536 objects, nested at most 16 deep.
 
 **Datasets** MUST be little-endian integers of 1, 2, 4 or 8 bytes, signed or not, or floats of 2,
-4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes.
+4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes. In a group of
+encoding ``table`` (`lplr.storage.table`) they MAY also be fixed-length, null-padded UTF-8.
 
 **Attributes** MUST be scalars: fixed-length, null-padded strings in UTF-8 without NUL; int64;
 float64; or the boolean enumeration of h5py. JSON MUST NOT hold NaN or infinities.
@@ -59,7 +60,7 @@ from lplr.storage.atomic import write_atomic
 from lplr.storage.encoding import decode, encode, from_json, summarise, to_json
 from lplr.storage.hdf5 import Node, from_file, to_image
 
-__all__ = ["inspect", "load", "save", "verify"]
+__all__ = ["inspect", "load", "read_tree", "save", "verify", "write_tree"]
 
 MAGIC = b"\x93LPLR\r\n\x1a"
 FORMAT_VERSION = 1
@@ -108,9 +109,49 @@ def save(
     root = encode(obj, "obj")
     if attrs is not None:
         root.attributes["attrs"] = to_json(attrs, "attrs")
+    write_tree(path, root, overwrite)
+
+
+def write_tree(path: str | os.PathLike[str], root: Node, overwrite: bool = False) -> None:
+    """Write a tree, header in front: the part of `save` that tables share.
+
+    Parameters
+    ----------
+    path : str or path-like
+    root : Node
+        As the format wants it; its groups say how they are encoded.
+    overwrite : bool
+
+    Raises
+    ------
+    InputError, StorageError
+        As `save`.
+    """
     payload = to_image(root, HEADER_NBYTES)
     header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), hashlib.sha256(payload).digest())
     write_atomic(path, [header.ljust(HEADER_NBYTES, b"\0"), payload], overwrite)
+
+
+def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
+    """What ``use`` makes of the verified tree of a file: the part of `load` that tables share.
+
+    Parameters
+    ----------
+    path : str or path-like
+    use : callable
+        Takes the root; a `CorruptFileError` of its own gets the name of the file.
+
+    Returns
+    -------
+    object
+        Of ``use``.
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `load`.
+    """
+    return _open(path, _read(path), use)[1]
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -143,7 +184,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     lplr.load(path).to_dense()
     array([[0., 3.]], dtype=float32)
     """
-    return _open(path, _read(path), decode)[1]
+    return read_tree(path, decode)
 
 
 def verify(path: str | os.PathLike[str]) -> str:

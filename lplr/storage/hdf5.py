@@ -18,10 +18,20 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, UnsafeFileError
 
-__all__ = ["MAX_DEPTH", "MAX_OBJECTS", "Node", "from_file", "is_name", "to_image"]
+__all__ = [
+    "DTYPES",
+    "MAX_DEPTH",
+    "MAX_OBJECTS",
+    "TABLE",
+    "Node",
+    "from_file",
+    "is_name",
+    "to_image",
+]
 
 MAX_DEPTH = 16  # groups inside groups
 MAX_OBJECTS = 1 << 16  # groups and datasets of a file, and attributes of a group
+TABLE = b"table"  # encoding of the groups whose datasets may be text
 DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -84,7 +94,7 @@ def _plain(properties: Any) -> None:
 
 
 def _write_group(group: Any, node: Node) -> None:
-    from h5py import h5g, h5p
+    from h5py import h5g, h5p, h5s, string_dtype
 
     for name, value in sorted(node.attributes.items()):
         if isinstance(value, bytes):
@@ -95,7 +105,14 @@ def _write_group(group: Any, node: Node) -> None:
         else:
             group.attrs.create(name, value, dtype="<i8" if isinstance(value, int) else "<f8")
     for name, array in sorted(node.arrays.items()):
-        group.create_dataset(name, data=array, dtype=array.dtype.newbyteorder("<"))
+        dtype = array.dtype.newbyteorder("<")
+        if dtype.kind != "S":
+            group.create_dataset(name, data=array, dtype=dtype)
+            continue
+        # HDF5 does not convert ASCII, NumPy's type in its eyes, to UTF-8: say that it is that.
+        text = group.create_dataset(name, array.shape, string_dtype("utf-8", dtype.itemsize)).id
+        if array.size:
+            text.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(array), text.get_type())
     for name, child in sorted(node.groups.items()):
         creation = h5p.create(h5p.GROUP_CREATE)
         _plain(creation)
@@ -159,6 +176,7 @@ class _Reader:
         if group.get_num_objs() > MAX_OBJECTS:
             raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} members")
         node = Node(attributes=self._attributes(group, path))
+        text = node.attributes.get("encoding-type") == TABLE
         for raw in list(group):
             name = _checked_name(raw, path)
             where = f"{path}/{name}"
@@ -169,7 +187,7 @@ class _Reader:
             if info.type == h5o.TYPE_GROUP:
                 node.groups[name] = self.group(h5g.open(group, raw), where, depth + 1)
             elif info.type == h5o.TYPE_DATASET:
-                node.arrays[name] = self._array(h5d.open(group, raw), where)
+                node.arrays[name] = self._array(h5d.open(group, raw), where, text)
             else:
                 raise UnsafeFileError(f"{where} is neither a group nor a dataset")
         return node
@@ -193,7 +211,7 @@ class _Reader:
         if self.unclaimed < 0:
             raise CorruptFileError(f"{path} declares more bytes than the file stores")
 
-    def _array(self, dataset: Any, path: str) -> np.ndarray:
+    def _array(self, dataset: Any, path: str, text: bool) -> np.ndarray:
         from h5py import h5a, h5d, h5s
 
         # The layout comes first: the dataspace of a virtual dataset may open other files.
@@ -203,7 +221,7 @@ class _Reader:
             )
         if h5a.get_num_attrs(dataset):
             raise UnsafeFileError(f"{path} is a dataset with attributes")
-        dtype = self._dtype(dataset.get_type(), path)
+        dtype = self._dtype(dataset.get_type(), path, text)
         space = dataset.get_space()
         if space.get_simple_extent_type() == h5s.NULL:
             raise UnsafeFileError(f"{path} has no shape")
@@ -222,8 +240,10 @@ class _Reader:
             raise CorruptFileError(f"{path} reaches beyond the end of the file")
         return np.frombuffer(self.data, dtype, count, offset).reshape(shape)
 
-    def _dtype(self, stored: Any, path: str) -> np.dtype:
+    def _dtype(self, stored: Any, path: str, text: bool) -> np.dtype:
         if not stored.committed():
+            if text and _is_fixed_text(stored):
+                return np.dtype(f"S{stored.get_size()}")
             for name, allowed in self.types.items():
                 if stored.equal(allowed):
                     return np.dtype(name).newbyteorder("<")
@@ -249,17 +269,24 @@ class _Reader:
         return found
 
     def _attribute_dtype(self, stored: Any, where: str) -> np.dtype:
-        from h5py import h5t
-
         if not stored.committed():
-            if stored.get_class() == h5t.STRING:
-                if not stored.is_variable_str() and stored.get_strpad() == h5t.STR_NULLPAD:
-                    return np.dtype(f"S{stored.get_size()}")
-            elif stored.equal(self.boolean):
+            if _is_fixed_text(stored):
+                return np.dtype(f"S{stored.get_size()}")
+            if stored.equal(self.boolean):
                 return np.dtype(bool)
-            elif stored.equal(self.types["i8"]) or stored.equal(self.types["f8"]):
+            if stored.equal(self.types["i8"]) or stored.equal(self.types["f8"]):
                 return stored.dtype
         raise UnsafeFileError(f"attribute {where} has a type that the format does not allow")
+
+
+def _is_fixed_text(stored: Any) -> bool:
+    from h5py import h5t
+
+    return (
+        stored.get_class() == h5t.STRING
+        and not stored.is_variable_str()
+        and stored.get_strpad() == h5t.STR_NULLPAD
+    )
 
 
 def _checked_name(raw: bytes, path: str) -> str:

@@ -1,0 +1,266 @@
+"""How far an approximation B is from a matrix A, each measure with its formula.
+
+A and B are arrays, packed results or linear operators. Sums are in float64, over blocks of rows in
+a fixed order, so that the dense difference never exists and no result depends on the threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lplr.evaluation.images import psnr, ssim
+from lplr.evaluation.rows import Rows, root_of_ratio, same_shape, squares
+from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
+from lplr.exceptions import InputError
+from lplr.parallel import run_blocks
+from lplr.validation import check_real, check_rng
+
+__all__ = [
+    "FORMULAS",
+    "cosine_distortion",
+    "hessian_error",
+    "inner_product_distortion",
+    "psnr",
+    "relative_error",
+    "row_error_quantiles",
+    "row_errors",
+    "spectral_error",
+    "ssim",
+]
+
+# What stands next to a printed number, by the name of the metric.
+FORMULAS: Mapping[str, str] = MappingProxyType(
+    {
+        "relative error": "|A - B|_F / |A|_F",
+        "spectral error": "|A - B|_2 / |A|_2",
+        "relative error under H": "sqrt(tr(E H E^T) / tr(A H A^T)), E = A - B",
+        "cosine distortion": "root mean square of cos(a_i, a_j) - cos(b_i, b_j) over rows i != j",
+        "inner-product distortion": "|A A^T - B B^T|_F / |A A^T|_F",
+        "row error": "|a_i - b_i| / |a_i| of row i",
+        "psnr": "10 log10(peak^2 / mean((A - B)^2)) in dB",
+        "ssim": "mean structural similarity in a Gaussian window of standard deviation 1.5",
+    }
+)
+
+_LANCZOS_TOLERANCE = 1e-6  # of the squared singular value
+
+
+def relative_error(A: Any, B: Any) -> float:
+    """Relative Frobenius error, ``|A - B|_F / |A|_F``.
+
+    Parameters
+    ----------
+    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+
+    Returns
+    -------
+    float
+        0 for a zero matrix that is exact, infinite if it is not.
+
+    Raises
+    ------
+    InputError
+        If one is not a finite real matrix, or the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.errors import relative_error
+    >>> relative_error(np.array([[3.0, 4.0]]), np.array([[3.0, 3.0]]))
+    0.2
+    """
+    error, norm = squares(*same_shape(A, B)).sum(axis=1)
+    return root_of_ratio(error, norm)
+
+
+def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0) -> float:
+    """Relative spectral error, ``|A - B|_2 / |A|_2``, largest singular values both.
+
+    Parameters
+    ----------
+    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    rng : int, numpy.random.Generator or None
+        Of the start vector, which is Gaussian.
+
+    Returns
+    -------
+    float
+        0 for a zero matrix that is exact, infinite if it is not.
+
+    Raises
+    ------
+    InputError
+        If one is not a finite real matrix, or the shapes differ.
+
+    Notes
+    -----
+    Implicitly restarted Lanczos (ARPACK) on E^T E, of which only products with E = A - B are
+    needed; those are differences of products with A and with B. The residual is at most 1e-6 of
+    the squared singular value, and a Lanczos value is never above the true one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.errors import spectral_error
+    >>> round(spectral_error(np.diag([4.0, 2.0, 1.0]), np.diag([4.0, 1.0, 1.0])), 6)
+    0.25
+    """
+    a, b = same_shape(A, B)
+    generator = check_rng(rng)
+    if min(a.shape) == 1:  # one singular value
+        return relative_error(A, B)
+    error, norm = squares(a, b).sum(axis=1)
+    if error <= 0 or norm <= 0:
+        return root_of_ratio(error, norm)
+    start = generator.standard_normal(min(a.shape))
+    of_A, of_B = _products(A, a), _products(B, b)
+    difference = tuple(_minus(f, g) for f, g in zip(of_A, of_B, strict=True))
+    return _norm_2(a.shape, difference, start) / _norm_2(a.shape, of_A, start)
+
+
+def hessian_error(A: Any, B: Any, hessian: Any) -> float:
+    """Error in the outputs of a layer, ``sqrt(tr(E H E^T) / tr(A H A^T))``, E = A - B.
+
+    Parameters
+    ----------
+    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    hessian : array_like of shape (d, d), (d,) or (m, d)
+        Second moment H of the inputs x, its diagonal, or the inputs, as in `lplr.caldera`. With
+        H = mean(x x^T) this is the root mean square of ``|E x|`` relative to that of ``|A x|``.
+
+    Returns
+    -------
+    float
+        0 for a zero output that is exact, infinite if it is not.
+
+    Raises
+    ------
+    InputError
+        If an argument is not finite and real, or the shapes do not fit.
+    HessianError
+        If H is no second moment.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.errors import hessian_error
+    >>> A, B = np.array([[1.0, 2.0]]), np.array([[1.0, 1.0]])
+    >>> hessian_error(A, B, [5.0, 1.0]) == np.sqrt(1 / 9)
+    np.True_
+    """
+    from lplr.algorithms.hessian import check_hessian
+
+    a, b = same_shape(A, B)
+    H = check_hessian(hessian, a.shape[1])
+    error, norm = squares(a, b, H).sum(axis=1)
+    return root_of_ratio(error, norm)
+
+
+def row_errors(A: Any, B: Any) -> np.ndarray:
+    """Relative error of each row, ``|a_i - b_i| / |a_i|``.
+
+    Parameters
+    ----------
+    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        0 for a zero row that is exact, infinite if it is not.
+
+    Raises
+    ------
+    InputError
+        If one is not a finite real matrix, or the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.errors import row_errors
+    >>> row_errors(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[3.0, 3.0], [0.0, 0.0]]))
+    array([0.2, 0. ])
+    """
+    error, norm = squares(*same_shape(A, B), by_row=True)
+    return np.array([root_of_ratio(e, s) for e, s in zip(error, norm, strict=True)])
+
+
+def row_error_quantiles(
+    A: Any, B: Any, quantiles: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+) -> dict[float, float]:
+    """Quantiles over the rows of `row_errors`, ``|a_i - b_i| / |a_i|``.
+
+    Parameters
+    ----------
+    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    quantiles : sequence of float in [0, 1]
+
+    Returns
+    -------
+    dict of float to float
+        By quantile: the least error that at least this share of the rows does not exceed.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.errors import row_error_quantiles
+    >>> row_error_quantiles(np.eye(4), np.diag([1.0, 0.5, 0.5, 0.0]), (0.5, 1.0))
+    {0.5: 0.5, 1.0: 1.0}
+    """
+    asked = [check_real(q, "quantiles", strict=False) for q in quantiles]
+    if not asked or max(asked) > 1:
+        raise InputError(f"quantiles: must be numbers from 0 to 1, found {quantiles!r}")
+    found = np.quantile(row_errors(A, B), asked, method="inverted_cdf")
+    return dict(zip(asked, found.tolist(), strict=True))
+
+
+Product = Callable[[np.ndarray], np.ndarray]
+
+
+def _products(A: Any, rows: Rows) -> tuple[Product, Product]:
+    """Products with A and with its transpose."""
+    from scipy.sparse.linalg import LinearOperator
+
+    if isinstance(A, LinearOperator):
+        return A.matvec, A.rmatvec
+
+    def matvec(x: np.ndarray) -> np.ndarray:
+        out = np.empty(rows.shape[0])
+
+        def block(start: int, stop: int) -> None:
+            out[start:stop] = rows.read(start, stop) @ x.reshape(-1)
+
+        run_blocks(block, rows.shape[0], rows.block)
+        return out
+
+    def rmatvec(y: np.ndarray) -> np.ndarray:
+        parts = np.empty((-(-rows.shape[0] // rows.block), rows.shape[1]))
+
+        def block(start: int, stop: int) -> None:
+            parts[start // rows.block] = y.reshape(-1)[start:stop] @ rows.read(start, stop)
+
+        run_blocks(block, rows.shape[0], rows.block)
+        return parts.sum(axis=0)
+
+    return matvec, rmatvec
+
+
+def _minus(f: Product, g: Product) -> Product:
+    return lambda x: np.subtract(f(x), g(x), dtype=np.float64)
+
+
+def _norm_2(shape: tuple[int, int], products: tuple[Product, ...], start: np.ndarray) -> float:
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    matvec, rmatvec = products
+    operator = LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
+    s = svds(operator, k=1, tol=_LANCZOS_TOLERANCE, v0=start, return_singular_vectors=False)
+    return float(s[0])

@@ -15,7 +15,7 @@ _PUBLIC = {
     "LPLR": "lplr.estimator",
     "LowRank": "lplr.factors",
     "QPlusLowRank": "lplr.decomposition",
-    "Quantized": "lplr.factors",
+    "Quantized": "lplr.quantized",
     "caldera": "lplr.algorithms.caldera",
     "datasets": "lplr.datasets",
     "exceptions": "lplr.exceptions",
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from lplr.algorithms.rounding import quantize
     from lplr.decomposition import QPlusLowRank
     from lplr.estimator import LPLR
-    from lplr.factors import LowRank, Quantized
+    from lplr.factors import LowRank
+    from lplr.quantized import Quantized
     from lplr.storage.container import load, save
 
 

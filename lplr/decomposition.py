@@ -12,7 +12,8 @@ import numpy as np
 from lplr.algorithms.incoherence import RandomizedTransform
 from lplr.artefact import Artefact
 from lplr.exceptions import InputError
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
+from lplr.quantized import Quantized
 
 __all__ = ["QPlusLowRank"]
 
@@ -153,7 +154,7 @@ class QPlusLowRank(Artefact):
     def _summary(self) -> dict[str, str]:
         q = self.backbone
         lr = self.low_rank
-        factors = "" if lr is None else f", L {lr.left.bits} bits, R {lr.right.bits} bits"
+        factors = "" if lr is None else f", L {lr.left.code}, R {lr.right.code}"
         return {
             **super()._summary(),
             "rank": f"rank {self.rank}",

@@ -1,224 +1,24 @@
-"""Packed results: frozen objects that act as SciPy linear operators.
+"""A product of two packed factors.
 
-A `Quantized` matrix holds the codes of a codebook, bit-packed, and its scales; a `LowRank` holds
-two of them. Products decode a block of rows at a time, so that a dense product of the factors
-never exists unless `to_dense` asks for it.
+Products with a vector go through both factors, each decoded a block of rows at a time, so that
+the dense product never exists unless `to_dense` asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lplr.artefact import Artefact
 from lplr.exceptions import InputError
-from lplr.parallel import run_blocks
-from lplr.quantizers.base import Codebook, get_codebook
-from lplr.quantizers.lattice import E8P
+from lplr.quantized import Quantized
+from lplr.stacked import Stacked
 
-__all__ = ["LowRank", "Quantized"]
-
-_WORD_ROWS = 128  # rows of lattice words that one thread multiplies at a time
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Quantized(Artefact):
-    """A matrix as packed codes: entry = scale * level + offset.
-
-    Parameters
-    ----------
-    shape : (int, int)
-    quantizer : str
-    bits : int or float
-        Bits an entry; with the quantizer, the key of the codebook.
-    codes : ndarray, uint8
-        Code words in C order, packed as `lplr.storage.packing.pack` says; those of a lattice
-        form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1.
-    scale : ndarray of shape (1, 1), (n, 1) or (1, d), float32
-    offset : ndarray of shape (1, 1), (n, 1) or (1, d), float32, optional
-    axis : {0, 1}
-        Along which the entries of one code word lie: down a column or along a row.
-    meta : mapping
-        JSON-able record of how the object was made.
-
-    Raises
-    ------
-    InputError
-        If the parts do not fit each other.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import lplr
-    >>> q = lplr.quantize(np.arange(64.0).reshape(8, 8), bits=4)
-    >>> q
-    <Quantized: 8 x 8; 40 bytes, 5 bits an entry; uniform, 4 bits>
-    >>> (q @ np.ones(8)).shape
-    (8,)
-    """
-
-    shape: tuple[int, int]
-    quantizer: str
-    bits: float
-    codes: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray | None = None
-    axis: int = 0
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    encoding: ClassVar[tuple[str, int]] = ("quantized", 1)
-
-    def __post_init__(self) -> None:
-        n, d = (int(x) for x in self.shape)
-        if n < 1 or d < 1:
-            raise InputError(f"shape: must be positive, found {self.shape}")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
-        _set(self, shape=(n, d), axis=int(self.axis))
-        book = self.codebook
-        _set(self, bits=book.bits)
-        length, count = (n, d) if self.axis == 0 else (d, n)
-        _set(self, codes=_frozen(book.check_packed(self.codes, length, count)))
-        for name in ("scale", "offset"):
-            array = getattr(self, name)
-            if array is None:
-                continue
-            if (
-                not isinstance(array, np.ndarray)
-                or array.dtype != np.float32
-                or array.shape not in ((1, 1), (n, 1), (1, d))
-                or not np.isfinite(array).all()
-            ):
-                raise InputError(
-                    f"{name}: must be finite float32 of shape (1, 1), ({n}, 1) or (1, {d})"
-                )
-            _set(self, **{name: _frozen(array)})
-        _set(self, meta=MappingProxyType(dict(self.meta)))
-
-    @cached_property
-    def codebook(self) -> Codebook:
-        """The codebook that the codes index."""
-        return get_codebook(self.quantizer, self.bits)
-
-    @property
-    def _words(self) -> tuple[int, int]:
-        """Shape of the array of code words."""
-        n, d = self.shape
-        group = self.codebook.group
-        return (-(-n // group), d) if self.axis == 0 else (n, -(-d // group))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of codes, scales and offsets."""
-        offset = 0 if self.offset is None else self.offset.nbytes
-        return self.codes.nbytes + self.scale.nbytes + offset
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, float32.
-
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start <= stop <= n``.
-
-        Returns
-        -------
-        ndarray of shape (stop - start, d), float32
-
-        Raises
-        ------
-        InputError
-            If there are no such rows.
-        """
-        self._check_rows(start, stop)
-        out = self._points(start, stop)
-        out *= part(self.scale, start, stop)
-        if self.offset is not None:
-            out += part(self.offset, start, stop)
-        return out
-
-    def _points(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` in code units, float32, contiguous."""
-        book = self.codebook
-        group = book.group if self.axis == 0 else 1
-        word_rows = slice(start // group, -(-stop // group))
-        out = book.unpack(self.codes, self._words, word_rows, self.axis)
-        out = out[start % group : start % group + stop - start, : self.shape[1]]
-        return np.ascontiguousarray(out)
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        packed = X.shape[1] == 1 and X.dtype == np.float32 and self._has_packed_products
-        points = self._dot if packed else partial(self._multiply, self._points)
-        out = _rescaled(points, X, *_sides(self.scale))
-        return out if self.offset is None else out + _rescaled(_total, X, *_sides(self.offset))
-
-    def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
-        packed = Y.shape[1] == 1 and Y.dtype == np.float32 and self._has_packed_products
-        points = (
-            self._dot_transposed if packed else partial(self._multiply_transposed, self._points)
-        )
-        out = _rescaled(points, Y, *_sides(self.scale)[::-1])
-        if self.offset is None:
-            return out
-        return out + _rescaled(_total, Y, *_sides(self.offset)[::-1])
-
-    @property
-    def _has_packed_products(self) -> bool:
-        """Whether a vector is multiplied word by word: lattice words that lie down columns."""
-        return isinstance(self.codebook, E8P) and self.axis == 0
-
-    def _dot(self, X: np.ndarray) -> np.ndarray:
-        book = cast(E8P, self.codebook)
-        x = np.ascontiguousarray(X[:, 0])
-        out = np.empty(8 * self._words[0], np.float32)
-
-        def block(start: int, stop: int) -> None:
-            rows = slice(start, stop)
-            out[8 * start : 8 * stop] = book.dot(self.codes, self._words, rows, x)
-
-        run_blocks(block, self._words[0], _WORD_ROWS)
-        return out[: self.shape[0], None]
-
-    def _dot_transposed(self, Y: np.ndarray) -> np.ndarray:
-        book = cast(E8P, self.codebook)
-        y = np.zeros(8 * self._words[0], np.float32)
-        y[: self.shape[0]] = Y[:, 0]
-        parts = np.empty((-(-self._words[0] // _WORD_ROWS), self.shape[1]), np.float32)
-
-        def block(start: int, stop: int) -> None:
-            rows, part_of_y = slice(start, stop), y[8 * start : 8 * stop]
-            parts[start // _WORD_ROWS] = book.dot_transposed(
-                self.codes, self._words, rows, part_of_y
-            )
-
-        run_blocks(block, self._words[0], _WORD_ROWS)
-        return parts.sum(axis=0)[:, None]
-
-    def _summary(self) -> dict[str, str]:
-        return {**super()._summary(), "code": f"{self.quantizer}, {self.bits} bits"}
-
-    def _state(self) -> dict[str, Any]:
-        state = {
-            "rows": self.shape[0],
-            "columns": self.shape[1],
-            "quantizer": self.quantizer,
-            "bits": self.bits,
-            "axis": self.axis,
-            "codes": self.codes,
-            "scale": self.scale,
-        }
-        return state if self.offset is None else {**state, "offset": self.offset}
-
-    @classmethod
-    def _from_state(cls, state: dict[str, Any]) -> Self:
-        state = dict(state)
-        shape = (state.pop("rows", 0), state.pop("columns", 0))
-        return super()._from_state({**state, "shape": shape})
+__all__ = ["LowRank"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -227,8 +27,8 @@ class LowRank(Artefact):
 
     Parameters
     ----------
-    left : Quantized of shape (n, k)
-    right : Quantized of shape (k, d)
+    left : Quantized or Stacked of shape (n, k)
+    right : Quantized or Stacked of shape (k, d)
     shift : float
         Constant added to every entry; stored, if not 0, as 8 bytes.
     meta : mapping
@@ -250,28 +50,26 @@ class LowRank(Artefact):
     ((200, 10), (10, 100))
     """
 
-    left: Quantized
-    right: Quantized
+    left: Quantized | Stacked
+    right: Quantized | Stacked
     shift: float = 0.0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     encoding: ClassVar[tuple[str, int]] = ("low-rank", 1)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.left, Quantized) or not isinstance(self.right, Quantized):
-            raise InputError("left, right: must be Quantized matrices")
+        for factor in (self.left, self.right):
+            if not isinstance(factor, (Quantized, Stacked)):
+                raise InputError("left, right: must be Quantized or Stacked matrices")
         if self.left.shape[1] != self.right.shape[0]:
             raise InputError(
                 f"left, right: inner sizes differ, {self.left.shape} and {self.right.shape}"
             )
         if not np.isfinite(self.shift):
             raise InputError(f"shift: must be finite, found {self.shift}")
-        _set(
-            self,
-            shape=(self.left.shape[0], self.right.shape[1]),
-            shift=float(self.shift),
-            meta=MappingProxyType(dict(self.meta)),
-        )
+        object.__setattr__(self, "shape", (self.left.shape[0], self.right.shape[1]))
+        object.__setattr__(self, "shift", float(self.shift))
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
     @property
     def rank(self) -> int:
@@ -315,53 +113,25 @@ class LowRank(Artefact):
         out = self.right._rmatmat(self.left._rmatmat(Y))
         return out + self.shift * Y.sum(axis=0) if self.shift else out
 
+    def scaled(self, factor: float) -> LowRank:
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        LowRank
+        """
+        return replace(self, right=self.right.scaled(factor), shift=self.shift * factor)
+
     def _summary(self) -> dict[str, str]:
         return {
             **super()._summary(),
             "rank": f"rank {self.rank}",
-            "code": f"L {self.left.quantizer} {self.left.bits} bits, "
-            f"R {self.right.quantizer} {self.right.bits} bits",
+            "code": f"L {self.left.code}, R {self.right.code}",
         }
 
     def _state(self) -> dict[str, Any]:
         return {"left": self.left, "right": self.right, "shift": self.shift}
-
-
-def _set(obj: Any, **values: Any) -> None:
-    """Set attributes of a frozen dataclass while it is being made."""
-    for name, value in values.items():
-        object.__setattr__(obj, name, value)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """A contiguous array that nobody can write to: itself if it is one, else a copy."""
-    if array.flags.writeable or not array.flags.c_contiguous:
-        array = array.copy()
-        array.setflags(write=False)
-    return array
-
-
-def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` of an array that may stand for all rows by one."""
-    return scale[start:stop] if scale.shape[0] > 1 else scale
-
-
-def _sides(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of the columns and of the rows whose outer product a scale stands for."""
-    one = np.ones((1, 1), np.float32)
-    return (one, scale) if scale.shape[0] > 1 else (scale.T, one)
-
-
-def _rescaled(
-    product: Callable[[np.ndarray], np.ndarray],
-    X: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-) -> np.ndarray:
-    """A product whose scales act on what goes in and on what comes out, not on the matrix."""
-    return after * product(before * X)
-
-
-def _total(X: np.ndarray) -> np.ndarray:
-    """The product of a row of ones with X."""
-    return X.sum(axis=0, keepdims=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lplr.factors import Quantized
+from lplr.quantized import Quantized
 from lplr.storage.container import MAGIC
 from lplr.storage.packing import pack
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from lplr.artefact import Artefact
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
+from lplr.quantized import Quantized
 from lplr.storage import encoding
 from lplr.storage.container import FORMAT_VERSION, MAGIC, inspect, load, save, verify
 from lplr.storage.packing import pack

@@ -165,7 +165,8 @@ def test_nbytes_are_codes_scales_and_eight_a_seed() -> None:
 
 def test_repr() -> None:
     text = repr(rotated(37, 29))
-    for part in ("QPlusLowRank", "37 x 29", "rank 3", "Q e8p 2 bits", "L 2 bits", "R 4 bits"):
+    codes = ("Q e8p 2 bits", "L e8p 2 bits", "R lloyd-max 4 bits")
+    for part in ("QPlusLowRank", "37 x 29", "rank 3", *codes):
         assert part in text
     assert "rank 0" in repr(MADE["rank 0"]())
     assert rotated(37, 29)._repr_html_().startswith("<table>")

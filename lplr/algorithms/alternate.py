@@ -11,8 +11,9 @@ from lplr.algorithms.budget import Books, split_exponent
 from lplr.algorithms.feedback import quantize_feedback
 from lplr.algorithms.qr import haar
 from lplr.algorithms.regression import gram, solve
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
 from lplr.parallel import matmul
+from lplr.quantized import Quantized
 from lplr.quantizers.base import Codebook
 
 __all__ = [

@@ -19,9 +19,10 @@ from lplr.algorithms.regression import gram
 from lplr.algorithms.rounding import constant_matrix, is_constant
 from lplr.decomposition import QPlusLowRank
 from lplr.exceptions import InputError
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
 from lplr.parallel import matmul, single_threaded_blas
 from lplr.provenance import provenance
+from lplr.quantized import Quantized
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.validation import (
     bring_into_range,

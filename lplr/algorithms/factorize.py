@@ -185,7 +185,7 @@ def factorize(
         results = [run(plan) for plan in plans]
         # The error costs a product of its own: measured only where there is a choice.
         best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
-    return _record(_scaled(best, unit), settings, rng)
+    return _record(best.scaled(unit), settings, rng)
 
 
 Run = Callable[[budget.Plan], LowRank]
@@ -258,15 +258,6 @@ def codebook_pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) ->
         check_integer(b, "bits", 1, 16) for b in check_pair(4 if bits is None else bits, "bits")
     )
     return [budget.pair(names, (left, right))]
-
-
-def _scaled(f: LowRank, unit: float) -> LowRank:
-    """The product times a constant, folded into what R stores."""
-    if unit == 1.0:
-        return f
-    offset = None if f.right.offset is None else f.right.offset * np.float32(unit)
-    right = replace(f.right, scale=f.right.scale * np.float32(unit), offset=offset)
-    return replace(f, right=right, shift=f.shift * unit)
 
 
 def _record(f: LowRank, settings: dict[str, Any], rng: Any) -> LowRank:

@@ -9,8 +9,9 @@ import numpy as np
 from lplr.algorithms.budget import Books
 from lplr.algorithms.regression import gram, least_squares
 from lplr.algorithms.rounding import constant_matrix, round_matrix
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
 from lplr.parallel import matmul
+from lplr.quantized import Quantized
 
 __all__ = ["constant_factors", "rounded_factors", "solved_factors"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lplr.exceptions import BudgetError
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
+from lplr.quantized import Quantized
 from lplr.validation import check_integer, check_matrix, check_real
 
 __all__ = ["float16_svd", "naive"]

@@ -23,7 +23,8 @@ _RESERVED = ("encoding-type", "encoding-version", "meta", "attrs")
 
 # encoding-type -> where its class lives; imported when a file asks for it.
 _ENCODINGS = {
-    "quantized": ("lplr.factors", "Quantized"),
+    "quantized": ("lplr.quantized", "Quantized"),
+    "stacked": ("lplr.stacked", "Stacked"),
     "low-rank": ("lplr.factors", "LowRank"),
     "q-plus-low-rank": ("lplr.decomposition", "QPlusLowRank"),
 }

@@ -1,0 +1,162 @@
+"""What LPLR is compared with: the SVD rounded, with and without least squares, and A rounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.theory.bounds._checks import check_shape, check_spectrum, check_steps, squared_tails
+from lplr.validation import check_integer, check_real
+
+__all__ = ["direct_svd_bound", "lplr_svd_bound", "naive_bound"]
+
+
+def direct_svd_bound(
+    singular_values: Any,
+    shape: tuple[int, int],
+    m: int,
+    steps: float | tuple[float, float],
+) -> float:
+    """Bound on ``E |L R - A|_F^2`` for ``L = Q(U_m)``, ``R = Q'(Sigma_m V_m^T)``: direct-SVD.
+
+    ``|A - A_m|_F^2 + n step^2/4 |A_m|_F^2 + m d step'^2/4 + n m d step^2/4 step'^2/4``
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Of A, descending; those left out count as zero.
+    shape : (int, int)
+        Rows n and columns d of A.
+    m : int
+        Rank, from 1 to min(n, d).
+    steps : float or (float, float)
+        Steps of the quantizers of L and R, in units of their entries (those of L have none).
+
+    Returns
+    -------
+    float
+        In squared units of A.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or an assumption fails; the message names it.
+
+    Notes
+    -----
+    *Assumptions*: both quantizers dithered, with independent dithers, steps fixed beforehand,
+    unsaturated. Source: the baseline of LPLR (NeurIPS 2023), Section 4; derived here.
+
+    With errors E, F: ``L R - A = (A_m - A) + E Sigma V^T + U F + E F``. E and F are independent
+    of each other, of independent entries with mean zero, so all cross terms vanish in the mean;
+    ``E |E Sigma V^T|^2 <= n step^2/4 |Sigma_m|^2`` and ``E |U F|^2 = E |F|^2 <= m d step'^2/4``;
+    ``E |E F|^2`` is at most n m d times both variances. An equality if all variances are equal to
+    their bound.
+
+    Examples
+    --------
+    >>> from lplr.theory.bounds import direct_svd_bound
+    >>> direct_svd_bound([2.0, 1.0], (4, 3), 1, (0.5, 1.0))
+    2.9375
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_integer(m, "m", 1, min(n, d))
+    step, step_right = check_steps(steps)
+    left, right = step**2 / 4, step_right**2 / 4
+    tails = squared_tails(sigma)
+    tail = tails[min(m, len(sigma))]
+    return float(tail + n * left * (tails[0] - tail) + m * d * right + n * m * d * left * right)
+
+
+def lplr_svd_bound(
+    singular_values: Any,
+    shape: tuple[int, int],
+    m: int,
+    steps: float | tuple[float, float],
+) -> float:
+    """Bound on ``E |L R - A|_F^2`` for ``L = Q(U_m Sigma_m)``, R by least squares: LPLR-SVD.
+
+    ``min_k (|A - A_k|_F^2 + n k step^2/4) + d step'^2/4 (|A_m|_F^2 + n m step^2/4)``
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Of A, descending; those left out count as zero.
+    shape : (int, int)
+        Rows n and columns d of A.
+    m : int
+        Rank, from 1 to min(n, d).
+    steps : float or (float, float)
+        Steps of the quantizers of L and R, in units of their entries.
+
+    Returns
+    -------
+    float
+        In squared units of A.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or an assumption fails; the message names it.
+
+    Notes
+    -----
+    *Assumptions*: both quantizers dithered, with independent dithers, steps fixed beforehand,
+    unsaturated. Source: the variant of LPLR (NeurIPS 2023), Section 4; derived here.
+
+    Steps 1 and 2 are those of `lplr.theory.bounds.lplr_bound`. For step 3, ``L = U_m Sigma_m + E``
+    and the competitor Y has the first k <= m rows of V_m^T and zeros below:
+    ``L Y - A = (A_k - A) + E Y``, whose mean square is at most ``|A - A_k|^2 + n k step^2/4``.
+
+    Examples
+    --------
+    >>> from lplr.theory.bounds import lplr_svd_bound
+    >>> lplr_svd_bound([2.0, 1.0], (4, 3), 1, (0.5, 1.0))
+    4.4375
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_integer(m, "m", 1, min(n, d))
+    step, step_right = check_steps(steps)
+    left, right = step**2 / 4, step_right**2 / 4
+    tails = squared_tails(sigma)
+    k = np.arange(min(m, len(sigma)) + 1)
+    size = tails[0] - tails[k[-1]] + n * m * left
+    return float((tails[k] + n * k * left).min() + d * right * size)
+
+
+def naive_bound(shape: tuple[int, int], step: float) -> float:
+    """Bound on ``|Q(A) - A|_F^2`` for A rounded entry by entry: ``n d step^2/4``.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows n and columns d of A.
+    step : float
+        In units of A.
+
+    Returns
+    -------
+    float
+        In squared units of A.
+
+    Raises
+    ------
+    InputError
+
+    Notes
+    -----
+    *Assumption*: unsaturated. In the mean for a dithered quantizer
+    (`lplr.theory.bounds.dithered_variance_bound`), always for rounding to nearest
+    (`lplr.theory.bounds.nearest_error_bound`).
+
+    Examples
+    --------
+    >>> from lplr.theory.bounds import naive_bound
+    >>> naive_bound((4, 3), 1.0)
+    3.0
+    """
+    n, d = check_shape(shape)
+    return n * d * check_real(step, "step", strict=False) ** 2 / 4

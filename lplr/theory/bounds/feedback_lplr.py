@@ -1,0 +1,143 @@
+"""Feedback LPLR: R rounded under the Hessian that L makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.theory.bounds._checks import (
+    check_n_columns,
+    check_rank_below_sketch,
+    check_shape,
+    check_spectrum,
+    check_steps,
+)
+from lplr.theory.bounds.lplr import sketch_errors
+
+__all__ = ["feedback_lplr_bound", "pivot_bounds"]
+
+
+def feedback_lplr_bound(
+    singular_values: Any,
+    shape: tuple[int, int],
+    m: int,
+    steps: float | tuple[float, float],
+    *,
+    k: int | None = None,
+) -> float:
+    """Bound on ``E |L R - A|_F^2`` for LPLR with R quantized by LDL feedback under ``L^T L``.
+
+    ``b_m(k) + d step'^2/4 sum_j (b_j / m + n step^2/4)``, the sum over j = 0 ... m - 1, with
+    ``b_t(k) = (1 + k/(t-k-1)) |A - A_k|_F^2 + n m k/(t-k-1) step^2/4`` and b_j its least value
+    over k, which is ``|A|_F^2`` or less.
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Of A, descending; those left out count as zero.
+    shape : (int, int)
+        Rows n and columns d of A.
+    m : int
+        Sketch size: columns of L.
+    steps : float or (float, float)
+        Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
+    k : int, optional
+        Of the first term; from 0 to m - 2 and at most the rank; by default the best.
+
+    Returns
+    -------
+    float
+        In squared units of A; never more than `lplr_bound` at the same arguments.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or an assumption fails; the message names it.
+
+    Notes
+    -----
+    *Assumptions*: those of `lplr_bound` on S and L; R by LDL feedback in an order that does not
+    depend on the values (last row first, say); the quantizer of R dithered or nearest, unsaturated
+    on what it rounds, which is W* plus what is fed back. Neither paper has this statement.
+
+    *Step 1.* As there, ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``, and the first term has
+    mean at most ``b_m(k)`` for each k.
+
+    *Step 2, the LDLQ identity.* With ``L^T L = U D U^T``, U unit lower triangular, feedback from
+    the last row to the first makes ``U^T (W* - R) = eta``, the rounding errors (m x d), so that
+    ``|L (R - W*)|^2 = tr(eta^T D eta) = sum_j D_j |eta_j|^2``. Each entry of eta has, given L,
+    a mean square of at most ``step'^2/4``, so the mean is at most ``d step'^2/4 E tr D``.
+
+    *Step 3, the pivots.* D_j is the squared distance of column j of L from the span of the
+    columns before it; let P be the projector onto that span. Column j is ``A s_j + e_j``, the
+    dither of one column being independent of the others, hence independent of P. Given P,
+    its covariance is ``A A^T / m`` plus a diagonal of at most ``step^2/4``: the cross term is
+    zero because e_j has mean zero given s_j. Hence
+    ``E D_j = E tr((I - P)(A A^T/m + diag)) <= E |(I - P) A|_F^2 / m + n step^2/4``.
+
+    *Step 4, back to the sketch.* ``|(I - P) A|^2`` is the least-squares error of the j - 1
+    columns before column j, so its mean is at most b_(j-1), by `sketch_errors` (which minds that
+    S has entries of variance 1/m whatever the number of columns).
+
+    *Never larger than without feedback.* k = 0 is allowed in b_j, which gives
+    ``b_j <= |A|_F^2``, so the sum over the m columns is at most ``|A|_F^2 + n m step^2/4``, what
+    `lplr_bound` has in its place; the first terms are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.theory.bounds import feedback_lplr_bound, lplr_bound
+    >>> sigma = 1 / np.arange(1.0, 101)
+    >>> bound = feedback_lplr_bound(sigma, (200, 100), 20, (0.01, 0.1))
+    >>> bound < lplr_bound(sigma, (200, 100), 20, (0.01, 0.1))
+    True
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_n_columns(m)
+    step, step_right = check_steps(steps)
+    errors = sketch_errors(sigma, n, m, m, step)
+    left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
+    pivots = pivot_bounds(sigma, (n, d), m, step)
+    return float(left + d * step_right**2 / 4 * pivots.sum())
+
+
+def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> np.ndarray:
+    """Bound on the mean of each pivot of ``L^T L = U D U^T``, L the quantized sketch.
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Descending.
+    shape : (int, int)
+    m : int
+    step : float
+        Of the quantizer of L.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        For j = 1 ... m; in squared units of A. Not increasing; the first is an equality when the
+        step is 0.
+
+    Raises
+    ------
+    InputError
+
+    Notes
+    -----
+    ``b_(j-1) / m + n step^2/4``; steps 3 and 4 of `feedback_lplr_bound`, with its assumptions.
+
+    Examples
+    --------
+    >>> from lplr.theory.bounds import pivot_bounds
+    >>> pivot_bounds([2.0, 0.0], (3, 2), 4, 0.0)
+    array([1., 1., 1., 0.])
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_n_columns(m)
+    step = check_steps(step)[0]
+    least = np.array([sketch_errors(sigma, n, m, t, step).min() for t in range(m)])
+    return least / m + n * step**2 / 4

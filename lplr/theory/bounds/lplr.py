@@ -1,0 +1,175 @@
+"""LPLR with explicit constants: a Gaussian sketch, two dithered factors (paper 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.theory.bounds._checks import (
+    check_n_columns,
+    check_rank_below_sketch,
+    check_shape,
+    check_spectrum,
+    check_steps,
+    squared_tails,
+)
+
+__all__ = ["lplr_best_k", "lplr_bound", "sketch_errors"]
+
+
+def lplr_bound(
+    singular_values: Any,
+    shape: tuple[int, int],
+    m: int,
+    steps: float | tuple[float, float],
+    *,
+    k: int | None = None,
+) -> float:
+    """Bound on ``E |L R - A|_F^2`` for LPLR, all constants explicit.
+
+    ``(1 + k/(m-k-1)) |A - A_k|_F^2 + n m k/(m-k-1) step^2/4
+    + d step'^2/4 (|A|_F^2 + n m step^2/4)``
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Of A, descending; those left out count as zero.
+    shape : (int, int)
+        Rows n and columns d of A.
+    m : int
+        Sketch size: columns of L.
+    steps : float or (float, float)
+        Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
+    k : int, optional
+        From 0 to m - 2 and at most the rank; by default the one that makes the bound least.
+
+    Returns
+    -------
+    float
+        In squared units of A.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or an assumption fails; the message names it.
+
+    Notes
+    -----
+    *Assumptions*: S of shape (d, m) with independent entries N(0, 1/m); ``L = Q(A S)``,
+    ``W* = argmin_W |L W - A|_F``, ``R = Q'(W*)``; both quantizers dithered, with independent
+    dithers, steps fixed beforehand, and unsaturated (`lplr.theory.bounds.sketch_range`); k <=
+    rank of A; m >= k + 2. Source: LPLR (NeurIPS 2023), Algorithm 1 and the method of its
+    Theorem 3.2; the constants are derived here.
+
+    *Step 1, R costs an extra term.* ``L W* - A`` is orthogonal to the range of L, so
+    ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``. Given L, the entries of ``R - W*`` are
+    independent, of mean zero and variance at most ``step'^2/4``, so the second term has mean at
+    most ``d step'^2/4 |L|_F^2``.
+
+    *Step 2, the size of L.* ``L = A S + E`` where, given S, the entries of E are independent, of
+    mean zero and variance at most ``step^2/4``: ``E |L|^2 = E |A S|^2 + E |E|^2 <= |A|_F^2 +
+    n m step^2/4``, since ``E S S^T`` is the identity.
+
+    *Step 3, a competitor for W\\*.* W* does at least as well as any other matrix, so as
+    ``Y = (V_k^T S)^+ V_k^T``, which does not depend on E, V_k being the leading right singular
+    vectors. Hence ``E |L W* - A|^2 <= E |A S Y - A|^2 + E |E Y|^2``, where the cross term has
+    mean zero. Almost surely ``V_k^T S``, of shape (k, m), has full row rank, so
+    ``V_k^T S (V_k^T S)^+ = I`` and ``A S Y = A_k + (A - A_k) S (V_k^T S)^+ V_k^T``. Therefore
+    ``A S Y - A = -(A - A_k) + (A - A_k) S (V_k^T S)^+ V_k^T``, and these two are orthogonal,
+    because ``(A - A_k) V_k = 0``.
+
+    *Step 4, Gaussian matrices.* ``V_k^T S`` and ``(A - A_k) S`` are independent: their entries
+    are jointly Gaussian and uncorrelated. Given the former, ``E |(A - A_k) S G|^2 =
+    |A - A_k|^2 |G|^2 / m`` with ``G = (V_k^T S)^+``. And ``|G|^2 = tr (V_k^T S S^T V_k)^-1``,
+    the trace of an inverse Wishart matrix, has mean ``m k/(m-k-1)`` where m >= k + 2. This gives
+    the first term. Rows of E have a diagonal covariance of at most ``step^2/4``, so
+    ``E |E Y|^2 <= n step^2/4 E |Y|^2``, and ``|Y| = |G|``: the second term. At k = 0, Y = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.theory.bounds import lplr_bound
+    >>> sigma = 1 / np.arange(1.0, 101)
+    >>> round(lplr_bound(sigma, (200, 100), 20, 0.01), 3)
+    0.258
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_n_columns(m)
+    step, step_right = check_steps(steps)
+    errors = sketch_errors(sigma, n, m, m, step)
+    left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
+    size = squared_tails(sigma)[0] + n * m * step**2 / 4
+    return float(left + d * step_right**2 / 4 * size)
+
+
+def lplr_best_k(
+    singular_values: Any,
+    shape: tuple[int, int],
+    m: int,
+    step: float,
+) -> int:
+    """The k at which `lplr_bound` is least; it does not depend on the step of R.
+
+    Parameters
+    ----------
+    singular_values : array_like of shape (r,)
+        Descending.
+    shape : (int, int)
+    m : int
+    step : float
+        Of the quantizer of L.
+
+    Returns
+    -------
+    int
+        From 0 to m - 2 and at most the rank.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.theory.bounds import lplr_best_k
+    >>> sigma = 1 / np.arange(1.0, 101)
+    >>> lplr_best_k(sigma, (200, 100), 20, 0.01)
+    7
+    """
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d))
+    m = check_n_columns(m)
+    return int(sketch_errors(sigma, n, m, m, check_steps(step)[0]).argmin())
+
+
+def sketch_errors(sigma: np.ndarray, n: int, m: int, columns: int, step: float) -> np.ndarray:
+    """Bound on ``E min_W |L W - A|_F^2``, L the first ``columns`` columns, for each k.
+
+    The first two terms of `lplr_bound`. The entries of S have variance 1/m whatever the number of
+    columns t that is used. The range of L does not change when it is multiplied by
+    ``sqrt(m/t)``, which gives a sketch of t columns with entries of variance 1/t and step
+    ``step sqrt(m/t)``; steps 3 and 4 there, with t for m, give
+    ``(1 + k/(t-k-1)) |A - A_k|^2 + n m k/(t-k-1) step^2/4``.
+
+    Parameters
+    ----------
+    sigma : ndarray of shape (r,), float64, descending
+    n : int
+    m : int
+        1 over the variance of the entries of S.
+    columns : int
+        t, from 0 to m.
+    step : float
+
+    Returns
+    -------
+    ndarray of shape (K + 1,)
+        For k = 0 ... K = min(t - 2, rank), at least k = 0, where it is ``|A|_F^2``.
+    """
+    most = max(min(columns - 2, int(np.count_nonzero(sigma))), 0)
+    k = np.arange(most + 1)
+    # At k = 0 the factor is 0 for any t: nothing is inverted.
+    factor = np.divide(k, columns - k - 1, out=np.zeros(len(k)), where=k > 0)
+    return (1 + factor) * squared_tails(sigma)[: most + 1] + n * m * factor * step**2 / 4

@@ -1,13 +1,10 @@
 """Figures: rate-distortion curves, errors step by step, and images side by side.
 
-Matplotlib's objects alone: no pyplot, no global state, and the Agg canvas, so no display either.
-Colours are those of Okabe and Ito, which the colour-blind can tell apart; shapes of the markers
-say the same once more.
+Shapes of the markers say the same as the colours once more.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lplr.storage.atomic import write_atomic
+from lplr.evaluation.figures import COLOURS, MARKERS, label_ends, new_figure, save_png
 
 __all__ = ["Curve", "Panel", "Picture", "draw_curves", "draw_history", "draw_images"]
-
-# Okabe and Ito, "Color universal design", 2008; the yellow is left out, too pale on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -86,12 +79,12 @@ def draw_curves(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     wide = 2 if len(panels) > 1 else 1
     high = -(-len(panels) // wide)
-    figure = _figure(6.4 * wide, 4.6 * high + 0.5)
+    figure = new_figure(6.4 * wide, 4.6 * high + 0.5)
     for i, panel in enumerate(panels):
         _draw_panel(figure.add_subplot(high, wide, i + 1), panel, names)
     figure.suptitle("Relative error against stored bits an entry (lower is better)", fontsize=13)
     figure.tight_layout(rect=(0, 0, 1, 0.99), h_pad=2)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
@@ -105,12 +98,12 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
     ends = [(limit.bits[-1], limit.errors[-1], "limit", "black")]
     for curve in panel.curves:
         i = names.index(curve.name)
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         axes.plot(
             curve.bits,
             curve.errors,
             color=colour,
-            marker=_MARKERS[i % len(_MARKERS)],
+            marker=MARKERS[i % len(MARKERS)],
             markersize=5.5,
             linewidth=2.2 if i == 0 else 1.4,
             zorder=4 if i == 0 else 3,
@@ -122,7 +115,7 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
     axes.set_ylim(floor, 1.25 * highest)
     margin = 0.03 * (bits[-1] - bits[0])
     axes.set_xlim(max(bits[0] - margin, 0), bits[-1] + margin)
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
     _plain_ticks(axes, bits)
     axes.set_title(panel.title, fontsize=11, loc="left")
     axes.set_xlabel("stored bits an entry")
@@ -130,38 +123,6 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names right of where the curves end, moved apart where they would overlap."""
-    from scipy.optimize import isotonic_regression
-
-    low, high = np.log(axes.get_ylim())
-    gap = 0.058  # height of a line of text, of that of the axes
-    ends = sorted(ends, key=lambda end: end[1])
-    wanted = (np.log([y for _, y, _, _ in ends]) - low) / (high - low)
-    # Nearest heights that are ``gap`` apart; then none above the top.
-    steps = gap * np.arange(len(ends))
-    heights = isotonic_regression(wanted - steps).x + steps
-    heights = np.minimum(heights, 1.0 - steps[::-1])
-    for height, (x, y, text, colour) in zip(heights, ends, strict=True):
-        axes.annotate(
-            text,
-            xy=(x, y),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "relpos": (0.0, 0.5),
-                "shrinkB": 5,
-            },
-        )
 
 
 def _plain_ticks(axes: Any, bits: Sequence[float]) -> None:
@@ -209,15 +170,15 @@ def draw_history(
     ...     os.listdir(folder)
     ['x.png']
     """
-    figure = _figure(8.4, 5.0)
+    figure = new_figure(8.4, 5.0)
     axes = figure.add_subplot(1, 1, 1)
     axes.set_yscale("log")
     last = max(len(errors) for errors in histories.values())
     ends = []
     for i, (name, errors) in enumerate(histories.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         steps = range(1, len(errors) + 1)
-        axes.plot(steps, errors, color=colour, marker=_MARKERS[i], markersize=4.5, linewidth=1.6)
+        axes.plot(steps, errors, color=colour, marker=MARKERS[i], markersize=4.5, linewidth=1.6)
         axes.plot(steps, np.minimum.accumulate(errors), color=colour, linewidth=0.8, alpha=0.5)
         ends.append((len(errors), min(errors), f"{name}: {min(errors):.4f}", colour))
     for name, error in levels.items():
@@ -226,7 +187,7 @@ def draw_history(
     every = [*levels.values(), *(e for errors in histories.values() for e in errors)]
     axes.set_ylim(0.85 * min(every), 1.2 * max(every))
     axes.set_xlim(0.5, last + 0.5)
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
     _plain_ticks(axes, [1.0, 1.0])
     ticks = range(1, last + 1, max(1, last // 10))
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -237,7 +198,7 @@ def draw_history(
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
-    _save(figure, path)
+    save_png(figure, path)
 
 
 @dataclass(frozen=True)
@@ -293,7 +254,7 @@ def draw_images(
     side = max(1.0, 14.0 / (wide + 2))  # inches of an image
     pitch, left, top = 1.04 * side, 1.75, 0.9 if heads else 0.6
     width, height = left + wide * pitch, top + len(rows) * pitch
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.3 / height, title, fontsize=12, va="center")
     for j, head in enumerate(heads):
         x = (left + j * pitch + side / 2) / width
@@ -319,20 +280,4 @@ def draw_images(
                 ha="right",
                 va="bottom",
             )
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    buffer = io.BytesIO()
-    # Without the version of Matplotlib, equal figures are equal files.
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    write_atomic(path, [buffer.getvalue()], overwrite=True)
+    save_png(figure, path)

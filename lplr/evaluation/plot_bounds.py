@@ -1,0 +1,345 @@
+"""Figures of bounds: measured against bound as one parameter varies.
+
+A panel shows one statement. Above, on logarithmic axes, the mean of the measured values with bands
+of their quantiles, and the bound as a dashed line; below, the share of the bound that is measured,
+where the factor between the two can be read off.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lplr.evaluation.figures import COLOURS, MARKERS, label_ends, new_figure, save_png
+from lplr.theory.montecarlo import Cell
+
+__all__ = ["BoundPanel", "draw_bounds", "figure_of_bounds", "panels_of"]
+
+_WIDTH, _HEIGHT, _FOOT = 5.6, 4.75, 0.5  # inches of a panel, and of the line below all
+_SERIES = 4  # curves with bands that a panel can hold
+_LINE = 0.085  # height of a line of text, of that of the upper axes
+_DASHED = (0, (4, 2))
+_BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
+
+
+@dataclass(frozen=True)
+class BoundPanel:
+    """A statement along one parameter.
+
+    Parameters
+    ----------
+    title : str
+    parameter : str
+        On the horizontal axis: a key of the settings, of numbers or of words.
+    series : dict of str to tuple of Cell
+        By name, each in ascending order of the parameter; one series may have no name.
+    fixed : dict
+        What all cells have in common.
+    """
+
+    title: str
+    parameter: str
+    series: dict[str, tuple[Cell, ...]]
+    fixed: dict[str, Any]
+
+
+def panels_of(
+    cells: Sequence[Cell], parameter: str | None = None, titles: Mapping[str, str] | None = None
+) -> list[BoundPanel]:
+    """Panels of the statements among some cells, each along the parameter that varies most.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        A statement whose bounds are all zero has nothing that these axes could show.
+    parameter : str, optional
+        By default, of each statement the number of which it has most values; where it has less
+        than three of any, the word.
+    titles : mapping of str to str, optional
+        By name of the statement; by default that name.
+
+    Returns
+    -------
+    list of BoundPanel
+        Of statements that have the parameter. Where the grid has more dimensions, one slice.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.plot_bounds import panels_of
+    >>> from lplr.theory.montecarlo import run
+    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
+    >>> panel.parameter, len(panel.series)
+    ('m', 4)
+    """
+    found = []
+    for name in dict.fromkeys(cell.statement for cell in cells):
+        shown = [c for c in cells if c.statement == name and c.bound > 0 and c.mean > 0]
+        along = parameter or _parameter(shown)
+        shown = [c for c in shown if along in c.setting]
+        if along is not None and shown:
+            found.append(_panel((titles or {}).get(name, name), along, shown))
+    return found
+
+
+def _values(cells: Sequence[Cell], key: str) -> list[Any]:
+    return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def _groups(cells: Sequence[Cell], *without: str) -> dict[tuple[Any, ...], list[Cell]]:
+    """Cells by what their settings have besides some keys."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
+        groups.setdefault(rest, []).append(cell)
+    return groups
+
+
+def _parameter(cells: Sequence[Cell]) -> str | None:
+    keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
+    if not keys:
+        return None
+
+    def longest(key: str) -> int:
+        return max(len(_values(group, key)) for group in _groups(cells, key).values())
+
+    numbers = [key for key in keys if _is_numeric(_values(cells, key)) and longest(key) > 2]
+    return max(numbers or keys, key=longest)
+
+
+def _panel(title: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
+    keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
+
+    def best(groups: dict[tuple[Any, ...], list[Cell]]) -> list[Cell]:
+        return max(groups.values(), key=len)
+
+    # The slice with most cells: one other key may vary, which then names the series.
+    by = max(keys, key=lambda key: len(best(_groups(cells, along, key))), default=None)
+    chosen = best(_groups(cells, along, *([] if by is None else [by])))
+    names = [] if by is None else _values(chosen, by)
+    if len(names) > _SERIES:
+        names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
+    series = {
+        (f"{by} = {name}" if _is_numeric([name]) else str(name)): _ascending(
+            [c for c in chosen if c.setting[by] == name], along
+        )
+        for name in names
+        if by is not None
+    } or {"": _ascending(chosen, along)}
+    if len(series) == 1:
+        series = {"": next(iter(series.values()))}
+    varying = (along, by) if len(series) > 1 else (along,)
+    fixed = {k: v for k, v in chosen[0].setting.items() if k not in varying}
+    return BoundPanel(title, along, series, fixed)
+
+
+def _ascending(cells: Sequence[Cell], key: str) -> tuple[Cell, ...]:
+    numeric = _is_numeric(_values(cells, key))
+    return tuple(sorted(cells, key=lambda c: c.setting[key]) if numeric else cells)
+
+
+def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
+    """Measured against bound, a panel a statement, as a PNG file; an existing file is replaced.
+
+    Parameters
+    ----------
+    path : str or path-like
+    panels : sequence of BoundPanel
+        At least one.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from lplr.evaluation.plot_bounds import draw_bounds, panels_of
+    >>> from lplr.theory.montecarlo import run
+    >>> panels = panels_of(run("range-finder", trials=2, rng=0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     draw_bounds(os.path.join(folder, "x.png"), panels)
+    ...     os.listdir(folder)
+    ['x.png']
+    """
+    save_png(figure_of_bounds(panels), path)
+
+
+def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
+    """The figure that `draw_bounds` writes.
+
+    Parameters
+    ----------
+    panels : sequence of BoundPanel
+        At least one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    wide = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3
+    high = math.ceil(len(panels) / wide)
+    size = _WIDTH * wide, _HEIGHT * high + _FOOT
+    figure = new_figure(*size)
+    for i, panel in enumerate(panels):
+        row, column = divmod(i, wide)
+        _draw_panel(figure, panel, column * _WIDTH, (high - 1 - row) * _HEIGHT + _FOOT, size)
+    cells = [cell for panel in panels for series in panel.series.values() for cell in series]
+    words = [not _is_numeric(_values(cells, panel.parameter)) for panel in panels]
+    bound = " or ".join(["a dashed line"] * (not all(words)) + ["a bar"] * any(words))
+    legend = f"Mean of the trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
+    verdicts = {cell.verdict for cell in cells}
+    signs = {"assumption not met": "hollow: its assumption is not met", "refuted": "cross: refuted"}
+    notes = "; ".join(sign for verdict, sign in signs.items() if verdict in verdicts)
+    if notes:
+        legend += "\n" * (wide == 1) + f" {notes.capitalize()}."
+    figure.text(0.18 / size[0], 0.1 / size[1], legend, fontsize=9, color="#444444")
+    return figure
+
+
+def _draw_panel(
+    figure: Any, panel: BoundPanel, left: float, bottom: float, size: tuple[float, float]
+) -> None:
+    """One panel, its lower left corner there."""
+
+    def axes(x: float, y: float, w: float, h: float) -> Any:
+        width, height = size
+        box = (left + x) / width, (bottom + y) / height, w / width, h / height
+        return figure.add_axes(box)
+
+    def text(y: float, words: str, size_of_letters: float, colour: str) -> None:
+        place = (left + 0.18) / size[0], (bottom + y) / size[1]
+        figure.text(*place, words, fontsize=size_of_letters, color=colour)
+
+    label = 0.4 + 0.078 * max(len(name) for name in panel.series)
+    across = _WIDTH - 0.75 - label
+    upper, lower = axes(0.75, 2.0, across, 2.15), axes(0.75, 0.8, across, 1.05)
+    text(4.5, _short(panel.title, 66), 10.5, "black")
+    fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
+    text(4.27, _short(fixed, 80), 9, "#666666")
+    # Words are placed at 0, 1, 2, ...
+    values = [cell.setting[panel.parameter] for cs in panel.series.values() for cell in cs]
+    words = None if _is_numeric(values) else list(dict.fromkeys(values))
+    ends = []
+    for i, (name, cells) in enumerate(panel.series.items()):
+        at = [c.setting[panel.parameter] for c in cells]
+        looks = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        if words:
+            x = np.array([words.index(v) for v in at]) + 0.22 * (i - (len(panel.series) - 1) / 2)
+            _draw_bars(upper, lower, x, cells, *looks)
+        else:
+            x = np.array(at, float)
+            _draw_series(upper, lower, x, cells, *looks)
+        ends.append((float(x[-1]), cells[-1].mean, name, looks[0]))
+    shown = [v for cs in panel.series.values() for c in cs for v in (c.mean, c.bound)]
+    upper.set_yscale("log")
+    upper.set_ylim(0.6 * min(shown), 1.8 * max(shown))
+    _scale_ratio(lower, panel)
+    for ax in (upper, lower):
+        _scale_parameter(ax, values, words)
+        ax.grid(True, which="major", color="#dddddd", linewidth=0.7)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+        ax.tick_params(labelsize=9)
+    upper.tick_params(labelbottom=False)
+    upper.set_ylabel("measured, bound", fontsize=9.5)
+    lower.set_ylabel("measured / bound", fontsize=8)
+    lower.set_xlabel(panel.parameter, fontsize=9.5)
+    if len(ends) > 1:
+        label_ends(upper, ends, gap=_LINE, size=9)
+
+
+def _draw_series(
+    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
+) -> None:
+    """Curves and bands above a parameter of numbers."""
+    quantiles = np.array([cell.quantiles for cell in cells])
+    mean, bound = _means(cells)
+    for low, high, alpha in _BANDS:
+        for ax, scale in ((upper, 1.0), (lower, bound)):
+            ends = quantiles[:, low] / scale, quantiles[:, high] / scale
+            ax.fill_between(x, *ends, color=colour, alpha=alpha, linewidth=0)
+    upper.plot(x, bound, color=colour, linestyle=_DASHED, linewidth=1.4)
+    for ax, y in ((upper, mean), (lower, mean / bound)):
+        ax.plot(x, y, color=colour, linewidth=1.4, zorder=3)
+        _mark(ax, x, y, cells, colour, marker)
+
+
+def _draw_bars(
+    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
+) -> None:
+    """Bars above words, between which there is nothing to draw a curve through."""
+    quantiles = np.array([cell.quantiles for cell in cells])
+    mean, bound = _means(cells)
+    for ax, scale in ((upper, 1.0), (lower, bound)):
+        for low, high, width in ((0, 4, 1.2), (1, 3, 3.5)):
+            ends = quantiles[:, low] / scale, quantiles[:, high] / scale
+            ax.vlines(x, *ends, color=colour, linewidth=width, alpha=0.5)
+        _mark(ax, x, mean / scale, cells, colour, marker)
+    upper.hlines(bound, x - 0.1, x + 0.1, color=colour, linewidth=1.8)
+
+
+def _means(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([c.mean for c in cells]), np.array([c.bound for c in cells])
+
+
+def _mark(
+    axes: Any, x: np.ndarray, y: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
+) -> None:
+    """Markers: full where the statement holds, hollow where it says nothing, crossed if refuted."""
+    for at, height, cell in zip(x, y, cells, strict=True):
+        face = "white" if cell.verdict == "assumption not met" else colour
+        axes.plot(at, height, marker, color=colour, mfc=face, markersize=4.5, zorder=4)
+        if cell.verdict == "refuted":
+            axes.plot(at, height, "x", color="black", markersize=9, mew=1.8, zorder=5)
+
+
+def _scale_ratio(axes: Any, panel: BoundPanel) -> None:
+    ratios = [c.mean / c.bound for cells in panel.series.values() for c in cells]
+    axes.axhline(1.0, color="black", linestyle=_DASHED, linewidth=1.2)
+    low, high = min(*ratios, 1.0), max(*ratios, 1.0)
+    if low > 0.2 and high < 5:
+        axes.set_ylim(0.0, 1.15 * high)
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(0.6 * low, 1.8 * high)
+
+
+def _scale_parameter(axes: Any, values: Sequence[Any], words: Sequence[str] | None) -> None:
+    if words:
+        axes.set_xticks(range(len(words)), words, rotation=25, ha="right")
+        axes.set_xlim(-0.5, len(words) - 0.5)
+        return
+    ticks = sorted(set(values))
+    # A parameter that grows by factors is even on a logarithmic axis.
+    if ticks[0] > 0 and ticks[-1] > 6 * ticks[0] and not _is_even(ticks):
+        axes.set_xscale("log")
+        axes.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
+    else:
+        margin = 0.05 * (ticks[-1] - ticks[0]) or 1.0
+        axes.set_xlim(ticks[0] - margin, ticks[-1] + margin)
+    step = math.ceil(len(ticks) / 8)
+    axes.set_xticks(ticks[::step], [_plain(tick) for tick in ticks[::step]])
+    axes.minorticks_off()
+
+
+def _is_even(ticks: Sequence[float]) -> bool:
+    steps = np.diff(ticks)
+    return bool(steps.max() <= 1.5 * steps.min())
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -201,7 +201,7 @@ def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
     signs = {"assumption not met": "hollow: its assumption is not met", "refuted": "cross: refuted"}
     notes = "; ".join(sign for verdict, sign in signs.items() if verdict in verdicts)
     if notes:
-        legend += "\n" * (wide == 1) + f" {notes.capitalize()}."
+        legend += f"{chr(10) if wide == 1 else chr(32)}{notes.capitalize()}."
     figure.text(0.18 / size[0], 0.1 / size[1], legend, fontsize=9, color="#444444")
     return figure
 

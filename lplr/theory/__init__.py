@@ -1,5 +1,14 @@
 """What theory says: each result a function that returns its right-hand side."""
 
-from lplr.theory.limits import rate_distortion_limit
+from lplr.theory import bounds
+from lplr.theory.distortion import Distortion, distortion_table, quantizer_distortion
+from lplr.theory.limits import gaussian_limit, rate_distortion_limit
 
-__all__ = ["rate_distortion_limit"]
+__all__ = [
+    "Distortion",
+    "bounds",
+    "distortion_table",
+    "gaussian_limit",
+    "quantizer_distortion",
+    "rate_distortion_limit",
+]

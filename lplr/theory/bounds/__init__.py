@@ -26,6 +26,7 @@ from lplr.theory.bounds.ldlq import (
     rounding_worst_loss,
 )
 from lplr.theory.bounds.lplr import lplr_best_k, lplr_bound
+from lplr.theory.bounds.lplr_sharp import lplr_sharp_bound
 from lplr.theory.bounds.quantizer import (
     dithered_moments,
     dithered_variance_bound,
@@ -59,6 +60,7 @@ __all__ = [
     "lplr_best_k",
     "lplr_bits",
     "lplr_bound",
+    "lplr_sharp_bound",
     "lplr_svd_bound",
     "lplr_theorem_3_2",
     "naive_bound",

@@ -13,7 +13,7 @@ from lplr.theory.bounds._checks import (
     check_spectrum,
     check_steps,
 )
-from lplr.theory.bounds.lplr import sketch_errors
+from lplr.theory.bounds.lplr_sharp import sketch_errors
 
 __all__ = ["feedback_lplr_bound", "pivot_bounds"]
 
@@ -29,8 +29,9 @@ def feedback_lplr_bound(
     """Bound on ``E |L R - A|_F^2`` for LPLR with R quantized by LDL feedback under ``L^T L``.
 
     ``b_m(k) + d step'^2/4 sum_j (b_j / m + n step^2/4)``, the sum over j = 0 ... m - 1, with
-    ``b_t(k) = (1 + k/(t-k-1)) |A - A_k|_F^2 + n m k/(t-k-1) step^2/4`` and b_j its least value
-    over k, which is ``|A|_F^2`` or less.
+    ``b_t(k) = |A - A_k|_F^2 + sum_(i<=k) sigma_i^2 tau / (sigma_i^2 + tau)``,
+    ``tau = (|A - A_k|_F^2 + n m step^2/4) / (t-k-1)``, and b_j its least value over k, which is
+    ``|A|_F^2`` or less.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ def feedback_lplr_bound(
     Returns
     -------
     float
-        In squared units of A; never more than `lplr_bound` at the same arguments.
+        In squared units of A; never more than `lplr_bound` or `lplr_sharp_bound` at the same
+        arguments.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def feedback_lplr_bound(
     on what it rounds, which is W* plus what is fed back. Neither paper has this statement.
 
     *Step 1.* As there, ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``, and the first term has
-    mean at most ``b_m(k)`` for each k.
+    mean at most ``b_m(k)`` for each k (`lplr_sharp_bound`).
 
     *Step 2, the LDLQ identity.* With ``L^T L = U D U^T``, U unit lower triangular, feedback from
     the last row to the first makes ``U^T (W* - R) = eta``, the rounding errors (m x d), so that
@@ -77,12 +79,14 @@ def feedback_lplr_bound(
     ``E D_j = E tr((I - P)(A A^T/m + diag)) <= E |(I - P) A|_F^2 / m + n step^2/4``.
 
     *Step 4, back to the sketch.* ``|(I - P) A|^2`` is the least-squares error of the j - 1
-    columns before column j, so its mean is at most b_(j-1), by `sketch_errors` (which minds that
-    S has entries of variance 1/m whatever the number of columns).
+    columns before column j, t = j - 1 of them. Their span does not change when they are
+    multiplied by ``sqrt(m/t)``, which makes them a sketch with entries of variance 1/t, rounded
+    with step ``step sqrt(m/t)``; there ``n t (step^2 m/t)/4 = n m step^2/4``. So its mean is at
+    most b_t(k), for each k.
 
     *Never larger than without feedback.* k = 0 is allowed in b_j, which gives
     ``b_j <= |A|_F^2``, so the sum over the m columns is at most ``|A|_F^2 + n m step^2/4``, what
-    `lplr_bound` has in its place; the first terms are equal.
+    `lplr_bound` has in its place; and b_m(k) is at most the first two terms there.
 
     Examples
     --------

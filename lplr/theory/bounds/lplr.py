@@ -15,7 +15,7 @@ from lplr.theory.bounds._checks import (
     squared_tails,
 )
 
-__all__ = ["lplr_best_k", "lplr_bound", "sketch_errors"]
+__all__ = ["lplr_best_k", "lplr_bound"]
 
 
 def lplr_bound(
@@ -98,7 +98,7 @@ def lplr_bound(
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
     step, step_right = check_steps(steps)
-    errors = sketch_errors(sigma, n, m, m, step)
+    errors = _sketch_errors(sigma, n, m, step)
     left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
     size = squared_tails(sigma)[0] + n * m * step**2 / 4
     return float(left + d * step_right**2 / 4 * size)
@@ -141,35 +141,11 @@ def lplr_best_k(
     n, d = check_shape(shape)
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
-    return int(sketch_errors(sigma, n, m, m, check_steps(step)[0]).argmin())
+    return int(_sketch_errors(sigma, n, m, check_steps(step)[0]).argmin())
 
 
-def sketch_errors(sigma: np.ndarray, n: int, m: int, columns: int, step: float) -> np.ndarray:
-    """Bound on ``E min_W |L W - A|_F^2``, L the first ``columns`` columns, for each k.
-
-    The first two terms of `lplr_bound`. The entries of S have variance 1/m whatever the number of
-    columns t that is used. The range of L does not change when it is multiplied by
-    ``sqrt(m/t)``, which gives a sketch of t columns with entries of variance 1/t and step
-    ``step sqrt(m/t)``; steps 3 and 4 there, with t for m, give
-    ``(1 + k/(t-k-1)) |A - A_k|^2 + n m k/(t-k-1) step^2/4``.
-
-    Parameters
-    ----------
-    sigma : ndarray of shape (r,), float64, descending
-    n : int
-    m : int
-        1 over the variance of the entries of S.
-    columns : int
-        t, from 0 to m.
-    step : float
-
-    Returns
-    -------
-    ndarray of shape (K + 1,)
-        For k = 0 ... K = min(t - 2, rank), at least k = 0, where it is ``|A|_F^2``.
-    """
-    most = max(min(columns - 2, int(np.count_nonzero(sigma))), 0)
-    k = np.arange(most + 1)
-    # At k = 0 the factor is 0 for any t: nothing is inverted.
-    factor = np.divide(k, columns - k - 1, out=np.zeros(len(k)), where=k > 0)
-    return (1 + factor) * squared_tails(sigma)[: most + 1] + n * m * factor * step**2 / 4
+def _sketch_errors(sigma: np.ndarray, n: int, m: int, step: float) -> np.ndarray:
+    """The first two terms of `lplr_bound` for each k from 0 to min(m - 2, rank)."""
+    k = np.arange(min(m - 2, int(np.count_nonzero(sigma))) + 1)
+    factor = k / (m - k - 1)
+    return (1 + factor) * squared_tails(sigma)[: len(k)] + n * m * factor * step**2 / 4

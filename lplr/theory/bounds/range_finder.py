@@ -71,7 +71,7 @@ def range_finder_bound(
     >>> round(range_finder_bound(sigma, 20, k=10), 3)
     0.18
     >>> round(range_finder_bound(sigma, 20, k=10, n_power_iter=1), 3)
-    0.091
+    0.09
     """
     sigma = check_spectrum(singular_values)
     m = check_n_columns(m)
@@ -142,7 +142,7 @@ def range_finder_spectral_bound(
     >>> round(range_finder_spectral_bound(sigma, 20, k=10), 3)
     0.542
     >>> round(range_finder_spectral_bound(sigma, 20, k=10, n_power_iter=2), 3)
-    0.113
+    0.118
     """
     sigma = check_spectrum(singular_values)
     m = check_n_columns(m)

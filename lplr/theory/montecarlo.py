@@ -15,16 +15,17 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.parallel import run_blocks, single_threaded_blas
 from lplr.theory.streaming import Tally
-from lplr.validation import check_integer, check_real, check_rng
+from lplr.validation import check_choice, check_integer, check_real, check_rng
 
-__all__ = ["QUANTILES", "Cell", "Outcome", "Statement", "Status", "run"]
+__all__ = ["KINDS", "QUANTILES", "ROUNDING", "Cell", "Outcome", "Statement", "Status", "run"]
 
+KINDS = ("expectation", "always", "identity")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the measured values, kept for each cell
 
 _BLOCK = 32  # trials that one thread runs at a time
 # Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
 # which may lose half a unit in the last place.
-_ROUNDING = 2.0**12 * np.finfo(np.float64).eps
+ROUNDING = 2.0**12 * np.finfo(np.float64).eps
 
 Setting = Mapping[str, Any]
 
@@ -102,6 +103,9 @@ class Statement:
     prepare: Callable[[Setting, np.random.Generator], Trial]
     grid: tuple[Setting, ...]
     full: tuple[Setting, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice(self.kind, "kind", KINDS)
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,7 @@ def _block(trial: Trial, root: int, key: tuple[int, ...], start: int, stop: int)
     for i in range(start, stop):
         stream = np.random.SeedSequence(root, spawn_key=(*key, i))
         value, bound, saturated, rounding = trial(np.random.default_rng(stream))
-        rounding += _ROUNDING * max(abs(value), abs(bound))
+        rounding += ROUNDING * max(abs(value), abs(bound))
         found[:, i - start] = value, bound, saturated, rounding
     return Tally.of(*found)
 

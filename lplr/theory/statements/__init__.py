@@ -1,8 +1,9 @@
 """The statements of both papers as simulations: a registry by name."""
 
 from lplr.theory.montecarlo import Statement
-from lplr.theory.statements.sketches import RANGE_FINDER
+from lplr.theory.statements.quantizers import QUANTIZER_STATEMENTS
+from lplr.theory.statements.sketches import SKETCH_STATEMENTS
 
 __all__ = ["STATEMENTS"]
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (RANGE_FINDER,)}
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (*QUANTIZER_STATEMENTS, *SKETCH_STATEMENTS)}

@@ -1,0 +1,212 @@
+"""The algorithms of both papers, lean: what one trial of a simulation runs.
+
+Nothing is packed and only errors are returned, all in float64. `lplr.algorithms` holds the
+algorithms to use; the tests show that both compute the same from the same random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Rounded",
+    "Solved",
+    "cheap_dither",
+    "feedback_round",
+    "gaussian",
+    "nearest",
+    "pseudo_inverse_energy",
+    "round_endless",
+    "round_to_grid",
+    "solve",
+    "squared_error",
+]
+
+Dither = Callable[[tuple[int, ...]], "np.ndarray | float"]
+
+
+def gaussian(d: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    """A sketch S of shape (d, m), S_ij ~ N(0, 1/m)."""
+    S = rng.standard_normal((d, m))
+    S *= m**-0.5
+    return S
+
+
+def pseudo_inverse_energy(G: np.ndarray) -> float:
+    """|G^+|_F^2 of G of shape (k, m), k <= m, of full row rank: tr (G G^T)^-1."""
+    from scipy.linalg import lapack
+
+    # By the triangular factor of G^T: the condition is not squared.
+    R = lapack.dgeqrf(G.T)[0][: len(G)]
+    inverse, _ = lapack.dtrtri(R)
+    return float(np.square(np.triu(inverse)).sum())
+
+
+def cheap_dither(rng: np.random.Generator) -> Dither:
+    """Uniform numbers of 16 random bits, four from each word of the generator.
+
+    They are the midpoints of 2^16 intervals, so that the probability of rounding up is right to
+    2^-17: a bias of at most 2^-17 steps, whose square is 2^-32 of the variance allowed.
+    """
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        count = int(np.prod(shape))
+        words = rng.integers(0, 1 << 64, -(-count // 4), np.uint64)
+        u = words.view(np.uint16)[:count].reshape(shape) * 2.0**-16
+        u += 2.0**-17
+        return u
+
+    return draw
+
+
+def nearest(shape: tuple[int, ...]) -> float:
+    """The constant dither that rounds to the nearest point."""
+    return 0.5
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A matrix on the grid of a quantizer.
+
+    Parameters
+    ----------
+    values : ndarray
+    step : float
+    saturated : bool
+        Whether an entry was outside the range.
+    """
+
+    values: np.ndarray
+    step: float
+    saturated: bool
+
+
+def round_to_grid(
+    X: np.ndarray, bits: int, dither: Dither, half_range: float | None = None
+) -> Rounded:
+    """Round to 2^bits uniform levels: up where the fraction of a step plus the dither exceeds 1.
+
+    Parameters
+    ----------
+    X : ndarray, float64
+    bits : int
+    dither : callable
+        Of a shape, numbers in [0, 1): `cheap_dither` or `nearest`.
+    half_range : float, optional
+        The levels span plus and minus this; by default the range of X itself, which nothing
+        leaves.
+    """
+    top = 2.0**bits - 1
+    low, high = float(X.min()), float(X.max())
+    saturated = half_range is not None and max(-low, high) > half_range
+    if half_range is not None:
+        low, high = -half_range, half_range
+    step = (high - low) / top
+    if step == 0.0:
+        return Rounded(X.copy(), step, saturated)
+    y = X - low
+    y *= 1 / step
+    y += dither(X.shape)
+    np.floor(y, out=y)
+    np.clip(y, 0.0, top, out=y)
+    y *= step
+    y += low
+    return Rounded(y, step, saturated)
+
+
+def round_endless(X: np.ndarray, step: float, dither: Dither) -> np.ndarray:
+    """Round to the multiples of a step, of which there is no last: nothing saturates.
+
+    What a theorem asks of a quantizer whose range is not known beforehand: a step that is fixed,
+    and room for whatever comes.
+    """
+    y = X * (1 / step)
+    y += dither(X.shape)
+    np.floor(y, out=y)
+    y *= step
+    return y
+
+
+def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) -> np.ndarray:
+    """LDLQ along the rows of W under H = C diag(D) C^T: the error W - Q, (k, n).
+
+    Parameters
+    ----------
+    W : ndarray of shape (k, n), float64
+    C : ndarray of shape (k, k), float64, unit lower triangular
+    step : float
+        Of a grid without ends, whose points are the integers times this: nothing saturates.
+    dither : callable
+
+    Notes
+    -----
+    From the last row to the first, row k rounds ``W_k + sum_{j>k} C[j, k] E_j``. So the rounding
+    errors are ``eta = C^T E`` and the loss tr(E^T H E) is ``sum_k D_k |eta_k|^2``.
+    """
+    E = np.empty_like(W)
+    u = np.broadcast_to(dither(W.shape), W.shape)
+    for k in range(len(W) - 1, -1, -1):
+        y = W[k] + C[k + 1 :, k] @ E[k + 1 :]
+        E[k] = W[k] - step * np.floor(y / step + u[k])
+    return E
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The least squares problem of a left factor: min over W of |L W - A|_F.
+
+    Parameters
+    ----------
+    W : ndarray of shape (m, d)
+    gram : ndarray of shape (m, m)
+        L^T L.
+    cross : ndarray of shape (m, d)
+        L^T A.
+    """
+
+    W: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+
+
+def solve(L: np.ndarray, A: np.ndarray) -> Solved:
+    """The solution, of least norm where L is rank deficient.
+
+    Parameters
+    ----------
+    L : ndarray of shape (n, m), float64
+    A : ndarray of shape (n, d), float64
+
+    Notes
+    -----
+    By Cholesky of the Gram matrix, in float64 good to 1e-16 times the squared condition of L,
+    or, where a pivot is below 1e-10 of the largest, by an orthogonal factorization of L.
+    """
+    from scipy.linalg import lapack, lstsq
+
+    G, B = L.T @ L, L.T @ A
+    C, failed = lapack.dpotrf(G, lower=1)
+    pivots = np.diagonal(C)
+    if failed == 0 and pivots.min() > 1e-5 * pivots.max():
+        return Solved(lapack.dpotrs(C, B, lower=1)[0], G, B)
+    return Solved(lstsq(L, A, lapack_driver="gelsy", check_finite=False)[0], G, B)
+
+
+def squared_error(energy: float, solved: Solved, R: np.ndarray) -> float:
+    """|A - L R|_F^2 through Gram matrices: L R is never formed.
+
+    Parameters
+    ----------
+    energy : float
+        |A|_F^2.
+    solved : Solved
+    R : ndarray of shape (m, d)
+
+    Notes
+    -----
+    A difference of large numbers: right to about 1e-13 of ``energy``, for R near W.
+    """
+    return energy - 2 * float(np.vdot(solved.cross, R)) + float(np.vdot(solved.gram, R @ R.T))

@@ -10,7 +10,7 @@ __all__ = ["apart"]
 
 
 def apart(wanted: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
-    """The heights nearest to the wanted ones that are at least ``gap`` apart, none above 1.
+    """The heights nearest to the wanted ones that are at least ``gap`` apart, from 0 to 1.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def apart(wanted: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
     Notes
     -----
     Least squares under ``h[i + 1] - h[i] >= gap`` is an isotonic regression of
-    ``wanted[i] - i gap``.
+    ``wanted[i] - i gap``. More labels than 1 has room for go on below 0.
 
     Examples
     --------
@@ -36,4 +36,4 @@ def apart(wanted: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
 
     steps = gap * np.arange(len(wanted))
     heights = isotonic_regression(np.asarray(wanted) - steps).x + steps
-    return np.minimum(heights, 1.0 - steps[::-1])
+    return np.minimum(np.maximum(heights, steps), 1.0 - steps[::-1])

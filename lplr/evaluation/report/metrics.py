@@ -1,0 +1,139 @@
+"""What each metric of a results table means: its formula, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lplr.evaluation.errors import FORMULAS
+
+__all__ = ["Metric", "bits_text", "metric", "number", "percent"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Parameters
+    ----------
+    name : str
+    better : {"lower", "higher", ""}
+        Empty where neither is known to be.
+    formula : str
+        In plain characters; A is the matrix, B what is stored of it.
+    """
+
+    name: str
+    better: str
+    formula: str
+
+    def wins(self, a: float, b: float) -> bool:
+        """Whether ``a`` is strictly better than ``b``.
+
+        Parameters
+        ----------
+        a, b : float
+        """
+        return a < b if self.better == "lower" else self.better == "higher" and a > b
+
+
+_BETTER = {"accuracy": "higher", "psnr": "higher", "ssim": "higher"}
+_FORMULAS = {
+    **FORMULAS,
+    "accuracy": "share of the test rows whose k nearest rows vote for their label",
+}
+
+
+def metric(name: str) -> Metric:
+    """What is known of a metric.
+
+    Parameters
+    ----------
+    name : str
+        As in the results table.
+
+    Returns
+    -------
+    Metric
+        With an empty formula and no better side where the name says neither.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.report.metrics import metric
+    >>> metric("accuracy").better, metric("recall@5").formula
+    ('higher', 'mean share of the 5 nearest rows of A that are among the 5 nearest of B')
+    """
+    head, _, k = name.partition("@")
+    if head == "recall" and k.isdecimal():
+        formula = f"mean share of the {k} nearest rows of A that are among the {k} nearest of B"
+        return Metric(name, "higher", formula)
+    lower = any(word in name for word in ("error", "distortion"))
+    formula = _FORMULAS.get(name, "")
+    if name.startswith("row error"):
+        formula = f"quantile over the rows of {_FORMULAS['row error']}"
+    return Metric(name, _BETTER.get(name, "lower" if lower else ""), formula)
+
+
+def number(value: float | None, spread: float = 0.0) -> str:
+    """A value for a table: four digits, no exponent where it can be avoided.
+
+    Parameters
+    ----------
+    value : float or None
+        None and NaN are a dash.
+    spread : float
+        Its standard deviation, written to the same decimal.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.report.metrics import number
+    >>> number(0.12345, 0.001), number(31.23456), number(2e-9), number(None), number(12345.6)
+    ('0.1235 ± 0.0010', '31.23', '2e-09', '–', '12346')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = math.floor(math.log10(abs(value))) if value else 0
+    if size < -4:
+        return f"{value:.3g}"
+    digits = 4 if size < 0 else max(3 - size, 0)
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return f"{text} ± {spread:.{digits}f}" if spread else text
+
+
+def percent(value: float, other: float | None = None) -> str:
+    """A share in per cent, to as many digits as tell it from another one, three at most.
+
+    Parameters
+    ----------
+    value : float
+    other : float, optional
+
+    Examples
+    --------
+    >>> from lplr.evaluation.report.metrics import percent
+    >>> percent(0.1284), percent(0.98), percent(0.97962, 0.97984)
+    ('12.8\xa0%', '98.0\xa0%', '97.96\xa0%')
+    """
+    for digits in (1, 2, 3):
+        text = f"{100 * value:.{digits}f}"
+        if float(text) and (other is None or text != f"{100 * other:.{digits}f}"):
+            break
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def bits_text(budget: float) -> str:
+    """A budget in words.
+
+    Parameters
+    ----------
+    budget : float
+
+    Examples
+    --------
+    >>> from lplr.evaluation.report.metrics import bits_text
+    >>> bits_text(1.0), bits_text(0.5)
+    ('1 bit', '0.5 bits')
+    """
+    return f"{budget:g} bit" + ("" if budget == 1 else "s")

@@ -1,9 +1,12 @@
 """The statements of both papers as simulations: a registry by name."""
 
 from lplr.theory.montecarlo import Statement
+from lplr.theory.statements.lplr import LPLR_STATEMENTS
 from lplr.theory.statements.quantizers import QUANTIZER_STATEMENTS
 from lplr.theory.statements.sketches import SKETCH_STATEMENTS
 
 __all__ = ["STATEMENTS"]
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*QUANTIZER_STATEMENTS, *SKETCH_STATEMENTS)}
+STATEMENTS: dict[str, Statement] = {
+    s.name: s for s in (*QUANTIZER_STATEMENTS, *SKETCH_STATEMENTS, *LPLR_STATEMENTS)
+}

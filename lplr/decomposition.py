@@ -14,6 +14,7 @@ from lplr.artefact import Artefact
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
 from lplr.quantized import Quantized
+from lplr.stacked import Stacked
 
 __all__ = ["QPlusLowRank"]
 
@@ -24,7 +25,7 @@ class QPlusLowRank(Artefact):
 
     Parameters
     ----------
-    backbone : Quantized of shape (n, d)
+    backbone : Quantized or Stacked of shape (n, d)
     low_rank : LowRank of shape (n, d), optional
     left, right : RandomizedTransform of size n and of size d, optional
         Stored as seeds; without them the coordinates are those of W.
@@ -46,7 +47,7 @@ class QPlusLowRank(Artefact):
     ((24, 40), 2, (24,))
     """
 
-    backbone: Quantized
+    backbone: Quantized | Stacked
     low_rank: LowRank | None = None
     left: RandomizedTransform | None = None
     right: RandomizedTransform | None = None
@@ -55,8 +56,8 @@ class QPlusLowRank(Artefact):
     encoding: ClassVar[tuple[str, int]] = ("q-plus-low-rank", 1)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.backbone, Quantized):
-            raise InputError("backbone: must be a Quantized matrix")
+        if not isinstance(self.backbone, (Quantized, Stacked)):
+            raise InputError("backbone: must be a Quantized or Stacked matrix")
         shape = self.backbone.shape
         if self.low_rank is not None and (
             not isinstance(self.low_rank, LowRank) or self.low_rank.shape != shape
@@ -158,7 +159,7 @@ class QPlusLowRank(Artefact):
         return {
             **super()._summary(),
             "rank": f"rank {self.rank}",
-            "code": f"Q {q.quantizer} {q.bits} bits{factors}",
+            "code": f"Q {q.code}{factors}",
         }
 
     def _state(self) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class QPlusLowRank(Artefact):
                 raise ValueError(f"a decomposition has no {name}, only {name}_seed")
             if f"{name}_seed" in state:
                 backbone = state.get("backbone")
-                if not isinstance(backbone, Quantized):
+                if not isinstance(backbone, (Quantized, Stacked)):
                     raise ValueError("a decomposition needs a quantized backbone")
                 state[name] = RandomizedTransform(backbone.shape[side], state.pop(f"{name}_seed"))
         return super()._from_state(state)

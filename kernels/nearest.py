@@ -1,0 +1,36 @@
+"""The k least of a stream of values, for many queries at once."""
+
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def keep_least(products, scale, offset, first, values, indices):
+    """Merge the values ``offset[j] + scale[j] * products[i, j]`` into those of query i.
+
+    Of equal values the one that comes first stays, so that a stream in the order of its indices
+    gives what a stable sort would.
+
+    Parameters
+    ----------
+    products : float64 (m, b), finite
+    scale, offset : float64 (b,), finite
+    first : int
+        Index of the first of the b values.
+    values : float64 (m, k), ascending along each row, updated
+        Infinite where there is none yet.
+    indices : int64 (m, k), updated
+    """
+    last = values.shape[1] - 1
+    for i in range(products.shape[0]):
+        bound = values[i, last]
+        for j in range(products.shape[1]):
+            value = offset[j] + scale[j] * products[i, j]
+            if value < bound:
+                p = last
+                while p > 0 and values[i, p - 1] > value:
+                    values[i, p] = values[i, p - 1]
+                    indices[i, p] = indices[i, p - 1]
+                    p -= 1
+                values[i, p] = value
+                indices[i, p] = first + j
+                bound = values[i, last]

@@ -1,0 +1,288 @@
+"""What compression does to nearest neighbours: classification and recall.
+
+The compressed matrix is the database. Queries are compared with it as they are, or after the
+fitted transformer has projected them; `PROTOCOLS` names the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lplr.evaluation.neighbours import Neighbours, nearest
+from lplr.exceptions import InputError
+from lplr.validation import check_matrix
+
+__all__ = ["FORMULAS", "PROTOCOLS", "Evaluation", "evaluate", "project", "recall", "vote"]
+
+PROTOCOLS = ("queries uncompressed", "queries projected")
+
+# What stands next to a printed number, by the name of the metric.
+FORMULAS: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "share of queries whose label is that of most of the k nearest database rows",
+        "recall@k": "mean of |K(B) & K(A)| / k, K the k nearest rows of database B and original A",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Neighbours found in a database, and what they are worth.
+
+    Parameters
+    ----------
+    accuracy : float
+        As `FORMULAS` says, in [0, 1].
+    recall : float or None
+        Of the k nearest neighbours; None without an original.
+    k : int
+    metric : str
+    engine : str
+    protocol : str
+        One of `PROTOCOLS`.
+    neighbours : Neighbours
+    """
+
+    accuracy: float
+    recall: float | None
+    k: int
+    metric: str
+    engine: str
+    protocol: str
+    neighbours: Neighbours
+
+
+def evaluate(
+    database: Any,
+    labels: Any,
+    queries: Any,
+    query_labels: Any,
+    *,
+    k: int = 11,
+    metric: str = "cosine",
+    engine: str = "factors",
+    transformer: Any = None,
+    original: Any = None,
+) -> Evaluation:
+    """Classify queries by their nearest rows in a compressed database.
+
+    Parameters
+    ----------
+    database : array_like, Artefact or LinearOperator of shape (n, d)
+    labels : array_like of shape (n,)
+        Of the database rows, of at least two classes.
+    queries : array_like of shape (m, d)
+        Uncompressed.
+    query_labels : array_like of shape (m,)
+    k : int
+        From 1 to n.
+    metric : {"cosine", "euclidean"}
+    engine : {"factors", "scikit-learn", "faiss"}
+        Who searches, as in `lplr.evaluation.neighbours.nearest`.
+    transformer : object, optional
+        Fitted, with ``transform`` and ``inverse_transform``, such as `lplr.LPLR`: the protocol
+        "queries projected". Without it "queries uncompressed".
+    original : array_like of shape (n, d) or Neighbours, optional
+        The database before compression, or its nearest rows for the uncompressed queries, k or
+        more for each, by the same metric: then the recall is measured as well.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered, labels and rows differ in number, there is one
+        class only, or a row is zero and the metric is the cosine.
+    MissingPackageError
+        If faiss is asked for and not installed.
+
+    Notes
+    -----
+    For ``database = model.factors_`` of an `lplr.LPLR` model without a shift the two protocols
+    find the same neighbours: what projection onto the row space of R takes from a query is
+    orthogonal to all rows of L R, so that it adds the same to the square of every distance, and
+    divides every cosine by the same.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> from lplr.evaluation.knn import evaluate
+    >>> x, y, _ = lplr.datasets.text_embeddings()
+    >>> found = evaluate(x[:3379], y[:3379], x[3379:], y[3379:], k=11)
+    >>> round(found.accuracy, 3), found.protocol
+    (0.685, 'queries uncompressed')
+    """
+    classes, _ = _check_labels(labels, _row_count(database, "database"), "database")
+    truth = _check_length(query_labels, "query_labels", _row_count(queries, "queries"), "queries")
+    if not np.isin(truth, classes).any():
+        raise InputError("query_labels: none of them is among labels; use the same classes")
+    asked = queries if transformer is None else project(queries, transformer)
+    found = nearest(database, asked, k, metric=metric, engine=engine)
+    predicted = vote(found, labels)
+    shared = None
+    if original is not None:
+        if not isinstance(original, Neighbours):
+            original = nearest(original, queries, k, metric=metric)
+        shared = recall(found, original)
+    return Evaluation(
+        accuracy=float(np.mean(predicted == truth)),
+        recall=shared,
+        k=found.indices.shape[1],
+        metric=metric,
+        engine=engine,
+        protocol=PROTOCOLS[transformer is not None],
+        neighbours=found,
+    )
+
+
+def vote(found: Neighbours, labels: Any) -> np.ndarray:
+    """The class of most neighbours, by scikit-learn's ``KNeighborsClassifier``.
+
+    Parameters
+    ----------
+    found : Neighbours
+        Of m queries, all of which vote.
+    labels : array_like of shape (n,)
+        Of all database rows, of at least two classes.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        Of equally frequent classes the first in sorted order.
+
+    Raises
+    ------
+    InputError
+        If a neighbour has no label, or there is one class only.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.knn import vote
+    >>> from lplr.evaluation.neighbours import nearest
+    >>> found = nearest([[0.0], [1.0], [5.0]], [[0.4], [4.0]], k=1)
+    >>> vote(found, ["low", "low", "high"])
+    array(['low', 'high'], dtype='<U4')
+    """
+    from scipy.sparse import csr_array, eye_array
+    from sklearn.neighbors import KNeighborsClassifier
+
+    m, k = found.indices.shape
+    n = len(np.atleast_1d(labels))
+    if found.indices.max() >= n:
+        raise InputError(
+            f"labels: has {n} entries, and row {found.indices.max()} of the database is a neighbour"
+        )
+    classes, y = _check_labels(labels, n, "database")
+    # The graph of distances that scikit-learn calls precomputed. That of the training rows among
+    # themselves is never read; it must not be empty.
+    ends = np.arange(0, m * k + 1, k)
+    graph = csr_array((found.distances.ravel(), found.indices.ravel(), ends), shape=(m, n))
+    classifier = KNeighborsClassifier(k, metric="precomputed").fit(eye_array(n, format="csr"), y)
+    return classes[classifier.predict(graph)]
+
+
+def recall(found: Neighbours, expected: Neighbours) -> float:
+    """Share of the expected neighbours that were found, ``mean |found & expected| / k``.
+
+    Parameters
+    ----------
+    found : Neighbours
+        k for each query.
+    expected : Neighbours
+        Of the same queries in the original; the first k of each count.
+
+    Returns
+    -------
+    float
+        1 if all were found.
+
+    Raises
+    ------
+    InputError
+        If the queries differ in number, or fewer neighbours were expected than found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.knn import recall
+    >>> from lplr.evaluation.neighbours import Neighbours
+    >>> found, expected = np.array([[4, 2]]), np.array([[2, 9]])
+    >>> recall(Neighbours(np.zeros((1, 2)), found), Neighbours(np.zeros((1, 2)), expected))
+    0.5
+    """
+    m, k = found.indices.shape
+    if len(expected.indices) != m or expected.indices.shape[1] < k:
+        raise InputError(
+            f"expected: must have at least {k} neighbours for each of {m} queries, "
+            f"found {expected.indices.shape[1]} for {len(expected.indices)}"
+        )
+    # Sorted together, a row that both have stands twice in a row; neither has a row twice.
+    both = np.sort(np.hstack((found.indices, expected.indices[:, :k])), axis=1)
+    return float(np.mean((both[:, 1:] == both[:, :-1]).sum(axis=1) / k))
+
+
+def project(queries: Any, transformer: Any) -> np.ndarray:
+    """Queries as the fitted transformer represents them, in the original space.
+
+    Parameters
+    ----------
+    queries : array_like of shape (m, d)
+    transformer : object
+        Fitted, with ``transform`` and ``inverse_transform``.
+
+    Returns
+    -------
+    ndarray of shape (m, d)
+
+    Raises
+    ------
+    InputError
+        If the transformer has no such methods.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.evaluation.knn import project
+    >>> model = lplr.LPLR(1, bits=8, random_state=0).fit(np.outer(np.arange(1.0, 9), [3, 4]))
+    >>> project(np.array([[5.0, 0.0]]), model).round(1)
+    array([[1.8, 2.4]])
+    """
+    for name in ("transform", "inverse_transform"):
+        if not callable(getattr(transformer, name, None)):
+            raise InputError(f"transformer: has no method {name}; pass a fitted lplr.LPLR")
+    return np.asarray(transformer.inverse_transform(transformer.transform(queries)))
+
+
+def _row_count(matrix: Any, name: str) -> int:
+    shape = getattr(matrix, "shape", None)
+    return int((shape if shape and len(shape) == 2 else check_matrix(matrix, name).shape)[0])
+
+
+def _check_length(labels: Any, name: str, rows: int, of: str) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.shape != (rows,):
+        raise InputError(
+            f"{name}: must be one label for each of the {rows} rows of {of}, "
+            f"found an array of shape {array.shape}"
+        )
+    return array
+
+
+def _check_labels(labels: Any, rows: int, of: str) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in sorted order, and the number of each label among them."""
+    array = _check_length(labels, "labels", rows, of)
+    try:
+        classes, codes = np.unique(array, return_inverse=True)
+    except TypeError:
+        raise InputError("labels: cannot be sorted; give all of them one type") from None
+    if len(classes) < 2:
+        raise InputError(f"labels: all are {array[0]!r}; classification needs two classes")
+    return classes, codes

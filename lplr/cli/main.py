@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import lplr
-from lplr.cli import bench, compress, decompress, demo, doctor, info, verify
+from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, verify
 from lplr.exceptions import LplrError
 
 __all__ = ["main"]
@@ -29,8 +29,8 @@ examples:
   lplr verify weights.h5 --against weights.npy
   lplr decompress weights.h5 -o restored.npy
 
-exit codes: 0 done, 2 bad usage or input, 3 partly done, 130 interrupted
-(and 1 for a defect of lplr itself, 141 where the reader of the output went away)
+exit codes: 0 done, 1 a bound is refuted (lplr bounds), 2 bad usage or input, 3 partly done,
+130 interrupted (and 1 for a defect of lplr itself, 141 where the reader of the output went away)
 
 LPLR_NUM_THREADS limits the threads; results do not depend on it.
 """
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lplr {lplr.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (compress, decompress, info, verify, demo, bench, doctor):
+    for command in (compress, decompress, info, verify, demo, bench, bounds, doctor):
         command.add_parser(subparsers, common)
     return parser
 

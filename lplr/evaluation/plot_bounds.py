@@ -9,141 +9,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lplr.evaluation.bound_panels import BoundPanel, is_numeric, values_of
 from lplr.evaluation.figures import COLOURS, MARKERS, label_ends, new_figure, save_png
 from lplr.theory.montecarlo import Cell
 
-__all__ = ["BoundPanel", "draw_bounds", "figure_of_bounds", "panels_of"]
+__all__ = ["draw_bounds", "figure_of_bounds"]
 
 _WIDTH, _HEIGHT, _FOOT = 5.6, 4.75, 0.5  # inches of a panel, and of the line below all
-_SERIES = 4  # curves with bands that a panel can hold
 _LINE = 0.085  # height of a line of text, of that of the upper axes
 _DASHED = (0, (4, 2))
 _BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
-
-
-@dataclass(frozen=True)
-class BoundPanel:
-    """A statement along one parameter.
-
-    Parameters
-    ----------
-    title : str
-    parameter : str
-        On the horizontal axis: a key of the settings, of numbers or of words.
-    series : dict of str to tuple of Cell
-        By name, each in ascending order of the parameter; one series may have no name.
-    fixed : dict
-        What all cells have in common.
-    """
-
-    title: str
-    parameter: str
-    series: dict[str, tuple[Cell, ...]]
-    fixed: dict[str, Any]
-
-
-def panels_of(
-    cells: Sequence[Cell], parameter: str | None = None, titles: Mapping[str, str] | None = None
-) -> list[BoundPanel]:
-    """Panels of the statements among some cells, each along the parameter that varies most.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-        A statement whose bounds are all zero has nothing that these axes could show.
-    parameter : str, optional
-        By default, of each statement the number of which it has most values; where it has less
-        than three of any, the word.
-    titles : mapping of str to str, optional
-        By name of the statement; by default that name.
-
-    Returns
-    -------
-    list of BoundPanel
-        Of statements that have the parameter. Where the grid has more dimensions, one slice.
-
-    Examples
-    --------
-    >>> from lplr.evaluation.plot_bounds import panels_of
-    >>> from lplr.theory.montecarlo import run
-    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
-    >>> panel.parameter, len(panel.series)
-    ('m', 4)
-    """
-    found = []
-    for name in dict.fromkeys(cell.statement for cell in cells):
-        shown = [c for c in cells if c.statement == name and c.bound > 0 and c.mean > 0]
-        along = parameter or _parameter(shown)
-        shown = [c for c in shown if along in c.setting]
-        if along is not None and shown:
-            found.append(_panel((titles or {}).get(name, name), along, shown))
-    return found
-
-
-def _values(cells: Sequence[Cell], key: str) -> list[Any]:
-    return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
-
-
-def _is_numeric(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-
-
-def _groups(cells: Sequence[Cell], *without: str) -> dict[tuple[Any, ...], list[Cell]]:
-    """Cells by what their settings have besides some keys."""
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
-        groups.setdefault(rest, []).append(cell)
-    return groups
-
-
-def _parameter(cells: Sequence[Cell]) -> str | None:
-    keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
-    if not keys:
-        return None
-
-    def longest(key: str) -> int:
-        return max(len(_values(group, key)) for group in _groups(cells, key).values())
-
-    numbers = [key for key in keys if _is_numeric(_values(cells, key)) and longest(key) > 2]
-    return max(numbers or keys, key=longest)
-
-
-def _panel(title: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
-    keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
-
-    def best(groups: dict[tuple[Any, ...], list[Cell]]) -> list[Cell]:
-        return max(groups.values(), key=len)
-
-    # The slice with most cells: one other key may vary, which then names the series.
-    by = max(keys, key=lambda key: len(best(_groups(cells, along, key))), default=None)
-    chosen = best(_groups(cells, along, *([] if by is None else [by])))
-    names = [] if by is None else _values(chosen, by)
-    if len(names) > _SERIES:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
-    series = {
-        (f"{by} = {name}" if _is_numeric([name]) else str(name)): _ascending(
-            [c for c in chosen if c.setting[by] == name], along
-        )
-        for name in names
-        if by is not None
-    } or {"": _ascending(chosen, along)}
-    if len(series) == 1:
-        series = {"": next(iter(series.values()))}
-    varying = (along, by) if len(series) > 1 else (along,)
-    fixed = {k: v for k, v in chosen[0].setting.items() if k not in varying}
-    return BoundPanel(title, along, series, fixed)
-
-
-def _ascending(cells: Sequence[Cell], key: str) -> tuple[Cell, ...]:
-    numeric = _is_numeric(_values(cells, key))
-    return tuple(sorted(cells, key=lambda c: c.setting[key]) if numeric else cells)
 
 
 def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
@@ -163,7 +43,8 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
     Examples
     --------
     >>> import os, tempfile
-    >>> from lplr.evaluation.plot_bounds import draw_bounds, panels_of
+    >>> from lplr.evaluation.bound_panels import panels_of
+    >>> from lplr.evaluation.plot_bounds import draw_bounds
     >>> from lplr.theory.montecarlo import run
     >>> panels = panels_of(run("range-finder", trials=2, rng=0))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +75,7 @@ def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
         row, column = divmod(i, wide)
         _draw_panel(figure, panel, column * _WIDTH, (high - 1 - row) * _HEIGHT + _FOOT, size)
     cells = [cell for panel in panels for series in panel.series.values() for cell in series]
-    words = [not _is_numeric(_values(cells, panel.parameter)) for panel in panels]
+    words = [not is_numeric(values_of(cells, panel.parameter)) for panel in panels]
     bound = " or ".join(["a dashed line"] * (not all(words)) + ["a bar"] * any(words))
     legend = f"Mean of the trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
     verdicts = {cell.verdict for cell in cells}
@@ -216,19 +97,21 @@ def _draw_panel(
         box = (left + x) / width, (bottom + y) / height, w / width, h / height
         return figure.add_axes(box)
 
-    def text(y: float, words: str, size_of_letters: float, colour: str) -> None:
-        place = (left + 0.18) / size[0], (bottom + y) / size[1]
+    def text(below: float, words: str, size_of_letters: float, colour: str) -> None:
+        place = (left + 0.18) / size[0], (bottom + _HEIGHT - below) / size[1]
         figure.text(*place, words, fontsize=size_of_letters, color=colour)
 
-    label = 0.4 + 0.078 * max(len(name) for name in panel.series)
-    across = _WIDTH - 0.75 - label
-    upper, lower = axes(0.75, 2.0, across, 2.15), axes(0.75, 0.8, across, 1.05)
-    text(4.5, _short(panel.title, 66), 10.5, "black")
-    fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
-    text(4.27, _short(fixed, 80), 9, "#666666")
     # Words are placed at 0, 1, 2, ...
     values = [cell.setting[panel.parameter] for cs in panel.series.values() for cell in cs]
-    words = None if _is_numeric(values) else list(dict.fromkeys(values))
+    words = None if is_numeric(values) else list(dict.fromkeys(values))
+    foot = 0.62 if words is None else 0.9
+    across = _WIDTH - 1.15 - 0.078 * max(len(name) for name in panel.series)
+    lower = axes(0.75, foot, across, 1.05)
+    upper = axes(0.75, foot + 1.2, across, _HEIGHT - foot - 1.2 - 0.85)
+    fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
+    text(0.25, panel.title, 11, "black")
+    text(0.48, _short(panel.note, 88), 8.5, "#444444")
+    text(0.69, _short(fixed, 88), 8.5, "#666666")
     ends = []
     for i, (name, cells) in enumerate(panel.series.items()):
         at = [c.setting[panel.parameter] for c in cells]
@@ -243,9 +126,10 @@ def _draw_panel(
     shown = [v for cs in panel.series.values() for c in cs for v in (c.mean, c.bound)]
     upper.set_yscale("log")
     upper.set_ylim(0.6 * min(shown), 1.8 * max(shown))
+    _plain_decades(upper)
     _scale_ratio(lower, panel)
     for ax in (upper, lower):
-        _scale_parameter(ax, values, words)
+        _scale_parameter(ax, panel.parameter, values, words)
         ax.grid(True, which="major", color="#dddddd", linewidth=0.7)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
@@ -307,21 +191,35 @@ def _scale_ratio(axes: Any, panel: BoundPanel) -> None:
     ratios = [c.mean / c.bound for cells in panel.series.values() for c in cells]
     axes.axhline(1.0, color="black", linestyle=_DASHED, linewidth=1.2)
     low, high = min(*ratios, 1.0), max(*ratios, 1.0)
-    if low > 0.2 and high < 5:
+    if low > 0.1 and high < 5:
         axes.set_ylim(0.0, 1.15 * high)
         return
     axes.set_yscale("log")
     axes.set_ylim(0.6 * low, 1.8 * high)
+    _plain_decades(axes)
 
 
-def _scale_parameter(axes: Any, values: Sequence[Any], words: Sequence[str] | None) -> None:
+def _plain_decades(axes: Any) -> None:
+    """Ticks at round numbers where there are few powers of ten, none between them else."""
+    low, high = axes.get_ylim()
+    if high < 200 * low:
+        steps = (1, 2, 5) if high < 20 * low else (1,)
+        ticks = [m * 10.0**e for e in range(-30, 12) for m in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _scale_parameter(
+    axes: Any, name: str, values: Sequence[Any], words: Sequence[str] | None
+) -> None:
     if words:
         axes.set_xticks(range(len(words)), words, rotation=25, ha="right")
         axes.set_xlim(-0.5, len(words) - 0.5)
         return
     ticks = sorted(set(values))
-    # A parameter that grows by factors is even on a logarithmic axis.
-    if ticks[0] > 0 and ticks[-1] > 6 * ticks[0] and not _is_even(ticks):
+    # Bits are logarithms already; what else grows by factors is even on a logarithmic axis.
+    if "bits" not in name and 0 < 6 * ticks[0] < ticks[-1] and not _is_even(ticks):
         axes.set_xscale("log")
         axes.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
     else:

@@ -1,0 +1,257 @@
+"""``lplr bounds``: the table, the files, the exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lplr.cli.main import main
+from lplr.evaluation.bound_panels import panels_of
+from lplr.evaluation.plot_bounds import draw_bounds
+from lplr.storage.table import read_table
+from lplr.theory import montecarlo, statements
+from lplr.theory.montecarlo import Outcome, Statement
+
+COMMAND = (sys.executable, "-m", "lplr", "bounds")
+
+
+def _constant(factor: float, saturated: bool = False) -> Any:
+    """Trials that measure the bound times a factor, within a few percent."""
+
+    def prepare(setting: Any, rng: np.random.Generator) -> montecarlo.Trial:
+        def trial(rng: np.random.Generator) -> Outcome:
+            spread = rng.uniform(0.95, 1.05)
+            return Outcome(factor * setting.get("m", 1) * spread, setting.get("m", 1), saturated)
+
+        return trial
+
+    return prepare
+
+
+def _statement(name: str, factor: float, saturated: bool = False) -> Statement:
+    grid = tuple(
+        {"matrix": matrix, "n": 3, "d": 2, "m": m} for matrix in ("flat", "k^-1") for m in (1, 2, 9)
+    )
+    words = ({"matrix": "real", "n": 9, "d": 9, "m": 4},)
+    prepare = _constant(factor, saturated)
+    return Statement(name, f"{name}: at most m", "a source", "expectation", prepare, grid, words)
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Three statements: one true, one false, one that says nothing."""
+    made = (
+        _statement("true-one", 0.5),
+        _statement("false-one", 2.0),
+        _statement("unmet-one", 0.5, saturated=True),
+    )
+    monkeypatch.setattr(statements, "STATEMENTS", {s.name: s for s in made})
+    monkeypatch.chdir(tmp_path)
+
+
+def ran(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
+    assert main(["bounds", "--trials", "20", *args]) == code
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    try:
+        code: Any = main(["bounds", *args])
+    except SystemExit as exit:  # of argparse
+        code = exit.code
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert captured.err.startswith("lplr: error: ")
+    assert captured.err.count("\n") == 1
+    assert not os.listdir()
+    return captured.err
+
+
+def test_all_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    out = ran(capsys, 0, "true-one")
+    assert "true-one" in out
+    assert "false-one" not in out
+    assert "6 cells of 20 trials, seed 0" in out
+    assert "6 holds" in out
+
+
+def test_refuted_ones_are_listed_and_set_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    out = ran(capsys, 1)
+    summary, _, listed = out.partition("\nrefuted:\n")
+    table = [line.split() for line in summary.splitlines()[2:5]]
+    assert [row[:5] for row in table] == [
+        ["true-one", "6", "6", "0", "0"],
+        ["false-one", "6", "0", "6", "0"],
+        ["unmet-one", "6", "0", "0", "6"],
+    ]
+    assert listed.count("refuted") == 6 + 1  # and the line of totals
+    assert "6 holds, 6 refuted, 6 assumption not met" in out
+
+
+def test_what_is_not_met_is_neither_success_nor_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    out = ran(capsys, 0, "unmet-one")
+    assert "6 assumption not met" in out
+    assert " holds," not in out
+
+
+def test_all_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ran(capsys, 0, "true-one", "--all").splitlines()
+    cells = [line.split() for line in lines if line.startswith("true-one")]
+    assert len(cells) == 6
+    assert cells[5][:7] == ["true-one", "k^-1", "3", "x", "2,", "m", "="]
+    measured, error, bound, ratio, verdict = cells[5][8:]
+    assert abs(float(measured) - 4.5) < 5 * float(error)
+    assert (float(bound), verdict) == (9.0, "holds")
+    assert abs(float(ratio) - 0.5) < 0.02
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(ran(capsys, 1, "--json"))
+    assert [s["name"] for s in found["statements"]] == ["true-one", "false-one", "unmet-one"]
+    assert found["statements"][1]["refuted"] == 6
+    assert found["statements"][0]["title"] == "true-one: at most m"
+    assert len(found["cells"]) == 18
+    cell = found["cells"][5]
+    assert (cell["statement"], cell["matrix"], cell["m"], cell["trials"]) == (
+        "true-one",
+        "k^-1",
+        9,
+        20,
+    )
+    assert cell["quantile_5"] < cell["quantile_50"] < cell["quantile_95"]
+    assert (found["trials"], found["seed"], found["level"]) == (20, 0, 1e-6)
+
+
+def test_full_goes_through_more(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = json.loads(ran(capsys, 0, "true-one", "--full", "--json"))["cells"]
+    assert [cell["matrix"] for cell in cells[6:]] == ["real"]
+
+
+def test_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    means = [
+        [c["mean"] for c in json.loads(ran(capsys, 0, "true-one", "--json", *args))["cells"]]
+        for args in ((), ("--seed", "0"), ("--seed", "1"))
+    ]
+    assert means[0] == means[1] != means[2]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "csv"])
+def test_out(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"cells.{suffix}"
+    found = json.loads(ran(capsys, 1, "--json", "--out", name, "--seed", "3"))
+    rows, attrs = read_table(name)
+    assert rows == [dict.fromkeys(rows[0]) | cell for cell in found["cells"]]
+    if suffix == "h5":
+        assert attrs["seed"] == 3
+        assert attrs["settings"] == {"trials": 20, "level": 1e-6, "full": False}
+        assert attrs["statements"]["true-one"] == {
+            "title": "true-one: at most m",
+            "source": "a source",
+        }
+        assert "numpy" in attrs["versions"]
+    old = Path(name).read_bytes()
+    assert main(["bounds", "--out", name]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert Path(name).read_bytes() == old
+    ran(capsys, 0, "true-one", "--out", name, "--overwrite")
+    assert len(read_table(name)[0]) == 6
+
+
+def test_plot(capsys: pytest.CaptureFixture[str]) -> None:
+    ran(capsys, 1, "--plot", "bounds.png")
+    assert Path("bounds.png").read_bytes().startswith(b"\x89PNG")
+    assert os.listdir() == ["bounds.png"]
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    out = ran(capsys, 0, "--list")
+    for text in ("true-one", "6 cells, 1 more", "a source", "distortion"):
+        assert text in out
+    listed = json.loads(ran(capsys, 0, "--list", "--json", "false-one"))["statements"]
+    assert [s["name"] for s in listed] == ["false-one"]
+
+
+def test_distortion(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(ran(capsys, 0, "distortion", "--json"))
+    assert list(found) == ["distortion"]
+    (row,) = (r for r in found["distortion"] if (r["quantizer"], r["bits"]) == ("lloyd-max", 2))
+    assert row["mse"] == pytest.approx(row["published"], rel=1e-3)  # four published digits
+    out = ran(capsys, 0, "distortion", "true-one")
+    assert "Max 1960" in out
+    assert "6 holds" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["true-on"], "did you mean true-one?"),
+        (["nothing"], "true-one, false-one"),
+        (["--trials", "1"], "--trials: must be at least 2"),
+        (["--trials", "many"], "--trials"),
+        (["--seed", "-1"], "--seed"),
+        (["--plot", "x.pdf"], "x.pdf: an output of this command ends in .png"),
+        (["--out", "x.txt"], "ends in .h5"),
+        (["--out", "no/x.h5"], "does not exist"),
+        (["distortion", "--out", "x.h5"], "--out"),
+        (["distortion", "--plot", "x.png"], "--plot"),
+    ],
+)
+def test_refusals(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in refused(capsys, *args)
+
+
+def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    command = [*COMMAND, "--trials", "100000", "--out", "x.h5", "--plot", "x.png"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        assert "cell 1 of" in run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        out, rest = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert rest.splitlines()[-1] == "lplr: interrupted"
+    assert "Traceback" not in rest
+    assert out == ""
+    assert not os.listdir(tmp_path)
+
+
+def test_an_interrupt_between_the_files_leaves_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lplr.evaluation.figures.write_atomic", interrupt)
+    code = main(["bounds", "true-one", "--trials", "2", "--out", "x.h5", "--plot", "x.png"])
+    assert code == 130
+    assert os.listdir() == ["x.h5"]
+    assert len(read_table("x.h5")[0]) == 6
+
+
+def test_the_real_statements_make_a_table() -> None:
+    """Keys of their settings are columns of one kind, none with the name of a result."""
+    real = montecarlo.run(_REAL.values(), trials=2, rng=0)
+    from lplr.cli.bounds import _row
+
+    reserved = set(_row(real[0])) - set(real[0].setting)
+    for cell in real:
+        assert not reserved & set(cell.setting)
+    from lplr.storage.table import write_table
+
+    write_table("t.h5", [_row(cell) for cell in real])
+    assert len(read_table("t.h5")[0]) == len(real)
+    panels = panels_of(real)
+    draw_bounds("t.png", panels)
+    assert len(panels) > 0.8 * len(_REAL)
+
+
+_REAL = dict(statements.STATEMENTS)  # before the fixture hides them

@@ -121,21 +121,23 @@ class Browser:
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def open(self, path: Path, width: int, height: int = 900, *, dark: bool = False) -> None:
-        """Show a file in a window of this size, and wait until it has loaded."""
+    def open(self, path: Path, width: int, *, dark: bool = False, scripts: bool = True) -> None:
+        """Show a file in a window of this width, and wait until it has loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
-            height=height,
+            height=900,
             deviceScaleFactor=1,
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.events.clear()
         self.send("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
+        self.send("Emulation.setScriptExecutionDisabled", value=False)  # `run` needs them
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
 
     def run(self, script: str) -> Any:

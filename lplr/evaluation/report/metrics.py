@@ -97,7 +97,7 @@ def number(value: float | None, spread: float = 0.0) -> str:
     size = math.floor(math.log10(abs(value))) if value else 0
     if size < -4:
         return f"{value:.3g}"
-    digits = 4 if size < 0 else max(3 - size, 0)
+    digits = 4 if size <= 0 else max(3 - size, 0)
     text = f"{value:.{digits}f}".replace("-", "−")
     return f"{text} ± {spread:.{digits}f}" if spread else text
 

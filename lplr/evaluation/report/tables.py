@@ -175,8 +175,9 @@ def dataset_table(results: Results, dataset: str) -> str:
     cells = results.pick(dataset=dataset)
     if not cells:
         return '<p class="dim">Nothing ran on this data set; the reasons are below.</p>'
-    columns = list(dict.fromkeys((c.metric, c.protocol) for c in cells))
     error = results.error_name(dataset)
+    columns = list(dict.fromkeys((c.metric, c.protocol) for c in cells))
+    columns.sort(key=lambda column: column[0] != error)
     groups: dict[tuple[float, str], dict[tuple[str, str], Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.budget, cell.method), {})[cell.metric, cell.protocol] = cell
@@ -193,17 +194,27 @@ def dataset_table(results: Results, dataset: str) -> str:
             [
                 Value(method),
                 Value(f"{budget:g}", budget),
-                Value(number(some.bits), some.bits),
+                _plain(some.bits, ".3f"),
                 *(_measured(found.get(column)) for column in columns),
-                Value(number(some.seconds), some.seconds),
-                Value(number(some.peak_mb), some.peak_mb),
-                Value(_kilobytes(some.stored_bytes), some.stored_bytes),
+                _plain(some.seconds, ".3g"),
+                _plain(some.peak_mb, ".1f"),
+                _plain(some.stored_bytes, ",.0f"),
                 Value(str(len(some.values)), len(some.values)),
                 Value("; ".join(some.notes), mark="w" if some.notes else ""),
             ]
         )
     named = [f"{name}, {protocol}" if protocol else name for name, protocol in columns]
-    heads = ("method", "bits", "stored bits", *named, "seconds", "peak MB", "kB", "seeds", "note")
+    heads = (
+        "method",
+        "bits",
+        "stored bits",
+        *named,
+        "seconds",
+        "peak MB",
+        "stored bytes",
+        "seeds",
+        "note",
+    )
     own = [i for i, ((_, method), _) in enumerate(ordered) if method == results.default]
     count = len(heads) - 2
     shown = table(
@@ -259,5 +270,5 @@ def _named(cell: Cell) -> str:
     return f"{cell.metric}, {cell.protocol}" if cell.protocol else cell.metric
 
 
-def _kilobytes(count: float | None) -> str:
-    return "–" if count is None else f"{count / 1e3:.1f}"
+def _plain(value: float | None, kind: str) -> Value:
+    return Value("–" if value is None else format(value, kind), value)

@@ -1,0 +1,319 @@
+"""Neighbours from the factors against brute force on the dense matrix, and what is made of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from sklearn.decomposition import TruncatedSVD
+from sklearn.neighbors import KNeighborsClassifier
+
+import lplr
+from lplr.evaluation.knn import PROTOCOLS, evaluate, project, recall, vote
+from lplr.evaluation.neighbours import METRICS, Neighbours, nearest
+from lplr.evaluation.speed import threads
+from lplr.evaluation.speed_knn import search_memory
+from lplr.exceptions import InputError, LplrError, MissingPackageError
+from lplr.kernels.nearest import keep_least
+
+RNG = np.random.default_rng(0)
+DATABASE = RNG.standard_normal((301, 24)) * np.linspace(1, 2, 301)[:, None] + 0.5
+QUERIES = RNG.standard_normal((37, 24)) + 0.5
+
+
+def brute_force(A: np.ndarray, X: np.ndarray, k: int, metric: str) -> Neighbours:
+    """All distances, one pair at a time in float64, and a stable sort."""
+    A, X = A.astype(np.float64), X.astype(np.float64)
+    if metric == "cosine":
+        lengths = np.linalg.norm(A, axis=1)
+        all_of_them = np.array([1 - (A @ x) / (lengths * np.linalg.norm(x)) for x in X])
+    else:
+        all_of_them = np.array([np.sqrt(np.square(A - x).sum(axis=1)) for x in X])
+    order = np.argsort(all_of_them, axis=1, kind="stable")[:, :k]
+    return Neighbours(np.take_along_axis(all_of_them, order, axis=1), order)
+
+
+def same(found: Neighbours, expected: Neighbours) -> None:
+    # A dense matrix of packed results is rounded to float32, 2^-24 of each entry at most, and the
+    # factors are not; a distance near zero is the root of a difference.
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+# --- kernel ----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 7),
+)
+def test_kernel_is_a_stable_sort(products: list[int], k: int, step: int) -> None:
+    # Small integers: many ties, and nothing is rounded.
+    stream = np.array([products, products[::-1]], np.float64)
+    scale = np.where(np.arange(len(products)) % 3 == 0, -1.0, 0.5)
+    offset = (np.arange(len(products)) % 2).astype(np.float64)
+    k = min(k, len(products))
+    order = np.argsort(offset + scale * stream, axis=1, kind="stable")[:, :k]
+    for kernel in (keep_least, keep_least.py_func):
+        values, indices = np.full((2, k), np.inf), np.full((2, k), -1)
+        for i in range(0, len(products), step):
+            part = slice(i, i + step)
+            block = np.ascontiguousarray(stream[:, part])
+            kernel(block, scale[part], offset[part], i, values, indices)
+        np.testing.assert_array_equal(indices, order)
+        np.testing.assert_array_equal(
+            values, np.take_along_axis(offset + scale * stream, order, axis=1)
+        )
+
+
+# --- neighbours ------------------------------------------------------------------------------
+
+
+def databases() -> dict[str, Callable[[], Any]]:
+    def low_rank() -> lplr.factors.LowRank:
+        return lplr.factorize(DATABASE, 9, bits=4, rng=0)
+
+    return {
+        "float64": lambda: DATABASE,
+        "float32": lambda: DATABASE.astype(np.float32),
+        "lists": DATABASE.tolist,
+        "low rank": low_rank,
+        "full rank": lambda: lplr.factorize(DATABASE, bits_per_entry=6, rng=0),
+        "shifted": lambda: lplr.factorize(DATABASE, 9, bits=4, method="lplr", normalize=True),
+        "quantized": lambda: lplr.quantize(DATABASE, 2, quantizer="e8p"),
+        "rows scaled": lambda: lplr.quantize(DATABASE, 3, granularity="row"),
+        "decomposed": lambda: lplr.caldera(DATABASE, rank=3, rng=0),
+        "operator": lambda: aslinearoperator(DATABASE),
+    }
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", databases())
+def test_brute_force(name: str, metric: str) -> None:
+    database = databases()[name]()
+    dense = DATABASE if name == "operator" else np.asarray(database)
+    for k in (1, 10, len(dense)):
+        same(nearest(database, QUERIES, k, metric=metric), brute_force(dense, QUERIES, k, metric))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So small that queries, rows and columns are all cut, with rests at each end.
+    monkeypatch.setattr("lplr.evaluation.neighbours._PANEL", 256)
+    monkeypatch.setattr("lplr.evaluation.neighbours._QUERIES", 5)
+    for name in ("float32", "low rank", "shifted", "quantized", "decomposed"):
+        database = databases()[name]()
+        expected = brute_force(np.asarray(database), QUERIES, 10, metric)
+        same(nearest(database, QUERIES, 10, metric=metric), expected)
+
+
+@pytest.mark.parametrize("engine", ["scikit-learn", "faiss"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_other_engines(engine: str, metric: str) -> None:
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    database = databases()["low rank"]()
+    found = nearest(database, QUERIES, 10, metric=metric, engine=engine)
+    expected = brute_force(np.asarray(database), QUERIES, 10, metric)
+    # They calculate in float32: squares have an error of 2^-24 of |x|^2 + |r|^2 < 2^8 times the
+    # number of terms at worst; no two of these distances are so near.
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-4)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    same(nearest(database, QUERIES, 10, metric=metric), expected)
+
+
+def test_ties_keep_the_lowest_index() -> None:
+    # Integers: nothing is rounded, so equal rows are equally far.
+    A = np.tile(np.arange(12.0).reshape(4, 3) - 5, (700, 1))
+    X = A[:4] + 1
+    same(nearest(A, X, 900), brute_force(A, X, 900, "euclidean"))
+
+
+@pytest.mark.parametrize("name", ["low rank", "quantized", "decomposed", "float32"])
+def test_any_number_of_threads(name: str) -> None:
+    database = databases()[name]()
+    X = np.random.default_rng(1).standard_normal((600, 24), dtype=np.float32)
+    found = []
+    for count in (1, 2, 3):
+        with threads(count):
+            found.append(nearest(database, X, 7))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.distances, found[0].distances)
+        np.testing.assert_array_equal(other.indices, found[0].indices)
+
+
+def test_any_scale() -> None:
+    for unit in (1e-15, 1e15):
+        for metric in METRICS:
+            found = nearest(unit * DATABASE, unit * QUERIES, 10, metric=metric)
+            expected = brute_force(DATABASE, QUERIES, 10, metric)
+            np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_memory() -> None:
+    # In a fresh process: at most a quarter of the dense float32 matrix of this many rows, the
+    # packed factors included. A search in blocks of fixed size; measured: 17 % + 3 %.
+    found = search_memory(60000, 600, 377)
+    assert found["extra"] + found["factors"] <= 0.25 * found["dense"]
+
+
+# --- classification --------------------------------------------------------------------------
+
+
+def two_clouds() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 260)
+    X = rng.standard_normal((260, 12)) + 1.2 * np.eye(12)[y]
+    return X[:200], y[:200], X[200:], y[200:]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 2, 11, 200])
+def test_accuracy_is_that_of_scikit_learn(metric: str, k: int) -> None:
+    # k = 2 has a tied vote for most queries.
+    X, y, Z, z = two_clouds()
+    f = lplr.factorize(X, 6, bits=4, rng=0)
+    names = np.array(["c", "a", "b"])
+    expected = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(f.to_dense(), names[y])
+    found = evaluate(f, names[y], Z, names[z], k=k, metric=metric)
+    assert found.accuracy == expected.score(Z, names[z])
+    assert found.recall is None
+    np.testing.assert_array_equal(vote(found.neighbours, names[y]), expected.predict(Z))
+
+
+def test_text_embeddings() -> None:
+    x, y, _ = lplr.datasets.text_embeddings()
+    n = len(x) * 4 // 5
+    found = evaluate(x[:n], y[:n], x[n:], y[n:], k=11, metric="cosine", original=x[:n])
+    assert round(found.accuracy, 3) == 0.685
+    assert found.recall == 1
+
+
+def test_recall() -> None:
+    X, y, Z, z = two_clouds()
+    f = lplr.factorize(X, 6, bits=4, rng=0)
+    found = evaluate(f, y, Z, z, k=10, metric="euclidean", original=X)
+    a = brute_force(X, Z, 10, "euclidean").indices
+    b = brute_force(f.to_dense(), Z, 10, "euclidean").indices
+    naive = np.mean([len(set(i) & set(j)) / 10 for i, j in zip(a, b, strict=True)])
+    assert found.recall == pytest.approx(naive, rel=1e-12)
+    assert 0.1 < naive < 0.9  # or it would not tell much
+    # More neighbours than needed serve as well, and can be had once for several databases.
+    again = evaluate(
+        f, y, Z, z, k=10, metric="euclidean", original=nearest(X, Z, 15, metric="euclidean")
+    )
+    assert again.recall == found.recall
+
+
+def test_protocols() -> None:
+    X, y, Z, z = two_clouds()
+    model = lplr.LPLR(4, bits=4, random_state=0).fit(X)
+    plain = evaluate(model.factors_, y, Z, z, original=X)
+    projected = evaluate(model.factors_, y, Z, z, transformer=model, original=X)
+    assert (plain.protocol, projected.protocol) == PROTOCOLS
+    # The same neighbours: the rows of L R are orthogonal to what the projection takes away.
+    np.testing.assert_array_equal(plain.neighbours.indices, projected.neighbours.indices)
+    cosine = np.linalg.norm(project(Z, model), axis=1) / np.linalg.norm(Z, axis=1)
+    np.testing.assert_allclose(
+        1 - plain.neighbours.distances,
+        (1 - projected.neighbours.distances) * cosine[:, None],
+        atol=1e-12,
+    )
+    # Of another database not: there the projection of the queries is seen.
+    svd = TruncatedSVD(4, random_state=0).fit(X)
+    other = evaluate(X, y, Z, z, transformer=svd)
+    expected = brute_force(X, svd.inverse_transform(svd.transform(Z)), 11, "cosine")
+    np.testing.assert_array_equal(other.neighbours.indices, expected.indices)
+    assert (other.neighbours.indices != evaluate(X, y, Z, z).neighbours.indices).any()
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def with_zero_row(A: np.ndarray, i: int) -> np.ndarray:
+    A = A.copy()
+    A[i] = 0
+    return A
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": np.zeros(199, int)}, "labels: .*200 rows of database.*(199,)"),
+        ({"labels": np.zeros((200, 1), int)}, "labels: .*200 rows"),
+        ({"labels": np.full(200, "cat")}, "labels: all are .*cat"),
+        ({"labels": np.array([1, "a"] * 100, object)}, "labels: cannot be sorted"),
+        ({"query_labels": [1, 2]}, "query_labels: .*60 rows of queries"),
+        ({"query_labels": ["x"] * 60}, "query_labels: none"),
+        ({"k": 201}, "k: must be from 1 to 200, found 201"),
+        ({"k": 0}, "k: "),
+        ({"k": 2.5}, "k: "),
+        ({"metric": "manhattan"}, "metric: must be one of cosine, euclidean"),
+        ({"engine": "annoy"}, "engine: "),
+        ({"queries": np.ones((60, 11))}, "queries: must have the 12 columns"),
+        ({"queries": np.full((60, 12), np.nan)}, "queries: has nan"),
+        ({"database": np.full((200, 12), np.inf)}, "database: has inf"),
+        ({"database": [[1, 2], [3]]}, "database: is not an array"),
+        ({"database": 1j * np.ones((200, 12))}, "database: .*real"),
+        ({"database": aslinearoperator(1j * np.ones((200, 12)))}, "database: .*real"),
+        ({"transformer": object()}, "transformer: has no method transform"),
+        ({"original": np.ones((3, 12))}, "k: must be from 1 to 3"),
+    ],
+)
+def test_refusals(changed: dict[str, Any], message: str) -> None:
+    X, y, Z, z = two_clouds()
+    arguments = {"database": X, "labels": y, "queries": Z, "query_labels": z, **changed}
+    with pytest.raises(InputError, match=f"^{message}"):
+        evaluate(**arguments)
+
+
+def test_zero_rows_have_no_cosine() -> None:
+    X, y, Z, z = two_clouds()
+    for database in (X, lplr.quantize(X, 8)):
+        with pytest.raises(InputError, match="queries: row 7 is zero.*euclidean"):
+            evaluate(database, y, with_zero_row(Z, 7), z)
+    f = lplr.quantize(with_zero_row(X, 9), 8, granularity="row")
+    for database in (with_zero_row(X, 9), f):
+        with pytest.raises(InputError, match="database: row 9 is zero"):
+            evaluate(database, y, Z, z)
+        assert evaluate(database, y, with_zero_row(Z, 7), z, metric="euclidean").accuracy > 0.4
+
+
+def test_operator_that_is_not_finite() -> None:
+    X, _, Z, _ = two_clouds()
+    broken = LinearOperator(X.shape, matvec=lambda x: X @ x * np.nan, dtype=np.float64)
+    with pytest.raises(InputError, match="database: gives products that are not finite"):
+        nearest(broken, Z, 3)
+
+
+def test_neighbours_that_do_not_fit() -> None:
+    found = nearest(DATABASE, QUERIES, 4)
+    with pytest.raises(InputError, match="labels: has 5 entries"):
+        vote(found, [0, 1, 0, 1, 0])
+    with pytest.raises(InputError, match="expected: must have at least 4 neighbours"):
+        recall(found, nearest(DATABASE, QUERIES, 3))
+    with pytest.raises(InputError, match="expected: .* of 37 queries"):
+        recall(found, nearest(DATABASE, QUERIES[:5], 4))
+
+
+def test_missing_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingPackageError, match=r"engine='faiss'.*lplr\[bench\]") as caught:
+        nearest(DATABASE, QUERIES, 3, engine="faiss")
+    assert isinstance(caught.value, (LplrError, ImportError))
+
+
+def test_arguments_are_not_changed() -> None:
+    X, y, Z, z = two_clouds()
+    kept = [a.copy() for a in (X, y, Z, z)]
+    for engine in ("factors", "scikit-learn"):
+        evaluate(X, y, Z, z, engine=engine, original=X)
+    for before, after in zip(kept, (X, y, Z, z), strict=True):
+        np.testing.assert_array_equal(before, after)

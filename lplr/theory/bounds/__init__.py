@@ -26,6 +26,7 @@ from lplr.theory.bounds.ldlq import (
     rounding_worst_loss,
 )
 from lplr.theory.bounds.lplr import lplr_best_k, lplr_bound
+from lplr.theory.bounds.lplr_nested import lplr_nested_bound
 from lplr.theory.bounds.lplr_sharp import lplr_sharp_bound
 from lplr.theory.bounds.quantizer import (
     dithered_moments,
@@ -60,6 +61,7 @@ __all__ = [
     "lplr_best_k",
     "lplr_bits",
     "lplr_bound",
+    "lplr_nested_bound",
     "lplr_sharp_bound",
     "lplr_svd_bound",
     "lplr_theorem_3_2",

@@ -8,12 +8,11 @@ import numpy as np
 
 from lplr.theory.bounds._checks import (
     check_n_columns,
-    check_rank_below_sketch,
     check_shape,
     check_spectrum,
     check_steps,
 )
-from lplr.theory.bounds.lplr_sharp import sketch_errors
+from lplr.theory.bounds.lplr_sharp import sketch_error
 
 __all__ = ["feedback_lplr_bound", "pivot_bounds"]
 
@@ -23,15 +22,13 @@ def feedback_lplr_bound(
     shape: tuple[int, int],
     m: int,
     steps: float | tuple[float, float],
-    *,
-    k: int | None = None,
 ) -> float:
     """Bound on ``E |L R - A|_F^2`` for LPLR with R quantized by LDL feedback under ``L^T L``.
 
-    ``b_m(k) + d step'^2/4 sum_j (b_j / m + n step^2/4)``, the sum over j = 0 ... m - 1, with
-    ``b_t(k) = |A - A_k|_F^2 + sum_(i<=k) sigma_i^2 tau / (sigma_i^2 + tau)``,
-    ``tau = (|A - A_k|_F^2 + n m step^2/4) / (t-k-1)``, and b_j its least value over k, which is
-    ``|A|_F^2`` or less.
+    ``b_m + d step'^2/4 sum_t (b_t / m + n step^2/4)``, the sum over t = 0 ... m - 1, with
+    ``b_t = sum_i sigma_i^2 tau_i / (sigma_i^2 + tau_i)`` and
+    ``tau_i = min_k (|A - A_k|_F^2 + n m step^2/4) / (t-k-1)`` over i <= k <= t - 2, infinite for
+    i > t - 2
 
     Parameters
     ----------
@@ -43,14 +40,12 @@ def feedback_lplr_bound(
         Sketch size: columns of L.
     steps : float or (float, float)
         Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
-    k : int, optional
-        Of the first term; from 0 to m - 2 and at most the rank; by default the best.
 
     Returns
     -------
     float
-        In squared units of A; never more than `lplr_bound` or `lplr_sharp_bound` at the same
-        arguments.
+        In squared units of A; never more than `lplr_sharp_bound`, hence than `lplr_bound`, at
+        the same arguments.
 
     Raises
     ------
@@ -64,7 +59,7 @@ def feedback_lplr_bound(
     on what it rounds, which is W* plus what is fed back. Neither paper has this statement.
 
     *Step 1.* As there, ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``, and the first term has
-    mean at most ``b_m(k)`` for each k (`lplr_sharp_bound`).
+    mean at most b_m (`lplr_sharp_bound`).
 
     *Step 2, the LDLQ identity.* With ``L^T L = U D U^T``, U unit lower triangular, feedback from
     the last row to the first makes ``U^T (W* - R) = eta``, the rounding errors (m x d), so that
@@ -74,37 +69,35 @@ def feedback_lplr_bound(
     *Step 3, the pivots.* D_j is the squared distance of column j of L from the span of the
     columns before it; let P be the projector onto that span. Column j is ``A s_j + e_j``, the
     dither of one column being independent of the others, hence independent of P. Given P,
-    its covariance is ``A A^T / m`` plus a diagonal of at most ``step^2/4``: the cross term is
+    its second moment is ``A A^T / m`` plus a diagonal of at most ``step^2/4``: the cross term is
     zero because e_j has mean zero given s_j. Hence
     ``E D_j = E tr((I - P)(A A^T/m + diag)) <= E |(I - P) A|_F^2 / m + n step^2/4``.
 
-    *Step 4, back to the sketch.* ``|(I - P) A|^2`` is the least-squares error of the j - 1
-    columns before column j, t = j - 1 of them. Their span does not change when they are
-    multiplied by ``sqrt(m/t)``, which makes them a sketch with entries of variance 1/t, rounded
-    with step ``step sqrt(m/t)``; there ``n t (step^2 m/t)/4 = n m step^2/4``. So its mean is at
-    most b_t(k), for each k.
+    *Step 4, back to the sketch.* ``|(I - P) A|^2`` is the least-squares error of the
+    t = j - 1 columns before column j. Their span does not change when they are multiplied by
+    ``sqrt(m/t)``, which makes them a sketch with entries of variance 1/t, rounded with step
+    ``step sqrt(m/t)``; and ``n t (step^2 m/t)/4 = n m step^2/4``. So its mean is at most b_t.
 
-    *Never larger than without feedback.* k = 0 is allowed in b_j, which gives
-    ``b_j <= |A|_F^2``, so the sum over the m columns is at most ``|A|_F^2 + n m step^2/4``, what
-    `lplr_bound` has in its place; and b_m(k) is at most the first two terms there.
+    *Never larger than without feedback.* No term of b_t exceeds sigma_i^2, so
+    ``b_t <= |A|_F^2``, and the sum over the m columns is at most ``|A|_F^2 + n m step^2/4``,
+    what `lplr_sharp_bound` has in its place; the first terms are equal.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.theory.bounds import feedback_lplr_bound, lplr_bound
+    >>> from lplr.theory.bounds import feedback_lplr_bound, lplr_sharp_bound
     >>> sigma = 1 / np.arange(1.0, 101)
-    >>> bound = feedback_lplr_bound(sigma, (200, 100), 20, (0.01, 0.1))
-    >>> bound < lplr_bound(sigma, (200, 100), 20, (0.01, 0.1))
-    True
+    >>> round(feedback_lplr_bound(sigma, (200, 100), 20, (0.01, 0.1)), 3)
+    0.377
+    >>> round(lplr_sharp_bound(sigma, (200, 100), 20, (0.01, 0.1)), 3)
+    0.635
     """
     n, d = check_shape(shape)
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
     step, step_right = check_steps(steps)
-    errors = sketch_errors(sigma, n, m, m, step)
-    left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
     pivots = pivot_bounds(sigma, (n, d), m, step)
-    return float(left + d * step_right**2 / 4 * pivots.sum())
+    return sketch_error(sigma, n, m, m, step) + float(d * step_right**2 / 4 * pivots.sum())
 
 
 def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> np.ndarray:
@@ -131,7 +124,8 @@ def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: flo
 
     Notes
     -----
-    ``b_(j-1) / m + n step^2/4``; steps 3 and 4 of `feedback_lplr_bound`, with its assumptions.
+    ``b_t / m + n step^2/4``, t = j - 1: steps 3 and 4 of `feedback_lplr_bound`, and its
+    assumptions.
 
     Examples
     --------
@@ -143,5 +137,5 @@ def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: flo
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
     step = check_steps(step)[0]
-    least = np.array([sketch_errors(sigma, n, m, t, step).min() for t in range(m)])
+    least = np.array([sketch_error(sigma, n, m, t, step) for t in range(m)])
     return least / m + n * step**2 / 4

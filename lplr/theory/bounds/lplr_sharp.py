@@ -1,4 +1,4 @@
-"""LPLR with a better competitor: directions that the noise drowns are shrunk, not inverted."""
+"""LPLR with a better competitor: one for each direction, shrunk where the noise drowns it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 
 from lplr.theory.bounds._checks import (
     check_n_columns,
-    check_rank_below_sketch,
     check_shape,
     check_spectrum,
     check_steps,
     squared_tails,
 )
 
-__all__ = ["lplr_sharp_bound", "sketch_errors"]
+__all__ = ["lplr_sharp_bound", "sketch_error"]
 
 
 def lplr_sharp_bound(
@@ -23,13 +22,12 @@ def lplr_sharp_bound(
     shape: tuple[int, int],
     m: int,
     steps: float | tuple[float, float],
-    *,
-    k: int | None = None,
 ) -> float:
-    """Sharper bound on ``E |L R - A|_F^2`` for LPLR, under the same assumptions.
+    """Sharper bound on ``E |L R - A|_F^2`` for LPLR, under the same assumptions; it has no k.
 
-    ``|A - A_k|_F^2 + sum_(i<=k) sigma_i^2 tau / (sigma_i^2 + tau)
-    + d step'^2/4 (|A|_F^2 + n m step^2/4)``, ``tau = (|A - A_k|_F^2 + n m step^2/4) / (m-k-1)``
+    ``sum_i sigma_i^2 tau_i / (sigma_i^2 + tau_i) + d step'^2/4 (|A|_F^2 + n m step^2/4)`` with
+    ``tau_i = min_k (|A - A_k|_F^2 + n m step^2/4) / (m-k-1)`` over i <= k <= m - 2, infinite for
+    i > m - 2
 
     Parameters
     ----------
@@ -41,14 +39,12 @@ def lplr_sharp_bound(
         Sketch size: columns of L.
     steps : float or (float, float)
         Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
-    k : int, optional
-        From 0 to m - 2 and at most the rank; by default the one that makes the bound least.
 
     Returns
     -------
     float
-        In squared units of A; never more than `lplr_bound` at the same arguments. With steps 0,
-        a sharper bound for the range finder as well.
+        In squared units of A; never more than `lplr_bound` at any k. With steps 0, a sharper
+        bound for the range finder as well.
 
     Raises
     ------
@@ -59,16 +55,23 @@ def lplr_sharp_bound(
     -----
     *Assumptions*: those of `lplr.theory.bounds.lplr_bound`. Neither paper has this statement.
 
-    Steps 1, 2 and 4 there, unchanged. In step 3 the competitor is ``Y = G C V_k^T``,
-    ``G = (V_k^T S)^+``, with a fixed diagonal C, which there is the identity. Now
-    ``A S Y - A = -(A - A_k) - U_k Sigma_k (I - C) V_k^T + (A - A_k) S G C V_k^T``. The first is
-    orthogonal to the others; the last has mean zero given G, so that
-    ``E |A S Y + E Y - A|^2 <= |A - A_k|^2 + sum_i (1 - c_i)^2 sigma_i^2
-    + (|A - A_k|^2 / m + n step^2/4) E |G C|^2``, and
-    ``E |G C|^2 = tr(C^2 E (V_k^T S S^T V_k)^-1) = m/(m-k-1) sum_i c_i^2``. Together
-    ``|A - A_k|^2 + sum_i ((1 - c_i)^2 sigma_i^2 + c_i^2 tau)``, which is least at
-    ``c_i = sigma_i^2 / (sigma_i^2 + tau)``, each term being ``sigma_i^2 tau/(sigma_i^2 + tau)``:
-    less than tau, the term of `lplr_bound` (c_i = 1), and less than sigma_i^2.
+    Steps 1 and 2 there are unchanged; this replaces the competitor of step 3. For each i choose
+    k_i >= i, k_i <= m - 2 and at most the rank, and a number c_i. Let y_i be column i of
+    ``(V_k^T S)^+``, k = k_i: then ``v_j^T S y_i`` is 1 for j = i and 0 for other j <= k_i. The
+    competitor is ``Y = sum_i c_i y_i v_i^T``. From
+    ``A S y_i = sigma_i u_i + (A - A_k) S y_i``,
+
+    ``L Y - A = sum_i ((c_i - 1) sigma_i u_i + c_i (A - A_k) S y_i + c_i E y_i) v_i^T``.
+
+    The v_i are orthonormal, so the squared norm is the sum of those of the brackets. In each, the
+    second and third terms have mean zero given ``V_k^T S`` (step 4 there), and
+    ``E |y_i|^2 = E ((V_k^T S S^T V_k)^-1)_ii = m/(m-k-1)``: the mean square is at most
+    ``(1 - c_i)^2 sigma_i^2 + c_i^2 tau``, ``tau = (|A - A_k|^2/m + n step^2/4) m/(m-k-1)``.
+    The best c_i is ``sigma_i^2/(sigma_i^2 + tau)``, which leaves
+    ``sigma_i^2 tau/(sigma_i^2 + tau)``; the best k_i makes tau least. For i > m - 2, c_i = 0.
+
+    *Never larger.* In `lplr_bound`, at a given k, all i <= k pay the tau of that k, and the others
+    sigma_i^2; here each i <= k pays less than the least of sigma_i^2 and that tau.
 
     Examples
     --------
@@ -76,7 +79,7 @@ def lplr_sharp_bound(
     >>> from lplr.theory.bounds import lplr_bound, lplr_sharp_bound
     >>> sigma = 1 / np.arange(1.0, 101)
     >>> round(lplr_sharp_bound(sigma, (200, 100), 20, 0.05), 3)
-    0.843
+    0.816
     >>> round(lplr_bound(sigma, (200, 100), 20, 0.05), 3)
     0.983
     """
@@ -84,14 +87,12 @@ def lplr_sharp_bound(
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
     step, step_right = check_steps(steps)
-    errors = sketch_errors(sigma, n, m, m, step)
-    left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
     size = squared_tails(sigma)[0] + n * m * step**2 / 4
-    return float(left + d * step_right**2 / 4 * size)
+    return sketch_error(sigma, n, m, m, step) + float(d * step_right**2 / 4 * size)
 
 
-def sketch_errors(sigma: np.ndarray, n: int, m: int, columns: int, step: float) -> np.ndarray:
-    """Bound on ``E min_W |L W - A|_F^2``, L the first ``columns`` columns, for each k.
+def sketch_error(sigma: np.ndarray, n: int, m: int, columns: int, step: float) -> float:
+    """Bound on ``E min_W |L W - A|_F^2``, L the first ``columns`` columns of m.
 
     Parameters
     ----------
@@ -100,18 +101,17 @@ def sketch_errors(sigma: np.ndarray, n: int, m: int, columns: int, step: float) 
     m : int
         1 over the variance of the entries of S, whatever the number of columns used.
     columns : int
-        From 0 to m.
+        From 0 to m; up to 2 leave ``|A|_F^2``.
     step : float
 
     Returns
     -------
-    ndarray of shape (K + 1,)
-        For k = 0 ... K = min(columns - 2, rank), at least k = 0, where it is ``|A|_F^2``.
+    float
     """
-    most = max(min(columns - 2, int(np.count_nonzero(sigma))), 0)
-    errors = squared_tails(sigma)[: most + 1]
     square = np.square(sigma)
-    for k in range(1, most + 1):
-        tau = (errors[k] + n * m * step**2 / 4) / (columns - k - 1)
-        errors[k] += (square[:k] * (tau / (square[:k] + tau))).sum()
-    return errors
+    tails = squared_tails(sigma)
+    most = max(min(columns - 2, int(np.count_nonzero(sigma))), 0)
+    k = np.arange(1, most + 1)
+    tau = (tails[k] + n * m * step**2 / 4) / (columns - k - 1)
+    tau = np.minimum.accumulate(tau[::-1])[::-1]
+    return float((square[:most] * (tau / (square[:most] + tau))).sum() + tails[most])

@@ -56,7 +56,7 @@ def check_spectrum(singular_values: Any, most: int | None = None) -> np.ndarray:
     for assumption, bad in (
         ("finite", ~np.isfinite(sigma)),
         ("not negative", sigma < 0),
-        ("in descending order", np.diff(sigma, prepend=np.inf) > 0),
+        ("in descending order", np.append(False, sigma[1:] > sigma[:-1])),
         (f"at most {LARGEST:g}", sigma > LARGEST),
     ):
         if bad.any():
@@ -105,7 +105,9 @@ def check_hessian_matrix(hessian: Any) -> np.ndarray:
     if np.linalg.norm(H - H.T) > 1e-5 * np.linalg.norm(H):
         raise HessianError("hessian: is assumed symmetric; pass (H + H.T) / 2")
     if np.diagonal(H).min() < 0:
-        raise HessianError("hessian: is assumed positive semi-definite, has a negative diagonal")
+        raise HessianError(
+            "hessian: is assumed positive semi-definite, has a negative diagonal entry"
+        )
     return (H + H.T) / 2
 
 

@@ -176,7 +176,7 @@ def rounding_expected_loss(hessian: Any, n: int, variance: float) -> float:
     Parameters
     ----------
     hessian : array_like of shape (d, d)
-        Symmetric positive semi-definite.
+        Symmetric; positive semi-definite if it is a second moment, which is not used.
     n : int
         Rows of W.
     variance : float
@@ -220,7 +220,7 @@ def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
     Parameters
     ----------
     hessian : array_like of shape (d, d)
-        Symmetric positive semi-definite.
+        Symmetric; positive semi-definite if it is a second moment, which is not used.
     n : int
         Rows of W.
     step : float

@@ -1,0 +1,242 @@
+"""What the bounds refuse: each assumption that fails on the arguments is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lplr.exceptions import HessianError, InputError
+from lplr.theory import bounds
+
+SIGMA = [3.0, 2.0, 1.0, 0.0]
+SHAPE = (6, 4)
+
+# Every function of a spectrum, as a function of (sigma, m, k).
+OF_SPECTRUM: dict[str, Callable[..., Any]] = {
+    "lplr_bound": lambda s, m=5, k=None: bounds.lplr_bound(s, SHAPE, m, 0.1, k=k),
+    "lplr_theorem_3_2": lambda s, m=5, k=1: bounds.lplr_theorem_3_2(s, m, k, 0.1),
+    "lplr_bits": lambda s, m=5, k=1: bounds.lplr_bits(s, SHAPE, m, k, 0.1, 1.0),
+    "range_finder": lambda s, m=5, k=None: bounds.range_finder_bound(s, m, k=k),
+    "spectral": lambda s, m=5, k=None: bounds.range_finder_spectral_bound(s, m, k=k),
+    "lplr_best_k": lambda s, m=5: bounds.lplr_best_k(s, SHAPE, m, 0.1),
+    "lplr_sharp_bound": lambda s, m=5: bounds.lplr_sharp_bound(s, SHAPE, m, 0.1),
+    "feedback_lplr_bound": lambda s, m=5: bounds.feedback_lplr_bound(s, SHAPE, m, 0.1),
+    "pivot_bounds": lambda s, m=5: bounds.pivot_bounds(s, SHAPE, m, 0.1),
+    "solution_range": lambda s, m=5: bounds.solution_range(s, SHAPE, m, 0.1, 0.1),
+    "direct_svd_bound": lambda s, m=2: bounds.direct_svd_bound(s, SHAPE, m, 0.1),
+    "lplr_svd_bound": lambda s, m=2: bounds.lplr_svd_bound(s, SHAPE, m, 0.1),
+}
+WITH_K = ("lplr_bound", "lplr_theorem_3_2", "lplr_bits", "range_finder", "spectral")
+
+
+@pytest.mark.parametrize("name", OF_SPECTRUM)
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        ([1.0, -1.0], "not negative"),
+        ([1.0, 2.0], "descending"),
+        ([np.nan, 1.0], "finite"),
+        ([np.inf, 1.0], "finite"),
+        ([1e200, 1.0], "at most"),
+        ([], "real numbers"),
+        ([[1.0]], "real numbers"),
+        (["a"], "real numbers"),
+        ([1j], "real numbers"),
+        ([True], "real numbers"),
+        ([[1.0], [1.0, 2.0]], "not an array"),
+        (None, "real numbers"),
+    ],
+)
+def test_spectrum(name: str, sigma: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"^singular_values: .*{message}"):
+        OF_SPECTRUM[name](sigma)
+
+
+@pytest.mark.parametrize("name", OF_SPECTRUM)
+@pytest.mark.parametrize("m", [0, -1, 2.5, "3", True, None])
+def test_sketch_size(name: str, m: Any) -> None:
+    OF_SPECTRUM[name](SIGMA)
+    with pytest.raises(InputError, match="^m: "):
+        OF_SPECTRUM[name](SIGMA, m)
+
+
+@pytest.mark.parametrize("name", WITH_K)
+def test_sketch_must_exceed_the_rank_by_two(name: str) -> None:
+    function = OF_SPECTRUM[name]
+    function(SIGMA, 4, 2)
+    with pytest.raises(InputError, match=r"^m: the bound assumes m >= k \+ 2, found m=3 and k=2"):
+        function(SIGMA, 3, 2)
+    with pytest.raises(InputError, match="^k: the bound assumes k <= rank of A, found k=4 and ran"):
+        function(SIGMA, 9, 4)
+    for k in (-1, 0.5, "1"):
+        with pytest.raises(InputError, match="^k: "):
+            function(SIGMA, 5, k)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_SPECTRUM if n not in WITH_K[1:2] + WITH_K[3:]])
+def test_more_singular_values_than_the_shape_has(name: str) -> None:
+    with pytest.raises(InputError, match="^singular_values: .* at most 4, found 5"):
+        OF_SPECTRUM[name]([5.0, 4, 3, 2, 1])
+
+
+@pytest.mark.parametrize("shape", [3, (3,), (3, 0), (3, 2.5), "33", (3, -1), (3, np.nan), None])
+def test_shape(shape: Any) -> None:
+    for call in (
+        lambda: bounds.lplr_bound([1.0], shape, 5, 0.1),
+        lambda: bounds.naive_bound(shape, 0.1),
+        lambda: bounds.direct_svd_bound([1.0], shape, 1, 0.1),
+    ):
+        with pytest.raises(InputError, match="^shape: "):
+            call()
+
+
+@pytest.mark.parametrize("steps", [-1, np.nan, np.inf, "a", (0.1, -1), (1, 2, 3), None])
+def test_steps(steps: Any) -> None:
+    for function in (
+        bounds.lplr_bound,
+        bounds.lplr_sharp_bound,
+        bounds.feedback_lplr_bound,
+        bounds.direct_svd_bound,
+        bounds.lplr_svd_bound,
+    ):
+        with pytest.raises(InputError, match="^steps: "):
+            function(SIGMA, SHAPE, 2, steps)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: bounds.uniform_step(0, 1.0), "bits"),
+        (lambda: bounds.uniform_step(-2, 1.0), "bits"),
+        (lambda: bounds.uniform_step(1.5, 1.0), "bits"),  # type: ignore[arg-type]
+        (lambda: bounds.uniform_step(2, 0.0), "dynamic_range"),
+        (lambda: bounds.uniform_step(2, np.nan), "dynamic_range"),
+        (lambda: bounds.dithered_moments([[1.0]], 0.0), "step"),
+        (lambda: bounds.dithered_moments([[np.nan]], 1.0), "values"),
+        (lambda: bounds.dithered_variance_bound(-1.0), "step"),
+        (lambda: bounds.nearest_error_bound(np.nan), "step"),
+        (lambda: bounds.nearest_high_rate_error(np.inf), "step"),
+        (lambda: bounds.naive_bound(SHAPE, -1.0), "step"),
+        (lambda: bounds.lplr_best_k(SIGMA, SHAPE, 5, -1.0), "steps"),
+        (lambda: bounds.pivot_bounds(SIGMA, SHAPE, 5, np.nan), "steps"),
+        (lambda: bounds.direct_svd_bound(SIGMA, SHAPE, 5, 0.1), "m"),
+        (lambda: bounds.lplr_svd_bound(SIGMA, SHAPE, 5, 0.1), "m"),
+        (lambda: bounds.lplr_theorem_3_2(SIGMA, 5, 1, -0.1), "epsilon"),
+        (lambda: bounds.lplr_bits(SIGMA, SHAPE, 5, 1, 0.0, 1.0), "epsilon"),
+        (lambda: bounds.lplr_bits(SIGMA, SHAPE, 5, 1, np.nan, 1.0), "epsilon"),
+        (lambda: bounds.lplr_bits(SIGMA, SHAPE, 5, 1, 0.1, 0.0), "ranges"),
+        (lambda: bounds.lplr_bits(SIGMA, SHAPE, 5, 1, 0.1, (1.0, -1.0)), "ranges"),
+        (lambda: bounds.range_finder_bound(SIGMA, 5, n_power_iter=-1), "n_power_iter"),
+        (lambda: bounds.range_finder_spectral_bound(SIGMA, 5, n_power_iter=-1), "n_power_iter"),
+        (lambda: bounds.range_finder_spectral_bound(SIGMA, 5, k=1), "k"),
+        (lambda: bounds.sketch_range([-1.0], 2, 0.1), "row_norms"),
+        (lambda: bounds.sketch_range([np.nan], 2, 0.1), "row_norms"),
+        (lambda: bounds.sketch_range([1.0], 0, 0.1), "m"),
+        (lambda: bounds.sketch_range([1.0], 2, 1.0), "failure_probability"),
+        (lambda: bounds.solution_range(SIGMA, SHAPE, 2, 0.1, 0.0), "failure_probability"),
+        (lambda: bounds.solution_range(SIGMA, SHAPE, 2, -0.1, 0.1), "step"),
+        (
+            lambda: bounds.solution_range(SIGMA, SHAPE, 2, 0.1, 0.1, column_norm=0.0),
+            "column_norm",
+        ),
+        (lambda: bounds.ldlq_range([[np.nan]], [[1.0]], 2), "W"),
+        (lambda: bounds.ldlq_range([[1.0]], [[1.0]], 0), "bits"),
+        (lambda: bounds.ldlq_range([[1.0]], [[1.0]], 2, 2.0), "failure_probability"),
+        (lambda: bounds.ldlq_range([[1.0]], np.eye(2), 2), "hessian"),
+        (lambda: bounds.pilot_range([1.0, 2.0], 0.1), "largest"),
+        (lambda: bounds.pilot_range([1.0, -2.0], 0.5), "largest"),
+        (lambda: bounds.pilot_range([1.0, 2.0], np.nan), "failure_probability"),
+        (lambda: bounds.saturated_entries([[1.0]], 0.0), "dynamic_range"),
+        (lambda: bounds.saturation_p_value(3, 2, 0.1), "saturated"),
+        (lambda: bounds.saturation_p_value(0, 0, 0.1), "trials"),
+        (lambda: bounds.saturation_p_value(0, 1, 0.0), "failure_probability"),
+        (lambda: bounds.ldl_pivots(np.eye(2), order="random"), "order"),
+        (lambda: bounds.ldlq_loss([[1.0]], np.eye(2)), "rounding_errors"),
+        (lambda: bounds.ldlq_loss([[np.nan, 0.0]], np.eye(2)), "rounding_errors"),
+        (lambda: bounds.ldlq_expected_loss(np.eye(2), 0, 0.1), "n"),
+        (lambda: bounds.ldlq_expected_loss(np.eye(2), 1, -0.1), "variance"),
+        (lambda: bounds.rounding_expected_loss(np.eye(2), 1, np.nan), "variance"),
+        (lambda: bounds.rounding_worst_loss(np.eye(2), 1, -1.0), "step"),
+        (lambda: bounds.rank_constrained_optimum([[np.inf]], [[1.0]], 1), "A"),
+        (lambda: bounds.rank_constrained_optimum(np.ones((2, 3)), np.eye(2), 1), "hessian"),
+        (lambda: bounds.rank_constrained_optimum(np.ones((2, 3)), np.eye(3), 3), "k"),
+        (lambda: bounds.caldera_theorem_4_1(np.eye(2), 3, 3, 2, 1.0), "k"),
+        (lambda: bounds.caldera_theorem_4_1(np.eye(2), 3, 1, 0, 1.0), "bits"),
+        (lambda: bounds.caldera_theorem_4_1(np.eye(2), 3, 1, 2, -1.0), "dynamic_range"),
+        (lambda: bounds.caldera_theorem_4_1(np.eye(2), 0, 1, 2, 1.0), "n"),
+        (lambda: bounds.caldera_theorem_4_1(np.eye(2), 3, 1, 2, 1.0, -1.0), "epsilon"),
+        (lambda: bounds.caldera_pivot_bound(np.eye(2), 3, 3, 2, 1.0), "k"),
+        (lambda: bounds.caldera_theorem_4_1_spectral(np.ones((3, 2)), np.eye(3), 1), "rounding_e"),
+        (lambda: bounds.caldera_theorem_4_1_spectral(np.ones((3, 2)), np.eye(2), 3), "k"),
+    ],
+)
+def test_refusals(call: Callable[[], Any], named: str) -> None:
+    with pytest.raises(InputError, match=f"^{named}"):
+        call()
+
+
+OF_HESSIAN: dict[str, Callable[[Any], Any]] = {
+    "ldl_pivots": bounds.ldl_pivots,
+    "ldlq_loss": lambda H: bounds.ldlq_loss(np.ones((1, 2)), H),
+    "ldlq_expected_loss": lambda H: bounds.ldlq_expected_loss(H, 1, 1.0),
+    "ldlq_ratio": bounds.ldlq_ratio,
+    "ldlq_range": lambda H: bounds.ldlq_range(np.ones((1, 2)), H, 2),
+    "caldera_theorem_4_1": lambda H: bounds.caldera_theorem_4_1(H, 2, 1, 2, 1.0),
+    "spectral": lambda H: bounds.caldera_theorem_4_1_spectral(np.ones((2, 2)), H, 1),
+    "pivot": lambda H: bounds.caldera_pivot_bound(H, 2, 1, 2, 1.0),
+    "rounding_expected_loss": lambda H: bounds.rounding_expected_loss(H, 1, 1.0),
+    "rounding_worst_loss": lambda H: bounds.rounding_worst_loss(H, 1, 1.0),
+    "optimum": lambda H: bounds.rank_constrained_optimum(np.ones((2, 2)), H, 1),
+}
+SEMIDEFINITE = ("rounding_expected_loss", "rounding_worst_loss", "optimum")
+
+
+@pytest.mark.parametrize("name", OF_HESSIAN)
+def test_hessian(name: str) -> None:
+    function = OF_HESSIAN[name]
+    function(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    with pytest.raises(InputError, match="^hessian: must be square"):
+        function(np.ones((2, 3)))
+    with pytest.raises(InputError, match="^hessian: has nan"):
+        function([[np.nan, 0.0], [0.0, 1.0]])
+    with pytest.raises(HessianError, match="^hessian: is assumed symmetric"):
+        function([[1.0, 0.5], [0.0, 1.0]])
+    with pytest.raises(HessianError, match="^hessian: is assumed positive"):
+        function([[1.0, 0.0], [0.0, -1.0]])
+    singular = np.ones((2, 2))
+    if name in SEMIDEFINITE:
+        assert function(singular) >= 0
+    else:
+        with pytest.raises(HessianError, match="^hessian: is assumed positive definite"):
+            function(singular)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_HESSIAN if not n.startswith("rounding")])
+def test_indefinite_with_a_positive_diagonal(name: str) -> None:
+    with pytest.raises(HessianError, match="^hessian: is assumed positive"):
+        OF_HESSIAN[name]([[1.0, 2.0], [2.0, 1.0]])
+
+
+def test_zero_matrix() -> None:
+    # Rank 0: k = 0 only, and what is left is the noise.
+    zero = [0.0, 0.0]
+    assert bounds.lplr_bound(zero, (3, 2), 4, 0) == 0
+    assert bounds.lplr_best_k(zero, (3, 2), 4, 1) == 0
+    # d step'^2/4 n m step^2/4 remains: R is rounded although it is multiplied by noise only.
+    for function in (bounds.lplr_bound, bounds.lplr_sharp_bound, bounds.feedback_lplr_bound):
+        assert function(zero, (3, 2), 4, (2, 2)) == 2 * 3 * 4
+    assert bounds.range_finder_bound(zero, 4) == 0
+    assert bounds.range_finder_spectral_bound(zero, 4) == 0
+    assert bounds.rank_constrained_optimum(np.zeros((2, 2)), np.eye(2), 1) == 0
+
+
+def test_callers_arrays_are_not_changed() -> None:
+    sigma, H = np.array([3.0, 2.0]), np.array([[2.0, 1.0], [1.0, 2.0]])
+    for array in (sigma, H):
+        array.setflags(write=False)
+    bounds.feedback_lplr_bound(sigma, (3, 3), 4, 0.1)
+    bounds.ldl_pivots(H, order="min-pivot")
+    bounds.rank_constrained_optimum(H, H, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lplr.evaluation.errors import FORMULAS
+from lplr.evaluation import errors, knn
 
 __all__ = ["Metric", "bits_text", "metric", "number", "percent"]
 
@@ -38,10 +38,7 @@ class Metric:
 
 
 _BETTER = {"accuracy": "higher", "psnr": "higher", "ssim": "higher"}
-_FORMULAS = {
-    **FORMULAS,
-    "accuracy": "share of the test rows whose k nearest rows vote for their label",
-}
+_FORMULAS = {**errors.FORMULAS, **knn.FORMULAS}
 
 
 def metric(name: str) -> Metric:
@@ -60,13 +57,12 @@ def metric(name: str) -> Metric:
     Examples
     --------
     >>> from lplr.evaluation.report.metrics import metric
-    >>> metric("accuracy").better, metric("recall@5").formula
-    ('higher', 'mean share of the 5 nearest rows of A that are among the 5 nearest of B')
+    >>> metric("accuracy").better, metric("relative error").formula
+    ('higher', '|A - B|_F / |A|_F')
     """
     head, _, k = name.partition("@")
     if head == "recall" and k.isdecimal():
-        formula = f"mean share of the {k} nearest rows of A that are among the {k} nearest of B"
-        return Metric(name, "higher", formula)
+        return Metric(name, "higher", f"{_FORMULAS['recall@k']}, k = {k}")
     lower = any(word in name for word in ("error", "distortion"))
     formula = _FORMULAS.get(name, "")
     if name.startswith("row error"):

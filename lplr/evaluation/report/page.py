@@ -73,8 +73,11 @@ th button::after { content: "\\2195"; color: var(--dim); padding-left: .3em; fon
 th[aria-sort="ascending"] button::after { content: "\\2191"; color: inherit; }
 th[aria-sort="descending"] button::after { content: "\\2193"; color: inherit; }
 summary { cursor: pointer; color: var(--link); padding: .3rem 0; }
-dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
-@media (max-width: 40rem) { tbody th { max-width: 7rem; overflow-wrap: anywhere; } }
+dl { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr);
+  gap: .2rem 1rem; }
+dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; } dd dt { font-weight: normal; }
+@media (max-width: 40rem) { tbody th { min-width: 6.2rem; max-width: 8rem;
+    overflow-wrap: anywhere; } }
 @media print {
   :root { --paper: #fff; --ink: #000; --dim: #444; --rule: #bbb; --band: #f2f2f2; }
   body { font-size: 9pt; max-width: none; padding: 0; }

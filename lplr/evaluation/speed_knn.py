@@ -17,7 +17,7 @@ def search_times(n: int, m: int, rounds: int, *, k: int = 11) -> dict[str, dict[
     Parameters
     ----------
     n, m : int
-        Rows of the database, and queries.
+        Rows of the database, and queries, at most n.
     rounds : int
         How often each takes its turn.
     k : int
@@ -40,8 +40,8 @@ def search_times(n: int, m: int, rounds: int, *, k: int = 11) -> dict[str, dict[
     from lplr.evaluation.knn import recall
     from lplr.evaluation.neighbours import Neighbours, nearest
 
-    A = matrix(n + m, 784)
-    queries, A = A[n:], A[:n]
+    A = matrix(n, 784)
+    queries = A[:m]  # not compressed, and so not rows of the database
     f = lplr.factorize(A, bits_per_entry=1, rng=0)
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(f.to_dense())
     found: dict[str, Any] = {}

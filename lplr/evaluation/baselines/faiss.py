@@ -26,7 +26,7 @@ from lplr.evaluation.baselines.stored import (
 )
 from lplr.evaluation.extras import optional
 from lplr.exceptions import BudgetError, MissingPackageError
-from lplr.factors import Quantized
+from lplr.quantized import Quantized
 from lplr.validation import check_matrix, check_real
 
 __all__ = ["SLACK", "optimized_product", "product", "rabitq", "scalar"]
@@ -213,9 +213,10 @@ def optimized_product(A: Any, bits_per_entry: float, rng: int | None = None) -> 
     pq = _quantizer(faiss, X.shape[1], words, width, rng or 0)  # turn only borrows it
     turn.pq = pq
     turn.niter, turn.niter_pq, turn.niter_pq_0 = _OPQ_ROUNDS, 4, _ROUNDS
-    turn.max_train_points = _POINTS * 2**width
+    # With fewer vectors than columns faiss 1.15 writes beyond its buffers and kills the process.
+    turn.max_train_points = max(_POINTS * 2**width, X.shape[1])
     with _threads(faiss):
-        turn.train(X)
+        turn.train(X if len(X) >= X.shape[1] else np.resize(X, (X.shape[1],) * 2))
     matrix = faiss.vector_to_array(turn.A).reshape(X.shape[1], X.shape[1])
     base = _product(faiss, X @ matrix.T, width, length, rng or 0)
     return Rotated(base, half(matrix[:, :d]), {"method": "OPQ", **base.meta})
@@ -308,7 +309,7 @@ def rabitq(A: Any, bits_per_entry: float, rng: int | None = None) -> Projected:
         found = index.sa_encode(X)
     # Sign bits; two factors, and a third beside more bits; those, and two factors of their own.
     signs = np.unpackbits(found[:, : -(-d // 8)], axis=1, bitorder="little", count=d)
-    codes, after = signs.astype(np.uint16), -(-d // 8)
+    codes, after = signs.astype(np.intp), -(-d // 8)
     if bits == 1:
         # The factor carries 1/sqrt(d); a code is half a step from the middle.
         step = 2 / np.sqrt(d) * _floats(found[:, after : after + 8])[:, 1]

@@ -8,13 +8,12 @@ import numpy as np
 
 from lplr.evaluation.baselines.sklearn import largest_rank, side_nbytes, store
 from lplr.evaluation.baselines.stored import Selected, pack_words, word_width
-from lplr.parallel import single_threaded_blas
 from lplr.validation import check_choice, check_matrix, check_real
 
 __all__ = ["interpolative"]
 
 
-def interpolative(A: Any, bits_per_entry: float, dtype: str, rng: int | None = None) -> Selected:
+def interpolative(A: Any, bits_per_entry: float, rng: int | None = None, *, dtype: str) -> Selected:
     """`scipy.linalg.interpolative.interp_decomp`: some columns, and what makes the others of them.
 
     Parameters
@@ -22,9 +21,9 @@ def interpolative(A: Any, bits_per_entry: float, dtype: str, rng: int | None = N
     A : array_like of shape (n, d)
     bits_per_entry : float
         Decides the rank, the largest that fits.
+    rng : int, optional
     dtype : {"float16", "int8"}
         Of the columns and of the coefficients.
-    rng : int, optional
 
     Returns
     -------
@@ -45,7 +44,7 @@ def interpolative(A: Any, bits_per_entry: float, dtype: str, rng: int | None = N
     >>> import numpy as np
     >>> from lplr.evaluation.baselines.scipy import interpolative
     >>> A = np.outer(np.arange(1.0, 65.0), np.ones(64))
-    >>> f = interpolative(A, 1.0, "float16", rng=0)
+    >>> f = interpolative(A, 1.0, rng=0, dtype="float16")
     >>> f.bits_per_entry <= 1, f.relative_error(A) < 1e-3
     (True, True)
     """
@@ -62,10 +61,7 @@ def interpolative(A: Any, bits_per_entry: float, dtype: str, rng: int | None = N
 
     budget = check_real(bits_per_entry, "bits_per_entry") * A.size / 8
     rank = largest_rank(min(n, d), nbytes, budget)
-    with single_threaded_blas():
-        order, coefficients = interp_decomp(
-            A.astype(np.float64), rank, rng=np.random.default_rng(rng)
-        )
+    order, coefficients = interp_decomp(A.astype(np.float64), rank, rng=np.random.default_rng(rng))
     chosen, others = order[:rank], order[rank:]
     return Selected(
         columns=store(A[:, chosen], dtype, "column"),

@@ -13,8 +13,9 @@ import numpy as np
 
 from lplr.evaluation.baselines.stored import Projected, Shifted, half
 from lplr.exceptions import BudgetError
-from lplr.factors import LowRank, Quantized
+from lplr.factors import LowRank
 from lplr.parallel import single_threaded_blas
+from lplr.quantized import Quantized
 from lplr.validation import check_choice, check_matrix, check_real
 
 __all__ = ["float16_svd", "pca", "random_projection", "randomized_svd", "truncated_svd"]
@@ -54,18 +55,19 @@ def float16_svd(A: Any, bits_per_entry: float, *, rng: int | None = None) -> Low
     >>> f.rank, f.bits_per_entry <= 1
     (1, True)
     """
-    return truncated_svd(A, bits_per_entry, "float16", rng)
+    with single_threaded_blas():  # the same bits on any number of cores
+        return truncated_svd(A, bits_per_entry, rng, dtype="float16")
 
 
-def truncated_svd(A: Any, bits_per_entry: float, dtype: str, rng: int | None = None) -> LowRank:
+def truncated_svd(A: Any, bits_per_entry: float, rng: int | None = None, *, dtype: str) -> LowRank:
     """`sklearn.decomposition.TruncatedSVD`: ``transform(A)`` and ``components_``.
 
     Parameters
     ----------
     A : array_like of shape (n, d), n and d at least 2
     bits_per_entry : float
-    dtype : {"float16", "int8"}
     rng : int, optional
+    dtype : {"float16", "int8"}
 
     Returns
     -------
@@ -81,20 +83,19 @@ def truncated_svd(A: Any, bits_per_entry: float, dtype: str, rng: int | None = N
     A = check_matrix(A)
     rank = _rank(A.shape, bits_per_entry, dtype)
     svd = TruncatedSVD(rank, random_state=rng)
-    with single_threaded_blas():  # the same bits on any number of cores
-        L = svd.fit_transform(A)
+    L = svd.fit_transform(A)
     return _low_rank(L, svd.components_, dtype, f"TruncatedSVD {dtype}")
 
 
-def randomized_svd(A: Any, bits_per_entry: float, dtype: str, rng: int | None = None) -> LowRank:
+def randomized_svd(A: Any, bits_per_entry: float, rng: int | None = None, *, dtype: str) -> LowRank:
     """`sklearn.utils.extmath.randomized_svd`: ``U`` and ``s Vt``.
 
     Parameters
     ----------
     A : array_like of shape (n, d)
     bits_per_entry : float
-    dtype : {"float16", "int8"}
     rng : int, optional
+    dtype : {"float16", "int8"}
 
     Returns
     -------
@@ -109,21 +110,20 @@ def randomized_svd(A: Any, bits_per_entry: float, dtype: str, rng: int | None = 
 
     A = check_matrix(A)
     rank = _rank(A.shape, bits_per_entry, dtype)
-    with single_threaded_blas():
-        U, s, Vt = decompose(A, rank, random_state=rng)
+    U, s, Vt = decompose(A, rank, random_state=rng)
     return _low_rank(U, s[:, None] * Vt, dtype, f"randomized_svd {dtype}")
 
 
-def pca(A: Any, bits_per_entry: float, dtype: str, rng: int | None = None) -> Shifted:
+def pca(A: Any, bits_per_entry: float, rng: int | None = None, *, dtype: str) -> Shifted:
     """`sklearn.decomposition.PCA`: ``transform(A)``, ``components_`` and ``mean_``.
 
     Parameters
     ----------
     A : array_like of shape (n, d)
     bits_per_entry : float
+    rng : int, optional
     dtype : {"float16", "int8"}
         The mean is float16.
-    rng : int, optional
 
     Returns
     -------
@@ -140,13 +140,12 @@ def pca(A: Any, bits_per_entry: float, dtype: str, rng: int | None = None) -> Sh
     mean = half(A.mean(axis=0, keepdims=True, dtype=np.float64))
     rank = _rank(A.shape, bits_per_entry, dtype, mean.nbytes)
     model = PCA(rank, svd_solver="randomized", random_state=rng)
-    with single_threaded_blas():
-        L = model.fit_transform(A)
+    L = model.fit_transform(A)
     return Shifted(_low_rank(L, model.components_, dtype, f"PCA {dtype}"), mean)
 
 
 def random_projection(
-    A: Any, bits_per_entry: float, dtype: str, rng: int | None = None
+    A: Any, bits_per_entry: float, rng: int | None = None, *, dtype: str
 ) -> Projected:
     """`sklearn.random_projection.GaussianRandomProjection`: ``transform(A)`` and the seed.
 
@@ -154,8 +153,8 @@ def random_projection(
     ----------
     A : array_like of shape (n, d)
     bits_per_entry : float
-    dtype : {"float16", "int8"}
     rng : int, optional
+    dtype : {"float16", "int8"}
 
     Returns
     -------
@@ -175,8 +174,7 @@ def random_projection(
     budget = check_real(bits_per_entry, "bits_per_entry") * A.size / 8
     rank = largest_rank(d, lambda k: side_nbytes(n, k, dtype) + Projected.seed_nbytes, budget)
     seed = int(rng or 0)
-    with single_threaded_blas():
-        Y = GaussianRandomProjection(rank, random_state=seed).fit_transform(A)
+    Y = GaussianRandomProjection(rank, random_state=seed).fit_transform(A)
     meta = {"method": f"GaussianRandomProjection {dtype}"}
     return Projected(store(Y, dtype, "column"), d, seed, _way_back, meta)
 

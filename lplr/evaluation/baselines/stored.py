@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lplr.artefact import Artefact, Rows
-from lplr.factors import Quantized
+from lplr.quantized import Quantized
 
 __all__ = [
     "Baseline",

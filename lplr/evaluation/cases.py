@@ -1,0 +1,186 @@
+"""The matrices that `lplr bench` compares methods on, each with what it is good for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lplr import datasets
+from lplr.validation import check_choice, check_flag
+
+__all__ = ["SUITES", "Case", "Queries", "load_suite"]
+
+SUITES = ("knn", "layers", "image", "sklearn", "all")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is looked up in a matrix whose rows are a database.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Of the rows of the database.
+    X : ndarray of shape (m, d), float32
+        Not compressed.
+    truth : ndarray of shape (m,)
+    k : int
+        Neighbours that vote.
+    metric : {"cosine", "euclidean"}
+    """
+
+    labels: np.ndarray
+    X: np.ndarray
+    truth: np.ndarray
+    k: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A matrix to compress.
+
+    Parameters
+    ----------
+    name : str
+    A : ndarray of shape (n, d), float32
+    hessian : ndarray of shape (d, d), optional
+        Second moment of the inputs of a layer.
+    queries : Queries, optional
+    is_image : bool
+        Grey values from 0 to 1.
+    """
+
+    name: str
+    A: np.ndarray
+    hessian: np.ndarray | None = None
+    queries: Queries | None = None
+    is_image: bool = False
+
+    @property
+    def shape(self) -> str:
+        """``"rows x columns"``."""
+        return f"{self.A.shape[0]} x {self.A.shape[1]}"
+
+    def digest(self) -> str:
+        """SHA-256 of all of it, by which results of other data are told apart.
+
+        Returns
+        -------
+        str, 64 hexadecimal digits
+        """
+        found = hashlib.sha256(f"{self.A.dtype} {self.A.shape} {self.is_image}".encode())
+        parts: list[Any] = [self.A, self.hessian]
+        if self.queries is not None:
+            q = self.queries
+            found.update(f"{q.k} {q.metric}".encode())
+            parts += [q.labels, q.X, q.truth]
+        for part in parts:
+            if part is not None:
+                found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
+
+
+def load_suite(what: str, quick: bool = False) -> list[Case]:
+    """The matrices of a benchmark.
+
+    Parameters
+    ----------
+    what : {"knn", "layers", "image", "sklearn", "all"}
+        ``"knn"``: Fashion-MNIST (all of it where it is installed, else the part that is in this
+        package), scikit-learn's digits, and text embeddings. ``"layers"``: layers of
+        transformers with the second moment of their inputs. ``"image"``: the Shepp-Logan phantom
+        and scikit-learn's sample photographs. ``"sklearn"``: the digits, and a matrix with
+        singular values 1/k. ``"all"``: each of these once.
+    quick : bool
+        Fewer and smaller ones.
+
+    Returns
+    -------
+    list of Case
+
+    Raises
+    ------
+    InputError
+        If there is no such benchmark.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.cases import load_suite
+    >>> [(case.name, case.shape) for case in load_suite("sklearn", quick=True)]
+    [('digits', '1437 x 64'), ('1/k', '300 x 300')]
+    """
+    check_choice(what, "what", SUITES)
+    check_flag(quick, "quick")
+    parts = {
+        "knn": [_fashion, _digits, _texts],
+        "layers": [_layers],
+        "image": [_phantom, _photographs],
+        "sklearn": [_digits, _power_law],
+    }
+    # Two benchmarks share the digits; "all" has them once.
+    makers = parts.get(what) or list(dict.fromkeys(make for p in parts.values() for make in p))
+    return [case for make in makers for case in make(quick)]
+
+
+def _fashion(quick: bool) -> list[Case]:
+    rows, asked = (2000, 500) if quick else (None, None)
+    train, labels = datasets.fashion_mnist("train", n=rows)
+    X, truth = datasets.fashion_mnist("test", n=asked)
+    return [Case("Fashion-MNIST", train, queries=Queries(labels, X, truth, 5, "euclidean"))]
+
+
+def _digits(quick: bool) -> list[Case]:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    A, y = (found.data / 16).astype(np.float32), found.target.astype(np.uint8)
+    n = len(A) * 4 // 5
+    return [Case("digits", A[:n], queries=Queries(y[:n], A[n:], y[n:], 5, "euclidean"))]
+
+
+def _texts(quick: bool) -> list[Case]:
+    A, y, _ = datasets.text_embeddings()
+    n = len(A) * 4 // 5
+    rows, asked = (1000, 400) if quick else (n, len(A) - n)
+    queries = Queries(y[:rows], A[n : n + asked], y[n : n + asked], 11, "cosine")
+    return [Case("text embeddings", A[:rows], queries=queries)]
+
+
+def _layers(quick: bool) -> list[Case]:
+    names = datasets.layer_names()[:1] if quick else datasets.layer_names()
+    layers = [datasets.layer(name) for name in names]
+    return [Case(layer.name, layer.W, hessian=layer.H) for layer in layers]
+
+
+def _phantom(quick: bool) -> list[Case]:
+    n = 128 if quick else 1000
+    image = datasets.shepp_logan(n).astype(np.float32)
+    return [Case(f"Shepp-Logan {n}", image, is_image=True)]
+
+
+def _photographs(quick: bool) -> list[Case]:
+    from sklearn.datasets import load_sample_images
+
+    found = load_sample_images()
+    cases = []
+    for name, pixels in zip(found.filenames, found.images, strict=True):
+        grey = (
+            pixels.astype(np.float32)
+            @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+            / np.float32(255)
+        )
+        short = name.replace("\\", "/").rpartition("/")[2]
+        # Every second pixel, as a thumbnail has; a crop would be another picture.
+        image = np.ascontiguousarray(grey[::2, ::2] if quick else grey)
+        cases.append(Case(short, image, is_image=True))
+    return cases[:1] if quick else cases
+
+
+def _power_law(quick: bool) -> list[Case]:
+    n = 300 if quick else 1000
+    A = datasets.synthetic(n, n, "power", exponent=1.0, rng=0)
+    return [Case("1/k", np.ascontiguousarray(A, np.float32))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -83,6 +83,20 @@ class QPlusLowRank(Artefact):
         factors = 0 if self.low_rank is None else self.low_rank.nbytes
         seeds = sum(8 for transform in (self.left, self.right) if transform is not None)
         return self.backbone.nbytes + factors + seeds
+
+    def scaled(self, factor: float) -> QPlusLowRank:
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        QPlusLowRank
+        """
+        low_rank = None if self.low_rank is None else self.low_rank.scaled(factor)
+        return replace(self, backbone=self.backbone.scaled(factor), low_rank=low_rank)
 
     def to_dense(self) -> np.ndarray:
         """The dense matrix, in the coordinates of W.

@@ -1,0 +1,255 @@
+"""One call that spends a budget of bits best: factors, a backbone, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lplr.algorithms.alternate import squared_norm
+from lplr.algorithms.backbone import Backbone, Pivots
+from lplr.algorithms.hessian import check_hessian, regularize
+from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.algorithms.paper import constant_factors
+from lplr.algorithms.predict import EFFORTS, Spectrum
+from lplr.algorithms.rounding import constant_matrix, is_constant, round_matrix
+from lplr.algorithms.search import Choice, Situation, choices
+from lplr.algorithms.sketching import truncated_svd
+from lplr.algorithms.successive import successive_factors
+from lplr.decomposition import QPlusLowRank
+from lplr.exceptions import BudgetError
+from lplr.factors import LowRank
+from lplr.parallel import matmul, single_threaded_blas
+from lplr.provenance import provenance
+from lplr.quantized import Quantized
+from lplr.quantizers.base import get_codebook
+from lplr.validation import (
+    bring_into_range,
+    check_choice,
+    check_matrix,
+    check_real,
+    check_rng,
+    settle_seed,
+)
+
+__all__ = ["compress"]
+
+_DAMPING = 0.01
+_LARGE = 2048  # sides from which on only the leading singular values are computed
+_LEADING = 256
+# Choices whose prediction is within this factor of the least measured error are tried as well.
+_DOUBT = {"fast": 0.0, "default": 1.05, "best": 1.2}
+_SWEEPS = {"fast": 0, "default": 1, "best": 2}
+
+
+def compress(
+    A: Any,
+    *,
+    bits_per_entry: float,
+    hessian: Any = None,
+    rng: Any = None,
+    effort: str = "default",
+) -> LowRank | QPlusLowRank | Quantized:
+    """Compress a matrix to a budget so that it loses least.
+
+    Predicts, from the singular values, the Hessian and the errors of the codes, what the budget
+    buys as low-rank factors, as a quantized backbone, as a backbone after factors, and by plain
+    rounding, with the rates, ranks and widths that are best for each; carries out the most
+    promising and returns the best.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+        Any real dtype and memory order; never modified.
+    bits_per_entry : float
+        Stored bits over n d, at most; everything that a decoder needs counts.
+    hessian : array_like of shape (d, d), (d,) or (m, d), optional
+        Second moment of the inputs of the layer A, its diagonal, or inputs, one a row; the error
+        is then ``tr(E H E^T)``, H damped by 1 % of its mean diagonal. By default ``|E|_F^2``.
+    rng : int, numpy.random.Generator or None
+    effort : {"fast", "default", "best"}
+        ``"fast"`` and ``"default"``: trellis codes of 8 and 10 state bits; one choice is carried
+        out, or a second one too where the predictions are close. ``"best"``: 12 state bits, and
+        more is tried.
+
+    Returns
+    -------
+    LowRank, QPlusLowRank or Quantized
+        ``meta["choice"]`` says what was chosen, with its predicted and its measured error;
+        ``meta["others"]`` the same of the other choices, measured where they were carried out.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered; the message names it.
+    BudgetError
+        If nothing fits; the message names the smallest budget that something fits.
+    HessianError
+        If ``hessian`` is not a second moment.
+
+    Notes
+    -----
+    Predictions: `lplr.algorithms.predict`; factors: `lplr.algorithms.successive`; backbone:
+    `lplr.algorithms.backbone`. A constant matrix is stored exactly.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
+    >>> f = lplr.compress(A, bits_per_entry=1.5, rng=0)
+    >>> type(f).__name__, f.bits_per_entry <= 1.5
+    ('LowRank', True)
+    >>> layer = lplr.datasets.layer("minilm_l2_query")
+    >>> g = lplr.compress(layer.W, hessian=layer.H, bits_per_entry=3, rng=0)
+    >>> g.meta["choice"]["kind"], g.relative_error(layer.W, layer.H) < 0.08
+    ('backbone', True)
+    """
+    A = check_matrix(A)
+    bits = check_real(bits_per_entry, "bits_per_entry")
+    check_choice(effort, "effort", tuple(EFFORTS))
+    rng = settle_seed(rng)
+    generator = check_rng(rng)
+    raw = None if hessian is None else check_hessian(hessian, A.shape[1])
+    settings = {
+        "method": "compress",
+        "bits_per_entry": bits,
+        "effort": effort,
+        **provenance(rng),
+    }
+    with single_threaded_blas():
+        H, damping = (None, None) if raw is None else regularize(raw, _DAMPING)
+        if damping is not None:
+            settings["damping"] = damping
+        if is_constant(A):
+            f = _constant(A, bits * A.size / 8)
+            choice = {"kind": "constant", "predicted": 0.0, "error": 0.0}
+            return replace(f, meta={**settings, "choice": choice, "others": []})
+        unit, W = bring_into_range(A)
+        task = _Task(W, H, bits * A.size / 8, effort, generator)
+        best, records = task.best()
+    choice, *others = records
+    return replace(best.scaled(unit), meta={**settings, "choice": choice, "others": others})
+
+
+def _constant(A: np.ndarray, nbytes: float) -> LowRank | Quantized:
+    """A matrix of one value, exactly: as the offset of codes that stand for nothing."""
+    book = get_codebook("lloyd-max", 1)
+    n, d = A.shape
+    if book.nbytes(d, n) + 8 <= nbytes:
+        return constant_matrix(A.shape, book, np.full((1, 1), A[0, 0], np.float32), axis=1)
+    f = constant_factors(A.shape, float(A[0, 0]), 1, (book, book))
+    if f.nbytes > nbytes:
+        least = 1.001 * 8 * min(f.nbytes, book.nbytes(d, n) + 8) / A.size
+        raise BudgetError(
+            f"bits_per_entry: nothing fits at shape {A.shape}; use at least {least:.4g}"
+        )
+    return f
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A matrix with its budget, and what all choices share."""
+
+    W: np.ndarray
+    H: np.ndarray | None
+    nbytes: float
+    effort: str
+    rng: np.random.Generator
+
+    @cached_property
+    def seeds(self) -> tuple[int, int]:
+        """Of the factors and of the backbone: no choice depends on which others were tried."""
+        first, second = self.rng.integers(2**63, size=2)
+        return int(first), int(second)
+
+    @cached_property
+    def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
+        """Of rows and columns."""
+        rng = np.random.default_rng(self.seeds[1])
+        n, d = self.W.shape
+        return RandomizedTransform.sample(n, rng), RandomizedTransform.sample(d, rng)
+
+    @cached_property
+    def rotated(self) -> np.ndarray:
+        """W in coordinates in which it is spread evenly."""
+        left, right = self.transforms
+        return right.apply(left.apply(self.W, axis=0), axis=1)
+
+    @cached_property
+    def pivots(self) -> Pivots:
+        """Of H in the rotated coordinates."""
+        H = None if self.H is None else self.transforms[1].two_sided(self.H)
+        return Pivots(H, self.W.shape[1])
+
+    @cached_property
+    def norm(self) -> float:
+        return self.loss(self.W)
+
+    def loss(self, E: np.ndarray) -> float:
+        """tr(E H E^T)."""
+        if self.H is None:
+            return squared_norm(E)
+        return self.pivots.loss(self.transforms[1].apply(E, axis=1))
+
+    def best(self) -> tuple[Any, list[dict[str, Any]]]:
+        """The best of what was tried, and a record of every choice, its own first."""
+        situation = Situation(
+            self.W, self.H, self.pivots, _spectrum(self.W), self.norm, self.nbytes, self.effort
+        )
+        ranked = choices(situation)
+        best: tuple[float, int, Any] | None = None
+        records = [choice.describe() for choice in ranked]
+        for i, choice in enumerate(ranked):
+            if best is not None and choice.predicted > _DOUBT[self.effort] * best[0]:
+                break
+            f = self.run(choice)
+            error = self.error(f)
+            records[i] |= {"error": error, "bits_per_entry": f.bits_per_entry}
+            if best is None or error < best[0]:
+                best = error, i, f
+        assert best is not None
+        return best[2], [records.pop(best[1]), *records]
+
+    def error(self, f: Any) -> float:
+        """Relative error of a result."""
+        loss = self.loss(self.W - f.to_dense())
+        return float(np.sqrt(loss / self.norm)) if self.norm > 0 else 0.0
+
+    def run(self, choice: Choice) -> LowRank | QPlusLowRank | Quantized:
+        """Carry a choice out."""
+        if choice.rounding is not None:
+            name, bits, granularity, scaling = choice.rounding
+            return round_matrix(self.W, get_codebook(name, bits), granularity, scaling)
+        if not choice.groups:
+            return self.factors(self.W, choice)
+        W, left, right = (
+            (self.rotated, *self.transforms) if choice.rotated else (self.W, None, None)
+        )
+        factors, rest = None, W
+        if choice.blocks:
+            factors = self.factors(W, choice)
+            rest = W - factors.to_dense()
+        pivots = self.pivots if choice.rotated else Pivots(self.H, W.shape[1])
+        Q = Backbone.of(rest, pivots, list(choice.groups), sweeps=_SWEEPS[self.effort])
+        return QPlusLowRank(Q.pack(), factors, left, right)
+
+    def factors(self, W: np.ndarray, choice: Choice) -> LowRank:
+        """Low-rank factors of W in the blocks of a choice."""
+        blocks = list(choice.blocks)
+        svd = truncated_svd(W, blocks[-1].stop, rng=self.seeds[0])
+        return successive_factors(W, svd, blocks, np.random.default_rng([self.seeds[0], 1]))
+
+
+def _spectrum(W: np.ndarray) -> Spectrum:
+    """Singular values through the smaller Gram matrix; of large matrices the leading ones."""
+    from scipy.linalg import eigvalsh
+
+    n, d = W.shape
+    energy = squared_norm(W)
+    if min(n, d) > _LARGE:
+        return Spectrum(truncated_svd(W, _LEADING, rng=0)[1].astype(np.float64), energy, (n, d))
+    X = (W if n <= d else W.T).astype(np.float64)
+    values = eigvalsh(matmul(X, X.T), check_finite=False)
+    return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, (n, d))

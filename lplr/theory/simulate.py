@@ -118,14 +118,16 @@ def round_to_grid(
 
 
 def round_endless(X: np.ndarray, step: float, dither: Dither) -> np.ndarray:
-    """Round to the multiples of a step, of which there is no last: nothing saturates.
+    """Round to the odd multiples of half a step, of which there is no last: nothing saturates.
 
     What a theorem asks of a quantizer whose range is not known beforehand: a step that is fixed,
-    and room for whatever comes.
+    and room for whatever comes. The levels are those of 2^bits from -R to R, continued.
     """
     y = X * (1 / step)
     y += dither(X.shape)
+    y -= 0.5
     np.floor(y, out=y)
+    y += 0.5
     y *= step
     return y
 
@@ -138,7 +140,7 @@ def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) ->
     W : ndarray of shape (k, n), float64
     C : ndarray of shape (k, k), float64, unit lower triangular
     step : float
-        Of a grid without ends, whose points are the integers times this: nothing saturates.
+        Of the grid of `round_endless`.
     dither : callable
 
     Notes
@@ -150,7 +152,7 @@ def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) ->
     u = np.broadcast_to(dither(W.shape), W.shape)
     for k in range(len(W) - 1, -1, -1):
         y = W[k] + C[k + 1 :, k] @ E[k + 1 :]
-        E[k] = W[k] - step * np.floor(y / step + u[k])
+        E[k] = W[k] - step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
     return E
 
 

@@ -82,7 +82,7 @@ def _saturation(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-_M = [4, 8, 16, 28]
+_M = [4, 8, 16, 24]
 
 SKETCH_STATEMENTS = (
     Statement(
@@ -117,7 +117,7 @@ SKETCH_STATEMENTS = (
         "inverse Wishart; step 4 of the LPLR bound",
         "expectation",
         _pseudo_inverse,
-        tuple({"m": m, "k": k} for m in (8, 16, 28) for k in (1, 2, m // 2, m - 3, m - 2)),
+        tuple({"m": m, "k": k} for m in (8, 16, 24) for k in (1, 2, m // 2, m - 3, m - 2)),
     ),
     Statement(
         "sketch-energy",
@@ -125,7 +125,7 @@ SKETCH_STATEMENTS = (
         "step 2 of the LPLR bound",
         "expectation",
         _energy,
-        tuple(grid(SPECTRA, SHAPES, m=[8, 28])),
+        tuple(grid(SPECTRA, SHAPES, m=[8, 24])),
     ),
     Statement(
         "sketch-range",
@@ -133,7 +133,7 @@ SKETCH_STATEMENTS = (
         "union bound; LPLR (2023), Appendix",
         "expectation",
         _saturation,
-        tuple(grid(SPECTRA, SHAPES, m=[8, 28], failure_probability=[0.05, 0.5])),
+        tuple(grid(SPECTRA, SHAPES, m=[8, 24], failure_probability=[0.05, 0.5])),
         tuple(real_matrices(m=[16, 64], failure_probability=0.05)),
     ),
 )

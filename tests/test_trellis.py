@@ -1,0 +1,254 @@
+"""The trellis code against brute force, plain loops and bits read one at a time."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lplr.exceptions import InputError
+from lplr.quantizers.trellis import STATE_BITS, Trellis, symbol_widths
+from lplr.storage import packing
+
+
+def naive_bits(codes, widths):
+    """The bits of one sequence, each symbol's lowest bit first."""
+    return [int(c) >> i & 1 for t, c in enumerate(codes) for i in range(widths[t % 4])]
+
+
+def naive_decode(codes, book):
+    """Values of one sequence, from its bits and the definition of the window."""
+    bits = naive_bits(codes, book.widths)
+    wraps = len(bits) >= 3 * book.state_bits
+    values, stop = [], 0
+    for t in range(len(codes)):
+        stop += book.widths[t % 4]
+        window = range(stop - book.state_bits, stop)
+        state = sum((bits[i] if i >= 0 or wraps else 0) << j for j, i in enumerate(window))
+        values.append(book.table[state])
+    return np.array(values, np.float32)
+
+
+def toy(state_bits, bits, seed=0):
+    """A code with a random table, whose values are dyadic: all sums are exact in float32."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(-40, 41, 1 << state_bits).astype(np.float32) / 16
+    return Trellis.from_table(table, bits, 1.0)
+
+
+def dyadic(shape, seed=0):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    return (np.round(x * 16) / 16).astype(np.float32)
+
+
+RATES = [1, 2, 3, 4, 5, 6, 1.25, 1.5, 2.25, 2.5, 2.75, 3.25, 4.5, 5.75]
+
+
+@pytest.mark.parametrize("bits", RATES)
+@pytest.mark.parametrize("state_bits", [6, 9, 12])
+@pytest.mark.parametrize("n", [1, 2, 5, 7, 40, 131])
+def test_decoding_follows_the_definition(state_bits, bits, n):
+    book = toy(state_bits, bits)
+    rng = np.random.default_rng(n)
+    codes = np.stack(
+        [rng.integers(0, 1 << book.widths[t % 4], 3) for t in range(n)], axis=1
+    ).astype(np.uint8)
+    expected = np.stack([naive_decode(row, book) for row in codes])
+    np.testing.assert_array_equal(book.decode(codes)[..., 0], expected)
+
+    packed = book.pack(codes)
+    bits_in = [b for row in codes for b in naive_bits(row, book.widths)]
+    np.testing.assert_array_equal(np.unpackbits(packed, bitorder="little")[: len(bits_in)], bits_in)
+    assert not any(np.unpackbits(packed, bitorder="little")[len(bits_in) :])
+    assert packed.size == book.nbytes(codes.shape)
+    np.testing.assert_array_equal(book.unpack_codes(packed, codes.shape), codes)
+    # Random access: any part of any sequences.
+    for start, stop in itertools.islice(itertools.combinations(range(n + 1), 2), 0, None, 7):
+        part = book.unpack(packed, codes.shape, slice(1, 3), slice(start, stop))
+        np.testing.assert_array_equal(part, expected[1:3, start:stop])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6])
+def test_whole_rates_are_packed_as_any_other_code(bits):
+    book = toy(8, bits)
+    codes = np.random.default_rng(bits).integers(0, 1 << bits, (5, 37)).astype(np.uint8)
+    np.testing.assert_array_equal(book.pack(codes), packing.pack(codes, bits))
+
+
+@pytest.mark.parametrize(
+    ("state_bits", "bits", "n"),
+    [
+        *[(6, 1, n) for n in (1, 2, 6, 11, 17)],  # up to 17 bits: starts from state 0
+        *[(6, 2, n) for n in (1, 4, 8)],
+        *[(8, 2, n) for n in (1, 5, 8)],  # 64 states of costs: the vector path
+        *[(9, 3, 5), (9, 4, 4), (10, 5, 3), (6, 6, 2), (9, 2.5, 6), (9, 1.25, 10)],
+    ],
+)
+def test_search_is_brute_force(state_bits, bits, n):
+    book = toy(state_bits, bits)
+    assert not book.wraps(n)
+    widths = [book.widths[t % 4] for t in range(n)]
+    strings = np.array(list(itertools.product(*[range(1 << w) for w in widths])), np.uint8)
+    values = book.decode(strings)[..., 0]
+    for x in dyadic((5, n), seed=n):
+        least = ((values - x) ** 2).sum(1).min()
+        codes = book.encode(x[:, None])
+        assert ((book.decode(codes)[:, 0] - x) ** 2).sum() == least
+
+
+@pytest.mark.parametrize(
+    ("state_bits", "bits", "n"), [(6, 1, 18), (6, 2, 9), (6, 3, 6), (6, 2.5, 8)]
+)
+def test_wrapped_search_is_brute_force_given_the_end(state_bits, bits, n):
+    book = toy(state_bits, bits)
+    assert book.wraps(n)
+    widths = [book.widths[t % 4] for t in range(n)]
+    total = sum(widths)
+    # All bit strings, as symbols.
+    number = np.arange(1 << total)
+    offsets = np.cumsum([0, *widths[:-1]])
+    strings = np.stack(
+        [number >> o & ((1 << w) - 1) for o, w in zip(offsets, widths, strict=True)], 1
+    )
+    errors = book.decode(strings.astype(np.uint8))[..., 0]
+    ends = number >> (total - (state_bits - widths[0]))  # what of the end the start sees
+    for x in dyadic((4, n), seed=n):
+        codes = book.encode(x[:, None]).astype(np.int64)
+        end = int((codes << offsets).sum()) >> (total - (state_bits - widths[0]))
+        squares = ((errors - x) ** 2).sum(1)
+        loss = ((book.decode(codes.astype(np.uint8))[:, 0] - x) ** 2).sum()
+        assert loss == squares[ends == end].min()
+        # The end itself is an estimate; over all ends the loss is rarely much lower.
+        assert loss <= 2 * squares.min() + 0.5
+
+
+def naive_search(x, book, wrap):
+    """Viterbi over all states in the packed labelling, one entry and one state at a time."""
+    n, L = len(x), book.state_bits
+    if len(x) == 0:
+        return np.zeros(0, np.uint8)
+
+    def run(first, count, start, end):
+        cost = {s: 0.0 for s in range(1 << L)} if start is None else {start: 0.0}
+        back = []
+        for t in range(count):
+            k = book.widths[(first + t) % n % 4]
+            new, way = {}, {}
+            for s, c in cost.items():
+                for symbol in range(1 << k):
+                    s2 = s >> k | symbol << (L - k)
+                    c2 = c + float(x[(first + t) % n] - book.table[s2]) ** 2
+                    if s2 not in new or c2 < new[s2]:
+                        new[s2], way[s2] = c2, (s, symbol)
+            cost = new
+            back.append(way)
+        k = book.widths[(first + count) % n % 4]
+        allowed = [s for s in cost if end is None or s >> k == end >> k]
+        state = min(allowed, key=lambda s: cost[s])
+        loss, path, states = cost[state], [], []
+        for way in reversed(back):
+            states.append(state)
+            state, symbol = way[state]
+            path.append(symbol)
+        return path[::-1], states[::-1], loss
+
+    if not wrap:
+        return run(0, n, 0, None)
+    _, states, _ = run(n - wrap, 2 * wrap, None, None)
+    before = states[wrap - 1]
+    return run(0, n, before, before)
+
+
+@pytest.mark.parametrize(
+    ("state_bits", "bits", "n"), [(6, 2, 20), (6, 1.5, 30), (7, 3, 9), (6, 4, 7), (7, 2.25, 13)]
+)
+def test_search_is_the_plain_search(state_bits, bits, n):
+    # Continuous tables and inputs: paths of equal cost do not occur.
+    rng = np.random.default_rng(n)
+    table = rng.standard_normal(1 << state_bits).astype(np.float32)
+    book = Trellis.from_table(table, bits, 1.0)
+    assert book.wraps(n)
+    wrap = min(n, -(-8 * state_bits // int(bits)))
+    for x in rng.standard_normal((3, n)).astype(np.float32):
+        path, _, loss = naive_search(x, book, wrap)
+        codes = book.encode(x[:, None])
+        np.testing.assert_array_equal(codes, path)
+        found = ((x - book.decode(codes)[:, 0]).astype(np.float64) ** 2).sum()
+        assert found == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(("bits", "n"), [(2, 64), (3, 5), (2.5, 33), (4, 48), (1, 16)])
+def test_panel_is_the_loop_over_rows(bits, n):
+    p = 7
+    rng = np.random.default_rng(n)
+    book = toy(8, bits)
+    target, base = dyadic((p, n), 1), dyadic((p, n), 2)
+    coeff = (rng.integers(-8, 9, (p, p)) / 16).astype(np.float32)
+    scale = np.array([1, 0.5, 2, 0, 1, 0.25, 1], np.float32)
+    error, codes = np.full((p, n), 7, np.float32), np.full((p, n), 255, np.uint8)
+    kept = target.copy(), base.copy(), coeff.copy(), scale.copy()
+    book.panel(target, base, coeff, scale, error, codes)
+    for k in range(p - 1, -1, -1):
+        y = target[k] + coeff[k + 1 :, k] @ error[k + 1 :]
+        x = y / scale[k] if scale[k] > 0 else 0 * y
+        np.testing.assert_array_equal(codes[k], book.encode(x[:, None]))
+        np.testing.assert_array_equal(error[k], base[k] - scale[k] * book.decode(codes[k])[:, 0])
+    for before, after in zip(kept, (target, base, coeff, scale), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("bits", [2, 1, 4, 2.75])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (3, 7), (20, 64), (9, 130)])
+def test_products_are_those_of_the_decoded_matrix(bits, m, n):
+    book = Trellis(8, bits) if bits == 2 else toy(8, bits)
+    rng = np.random.default_rng(m)
+    codes = book.encode(rng.standard_normal((m, n, 1)).astype(np.float32))
+    packed, Q = book.pack(codes), book.decode(codes)[..., 0].astype(np.float64)
+    x = rng.standard_normal(m).astype(np.float32)
+    y = rng.standard_normal(n).astype(np.float32)
+    # float32 sums of m and n terms
+    size = 1e-6 * np.abs(Q).max()
+    for start, stop in ((0, n), (n // 2, n), (n // 3, 2 * n // 3)):
+        out = book.dot(packed, (m, n), slice(start, stop), x)
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, x @ Q[:, start:stop], rtol=0, atol=size * np.abs(x).sum())
+    for start, stop in ((0, m), (m // 2, m)):
+        out = book.dot_transposed(packed, (m, n), slice(start, stop), y)
+        np.testing.assert_allclose(out, Q[start:stop] @ y, rtol=0, atol=size * np.abs(y).sum())
+
+
+def test_extreme_rows_are_coded():
+    book = Trellis(8, 2)
+    x = np.random.default_rng(0).standard_normal((4, 256, 1)).astype(np.float32)
+    x[0, 10] = 1e6  # one far outlier leaves the rest of the row as good as before
+    x[1] = 0
+    x[2] *= 1e-30
+    x[3] *= 1e30
+    e = x - book.decode(book.encode(x))
+    assert np.mean(np.delete(e[0], 10) ** 2) < 0.1
+    assert np.isfinite(book.decode(book.encode(x))).all()
+
+
+def test_widths_spread_evenly():
+    for quarters in range(4, 25):
+        widths = symbol_widths(quarters / 4)
+        assert sum(widths) == quarters
+        assert max(widths) - min(widths) <= 1
+        book = toy(6, quarters / 4)
+        for n in range(9):
+            assert book.sequence_bits(n) == sum(widths[t % 4] for t in range(n))
+
+
+@pytest.mark.parametrize("bits", [0, 0.75, 6.25, 7, 2.1, -1, True, float("nan")])
+def test_other_rates_are_refused(bits):
+    with pytest.raises(InputError, match="bits"):
+        Trellis(8, bits)
+
+
+@pytest.mark.parametrize("state_bits", [5, 15, 0, 8.5])
+def test_other_state_bits_are_refused(state_bits):
+    with pytest.raises(InputError, match="state bits"):
+        Trellis(state_bits, 2)
+
+
+def test_state_bits_are_listed():
+    assert list(STATE_BITS) == [6, 7, 8, 9, 10, 11, 12, 13, 14]

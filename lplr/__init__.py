@@ -16,7 +16,9 @@ _PUBLIC = {
     "LowRank": "lplr.factors",
     "QPlusLowRank": "lplr.decomposition",
     "Quantized": "lplr.quantized",
+    "allocate": "lplr.algorithms.allocate",
     "caldera": "lplr.algorithms.caldera",
+    "compress": "lplr.algorithms.compress",
     "datasets": "lplr.datasets",
     "exceptions": "lplr.exceptions",
     "factorize": "lplr.algorithms.factorize",
@@ -31,7 +33,9 @@ __all__ = [
     "LowRank",
     "QPlusLowRank",
     "Quantized",
+    "allocate",
     "caldera",
+    "compress",
     "datasets",
     "exceptions",
     "factorize",
@@ -43,7 +47,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lplr import datasets, exceptions, theory
+    from lplr.algorithms.allocate import allocate
     from lplr.algorithms.caldera import caldera
+    from lplr.algorithms.compress import compress
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.rounding import quantize
     from lplr.decomposition import QPlusLowRank

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.alternate import squared_norm
 from lplr.algorithms.backbone import Backbone, Pivots
 from lplr.algorithms.hessian import check_hessian, regularize
-from lplr.algorithms.incoherence import RandomizedTransform
 from lplr.algorithms.paper import constant_factors
-from lplr.algorithms.predict import EFFORTS, Spectrum
+from lplr.algorithms.predict import EFFORTS
 from lplr.algorithms.rounding import constant_matrix, is_constant, round_matrix
-from lplr.algorithms.search import Choice, Situation, choices
+from lplr.algorithms.search import Choice, choices
+from lplr.algorithms.situation import Situation
 from lplr.algorithms.sketching import truncated_svd
 from lplr.algorithms.successive import successive_factors
 from lplr.decomposition import QPlusLowRank
 from lplr.exceptions import BudgetError
 from lplr.factors import LowRank
-from lplr.parallel import matmul, single_threaded_blas
+from lplr.parallel import single_threaded_blas
 from lplr.provenance import provenance
 from lplr.quantized import Quantized
 from lplr.quantizers.base import get_codebook
@@ -37,8 +35,6 @@ from lplr.validation import (
 __all__ = ["compress"]
 
 _DAMPING = 0.01
-_LARGE = 2048  # sides from which on only the leading singular values are computed
-_LEADING = 256
 # Choices whose prediction is within this factor of the least measured error are tried as well.
 _DOUBT = {"fast": 0.0, "default": 1.05, "best": 1.2}
 _SWEEPS = {"fast": 0, "default": 1, "best": 2}
@@ -103,8 +99,8 @@ def compress(
     ('LowRank', True)
     >>> layer = lplr.datasets.layer("minilm_l2_query")
     >>> g = lplr.compress(layer.W, hessian=layer.H, bits_per_entry=3, rng=0)
-    >>> g.meta["choice"]["kind"], g.relative_error(layer.W, layer.H) < 0.08
-    ('backbone', True)
+    >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
+    ('QPlusLowRank', True)
     """
     A = check_matrix(A)
     bits = check_real(bits_per_entry, "bits_per_entry")
@@ -127,7 +123,8 @@ def compress(
             choice = {"kind": "constant", "predicted": 0.0, "error": 0.0}
             return replace(f, meta={**settings, "choice": choice, "others": []})
         unit, W = bring_into_range(A)
-        task = _Task(W, H, bits * A.size / 8, effort, generator)
+        seeds = generator.integers(2**63, size=2)
+        task = _Task(Situation(W, H, int(seeds[0])), bits * A.size / 8, effort, int(seeds[1]))
         best, records = task.best()
     choice, *others = records
     return replace(best.scaled(unit), meta={**settings, "choice": choice, "others": others})
@@ -150,106 +147,50 @@ def _constant(A: np.ndarray, nbytes: float) -> LowRank | Quantized:
 
 @dataclass(frozen=True)
 class _Task:
-    """A matrix with its budget, and what all choices share."""
+    """A budget for what there is to compress."""
 
-    W: np.ndarray
-    H: np.ndarray | None
+    situation: Situation
     nbytes: float
     effort: str
-    rng: np.random.Generator
-
-    @cached_property
-    def seeds(self) -> tuple[int, int]:
-        """Of the factors and of the backbone: no choice depends on which others were tried."""
-        first, second = self.rng.integers(2**63, size=2)
-        return int(first), int(second)
-
-    @cached_property
-    def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
-        """Of rows and columns."""
-        rng = np.random.default_rng(self.seeds[1])
-        n, d = self.W.shape
-        return RandomizedTransform.sample(n, rng), RandomizedTransform.sample(d, rng)
-
-    @cached_property
-    def rotated(self) -> np.ndarray:
-        """W in coordinates in which it is spread evenly."""
-        left, right = self.transforms
-        return right.apply(left.apply(self.W, axis=0), axis=1)
-
-    @cached_property
-    def pivots(self) -> Pivots:
-        """Of H in the rotated coordinates."""
-        H = None if self.H is None else self.transforms[1].two_sided(self.H)
-        return Pivots(H, self.W.shape[1])
-
-    @cached_property
-    def norm(self) -> float:
-        return self.loss(self.W)
-
-    def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T)."""
-        if self.H is None:
-            return squared_norm(E)
-        return self.pivots.loss(self.transforms[1].apply(E, axis=1))
+    seed: int  # of the factors: no choice depends on which others were tried
 
     def best(self) -> tuple[Any, list[dict[str, Any]]]:
         """The best of what was tried, and a record of every choice, its own first."""
-        situation = Situation(
-            self.W, self.H, self.pivots, _spectrum(self.W), self.norm, self.nbytes, self.effort
-        )
-        ranked = choices(situation)
+        ranked = choices(self.situation, self.nbytes, self.effort)
         best: tuple[float, int, Any] | None = None
         records = [choice.describe() for choice in ranked]
         for i, choice in enumerate(ranked):
             if best is not None and choice.predicted > _DOUBT[self.effort] * best[0]:
                 break
             f = self.run(choice)
-            error = self.error(f)
+            error = self.situation.relative(self.situation.loss(self.situation.W - f.to_dense()))
             records[i] |= {"error": error, "bits_per_entry": f.bits_per_entry}
             if best is None or error < best[0]:
                 best = error, i, f
         assert best is not None
         return best[2], [records.pop(best[1]), *records]
 
-    def error(self, f: Any) -> float:
-        """Relative error of a result."""
-        loss = self.loss(self.W - f.to_dense())
-        return float(np.sqrt(loss / self.norm)) if self.norm > 0 else 0.0
-
     def run(self, choice: Choice) -> LowRank | QPlusLowRank | Quantized:
         """Carry a choice out."""
+        situation = self.situation
         if choice.rounding is not None:
             name, bits, granularity, scaling = choice.rounding
-            return round_matrix(self.W, get_codebook(name, bits), granularity, scaling)
+            return round_matrix(situation.W, get_codebook(name, bits), granularity, scaling)
         if not choice.groups:
-            return self.factors(self.W, choice)
-        W, left, right = (
-            (self.rotated, *self.transforms) if choice.rotated else (self.W, None, None)
-        )
-        factors, rest = None, W
-        if choice.blocks:
-            factors = self.factors(W, choice)
-            rest = W - factors.to_dense()
-        pivots = self.pivots if choice.rotated else Pivots(self.H, W.shape[1])
+            return self.factors(situation.W, choice)
+        if choice.rotated:
+            W, pivots = situation.rotated, situation.pivots
+            left, right = situation.transforms
+        else:
+            W, left, right = situation.W, None, None
+            pivots = Pivots(situation.H, situation.shape[1])
+        factors = self.factors(W, choice) if choice.blocks else None
+        rest = W if factors is None else W - factors.to_dense()
         Q = Backbone.of(rest, pivots, list(choice.groups), sweeps=_SWEEPS[self.effort])
         return QPlusLowRank(Q.pack(), factors, left, right)
 
     def factors(self, W: np.ndarray, choice: Choice) -> LowRank:
         """Low-rank factors of W in the blocks of a choice."""
         blocks = list(choice.blocks)
-        svd = truncated_svd(W, blocks[-1].stop, rng=self.seeds[0])
-        return successive_factors(W, svd, blocks, np.random.default_rng([self.seeds[0], 1]))
-
-
-def _spectrum(W: np.ndarray) -> Spectrum:
-    """Singular values through the smaller Gram matrix; of large matrices the leading ones."""
-    from scipy.linalg import eigvalsh
-
-    n, d = W.shape
-    energy = squared_norm(W)
-    if min(n, d) > _LARGE:
-        return Spectrum(truncated_svd(W, _LEADING, rng=0)[1].astype(np.float64), energy, (n, d))
-    X = (W if n <= d else W.T).astype(np.float64)
-    values = eigvalsh(matmul(X, X.T), check_finite=False)
-    return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, (n, d))
+        svd = truncated_svd(W, blocks[-1].stop, rng=self.seed)
+        return successive_factors(W, svd, blocks, np.random.default_rng([self.seed, 1]))

@@ -16,7 +16,15 @@ from lplr.algorithms.budget import Books
 from lplr.algorithms.waterfill import Block
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 
-__all__ = ["EFFORTS", "Curve", "Spectrum", "backbone_curve", "ladder", "worthwhile"]
+__all__ = [
+    "EFFORTS",
+    "Curve",
+    "Spectrum",
+    "backbone_curve",
+    "best_split",
+    "ladder",
+    "worthwhile",
+]
 
 EFFORTS = {"fast": "trellis-8", "default": "trellis-10", "best": "trellis-12"}
 _SHORT = 64  # entries of a vector below which only scalar codes are on offer
@@ -168,8 +176,8 @@ class Spectrum:
         return out
 
 
-def backbone_curve(pivots: Pivots, n: int, books: list[Codebook], nbytes: float) -> Curve:
-    """Loss ``tr(E H E^T)`` over bytes of a backbone, for W of unit mean square, up to a size.
+def backbone_curve(pivots: Pivots, n: int, books: list[Codebook], sizes: np.ndarray) -> Curve:
+    """Loss ``tr(E H E^T)`` over bytes of a backbone, for W of unit mean square.
 
     Parameters
     ----------
@@ -178,19 +186,40 @@ def backbone_curve(pivots: Pivots, n: int, books: list[Codebook], nbytes: float)
         Rows.
     books : list of Codebook
         Of `ladder`.
-    nbytes : float
-        Where the curve ends.
+    sizes : ndarray, rising
+        Those at which even the coarsest code does not fit are left out.
 
     Returns
     -------
     Curve
-        Empty arrays where even the coarsest code does not fit.
     """
-    least = books[0].nbytes(n, pivots.d) + 4
-    sizes = np.linspace(least, nbytes, 8) if least <= nbytes else np.empty(0)
-    losses = []
-    for size in sizes:
+    fit = sizes[sizes >= books[0].nbytes(n, pivots.d) + 4]
+    losses = np.empty(len(fit))
+    for i, size in enumerate(fit):
         groups = pivots.groups(n, books, float(size))
         mse = np.concatenate([np.full(g.stop - g.start, g.book.gaussian_mse) for g in groups])
-        losses.append(n * pivots.losses(mse) * (1.0 if pivots.L is None else _DESCENT))
-    return Curve(sizes, np.maximum.accumulate(np.array(losses[::-1]))[::-1])
+        losses[i] = n * pivots.losses(mse) * (1.0 if pivots.L is None else _DESCENT)
+    return Curve(fit, losses)
+
+
+def best_split(factors: Curve, backbone: Curve, nbytes: float) -> float:
+    """The bytes of a budget that factors should get, the rest going to a backbone after them.
+
+    Parameters
+    ----------
+    factors : Curve
+        Of `Spectrum.curve`: the energy that the backbone finds.
+    backbone : Curve
+        Loss for unit energy.
+    nbytes : float
+
+    Returns
+    -------
+    float
+        The size of a point of the first curve, not the one at nothing at all; 0 if none fits.
+    """
+    losses = factors.loss[1:] * backbone.at(nbytes - factors.nbytes[1:])
+    if not len(losses) or not np.isfinite(losses.min()):
+        return 0.0
+    # Sizes of that curve are to the byte only nearly.
+    return min(1.02 * float(factors.nbytes[1 + int(np.argmin(losses))]), 0.9 * nbytes)

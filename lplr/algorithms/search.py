@@ -11,49 +11,22 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.backbone import Columns, Pivots
+from lplr.algorithms.backbone import Columns
 from lplr.algorithms.budget import Books
-from lplr.algorithms.predict import Curve, Spectrum, backbone_curve, ladder, worthwhile
+from lplr.algorithms.predict import Curve, backbone_curve, best_split, ladder, worthwhile
 from lplr.algorithms.rounding import round_matrix
+from lplr.algorithms.situation import Situation
 from lplr.algorithms.waterfill import Block, distribute
 from lplr.exceptions import BudgetError
 from lplr.quantizers.base import Codebook, get_codebook
 
-__all__ = ["Choice", "Situation", "choices", "smallest"]
+__all__ = ["SEEDS", "Choice", "choices", "size_of_blocks", "smallest"]
 
 SEEDS = 16  # bytes of the two transforms of a backbone
 _FACTOR_SCALES = {"per_rank": 1, "once": 1}
+_SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # for a backbone
 _SAMPLE = 1 << 16  # entries on which plain rounding is tried
 _ROUNDINGS = (("uniform", "minmax"), ("lloyd-max", "mse"))
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is to be compressed, as far as predictions need it.
-
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32
-    H : ndarray of shape (d, d), float64, or None
-        Regularised; None is the identity. Not rotated.
-    pivots : Pivots
-        Of the rotated H.
-    spectrum : Spectrum
-        Of W.
-    norm : float
-        ``tr(W H W^T)``.
-    nbytes : float
-        The budget.
-    effort : str
-    """
-
-    W: np.ndarray
-    H: np.ndarray | None
-    pivots: Pivots
-    spectrum: Spectrum
-    norm: float
-    nbytes: float
-    effort: str
 
 
 @dataclass(frozen=True)
@@ -112,12 +85,15 @@ class Choice:
         return out
 
 
-def choices(situation: Situation) -> list[Choice]:
+def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
     """All kinds at the best use of the budget that is predicted for each, best first.
 
     Parameters
     ----------
     situation : Situation
+    nbytes : float
+        The budget.
+    effort : {"fast", "default", "best"}
 
     Returns
     -------
@@ -128,14 +104,13 @@ def choices(situation: Situation) -> list[Choice]:
     BudgetError
         If nothing fits; the message names the smallest budget that something fits.
     """
-    n, d = situation.W.shape
-    left, right = ladder(situation.effort, n), ladder(situation.effort, d)
-    pairs = worthwhile(list(product(left, right)), (n, d))
-    factors = situation.spectrum.curve(pairs)
+    n, d = situation.shape
+    books = ladder(effort, n)
+    pairs = worthwhile(list(product(books, ladder(effort, d))), (n, d))
     found = [
-        *_low_rank(situation, pairs),
-        *_backbones(situation, left, factors, pairs),
-        *_rounded(situation),
+        *_low_rank(situation, nbytes, pairs),
+        *_backbones(situation, nbytes, books, pairs),
+        *_rounded(situation, nbytes),
     ]
     if not found:
         least = 1.001 * 8 * smallest((n, d)) / (n * d)
@@ -161,58 +136,60 @@ def smallest(shape: tuple[int, int]) -> int:
     return min(book.nbytes(n, 1) + book.nbytes(d, 1) + 8, book.nbytes(n, d) + 4)
 
 
-def _relative(loss: float, norm: float) -> float:
-    return float(np.sqrt(loss / norm)) if norm > 0 else 0.0
-
-
-def _low_rank(situation: Situation, pairs: list[Books]) -> list[Choice]:
+def _low_rank(situation: Situation, nbytes: float, pairs: list[Books]) -> list[Choice]:
     spectrum = situation.spectrum
     try:
-        blocks = distribute(spectrum.s, spectrum.shape, situation.nbytes, pairs, **_FACTOR_SCALES)
+        blocks = distribute(spectrum.s, spectrum.shape, nbytes, pairs, **_FACTOR_SCALES)
     except BudgetError:
         return []
     # Without weights an error has the mean weight, which is 1.
-    predicted = _relative(spectrum.loss_of(blocks), situation.norm)
+    predicted = situation.relative(spectrum.loss_of(blocks))
     return [Choice("low-rank", predicted, blocks=tuple(blocks))]
 
 
 def _backbones(
-    situation: Situation, books: list[Codebook], factors: Curve, pairs: list[Books]
+    situation: Situation, nbytes: float, books: list[Codebook], pairs: list[Books]
 ) -> list[Choice]:
     """A backbone alone, rotated and (where the seeds weigh) not, and one after factors."""
-    n, d = situation.W.shape
-    energy = situation.spectrum.energy
+    (n, d), spectrum = situation.shape, situation.spectrum
+    books = [get_codebook("zero", 0), *books]
     found = []
-    for rotated in (True, False) if situation.nbytes < 100 * SEEDS else (True,):
-        room = situation.nbytes - SEEDS * rotated
-        if books[0].nbytes(n, d) + 4 > room:
-            continue
-        curve = backbone_curve(situation.pivots, n, books, room)
-        share = curve.loss / (n * d * situation.norm) if situation.norm > 0 else 0 * curve.loss
+    for rotated in (True, False) if nbytes < 100 * SEEDS else (True,):
+        room = nbytes - SEEDS * rotated
+        if min(books[1].nbytes(n, d) + 4, books[1].nbytes(n, 1) + 8) > room:
+            continue  # not even one column
+        curve = backbone_curve(situation.pivots, n, books, room * _SHARES)
+        per_energy = Curve(curve.nbytes, curve.loss / (n * d))
         groups = tuple(situation.pivots.groups(n, books, room))
-        found.append(Choice("backbone", float(np.sqrt(energy * share[-1])), (), groups, rotated))
+        predicted = situation.relative(spectrum.energy * float(per_energy.loss[-1]))
+        found.append(Choice("backbone", predicted, (), groups, rotated))
         if not rotated:
             continue
-        both = Curve(curve.nbytes, np.maximum(share, 1e-300))
-        losses = factors.loss[1:] * both.at(room - factors.nbytes[1:])
-        if not len(losses) or not np.isfinite(losses.min()):
-            continue
-        best = int(np.argmin(losses))
-        spent = min(1.02 * factors.nbytes[1 + best], room - curve.nbytes[0])
+        spent = best_split(spectrum.curve(pairs), per_energy, room)
         try:
-            blocks = distribute(situation.spectrum.s, (n, d), float(spent), pairs, **_FACTOR_SCALES)
+            blocks = distribute(spectrum.s, (n, d), spent, pairs, **_FACTOR_SCALES)
         except BudgetError:
             continue
-        used = blocks_size(blocks, (n, d))
-        groups = tuple(situation.pivots.groups(n, books, room - used))
-        loss = situation.spectrum.loss_of(blocks) * float(both.at(np.array(room - used)))
-        kind = "backbone + low-rank"
-        found.append(Choice(kind, float(np.sqrt(loss)), tuple(blocks), groups, rotated))
+        rest = room - size_of_blocks(blocks, (n, d))
+        groups = tuple(situation.pivots.groups(n, books, rest))
+        loss = spectrum.loss_of(blocks) * float(per_energy.at(np.array(rest)))
+        kind, predicted = "backbone + low-rank", situation.relative(loss)
+        found.append(Choice(kind, predicted, tuple(blocks), groups, rotated))
     return found
 
 
-def blocks_size(blocks: list[Block], shape: tuple[int, int]) -> int:
-    """Bytes of factors in blocks, scales included."""
+def size_of_blocks(blocks: list[Block], shape: tuple[int, int]) -> int:
+    """Bytes of factors in blocks, scales included.
+
+    Parameters
+    ----------
+    blocks : list of Block
+    shape : (n, d)
+
+    Returns
+    -------
+    int
+    """
     sizes = [
         sum(book.nbytes(side, b.stop - b.start) for side, book in zip(shape, b.books, strict=True))
         + 4 * (b.stop - b.start + 1)
@@ -221,26 +198,23 @@ def blocks_size(blocks: list[Block], shape: tuple[int, int]) -> int:
     return sum(sizes)
 
 
-def _rounded(situation: Situation) -> list[Choice]:
+def _rounded(situation: Situation, nbytes: float) -> list[Choice]:
     """Each kind of plain rounding at the largest width that fits, tried on a sample of rows."""
-    W = situation.W
-    n, d = W.shape
+    W, (n, d) = situation.W, situation.shape
     rows = np.unique(np.linspace(0, n - 1, max(1, min(n, _SAMPLE // d))).astype(int))
     sample = np.ascontiguousarray(W[rows])
     H = None if situation.H is None else situation.H.astype(np.float32)
-    energy = _weighted(sample, H)
     found = []
     for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
         scales = 8 * {"tensor": 1, "row": n, "column": d}[granularity]
-        widths = [
-            bits
-            for bits in range(1, 9)
-            if get_codebook(name, bits).nbytes(d, n) + scales <= situation.nbytes
-        ]
+        widths = [b for b in range(1, 9) if get_codebook(name, b).nbytes(d, n) + scales <= nbytes]
         if not widths:
             continue
         q = round_matrix(sample, get_codebook(name, widths[-1]), granularity, scaling)
-        predicted = _relative(_weighted(sample - q.to_dense(), H), energy)
+        error = q.to_dense()
+        np.subtract(sample, error, out=error)
+        loss, norm = _weighted(error, H), _weighted(sample, H)
+        predicted = float(np.sqrt(loss / norm)) if norm > 0 else 0.0
         how = (name, widths[-1], granularity, scaling)
         found.append(Choice("rounding", predicted, rounding=how))
     return found

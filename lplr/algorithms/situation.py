@@ -1,0 +1,100 @@
+"""What there is to compress, in the coordinates in which it is predicted and coded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lplr.algorithms.alternate import squared_norm
+from lplr.algorithms.backbone import Pivots
+from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.algorithms.predict import Spectrum
+from lplr.algorithms.sketching import truncated_svd
+from lplr.parallel import matmul
+
+__all__ = ["Situation"]
+
+_LARGE = 2048  # sides from which on only the leading singular values are computed
+_LEADING = 256
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A matrix with the weights of its errors, and what follows from both.
+
+    Parameters
+    ----------
+    W : ndarray of shape (n, d), float32, of moderate size
+    H : ndarray of shape (d, d), float64, regularised, or None
+        None is the identity.
+    seed : int
+        Of the transforms.
+    """
+
+    W: np.ndarray
+    H: np.ndarray | None
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return self.W.shape[0], self.W.shape[1]
+
+    @cached_property
+    def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
+        """Of rows and of columns."""
+        rng = np.random.default_rng(self.seed)
+        n, d = self.shape
+        return RandomizedTransform.sample(n, rng), RandomizedTransform.sample(d, rng)
+
+    @cached_property
+    def rotated(self) -> np.ndarray:
+        """W in coordinates in which it is spread evenly."""
+        left, right = self.transforms
+        return right.apply(left.apply(self.W, axis=0), axis=1)
+
+    @cached_property
+    def pivots(self) -> Pivots:
+        """Of H in the rotated coordinates."""
+        H = None if self.H is None else self.transforms[1].two_sided(self.H)
+        return Pivots(H, self.shape[1])
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Singular values of W, through the smaller Gram matrix; of a large W the leading ones."""
+        from scipy.linalg import eigvalsh
+
+        energy = squared_norm(self.W)
+        if min(self.shape) > _LARGE:
+            s = truncated_svd(self.W, _LEADING, rng=self.seed)[1]
+            return Spectrum(s.astype(np.float64), energy, self.shape)
+        n, d = self.shape
+        X = (self.W if n <= d else self.W.T).astype(np.float64)
+        values = eigvalsh(matmul(X, X.T), check_finite=False)
+        return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
+
+    @cached_property
+    def norm(self) -> float:
+        """tr(W H W^T)."""
+        return self.loss(self.W)
+
+    def loss(self, E: np.ndarray) -> float:
+        """tr(E H E^T).
+
+        Parameters
+        ----------
+        E : ndarray of shape (n, d), float32
+
+        Returns
+        -------
+        float
+        """
+        if self.H is None:
+            return squared_norm(E)
+        return self.pivots.loss(self.transforms[1].apply(E, axis=1))
+
+    def relative(self, loss: float) -> float:
+        """The relative error of a loss; 0 for a matrix of zeros."""
+        return float(np.sqrt(loss / self.norm)) if self.norm > 0 else 0.0

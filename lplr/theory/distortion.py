@@ -134,6 +134,8 @@ def distortion_table(
 ) -> list[Distortion]:
     """`quantizer_distortion` of every width of some quantizers.
 
+    Trellises of many states take a second or more a row; name those that are wanted.
+
     Parameters
     ----------
     quantizers : sequence of str, optional

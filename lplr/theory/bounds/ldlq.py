@@ -278,7 +278,7 @@ def ldlq_ratio(hessian: Any, *, order: str = "natural") -> float:
     -----
     *Assumption*: equal mean squared rounding errors with and without feedback. ``D_k <= H_kk``
     gives at most 1; ``tr(D)/d >= (prod D)^(1/d) = (det H)^(1/d)`` gives the lower end. Source:
-    QuIP (Chee et al. 2023), Theorem 1 and Lemma 2.
+    QuIP (Chee et al. 2023), Theorem 1.
 
     Examples
     --------

@@ -169,7 +169,8 @@ def caldera_theorem_4_1(
     -----
     *Assumptions*: those of `caldera_theorem_4_1_spectral`; the quantizer of Q unsaturated, with
     mean squared errors of at most ``step^2/4 = R^2/(2^B-1)^2``. Source: CALDERA (NeurIPS 2024),
-    Theorem 4.1, where it is stated up to an approximation; here is a proof for any size. The n - k smallest of n eigenvalues sum to at most ``(1 - k/n)`` of the trace,
+    Theorem 4.1, where it is stated up to an approximation; here is a proof for any size. The
+    n - k smallest of n eigenvalues sum to at most ``(1 - k/n)`` of the trace,
     and ``E tr(eta D eta^T) <= n step^2/4 tr(D) <= n step^2/4 d lambda_max``, since
     ``tr(D) <= tr(H)``. So the first form is at most
     ``(1 - k/n) d lambda_max step^2/4 + epsilon``; and ``1 - x <= (1 - x/2)^2``, ``1 <= 4/pi``.

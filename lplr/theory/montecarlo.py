@@ -122,11 +122,11 @@ class Cell:
     bound : float
         Mean of the bound, which may be random.
     ratio : float
-        mean / bound; NaN where the bound is 0.
+        mean / bound; NaN where the bound is 0 or below rounding errors.
     quantiles : tuple of float
         Of the measured values at `QUANTILES`, each within 0.54 % of an order statistic.
     worst : float
-        Largest value / bound of a single trial; NaN where the bound is 0.
+        Largest value / bound of a single trial; NaN likewise.
     saturated : int
         Trials in which an assumption failed.
     p_value : float
@@ -332,7 +332,7 @@ def _judge(statement: Statement, setting: Setting, tally: Tally, level: float) -
         tally.value.mean,
         tally.value.standard_error,
         bound,
-        tally.value.mean / bound if bound > 0 else float("nan"),
+        tally.value.mean / bound if bound > tally.rounding else float("nan"),
         tally.histogram.quantiles(QUANTILES),
         tally.worst if np.isfinite(tally.worst) else float("nan"),
         tally.saturated,

@@ -17,12 +17,15 @@ __all__ = [
     "cheap_dither",
     "feedback_round",
     "gaussian",
+    "hessian_loss",
+    "leading_left",
     "nearest",
     "pseudo_inverse_energy",
     "round_endless",
     "round_to_grid",
     "solve",
     "squared_error",
+    "unit_factor",
 ]
 
 Dither = Callable[[tuple[int, ...]], "np.ndarray | float"]
@@ -154,6 +157,36 @@ def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) ->
         y = W[k] + C[k + 1 :, k] @ E[k + 1 :]
         E[k] = W[k] - step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
     return E
+
+
+def unit_factor(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """C and D of H = C diag(D) C^T, C unit lower triangular.
+
+    Where H is singular to working precision its diagonal is raised by 2^-40 of its mean, which
+    changes no loss by more than that share of what plain rounding loses.
+    """
+    from scipy.linalg import lapack
+
+    C, failed = lapack.dpotrf(H, lower=1, clean=1)
+    if failed:
+        raised = H + 2.0**-40 * np.trace(H) / len(H) * np.eye(len(H))
+        C, _ = lapack.dpotrf(raised, lower=1, clean=1)
+    pivots = np.diagonal(C).copy()
+    return C / pivots, pivots**2
+
+
+def hessian_loss(E: np.ndarray, H: np.ndarray) -> float:
+    """tr(E H E^T) of an error E of shape (n, d) under H of shape (d, d)."""
+    return float(np.vdot(E @ H, E))
+
+
+def leading_left(A: np.ndarray, H: np.ndarray, k: int) -> np.ndarray:
+    """The k leading eigenvectors of A H A^T, shape (n, k): left singular vectors of A H^(1/2)."""
+    from scipy.linalg import eigh
+
+    M = A @ H @ A.T
+    n = len(M)
+    return eigh(M, subset_by_index=(n - k, n - 1), check_finite=False)[1]
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Tally:
     rounding : float
         Largest rounding error that a trial allows for.
     worst : float
-        Largest value / bound of a trial.
+        Largest value / bound of a trial whose bound is above rounding errors.
     """
 
     value: Moments = field(default_factory=Moments)
@@ -134,7 +134,8 @@ class Tally:
     ) -> Tally:
         """That of a block of trials, arrays of shape (n,)."""
         excess = value - bound
-        ratio = value[bound > 0] / bound[bound > 0]
+        tangible = bound > rounding
+        ratio = value[tangible] / bound[tangible]
         return cls(
             Moments.of(value),
             Moments.of(bound),

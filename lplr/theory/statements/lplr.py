@@ -31,6 +31,7 @@ from lplr.theory.simulate import (
     round_to_grid,
     solve,
     squared_error,
+    unit_factor,
 )
 from lplr.theory.statements.matrices import (
     SHAPES,
@@ -171,28 +172,12 @@ def _feedback(setting: Setting, rng: np.random.Generator) -> Trial:
 
     def trial(rng: np.random.Generator) -> Outcome:
         solved, saturated = fixed.sketch(bits[0], rng)
-        C, _ = _unit_factor(solved.gram)
+        C, _ = unit_factor(solved.gram)
         R = solved.W - feedback_round(solved.W, C, steps[1], cheap_dither(rng))
         error = squared_error(energy, solved, R)
         return Outcome(error, bound, saturated, rounding=ROUNDING * energy)
 
     return trial
-
-
-def _unit_factor(G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """C and D of G = C diag(D) C^T, C unit lower triangular.
-
-    Where G is singular to working precision its diagonal is raised by 2^-40 of its mean, which
-    changes the order of sizes of nothing that the bounds can see.
-    """
-    from scipy.linalg import lapack
-
-    C, failed = lapack.dpotrf(G, lower=1, clean=1)
-    if failed:
-        raised = G + 2.0**-40 * np.trace(G) / len(G) * np.eye(len(G))
-        C, _ = lapack.dpotrf(raised, lower=1, clean=1)
-    pivots = np.diagonal(C).copy()
-    return C / pivots, pivots**2
 
 
 def _pivots(setting: Setting, rng: np.random.Generator) -> Trial:
@@ -203,7 +188,7 @@ def _pivots(setting: Setting, rng: np.random.Generator) -> Trial:
 
     def trial(rng: np.random.Generator) -> Outcome:
         solved, saturated = fixed.sketch(bits, rng)
-        total = float(_unit_factor(solved.gram)[1].sum())
+        total = float(unit_factor(solved.gram)[1].sum())
         return Outcome(total, bound, saturated, rounding=ROUNDING * spectral.energy)
 
     return trial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -135,10 +135,10 @@ class Trellis:
 
         The search keeps 4 * n * 2**(L - K) bytes, so a very long sequence is better cut.
         """
+        n = x.shape[-2]
         codes = np.empty(x.shape[:-1], np.uint8)
-        rows = np.ascontiguousarray(x, np.float32).reshape(-1, 1, codes.shape[-1])
-        one = np.ones((1, 1), np.float32)
-        error = np.empty((1, codes.shape[-1]), np.float32)
+        rows = np.ascontiguousarray(x, np.float32).reshape(-1, 1, n)
+        one, error = np.ones((1, 1), np.float32), np.empty((1, n), np.float32)
         # Panels of one row each, without feedback.
         for row, out in zip(rows, codes.reshape(rows.shape), strict=True):
             self.panel(row, row, one, one[0], error, out)
@@ -240,11 +240,19 @@ class Trellis:
         ndarray of shape (entries,), float32, in code units
         """
         from lplr.kernels.project_trellis import multiply
+        from lplr.kernels.project_trellis_bytes import multiply_bytes
 
-        n = entries.stop - entries.start
-        out, values = np.zeros(n, np.float32), np.empty(n, np.float32)
+        start, n = entries.start, entries.stop - entries.start
+        out = np.zeros(n, np.float32)
         packed, _, total, wraps, widths = self._stream(packed, shape, 0)
-        multiply(packed, total, wraps, widths, self.table, entries.start, x, values, out)
+        done = 0
+        if self._bytewise(shape[1]) and start % 16 == 0:
+            done = n - n % 16
+            table, step = self._four
+            multiply_bytes(packed, total // 8, wraps, table, start, step, x, out[:done])
+        if done < n:
+            values = np.empty(n - done, np.float32)
+            multiply(packed, total, wraps, widths, self.table, start + done, x, values, out[done:])
         return out
 
     def dot_transposed(
@@ -263,11 +271,34 @@ class Trellis:
         ndarray of shape (sequences,), float32, in code units
         """
         from lplr.kernels.project_trellis import multiply_transposed
+        from lplr.kernels.project_trellis_bytes import multiply_bytes_transposed
 
         out = np.empty(sequences.stop - sequences.start, np.float32)
-        stream = self._stream(packed, shape, sequences.start)
-        multiply_transposed(*stream, self.table, y, np.empty(shape[1], np.float32), out)
+        packed, first, total, wraps, widths = self._stream(packed, shape, sequences.start)
+        if self._bytewise(shape[1]) and shape[1] % 16 == 0:
+            table, step = self._four
+            multiply_bytes_transposed(packed, first, total // 8, wraps, table, step, y, out)
+        else:
+            values = np.empty(shape[1], np.float32)
+            multiply_transposed(packed, first, total, wraps, widths, self.table, y, values, out)
         return out
+
+    def _bytewise(self, n: int) -> bool:
+        """Whether products may look up four entries of sequences of n entries at a time."""
+        return self.bits == 2 and n >= 16 and n % 4 == 0 and bool(self._four[1] > 0)
+
+    @cached_property
+    def _four(self) -> tuple[np.ndarray, np.float32]:
+        """Four consecutive values at two bits by the window of all four, as int8, and their step.
+
+        Step 0 if the values are not such multiples, or the table outgrows the caches.
+        """
+        step = np.abs(self.table).max() / np.float32(127)
+        numbers = np.round(self.table / step)
+        if self.state_bits > 12 or not np.allclose(numbers * step, self.table, 0, 1e-5 * step):
+            return np.zeros((1, 4), np.int8), np.float32(0.0)
+        window = np.arange(1 << (self.state_bits + 6))[:, None] >> np.array([0, 2, 4, 6])
+        return numbers.astype(np.int8)[window & (len(self.table) - 1)], step
 
     def _stream(
         self, packed: np.ndarray, shape: tuple[int, int], sequence: int

@@ -17,7 +17,9 @@ from lplr.evaluation.baselines import faiss, kmeans, own, scipy, sklearn
 from lplr.evaluation.baselines.naive import naive, naive_at
 from lplr.evaluation.baselines.sklearn import float16_svd
 
-__all__ = ["METHODS", "Method", "float16_svd", "naive"]
+__all__ = ["DEFAULT", "METHODS", "Method", "float16_svd", "naive"]
+
+DEFAULT = "compress"  # what the others are compared with
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,14 @@ def _naive(A: Any, bits_per_entry: float, rng: int | None = None) -> Artefact:
 
 def _all() -> list[Method]:
     methods = [
+        Method(
+            DEFAULT,
+            "lplr",
+            own.compress,
+            "codes of factors, of a backbone, or of both; their scales and sign seeds",
+            weighted=True,
+        ),
         Method("feedback", "lplr", partial(own.factorize, method="feedback"), own.STORES),
-        *own.optional_methods(),
     ]
     for name in ("lplr", "lplr-svd", "direct-svd"):
         methods.append(Method(name, "paper", partial(own.factorize, method=name), own.STORES))

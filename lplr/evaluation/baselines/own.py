@@ -6,7 +6,7 @@ from typing import Any
 
 from lplr.factors import LowRank
 
-__all__ = ["STORES", "factorize"]
+__all__ = ["STORES", "compress", "factorize"]
 
 STORES = "codes of two factors; their scales"
 
@@ -35,5 +35,25 @@ def factorize(A: Any, bits_per_entry: float, rng: int | None = None, *, method: 
     return lplr.factorize(A, bits_per_entry=bits_per_entry, method=method, rng=rng)
 
 
-def optional_methods() -> list:
-    return []
+def compress(A: Any, bits_per_entry: float, rng: int | None = None, *, hessian: Any = None) -> Any:
+    """`lplr.compress`: what loses least at a budget, under the Hessian where there is one.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+    bits_per_entry : float
+    rng : int, optional
+    hessian : array_like, optional
+
+    Returns
+    -------
+    LowRank, QPlusLowRank or Quantized
+
+    Raises
+    ------
+    BudgetError
+        If nothing fits.
+    """
+    import lplr
+
+    return lplr.compress(A, bits_per_entry=bits_per_entry, hessian=hessian, rng=rng)

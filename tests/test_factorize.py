@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import naive
 import numpy as np
 import pytest
@@ -300,22 +298,6 @@ def test_expected_pivots_are_those_of_a_random_rotation() -> None:
         assert budget.expected_pivots(spectrum) == pytest.approx(np.mean(sums), rel=0.06)
         # The order that is used does no worse.
         assert min_pivot_ldl((G * spectrum) @ G.T)[2].sum() <= sums[-1] * (1 + 1e-9)
-
-
-def test_the_closed_form_ranks_plans_nearly_as_the_errors_do(A: np.ndarray) -> None:
-    """The best of the three most promising plans is within 3 % of the best of all."""
-    nbytes = A.size / 8
-    pairs = [budget.pair(("lloyd-max",) * 2, bits) for bits in product(range(2, 7), repeat=2)]
-    plans = budget.feasible_plans(A.shape, nbytes, pairs, per_rank=1, once=1)
-    s = np.linalg.svd(A, compute_uv=False)
-    errors = {}
-    for plan in plans:
-        bits = tuple(book.bits for book in plan.books)
-        f = lplr.factorize(A, plan.rank, bits=bits, quantizer="lloyd-max", rng=0)
-        errors[plan] = f.relative_error(A)
-    chosen = budget.most_promising(plans, s, norm(A) ** 2, 3)
-    assert len(chosen) == 3
-    assert min(errors[plan] for plan in chosen) <= 1.03 * min(errors.values())
 
 
 def test_a_budget_that_allows_everything_takes_the_full_rank() -> None:

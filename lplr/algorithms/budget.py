@@ -18,7 +18,6 @@ __all__ = [
     "factor_nbytes",
     "feasible_plans",
     "largest_rank",
-    "most_promising",
     "pair",
     "split_exponent",
 ]
@@ -231,31 +230,3 @@ def feasible_plans(
             f"bits_per_entry: too small for rank 1 at shape {shape}; use at least {enough:.4g}"
         )
     return plans
-
-
-def most_promising(
-    plans: list[Plan], singular_values: np.ndarray, energy: float, count: int
-) -> list[Plan]:
-    """The plans of feedback factorization with the least predicted error, best first.
-
-    Parameters
-    ----------
-    plans : list of Plan
-    singular_values : ndarray of shape (k,), at least as many as the largest rank
-    energy : float
-        Squared Frobenius norm of the matrix.
-    count : int
-        Plans to return at most.
-
-    Returns
-    -------
-    list of Plan
-    """
-    s = np.asarray(singular_values, np.float64)
-    head = np.cumsum(s**2)
-
-    def predicted(plan: Plan) -> float:
-        tail = max(energy - head[plan.rank - 1], 0.0)
-        return tail + split_exponent(s[: plan.rank], plan.books)[1]
-
-    return sorted(plans, key=predicted)[:count]

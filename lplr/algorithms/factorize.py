@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from lplr.algorithms import budget
-from lplr.algorithms.alternate import SVD, feedback_factors, squared_norm
+from lplr.algorithms.alternate import SVD, feedback_factors
 from lplr.algorithms.paper import constant_factors, rounded_factors, solved_factors
 from lplr.algorithms.rounding import is_constant
 from lplr.algorithms.sketching import KINDS, Sketch, range_finder, truncated_svd
+from lplr.algorithms.successive import successive_factors
+from lplr.algorithms.waterfill import distribute
 from lplr.exceptions import InputError
 from lplr.factors import LowRank
 from lplr.parallel import single_threaded_blas
@@ -46,7 +48,6 @@ STORED_SCALES = {
     "direct-svd": {"per_rank": 0, "once": 6},
 }
 _CONSTANT_SCALES = {"per_rank": 1, "once": 3}  # of a constant matrix, whatever the method
-_TRIED = 3  # plans of the budget search that are carried out: the closed form is good to 5 %
 
 
 def factorize(
@@ -77,8 +78,9 @@ def factorize(
     bits : int or (int, int), optional
         Bits of an entry of L and of R: 1 to 8, or 16 for float16; 4 by default.
     bits_per_entry : float, optional
-        Stored bits over n d, scales included. Rank and bits are those that lose least; with
-        ``bits`` given, the rank is the largest that fits.
+        Stored bits over n d, scales included. Rank and bits are those that lose least, for
+        ``"feedback"`` separate ones for each component; with ``bits`` given, the rank is the
+        largest that fits.
     method : {"feedback", "lplr", "lplr-svd", "direct-svd"}
         ``"feedback"``: each factor quantized under the Hessian that the other one makes.
         ``"lplr"``: Algorithm 1 of paper 1, from a random sketch. ``"lplr-svd"``: the same from
@@ -119,7 +121,8 @@ def factorize(
     Paper 1: Saha, Srivastava, Pilanci, NeurIPS 2023, Algorithm 1 and its variants of Section 4.
     Unlike there, the factors are stored as packed codes and the least squares are solved through
     the Gram matrix. ``"feedback"`` is this project's, see
-    `lplr.algorithms.alternate.feedback_factors`. A constant matrix is stored exactly.
+    `lplr.algorithms.alternate.feedback_factors` and, for budgets,
+    `lplr.algorithms.successive.successive_factors`. A constant matrix is stored exactly.
 
     Examples
     --------
@@ -156,8 +159,9 @@ def factorize(
         plans = [budget.Plan(check_rank(rank, A.shape), pairs[0])]
     else:
         bits_per_entry = check_real(bits_per_entry, "bits_per_entry")
+        nbytes = bits_per_entry * A.size / 8
         scales = _CONSTANT_SCALES if constant else STORED_SCALES[method]
-        plans = budget.feasible_plans(A.shape, bits_per_entry * A.size / 8, pairs, **scales)
+        plans = budget.feasible_plans(A.shape, nbytes, pairs, **scales)
     settings = {
         "method": method,
         "sketch": sketch,
@@ -180,7 +184,9 @@ def factorize(
                 A, k, n_oversamples=extra, n_power_iter=power, sketch=sketch, rng=seed
             )
             if method == "feedback" and len(plans) > 1:
-                plans = budget.most_promising(plans, svd[1], squared_norm(A), _TRIED)
+                blocks = distribute(svd[1], A.shape, nbytes, pairs, **STORED_SCALES[method])
+                f = successive_factors(A, svd, blocks, np.random.default_rng([seed, 1]))
+                return _record(f.scaled(unit), settings, rng)
             run = _from_svd(A, svd, method, rounding, normalize, seed)
         results = [run(plan) for plan in plans]
         # The error costs a product of its own: measured only where there is a choice.

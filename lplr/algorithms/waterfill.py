@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from lplr.algorithms.budget import Books, expected_pivots, factor_nbytes
+from lplr.algorithms.budget import Books, factor_nbytes
 from lplr.exceptions import BudgetError
 
-__all__ = ["Block", "distribute", "expected_loss"]
+__all__ = ["Block", "Rotated", "distribute", "expected_loss", "relief"]
 
 _STEP = 1.2  # ratio of neighbouring block boundaries on the first grid
 _FINE = 8  # boundaries on either side of each chosen one on the second grid
@@ -34,6 +33,45 @@ class Block:
     books: Books
 
 
+class Rotated:
+    """The energy of blocks of components that the relative error of their codes applies to.
+
+    With Sigma^(1/2) on either side of a random rotation, ``mean(s) p(s)``, p the expected sum of
+    pivots. The sums that `lplr.algorithms.budget.expected_pivots` explains are kept cumulated over
+    the components, so that a block costs no more than a component.
+
+    Parameters
+    ----------
+    s : ndarray of shape (k,), positive, descending
+        Singular values.
+    """
+
+    def __init__(self, s: np.ndarray) -> None:
+        s = np.maximum(np.asarray(s, np.float64), s[0] * 1e-6)
+        decades = int(np.log10(s[0] / s[-1])) + 9
+        self._w = np.geomspace(s[-1] * 1e-4, s[0] * 1e4, 8 * decades)[:, None]
+        self._cumulated = _from_zero(s / (s + self._w))
+        self._sum, self._inverse = _from_zero(s), _from_zero(1 / s)
+
+    def __call__(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Energies of the blocks [start, stop), float64 of the shape of both."""
+        count = stop - start
+        mean = (self._sum[stop] - self._sum[start]) / count
+        t = (self._cumulated[:, stop] - self._cumulated[:, start]) / count
+        # From the arithmetic mean at t = 0 to the harmonic one at t = 1; w descends as t grows.
+        ones = np.ones((1, len(count)))
+        t = np.concatenate([0 * ones, t[::-1], ones])
+        w = self._w[::-1] * t[1:-1] / (1 - t[1:-1])
+        harmonic = count / (self._inverse[stop] - self._inverse[start])
+        pivot = np.concatenate([mean * ones, w, harmonic * ones])
+        return mean * count * np.trapezoid(pivot, t, axis=0)
+
+
+def _from_zero(x: np.ndarray) -> np.ndarray:
+    """Cumulated sums along the last axis, the first one 0."""
+    return np.concatenate([np.zeros((*x.shape[:-1], 1)), np.cumsum(x, axis=-1)], axis=-1)
+
+
 def expected_loss(
     s: np.ndarray, shape: tuple[int, int], energy: float, blocks: list[Block]
 ) -> float:
@@ -52,12 +90,19 @@ def expected_loss(
     -------
     float
     """
-    tail = energy - float(np.square(s[: blocks[-1].stop], dtype=np.float64).sum())
-    noise = sum(_share(b.books) * _block_energy(s, b.start, b.stop) for b in blocks)
-    return max(tail, 0.0) + _relief(blocks[-1].stop, shape) * noise
+    s = np.asarray(s, np.float64)[: blocks[-1].stop]
+    tail = energy - float(np.square(s).sum())
+    return max(tail, 0.0) + _noise(Rotated(s), shape, blocks)
 
 
-def _relief(rank: int, shape: tuple[int, int]) -> float:
+def _noise(rotated: Rotated, shape: tuple[int, int], blocks: list[Block]) -> float:
+    """What coding the blocks adds to the squared error."""
+    edges = np.array([(b.start, b.stop) for b in blocks])
+    share = np.array([_share(b.books) for b in blocks])
+    return relief(blocks[-1].stop, shape) * float(share @ rotated(edges[:, 0], edges[:, 1]))
+
+
+def relief(rank: int, shape: tuple[int, int]) -> float:
     """The part of the noise that is left once each factor is fitted to the quantized other one.
 
     What errors of R lie in its row space are a change of basis, which L undoes, and the other way
@@ -70,12 +115,6 @@ def _relief(rank: int, shape: tuple[int, int]) -> float:
 def _share(books: Books) -> float:
     """The share of the energy of a component that coding both of its vectors leaves."""
     return 1 - (1 - books[0].gaussian_mse) * (1 - books[1].gaussian_mse)
-
-
-def _block_energy(s: np.ndarray, start: int, stop: int) -> float:
-    """The energy that the relative error of the codes of a rotated block applies to."""
-    part = np.maximum(np.asarray(s[start:stop], np.float64), s[start] * 1e-6)
-    return float(part.mean()) * expected_pivots(part)
 
 
 def distribute(
@@ -143,7 +182,7 @@ def distribute(
     blocks: list[Block] = []
     rank = len(s) // 4
     for grid in (_geometric, _geometric, _around):
-        found = search.best(grid(len(s), blocks), _relief(rank, shape))
+        found = search.best(grid(len(s), blocks), relief(rank, shape))
         blocks = search.better(blocks, found)
         if not blocks:
             least = min(factor_nbytes(shape, 1, books, per_rank + once) for books in pairs)
@@ -184,12 +223,16 @@ class _Search:
     ) -> None:
         self.s, self.shape, self.nbytes = s, shape, nbytes
         self.scales = per_rank, once
-        order = sorted(range(len(pairs)), key=lambda i: _share(pairs[i]))
-        self.pairs = [pairs[i] for i in order]
+        cost = {id(books): self.size([Block(0, 64, books)]) / 64 for books in pairs}
+        # Of pairs that leave as much, or more, only the cheapest can be the best.
+        self.pairs: list[Books] = []
+        for books in sorted(pairs, key=lambda b: (_share(b), cost[id(b)])):
+            if not self.pairs or cost[id(books)] < cost[id(self.pairs[-1])]:
+                self.pairs.append(books)
         self.share = np.array([_share(books) for books in self.pairs])
-        self.cost = np.array([self.size([Block(0, 64, b)]) / 64 for b in self.pairs])
+        self.cost = np.array([cost[id(books)] for books in self.pairs])
         self.tail = np.append(np.cumsum(np.square(s)[::-1])[::-1], 0.0)
-        self.energy = cache(lambda i, j: _block_energy(s, i, j))
+        self.rotated = Rotated(s)
 
     def size(self, blocks: list[Block]) -> int:
         """Bytes of blocks."""
@@ -197,22 +240,21 @@ class _Search:
         counts = ((b.stop - b.start, b.books) for b in blocks)
         return sum(factor_nbytes(self.shape, c, b, per_rank * c + once) for c, b in counts)
 
+    def loss(self, blocks: list[Block]) -> float:
+        """The squared error that they leave."""
+        return float(self.tail[blocks[-1].stop]) + _noise(self.rotated, self.shape, blocks)
+
     def better(self, one: list[Block], other: list[Block]) -> list[Block]:
         """The blocks that leave less; none at all leave most."""
-        found = [b for b in (one, other) if b]
-        return min(
-            found, key=lambda b: expected_loss(self.s, self.shape, self.tail[0], b), default=[]
-        )
+        found = [blocks for blocks in (one, other) if blocks]
+        return min(found, key=self.loss, default=[])
 
     def best(self, grid: np.ndarray, relief: float) -> list[Block]:
         """The best blocks with boundaries on the grid, or none if one component does not fit."""
         first, last = (x.ravel() for x in np.meshgrid(grid, grid, indexing="ij"))
         forward = first < last
         energy = np.zeros((len(grid), len(grid)))
-        energy.ravel()[forward] = [
-            self.energy(int(i), int(j)) for i, j in zip(first[forward], last[forward], strict=True)
-        ]
-        energy *= relief
+        energy.ravel()[forward] = relief * self.rotated(first[forward], last[forward])
         width = (grid - grid[:, None]).astype(np.float64)
         top = float(np.log(self.tail[0]))
         low, high = top - 60.0, top + 2.0

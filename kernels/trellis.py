@@ -234,7 +234,7 @@ def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, e
     Parameters
     ----------
     target, base, error : float32 (p, n), C-contiguous; ``error`` is written
-    coeff : float32 (p, p); only the part below the diagonal is read
+    coeff : float32 (p, p); only the part below the diagonal is read; (0, 0) for no feedback
     widths : int64 (4,), 1 to 6; symbol t has ``widths[t % 4]`` bits
     table : float32 (2**L,), value of each state, newest symbol lowest
     wrap : int
@@ -259,7 +259,7 @@ def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, e
         inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
         for i in range(n):
             y[i] = target[k, i]
-        for j in range(k + 1, p):
+        for j in range(k + 1, len(coeff)):
             c = coeff[j, k]
             for i in range(n):
                 y[i] += c * error[j, i]

@@ -9,6 +9,8 @@ from lplr.exceptions import InputError
 from lplr.quantizers.trellis import STATE_BITS, Trellis, symbol_widths
 from lplr.storage import packing
 
+WRAP = 5  # windows
+
 
 def naive_bits(codes, widths):
     """The bits of one sequence, each symbol's lowest bit first."""
@@ -18,7 +20,7 @@ def naive_bits(codes, widths):
 def naive_decode(codes, book):
     """Values of one sequence, from its bits and the definition of the window."""
     bits = naive_bits(codes, book.widths)
-    wraps = len(bits) >= 3 * book.state_bits
+    wraps = len(bits) >= WRAP * book.state_bits
     values, stop = [], 0
     for t in range(len(codes)):
         stop += book.widths[t % 4]
@@ -77,7 +79,7 @@ def test_whole_rates_are_packed_as_any_other_code(bits):
 @pytest.mark.parametrize(
     ("state_bits", "bits", "n"),
     [
-        *[(6, 1, n) for n in (1, 2, 6, 11, 17)],  # up to 17 bits: starts from state 0
+        *[(6, 1, n) for n in (1, 2, 6, 11, 17)],
         *[(6, 2, n) for n in (1, 4, 8)],
         *[(8, 2, n) for n in (1, 5, 8)],  # 64 states of costs: the vector path
         *[(9, 3, 5), (9, 4, 4), (10, 5, 3), (6, 6, 2), (9, 2.5, 6), (9, 1.25, 10)],
@@ -98,7 +100,8 @@ def test_search_is_brute_force(state_bits, bits, n):
 @pytest.mark.parametrize(
     ("state_bits", "bits", "n"), [(6, 1, 18), (6, 2, 9), (6, 3, 6), (6, 2.5, 8)]
 )
-def test_wrapped_search_is_brute_force_given_the_end(state_bits, bits, n):
+def test_wrapped_search_is_brute_force_given_the_end(monkeypatch, state_bits, bits, n):
+    monkeypatch.setattr("lplr.quantizers.trellis._WRAP", 3)  # the shortest to wrap have 2**30 codes
     book = toy(state_bits, bits)
     assert book.wraps(n)
     widths = [book.widths[t % 4] for t in range(n)]
@@ -159,7 +162,7 @@ def naive_search(x, book, wrap):
 
 
 @pytest.mark.parametrize(
-    ("state_bits", "bits", "n"), [(6, 2, 20), (6, 1.5, 30), (7, 3, 9), (6, 4, 7), (7, 2.25, 13)]
+    ("state_bits", "bits", "n"), [(6, 2, 20), (6, 1.5, 30), (7, 3, 12), (6, 4, 8), (7, 2.25, 16)]
 )
 def test_search_is_the_plain_search(state_bits, bits, n):
     # Continuous tables and inputs: paths of equal cost do not occur.
@@ -167,7 +170,7 @@ def test_search_is_the_plain_search(state_bits, bits, n):
     table = rng.standard_normal(1 << state_bits).astype(np.float32)
     book = Trellis.from_table(table, bits, 1.0)
     assert book.wraps(n)
-    wrap = min(n, -(-8 * state_bits // int(bits)))
+    wrap = min(n, -(-12 * state_bits // int(bits)))
     for x in rng.standard_normal((3, n)).astype(np.float32):
         path, _, loss = naive_search(x, book, wrap)
         codes = book.encode(x[:, None])
@@ -217,7 +220,7 @@ def test_products_are_those_of_the_decoded_matrix(bits, m, n):
 
 
 @pytest.mark.parametrize("state_bits", [6, 10, 12, 13])
-@pytest.mark.parametrize("n", [16, 20, 52, 160])  # at 12 bits, 16 entries do not wrap
+@pytest.mark.parametrize("n", [16, 20, 52, 160])  # at 12 bits, the first two do not wrap
 def test_products_by_bytes_are_the_others(state_bits, n):
     m = 11
     table = np.random.default_rng(n).integers(-127, 128, 1 << state_bits).astype(np.float32) / 32

@@ -13,8 +13,8 @@ __all__ = ["STATE_BITS", "Trellis", "symbol_widths"]
 
 STATE_BITS = range(6, 15)
 
-_WRAP = 3  # a sequence wraps if its bits are this many windows, where that begins to pay
-_LOOK = 8  # windows on either side of the start that are searched for the state before it
+_WRAP = 5  # a sequence wraps if its bits are this many windows, where that begins to pay
+_LOOK = 12  # windows on either side of the start that are searched for the state before it
 
 
 class Trellis:
@@ -28,7 +28,7 @@ class Trellis:
 
     So L bits decide each value although it costs only K_t, and the Viterbi search finds the
     symbols whose values are nearest to a whole sequence. The bits before a sequence are those at
-    its end (tail-biting): nothing is stored for the start. A sequence of less than 3 L bits
+    its end (tail-biting): nothing is stored for the start. A sequence of less than 5 L bits
     starts from state 0 instead.
 
     Parameters
@@ -135,13 +135,10 @@ class Trellis:
 
         The search keeps 4 * n * 2**(L - K) bytes, so a very long sequence is better cut.
         """
-        n = x.shape[-2]
         codes = np.empty(x.shape[:-1], np.uint8)
-        rows = np.ascontiguousarray(x, np.float32).reshape(-1, 1, n)
-        one, error = np.ones((1, 1), np.float32), np.empty((1, n), np.float32)
-        # Panels of one row each, without feedback.
-        for row, out in zip(rows, codes.reshape(rows.shape), strict=True):
-            self.panel(row, row, one, one[0], error, out)
+        rows = np.ascontiguousarray(x, np.float32).reshape(-1, x.shape[-2])
+        free, ones = np.empty((0, 0), np.float32), np.ones(len(rows), np.float32)
+        self.panel(rows, rows, free, ones, np.empty_like(rows), codes.reshape(rows.shape))
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -160,11 +157,11 @@ class Trellis:
         error: np.ndarray,
         codes: np.ndarray,
     ) -> None:
-        """Feedback-quantize a panel whose rows are sequences; see `trellis_panel`."""
+        """Feedback-quantize a panel of sequences; see `lplr.kernels.trellis.trellis_panel`."""
         from lplr.kernels.trellis import trellis_panel
 
         n = target.shape[1]
-        if n == 0:
+        if target.size == 0:
             return
         wrap = min(n, -(-_LOOK * self.state_bits // int(self.bits))) if self.wraps(n) else 0
         steps, states = max(n, 2 * wrap) + 1, 1 << (self.state_bits - min(self.widths))

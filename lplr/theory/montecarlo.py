@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import InputError, LplrError
 from lplr.parallel import run_blocks, single_threaded_blas
 from lplr.theory.streaming import Tally
 from lplr.validation import check_choice, check_integer, check_real, check_rng
@@ -205,6 +206,8 @@ def run(
     ------
     InputError
         If a name is unknown, or an argument outside its range.
+    LplrError
+        If a trial measures something that is not finite.
 
     Notes
     -----
@@ -286,7 +289,7 @@ def _measure(
 
     def block(start: int, stop: int) -> None:
         nonlocal following
-        part = _block(trial, root, key, start, stop)
+        part = _block(statement.name, trial, root, key, start, stop)
         with lock:  # merged in order: a block that is early waits for those before it
             waiting[start] = part
             while following in waiting:
@@ -299,11 +302,15 @@ def _measure(
     return total
 
 
-def _block(trial: Trial, root: int, key: tuple[int, ...], start: int, stop: int) -> Tally:
+def _block(
+    name: str, trial: Trial, root: int, key: tuple[int, ...], start: int, stop: int
+) -> Tally:
     found = np.empty((4, stop - start))
     for i in range(start, stop):
         stream = np.random.SeedSequence(root, spawn_key=(*key, i))
         value, bound, saturated, rounding = trial(np.random.default_rng(stream))
+        if not (math.isfinite(value) and math.isfinite(bound)):
+            raise LplrError(f"{name}: trial {i} measured {value} against a bound of {bound}")
         rounding += ROUNDING * max(abs(value), abs(bound))
         found[:, i - start] = value, bound, saturated, rounding
     return Tally.of(*found)

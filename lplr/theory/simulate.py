@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def cheap_dither(rng: np.random.Generator) -> Dither:
     """
 
     def draw(shape: tuple[int, ...]) -> np.ndarray:
-        count = int(np.prod(shape))
+        count = prod(shape)
         words = rng.integers(0, 1 << 64, -(-count // 4), np.uint64)
         u = words.view(np.uint16)[:count].reshape(shape) * 2.0**-16
         u += 2.0**-17

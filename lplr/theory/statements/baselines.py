@@ -47,7 +47,7 @@ def _lplr_svd(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-_GRID = grid(SPECTRA, SHAPES, m=[8, 24], bits=[1, 4, 12])
+_GRID = grid(SPECTRA, SHAPES, m=[8, 24], bits=[2, 8])
 _REAL = real_matrices(m=[16, 64], bits=[2, 4, 8])
 
 BASELINE_STATEMENTS = (

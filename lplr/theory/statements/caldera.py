@@ -128,10 +128,10 @@ def _pivot_form(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-_SHAPES = ((24, 40), (40, 24))
+_SHAPES = ((16, 24), (24, 16))
 _LEMMA = (*grid(SPECTRA, _SHAPES, k=[1, 8], damping=0.0),)
 _LEMMA_REAL = (*real_layers(k=[8, 32], damping=[0.0, 0.01]),)
-_GRID = (*grid(SPECTRA, _SHAPES, k=6, bits=[1, 2, 4], factor_bits=8),)
+_GRID = (*grid(SPECTRA, _SHAPES, k=4, bits=[1, 4], factor_bits=8),)
 _REAL = (*real_layers(k=[8, 32], bits=2, factor_bits=[4, 8]),)
 
 CALDERA_STATEMENTS = (

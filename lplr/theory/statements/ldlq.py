@@ -151,7 +151,7 @@ def _worst(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-_SHAPE = ((24, 40),)
+_SHAPE = ((16, 24),)
 _COARSE = (*grid(SPECTRA, _SHAPE, bits=[1, 2, 4, 8, 12]),)
 _FINE = (*grid(SPECTRA, _SHAPE, bits=[6, 8, 12]),)
 _REAL = (*real_layers(bits=[2, 4]),)

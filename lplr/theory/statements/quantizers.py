@@ -111,7 +111,7 @@ def _naive(setting: Setting, rng: np.random.Generator) -> Trial:
 
 _ENTRIES = [
     *grid(["midpoints"], SHAPES[:1], bits=_BITS),
-    *grid(SPECTRA, SHAPES[:1], bits=_BITS),
+    *grid(SPECTRA, SHAPES[:1], bits=[1, 4, 12]),
 ]
 
 QUANTIZER_STATEMENTS = (

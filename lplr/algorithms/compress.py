@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from lplr.validation import (
     settle_seed,
 )
 
-__all__ = ["compress"]
+__all__ = ["compress", "predictions"]
 
 _DAMPING = 0.01
 # Choices whose prediction is within this factor of the least measured error are tried as well.
@@ -102,32 +102,73 @@ def compress(
     >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
     ('QPlusLowRank', True)
     """
+    A, raw, settings, generator = _checked(A, bits_per_entry, hessian, rng, effort)
+    nbytes = settings["bits_per_entry"] * A.size / 8
+    with single_threaded_blas():
+        H, damping = (None, None) if raw is None else regularize(raw, _DAMPING)
+        settings["damping"] = damping
+        if is_constant(A):
+            f = _constant(A, nbytes)
+            choice = {"kind": "constant", "predicted": 0.0, "error": 0.0}
+            return replace(f, meta={**settings, "choice": choice, "others": []})
+        unit, W = bring_into_range(A)
+        task = _Task(W, H, nbytes, effort, generator)
+        best, records = task.best()
+    choice, *others = records
+    return replace(best.scaled(unit), meta={**settings, "choice": choice, "others": others})
+
+
+def predictions(
+    A: Any,
+    *,
+    bits_per_entry: float,
+    hessian: Any = None,
+    rng: Any = None,
+    effort: str = "default",
+) -> list[dict[str, Any]]:
+    """What `compress` would choose from, best first; nothing is coded.
+
+    Parameters
+    ----------
+    A, bits_per_entry, hessian, rng, effort
+        As in `compress`.
+
+    Returns
+    -------
+    list of dict
+        JSON-able: the kind, its ranks and widths, the predicted error, and its size.
+
+    Raises
+    ------
+    InputError, BudgetError, HessianError
+        As `compress`.
+    """
+    A, raw, settings, generator = _checked(A, bits_per_entry, hessian, rng, effort)
+    nbytes = settings["bits_per_entry"] * A.size / 8
+    with single_threaded_blas():
+        if is_constant(A):
+            found = [({"kind": "constant", "predicted": 0.0}, _constant(A, nbytes).nbytes)]
+        else:
+            H = None if raw is None else regularize(raw, _DAMPING)[0]
+            task = _Task(bring_into_range(A)[1], H, nbytes, effort, generator)
+            found = [(choice.describe(), choice.nbytes(A.shape)) for choice in task.choices]
+    return [
+        {**record, "nbytes": size, "bits_per_entry": 8 * size / A.size} for record, size in found
+    ]
+
+
+def _checked(
+    A: Any, bits_per_entry: Any, hessian: Any, rng: Any, effort: Any
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any], np.random.Generator]:
+    """The matrix, the raw Hessian, what is to be recorded of the arguments, and a generator."""
     A = check_matrix(A)
     bits = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
     rng = settle_seed(rng)
     generator = check_rng(rng)
     raw = None if hessian is None else check_hessian(hessian, A.shape[1])
-    settings = {
-        "method": "compress",
-        "bits_per_entry": bits,
-        "effort": effort,
-        **provenance(rng),
-    }
-    with single_threaded_blas():
-        H, damping = (None, None) if raw is None else regularize(raw, _DAMPING)
-        if damping is not None:
-            settings["damping"] = damping
-        if is_constant(A):
-            f = _constant(A, bits * A.size / 8)
-            choice = {"kind": "constant", "predicted": 0.0, "error": 0.0}
-            return replace(f, meta={**settings, "choice": choice, "others": []})
-        unit, W = bring_into_range(A)
-        seeds = generator.integers(2**63, size=2)
-        task = _Task(Situation(W, H, int(seeds[0])), bits * A.size / 8, effort, int(seeds[1]))
-        best, records = task.best()
-    choice, *others = records
-    return replace(best.scaled(unit), meta={**settings, "choice": choice, "others": others})
+    settings = {"method": "compress", "bits_per_entry": bits, "effort": effort}
+    return A, raw, {**settings, **provenance(rng)}, generator
 
 
 def _constant(A: np.ndarray, nbytes: float) -> LowRank | Quantized:
@@ -145,21 +186,28 @@ def _constant(A: np.ndarray, nbytes: float) -> LowRank | Quantized:
     return f
 
 
-@dataclass(frozen=True)
 class _Task:
     """A budget for what there is to compress."""
 
-    situation: Situation
-    nbytes: float
-    effort: str
-    seed: int  # of the factors: no choice depends on which others were tried
+    def __init__(
+        self,
+        W: np.ndarray,
+        H: np.ndarray | None,
+        nbytes: float,
+        effort: str,
+        rng: np.random.Generator,
+    ) -> None:
+        first, second = rng.integers(2**63, size=2)
+        self.situation = Situation(W, H, int(first))
+        self.seed = int(second)  # of the factors: no choice depends on which others were tried
+        self.effort = effort
+        self.choices = choices(self.situation, nbytes, effort)
 
     def best(self) -> tuple[Any, list[dict[str, Any]]]:
         """The best of what was tried, and a record of every choice, its own first."""
-        ranked = choices(self.situation, self.nbytes, self.effort)
         best: tuple[float, int, Any] | None = None
-        records = [choice.describe() for choice in ranked]
-        for i, choice in enumerate(ranked):
+        records = [choice.describe() for choice in self.choices]
+        for i, choice in enumerate(self.choices):
             if best is not None and choice.predicted > _DOUBT[self.effort] * best[0]:
                 break
             f = self.run(choice)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lplr.algorithms.backbone import Pivots
 from lplr.algorithms.budget import Books
-from lplr.algorithms.waterfill import Block
+from lplr.algorithms.waterfill import relief
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 
 __all__ = [
@@ -70,7 +70,7 @@ def worthwhile(pairs: Sequence[Books], shape: tuple[int, int]) -> list[Books]:
     list of (Codebook, Codebook)
         The lower convex hull of error over size, beginning with "nothing" at 0 bytes and 1.
     """
-    loss, cost = _menu(pairs, shape, 0.0, 1.0)
+    loss, cost = _menu(pairs, shape)
     order = np.lexsort((loss, cost))
     hull: list[int] = [0]
     for i in order:
@@ -86,16 +86,12 @@ def worthwhile(pairs: Sequence[Books], shape: tuple[int, int]) -> list[Books]:
     return [pairs[i - 1] for i in hull[1:]]
 
 
-def _menu(
-    pairs: Sequence[Books], shape: tuple[int, int], filled: float, share: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _menu(pairs: Sequence[Books], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Share of its energy that a component keeps as error, and its bytes, nothing at all first."""
     n, d = shape
-    left = np.array([L.gaussian_mse for L, _ in pairs]) * (1 - filled / n)
-    right = np.array([R.gaussian_mse for _, R in pairs]) * (1 - filled / d)
-    loss = np.append(1.0, 1 - (1 - left) * (1 - np.minimum(share * right, 1.0)))
-    cost = np.append(0.0, [(L.nbytes(n, 8) + R.nbytes(d, 8)) / 8 + 4 for L, R in pairs])
-    return loss, cost
+    kept = [1 - (1 - L.gaussian_mse) * (1 - R.gaussian_mse) for L, R in pairs]
+    bytes_ = [(L.nbytes(n, 8) + R.nbytes(d, 8)) / 8 + 4 for L, R in pairs]
+    return np.array([1.0, *kept]), np.array([0.0, *bytes_])
 
 
 @dataclass(frozen=True)
@@ -148,32 +144,19 @@ class Spectrum:
         """
         energy = np.square(self.s)
         rest = max(self.energy - float(energy.sum()), 0.0)
-        loss, cost = _menu(pairs, self.shape, 0.0, 1.0)
+        loss, cost = _menu(pairs, self.shape)
         top = np.log(max(energy[0], 1e-300)) - np.log(cost[1:].min())
         sizes, losses = [0.0], [self.energy]
         for price in np.exp(np.linspace(top + 1, top - 45, _PRICES)):
             choice = np.argmin(energy[:, None] * loss + price * cost, axis=1)
             size = cost[choice].sum() + 4 * len(np.unique(choice[choice > 0]))
             if size > sizes[-1]:
-                filled, _ = _menu(pairs, self.shape, float((choice > 0).sum()), 1.0)
+                rank = int(np.count_nonzero(choice))
+                tail = float(energy[choice == 0].sum()) + rest
+                noise = float((energy * loss[choice])[choice > 0].sum())
                 sizes.append(float(size))
-                losses.append(float((energy * filled[choice]).sum()) + rest)
+                losses.append(tail + relief(rank, self.shape) * noise)
         return Curve(np.array(sizes), np.maximum(losses, 1e-300))
-
-    def loss_of(self, blocks: Sequence[Block]) -> float:
-        """Error energy of factors with these blocks of components.
-
-        Each component loses a share of its energy to the code of its column of L and its row of
-        R, less what the least squares of the other factor take back: noise of L in the m
-        directions that the columns of L span, m of n, and likewise for R.
-        """
-        energy = np.square(self.s)
-        m = blocks[-1].stop if blocks else 0
-        out = max(self.energy - float(energy[:m].sum()), 0.0)
-        for block in blocks:
-            loss, _ = _menu([block.books], self.shape, m, 1.0)
-            out += float(loss[1] * energy[block.start : block.stop].sum())
-        return out
 
 
 def backbone_curve(pivots: Pivots, n: int, books: list[Codebook], sizes: np.ndarray) -> Curve:

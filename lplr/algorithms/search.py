@@ -11,12 +11,12 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.backbone import Columns
+from lplr.algorithms.backbone import Columns, size_of
 from lplr.algorithms.budget import Books
 from lplr.algorithms.predict import Curve, backbone_curve, best_split, ladder, worthwhile
 from lplr.algorithms.rounding import round_matrix
 from lplr.algorithms.situation import Situation
-from lplr.algorithms.waterfill import Block, distribute
+from lplr.algorithms.waterfill import Block, distribute, expected_loss
 from lplr.exceptions import BudgetError
 from lplr.quantizers.base import Codebook, get_codebook
 
@@ -55,11 +55,25 @@ class Choice:
     rotated: bool = False
     rounding: tuple[str, int, str, str] | None = field(default=None)
 
-    def work(self, shape: tuple[int, int]) -> float:
-        """Entries to code once: how choices compare in time."""
-        n, d = shape
-        rank = self.blocks[-1].stop if self.blocks else 0
-        return rank * (n + d) + (n * d if self.groups else 0)
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        """Bytes that will be stored.
+
+        Parameters
+        ----------
+        shape : (n, d)
+
+        Returns
+        -------
+        int
+        """
+        if self.rounding is not None:
+            name, bits, granularity, _ = self.rounding
+            return _rounded_nbytes(shape, name, bits, granularity)
+        return (
+            size_of_blocks(list(self.blocks), shape)
+            + size_of(list(self.groups), shape[0])
+            + SEEDS * self.rotated
+        )
 
     def describe(self) -> dict[str, object]:
         """What a record of the choice says, JSON-able."""
@@ -143,7 +157,9 @@ def _low_rank(situation: Situation, nbytes: float, pairs: list[Books]) -> list[C
     except BudgetError:
         return []
     # Without weights an error has the mean weight, which is 1.
-    predicted = situation.relative(spectrum.loss_of(blocks))
+    predicted = situation.relative(
+        expected_loss(spectrum.s, spectrum.shape, spectrum.energy, blocks)
+    )
     return [Choice("low-rank", predicted, blocks=tuple(blocks))]
 
 
@@ -172,7 +188,9 @@ def _backbones(
             continue
         rest = room - size_of_blocks(blocks, (n, d))
         groups = tuple(situation.pivots.groups(n, books, rest))
-        loss = spectrum.loss_of(blocks) * float(per_energy.at(np.array(rest)))
+        loss = expected_loss(spectrum.s, spectrum.shape, spectrum.energy, blocks) * float(
+            per_energy.at(np.array(rest))
+        )
         kind, predicted = "backbone + low-rank", situation.relative(loss)
         found.append(Choice(kind, predicted, tuple(blocks), groups, rotated))
     return found
@@ -199,15 +217,15 @@ def size_of_blocks(blocks: list[Block], shape: tuple[int, int]) -> int:
 
 
 def _rounded(situation: Situation, nbytes: float) -> list[Choice]:
-    """Each kind of plain rounding at the largest width that fits, tried on a sample of rows."""
+    """The best plain rounding, each at the largest width that fits, on a sample of rows."""
     W, (n, d) = situation.W, situation.shape
     rows = np.unique(np.linspace(0, n - 1, max(1, min(n, _SAMPLE // d))).astype(int))
     sample = np.ascontiguousarray(W[rows])
     H = None if situation.H is None else situation.H.astype(np.float32)
     found = []
     for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
-        scales = 8 * {"tensor": 1, "row": n, "column": d}[granularity]
-        widths = [b for b in range(1, 9) if get_codebook(name, b).nbytes(d, n) + scales <= nbytes]
+        sizes = {b: _rounded_nbytes((n, d), name, b, granularity) for b in range(1, 9)}
+        widths = [bits for bits, size in sizes.items() if size <= nbytes]
         if not widths:
             continue
         q = round_matrix(sample, get_codebook(name, widths[-1]), granularity, scaling)
@@ -217,7 +235,14 @@ def _rounded(situation: Situation, nbytes: float) -> list[Choice]:
         predicted = float(np.sqrt(loss / norm)) if norm > 0 else 0.0
         how = (name, widths[-1], granularity, scaling)
         found.append(Choice("rounding", predicted, rounding=how))
-    return found
+    return sorted(found, key=lambda choice: choice.predicted)[:1]
+
+
+def _rounded_nbytes(shape: tuple[int, int], name: str, bits: int, granularity: str) -> int:
+    """Codes, and a scale and an offset for all, each row or each column."""
+    n, d = shape
+    scales = {"tensor": 1, "row": n, "column": d}[granularity]
+    return get_codebook(name, bits).nbytes(d, n) + 8 * scales
 
 
 def _weighted(E: np.ndarray, H: np.ndarray | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lplr.cli import caldera
+from lplr.cli import caldera, spend
 from lplr.cli.options import (
     INPUTS,
     add_command,
@@ -34,8 +34,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "compress",
         "compress a matrix to a packed file",
         _EXAMPLE,
-        "Give the budget, --bits-per-entry, which picks rank and bits, or both yourself: --rank "
-        "and --bits.",
+        "Give the budget alone, --bits-per-entry, and whatever loses least is chosen: low-rank "
+        "factors, a quantized backbone, or both; under --hessian too. Or name a method, or rank "
+        "and widths.",
     )
     parser.add_argument("input", metavar="INPUT", help=INPUTS)
     add_output(parser, "OUT.h5")
@@ -54,8 +55,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--method",
         choices=_METHODS,
-        help="feedback (default), the methods of the LPLR paper, or naive: the matrix rounded as "
-        "it is, to --bits",
+        help="feedback (default with --rank), the methods of the LPLR paper, or naive: the matrix "
+        "rounded as it is, to --bits",
     )
     how.add_argument(
         "--quantizer",
@@ -66,9 +67,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--sketch",
         choices=("gaussian", "rademacher", "srht", "sparse-sign"),
-        default="gaussian",
         help="random matrix of the sketch (default: gaussian)",
     )
+    spend.add_option(how)
     caldera.add_options(parser, _one_or_two(int))
     add_seed(parser)
     parser.add_argument(
@@ -93,10 +94,12 @@ def _one_or_two(kind: type) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    backbone = caldera.asked(args)
+    spend.check_options(args)
+    searched = spend.asked(args)
+    backbone = not searched and caldera.asked(args)
     if backbone:
         caldera.check_options(args)
-    else:
+    elif not searched:
         args.method = args.method or "feedback"
         _check_size(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
@@ -117,7 +120,10 @@ def run(args: argparse.Namespace) -> int:
         }
     }
     if args.dry_run:
-        report["choices"] = [caldera.size(args, A.shape)] if backbone else _sizes(args, A.shape)
+        if searched:
+            report["choices"] = spend.plans(args, A, _hessian(args))
+        else:
+            report["choices"] = [caldera.size(args, A.shape)] if backbone else _sizes(args, A.shape)
     else:
         report |= _compress(args, A, source.array)
     if args.json:
@@ -139,25 +145,35 @@ def _check_size(args: argparse.Namespace) -> None:
         raise InputError("give either --bits-per-entry B, for instance 2, or --rank K")
 
 
+def _hessian(args: argparse.Namespace) -> Any:
+    """What ``--hessian`` names, or None."""
+    from lplr.cli.inputs import read_input
+
+    if not args.hessian:
+        return None
+    hessian = read_input(args.hessian).array
+    return hessian.reshape(-1) if hessian.ndim == 2 and 1 in hessian.shape else hessian
+
+
 def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]:
     import time
     from pathlib import Path
 
     import lplr
-    from lplr.cli.inputs import read_input
     from lplr.cli.progress import Progress, watch_compilation
 
-    hessian = None
-    if args.hessian:
-        hessian = read_input(args.hessian).array
-        if hessian.ndim == 2 and 1 in hessian.shape:
-            hessian = hessian.reshape(-1)
+    hessian = _hessian(args)
     with Progress() as progress, watch_compilation(progress):
         start = time.perf_counter()
-        how = args.method or f"CALDERA, {args.mode or 'default'} mode"
+        if spend.asked(args):
+            how = f"{args.bits_per_entry:g} bits an entry, {args.effort or 'default'} effort"
+        else:
+            how = args.method or f"CALDERA, {args.mode or 'default'} mode"
         with progress.step(f"compressing {A.shape[0]} x {A.shape[1]}, {how}"):
             f: Any
-            if args.method is None:
+            if spend.asked(args):
+                f = spend.compress(args, A, hessian)
+            elif args.method is None:
                 f = caldera.decompose(args, A, hessian, progress.say)
             elif args.method == "naive":
                 f = lplr.quantize(
@@ -170,7 +186,7 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
                     bits=args.bits,
                     bits_per_entry=args.bits_per_entry,
                     method=args.method,
-                    sketch=args.sketch,
+                    sketch=args.sketch or "gaussian",
                     quantizer=args.quantizer,
                     rng=args.seed,
                 )
@@ -189,10 +205,8 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
         "bits_per_entry": f.bits_per_entry,
         **errors,
         "rank": getattr(f, "rank", None),
-        "codes": {
-            name: {"quantizer": part.quantizer, "bits": part.bits}
-            for name, part in _parts(f).items()
-        },
+        "codes": {name: _codes(part) for name, part in _parts(f).items()},
+        "search": spend.considered(f.meta),
         "seconds": seconds,
     }
 
@@ -204,6 +218,13 @@ def _parts(f: Any) -> dict[str, Any]:
     if isinstance(f, lplr.QPlusLowRank):
         return {"Q": f.backbone, **({} if f.low_rank is None else _parts(f.low_rank))}
     return {"L": f.left, "R": f.right} if isinstance(f, lplr.LowRank) else {"matrix": f}
+
+
+def _codes(part: Any) -> dict[str, Any]:
+    """The quantizer and bits of a part; of a stack those of its parts, and how long they are."""
+    if not hasattr(part, "parts"):
+        return {"quantizer": part.quantizer, "bits": part.bits}
+    return {"parts": [_codes(p) | {"size": p.shape[part.axis]} for p in part.parts]}
 
 
 def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
@@ -220,6 +241,11 @@ def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, A
         return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
     pairs = codebook_pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
     scales = STORED_SCALES[args.method]
+    if args.rank is None and args.method == "feedback" and len(pairs) > 1:
+        budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
+        # A rate for each component: the data decide on all but the size.
+        nbytes = int(args.bits_per_entry * entries / 8)
+        return [{"rank": None, "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
     if args.rank is None:
         plans = budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
     else:
@@ -263,11 +289,13 @@ def _print(report: dict[str, Any]) -> None:
     note = f" ({source['note']})" if source["note"] else ""
     head = [("input", f"{name}, {shape}, {in_bytes(source['nbytes'])}{note}")]
     if "choices" in report:
-        print(columns([*head, ("file", _size_of(report["choices"]))]))
+        searched = "kind" in report["choices"][0]
+        size = _size_of(report["choices"][:1] if searched else report["choices"])
+        print(columns([*head, ("file", size)]))
+        if searched:
+            print("\n" + spend.as_table(report["choices"]))
         return
-    codes = "; ".join(
-        f"{part} {code['quantizer']} {code['bits']} bits" for part, code in report["codes"].items()
-    )
+    codes = "; ".join(f"{part} {_in_words(code)}" for part, code in report["codes"].items())
     under = report["relative_error_under_hessian"]
     weighted = [] if under is None else [("", f"{under:.6f} (under the given Hessian, undamped)")]
     rank = [] if report["rank"] is None else [("rank", str(report["rank"]))]
@@ -289,3 +317,12 @@ def _print(report: dict[str, Any]) -> None:
             ]
         )
     )
+    if report["search"]:
+        print("\n" + spend.as_table(report["search"]))
+
+
+def _in_words(code: dict[str, Any]) -> str:
+    parts = code.get("parts", [code])
+    names, bits = sorted({p["quantizer"] for p in parts}), [p["bits"] for p in parts]
+    width = f"{bits[0]}" if len(parts) == 1 else f"{min(bits)} to {max(bits)}"
+    return f"{' and '.join(names)} {width} bits"

@@ -6,9 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from lplr.cli import spend
 from lplr.cli.options import add_command, add_json, print_json
 
 __all__ = ["add_parser", "run"]
+
+_TABLED = ("choice", "others")  # of a record: shown as a table
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -82,7 +85,12 @@ def _print(document: dict[str, Any]) -> None:
     if arrays:
         print("\n" + table(("array", "type", "shape", "bytes"), arrays, left=2))
     made = [(path, group["meta"]) for path, group in document["groups"].items() if group["meta"]]
-    for title, content in [(f"how {path} was made", meta) for path, meta in made] + [
+    for _, meta in made:
+        if choices := spend.considered(meta):
+            print("\nhow the budget was spent: the choice (*), and what else was considered")
+            print(spend.as_table(choices))
+    shown = [(path, {k: v for k, v in meta.items() if k not in _TABLED}) for path, meta in made]
+    for title, content in [(f"how {path} was made", meta) for path, meta in shown] + [
         ("attributes", document["attrs"])
     ]:
         if content:

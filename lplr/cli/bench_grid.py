@@ -194,12 +194,7 @@ def _print(rows: list[dict[str, Any]], attrs: dict[str, Any], files: list[str]) 
     from lplr.evaluation.report.results import gather
 
     results = gather(rows, attrs["default"])
-    plain = {
-        c.dataset: c.mean
-        for c in results.cells
-        if c.family == "reference" and c.metric == "accuracy"
-    }
-    for sentence in headline(results, plain):
+    for sentence in headline(results):
         print(textwrap.fill(sentence, 100))
     for dataset, shape in results.shapes.items():
         for name in ("relative error", "relative error under H", "accuracy", "psnr"):

@@ -11,14 +11,12 @@ from lplr.evaluation.report.results import Duel, Results
 __all__ = ["headline"]
 
 
-def headline(results: Results, uncompressed: Mapping[str, float]) -> list[str]:
+def headline(results: Results) -> list[str]:
     """The sentences on top of the report, losses first.
 
     Parameters
     ----------
     results : Results
-    uncompressed : mapping of str to float
-        Accuracy without compression, by data set.
 
     Returns
     -------
@@ -35,7 +33,7 @@ def headline(results: Results, uncompressed: Mapping[str, float]) -> list[str]:
     budget = min({b for _, b in cases}, key=lambda b: (abs(math.log2(b)), b))
     duels = {d: results.duels(d, b) for d, b in cases if b == budget}
     said.append(_about_error(results, budget, duels))
-    votes = _about_accuracy(duels, uncompressed)
+    votes = _about_accuracy(duels, results.uncompressed)
     if votes:
         said.append(votes)
     return [sentence for sentence in said if sentence]

@@ -107,6 +107,15 @@ class Results:
         """Names of all data sets, those where everything was skipped too."""
         return list(self.shapes)
 
+    @property
+    def uncompressed(self) -> dict[str, float]:
+        """Accuracy of the uncompressed data, by data set, in the first protocol of each."""
+        found: dict[str, float] = {}
+        for cell in self.cells:
+            if cell.family == "reference" and cell.metric == "accuracy":
+                found.setdefault(cell.dataset, cell.mean)
+        return found
+
     def pick(self, **wanted: Any) -> list[Cell]:
         """Cells with these attributes.
 

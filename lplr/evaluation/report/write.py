@@ -100,7 +100,7 @@ def write_report(
 
 
 def _top(results: Results) -> str:
-    said = headline(results, _uncompressed(results))
+    said = headline(results)
     lost = any(results.defeats(*case) for case in results.cases())
     lines = [f"<h1>{escape(_TITLE)}</h1>"]
     for i, sentence in enumerate(said):
@@ -113,11 +113,6 @@ def _top(results: Results) -> str:
         "yardstick for random singular vectors, not a theorem about one matrix.</p>"
     )
     return "\n".join(lines)
-
-
-def _uncompressed(results: Results) -> dict[str, float]:
-    found = [c for c in results.cells if c.family == "reference" and c.metric == "accuracy"]
-    return {cell.dataset: cell.mean for cell in found}
 
 
 def _navigation(results: Results) -> str:

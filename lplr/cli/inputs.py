@@ -1,4 +1,4 @@
-"""Matrices from files: .npy, a member of an .npz, an HDF5 dataset, or an image.
+"""Matrices from files: .npy, a member of an .npz or .safetensors, an HDF5 dataset, or an image.
 
 Nothing is executed and nothing followed: pickles, soft links, external links, virtual datasets
 and external storage are refused, and a file must have exactly the size that it declares.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,13 +19,15 @@ import numpy as np
 
 from lplr.cli.options import split_input
 from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
+from lplr.storage.safetensors import read_tensor, tensors
 
-__all__ = ["Input", "read_input"]
+__all__ = ["Input", "members", "read_input", "read_member"]
 
 _HDF5 = (".h5", ".hdf5")
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm")
 _PILLOW = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
-_ACCEPTED = ", ".join((".npy", ".npz", *_HDF5, *_IMAGES))
+_SAFETENSORS = ".safetensors"
+_ACCEPTED = ", ".join((".npy", ".npz", *_HDF5, _SAFETENSORS, *_IMAGES))
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 _MOST_COMPRESSED = 1100  # deflate never gains more
 _MAGIC = b"\x93LPLR\r\n\x1a"
@@ -36,7 +40,7 @@ class Input:
     Parameters
     ----------
     array : ndarray
-        As stored; a .npy file is mapped, not read.
+        As stored; .npy and .safetensors files are mapped, not read, and BF16 becomes float32.
     path : str
         The file.
     member : str
@@ -57,7 +61,7 @@ def read_input(name: str) -> Input:
     Parameters
     ----------
     name : str
-        ``FILE``, ``FILE.npz:MEMBER`` or ``FILE.h5:/PATH``.
+        ``FILE``, ``FILE.npz:MEMBER``, ``FILE.safetensors:TENSOR`` or ``FILE.h5:/PATH``.
 
     Returns
     -------
@@ -72,24 +76,76 @@ def read_input(name: str) -> Input:
     UnsafeFileError
         If reading it would execute or follow something.
     """
-    path, member = split_input(name)
-    suffix = Path(path).suffix.lower()
+    return read_member(*split_input(name))
+
+
+def read_member(path: str, member: str) -> Input:
+    """Open one matrix of a file.
+
+    Parameters
+    ----------
+    path : str
+    member : str
+        One of `members`; empty if the file has only one.
+
+    Returns
+    -------
+    Input
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `read_input` does.
+    """
+    read, _ = _kind(path)
+    return read(path, member)
+
+
+def members(path: str) -> list[str]:
+    """What a file holds.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of str
+        Names for `read_member`, in the order of the file; one empty name where nothing is named.
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `read_input` does.
+    """
+    _, names = _kind(path)
+    return names(path)
+
+
+def _kind(path: str) -> tuple[Callable[[str, str], Input], Callable[[str], list[str]]]:
+    """What reads a member of a file of this kind, and what lists them."""
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file; check the name")
     if not os.path.isfile(path):
         raise InputError(f"{path}: is not a regular file; name a file")
-    try:
-        if suffix == ".npy":
-            return Input(_map_npy(path), path)
-        if suffix == ".npz":
-            return _read_npz(path, member)
-        if suffix in _HDF5:
-            return _read_hdf5(path, member)
-        if suffix in _IMAGES:
-            return _read_image(path, suffix)
-    except PermissionError:
-        raise InputError(f"{path}: may not be read; change its permissions") from None
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; change its permissions")
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
+        return _read_npy, _unnamed
+    if suffix == ".npz":
+        return _read_npz, _npz_names
+    if suffix in _HDF5:
+        return _read_hdf5, _hdf5_names
+    if suffix == _SAFETENSORS:
+        return _read_safetensors, lambda path: list(tensors(path))
+    if suffix in _IMAGES:
+        return _read_image, _unnamed
     raise InputError(f"{path}: the suffix {suffix!r} is not known; an input ends in {_ACCEPTED}")
+
+
+def _unnamed(path: str) -> list[str]:
+    return [""]
 
 
 def _npy_header(
@@ -133,6 +189,18 @@ def _map_npy(path: str) -> np.ndarray:
         return np.memmap(file, dtype, "r", offset, shape, order)
 
 
+def _read_npy(path: str, member: str) -> Input:
+    return Input(_map_npy(path), path)
+
+
+def _npz_names(path: str) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
+
+
 def _read_npz(path: str, member: str) -> Input:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -163,7 +231,27 @@ def _choose(path: str, member: str, names: list[str]) -> str:
     return names[0]
 
 
+def _read_safetensors(path: str, member: str) -> Input:
+    member = member or _choose(path, "", list(tensors(path)))
+    return Input(read_tensor(path, member), path, member)
+
+
 def _read_hdf5(path: str, member: str) -> Input:
+    with _open_hdf5(path) as file:
+        name = f"/{member.strip('/')}" if member else _choose(path, "", _datasets(file))
+        dataset = _follow_hard_links(file, name, path)
+        _check_dataset(dataset, f"{path}:{name}")
+        return Input(dataset[()], path, name)
+
+
+def _hdf5_names(path: str) -> list[str]:
+    with _open_hdf5(path) as file:
+        return _datasets(file)
+
+
+@contextmanager
+def _open_hdf5(path: str) -> Iterator[Any]:
+    """The file; whatever libhdf5 says against it while it is open becomes a typed error."""
     import h5py
 
     with open(path, "rb") as raw:
@@ -171,10 +259,7 @@ def _read_hdf5(path: str, member: str) -> Input:
             raise InputError(f"{path}: is compressed already; use lplr decompress or lplr info")
     try:
         with h5py.File(path, "r") as file:
-            name = f"/{member.strip('/')}" if member else _choose(path, "", _datasets(file))
-            dataset = _follow_hard_links(file, name, path)
-            _check_dataset(dataset, f"{path}:{name}")
-            return Input(dataset[()], path, name)
+            yield file
     except (InputError, CorruptFileError):
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
@@ -225,7 +310,7 @@ def _check_dataset(dataset: Any, name: str) -> None:
         )
 
 
-def _read_image(path: str, suffix: str) -> Input:
+def _read_image(path: str, member: str) -> Input:
     from matplotlib.image import imread
     from PIL import Image
 
@@ -234,7 +319,7 @@ def _read_image(path: str, suffix: str) -> Input:
         with Image.open(path, formats=_PILLOW):
             pass
         with open(path, "rb") as file:
-            pixels = imread(file, format=suffix[1:])
+            pixels = imread(file, format=Path(path).suffix[1:].lower())
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         raise CorruptFileError(f"{path}: is damaged or no image: {error}") from None
     notes = []

@@ -26,12 +26,14 @@ __all__ = [
 
 INPUTS = (
     "a .npy file; a member of an .npz (FILE.npz:MEMBER, or FILE.npz with one member); a dataset "
-    "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); or an image (grey values in "
-    "0 to 1; colours become luminance)"
+    "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); a tensor of a .safetensors "
+    "file, named in the same way; or an image (grey values in 0 to 1; colours become luminance)"
 )
 
 # A file and what is named inside it; the colon of a Windows drive is not followed by a match.
-_MEMBER = re.compile(r"(?P<file>.+\.(?:npz|h5|hdf5)):(?P<member>.+)", re.IGNORECASE | re.DOTALL)
+_MEMBER = re.compile(
+    r"(?P<file>.+\.(?:npz|h5|hdf5|safetensors)):(?P<member>.+)", re.IGNORECASE | re.DOTALL
+)
 
 
 def add_command(

@@ -1,0 +1,192 @@
+"""Tensors of a .safetensors file, without the package of that name and without trust.
+
+The format [1]_: 8 bytes, the length N of the header, little-endian; N bytes of JSON, an object that
+gives for each tensor its ``dtype``, ``shape`` and ``data_offsets`` (begin, end), counted from the
+end of the header, and may give texts under ``__metadata__``; then the data, little-endian in C
+order. A file is refused unless its tensors lie one after another without gap or overlap, each is as
+long as dtype and shape say, and the last one ends where the file does.
+
+References
+----------
+.. [1] https://github.com/huggingface/safetensors, section "Format"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from lplr.exceptions import CorruptFileError, InputError
+
+__all__ = ["Tensor", "read_tensor", "tensors"]
+
+_MAX_HEADER = 100_000_000  # bytes, the limit of the format
+_MAX_DIMENSIONS = 32
+# dtypes of the format: bits an entry, and NumPy's name of those that it has.
+_DTYPES = {
+    "BOOL": (8, "?"), "U8": (8, "u1"), "I8": (8, "i1"), "F8_E5M2": (8, ""), "F8_E4M3": (8, ""),
+    "U16": (16, "<u2"), "I16": (16, "<i2"), "F16": (16, "<f2"), "BF16": (16, "<u2"),
+    "U32": (32, "<u4"), "I32": (32, "<i4"), "F32": (32, "<f4"),
+    "U64": (64, "<u8"), "I64": (64, "<i8"), "F64": (64, "<f8"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies in its file.
+
+    Parameters
+    ----------
+    dtype : str
+        As the format names it, such as ``"BF16"``.
+    shape : tuple of int
+    offset : int
+        Of its first byte in the file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a file by name, in the order of their data.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    CorruptFileError
+        If the file is not exactly what the format allows.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from lplr.storage.safetensors import read_tensor, tensors
+    >>> header = b'{"w": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}'
+    >>> path = os.path.join(tempfile.mkdtemp(), "tiny.safetensors")
+    >>> with open(path, "wb") as file:
+    ...     _ = file.write(len(header).to_bytes(8, "little") + header + bytes([128, 63, 0, 192]))
+    >>> tensors(path)["w"]
+    Tensor(dtype='BF16', shape=(1, 2), offset=73)
+    >>> read_tensor(path, "w")
+    array([[ 1., -2.]], dtype=float32)
+    """
+    with open(path, "rb") as file:
+        return _entries(file, os.fspath(path))
+
+
+def read_tensor(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """One tensor of a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+    name : str
+
+    Returns
+    -------
+    ndarray
+        float32 for BF16, whose entries are the upper halves of float32; else of the stored dtype
+        and mapped, not read.
+
+    Raises
+    ------
+    InputError
+        If there is no such tensor, or NumPy has no such dtype.
+    CorruptFileError
+        If the file is not exactly what the format allows.
+    """
+    with open(path, "rb") as file:
+        found = _entries(file, os.fspath(path))
+        if name not in found:
+            listed = ", ".join(sorted(found)[:10]) + (", ..." if len(found) > 10 else "")
+            raise InputError(f"{path}: has no {name!r}; it has: {listed or 'nothing'}")
+        tensor = found[name]
+        dtype = _DTYPES[tensor.dtype][1]
+        if not dtype:
+            raise InputError(f"{path}:{name}: has the dtype {tensor.dtype}; convert it to BF16")
+        if 0 in tensor.shape:  # nothing to map
+            raw = np.empty(tensor.shape, dtype)
+        else:
+            raw = np.memmap(file, dtype, "r", tensor.offset, tensor.shape)
+    if tensor.dtype == "BF16":
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    return raw if raw.flags.aligned else np.array(raw)
+
+
+def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptFileError(f"{path}: is not a regular file")
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > min(status.st_size - 8, _MAX_HEADER):
+        raise CorruptFileError(f"{path}: is truncated or no .safetensors file")
+    start = 8 + length
+    try:
+        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
+        if not isinstance(header, dict):
+            raise ValueError("it is no object")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise ValueError("__metadata__ is not made of texts")
+        found = [_entry(name, entry) for name, entry in header.items()]
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise CorruptFileError(f"{path}: its header is not valid: {error}") from None
+    end = 0
+    result = {}
+    for name, tensor, size in sorted(found, key=lambda item: (item[1].offset, item[2])):
+        if tensor.offset != end:
+            what = "overlaps another" if tensor.offset < end else "has unused bytes before it"
+            raise CorruptFileError(f"{path}: the tensor {name!r} {what}")
+        end += size
+        result[name] = Tensor(tensor.dtype, tensor.shape, start + tensor.offset)
+    if start + end != status.st_size:
+        what = "is truncated" if start + end > status.st_size else "has bytes after its data"
+        raise CorruptFileError(
+            f"{path}: {what}: {status.st_size} bytes where its header declares {start + end}"
+        )
+    return result
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name is there twice")
+    return result
+
+
+def _entry(name: str, entry: Any) -> tuple[str, Tensor, int]:
+    """A tensor, its offset still counted from the end of the header, and its bytes."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r} is not described by dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
+    count = 1
+    for extent in shape:
+        count *= extent  # of Python integers: a declared shape must not wrap
+    size = offsets[1] - offsets[0]
+    if size * 8 != count * _DTYPES[dtype][0]:
+        raise ValueError(f"{name!r} has {size} bytes, which {dtype} of shape {shape} has not")
+    return name, Tensor(dtype, tuple(shape), offsets[0]), size
+
+
+def _are_sizes(values: Any) -> bool:
+    if not isinstance(values, list) or len(values) > _MAX_DIMENSIONS:
+        return False
+    return all(type(v) is int and 0 <= v < 2**63 for v in values)

@@ -199,6 +199,51 @@ def test_panel_is_the_loop_over_rows(bits, n):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize(("state_bits", "bits", "n"), [(8, 2, 45), (6, 5, 9), (7, 2.5, 5)])
+def test_search_kernels_are_what_they_say_unjitted(monkeypatch, state_bits, bits, n):
+    from lplr.kernels import trellis as kernels
+
+    book, p = toy(state_bits, bits), 3
+    x, coeff = dyadic((p, n)), np.tril(np.full((p, p), 0.5, np.float32), -1)
+    ones = np.ones(p, np.float32)
+
+    def run():
+        error, codes = np.empty_like(x), np.empty(x.shape, np.uint8)
+        book.panel(x, x, coeff, ones, error, codes)
+        return error, codes
+
+    jitted = run()
+    monkeypatch.setattr(kernels, "_search", kernels._search.py_func)  # the vectors stay jitted
+    monkeypatch.setattr(kernels, "trellis_panel", kernels.trellis_panel.py_func)
+    for one, other in zip(jitted, run(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("bits", [2, 3.25])
+def test_product_kernels_are_what_they_say_unjitted(monkeypatch, bits):
+    from lplr.kernels import project_trellis as kernels
+
+    book, shape = toy(7, bits), (3, 41)
+    codes = book.encode(dyadic((*shape, 1)))
+    x, y = dyadic(shape[0], 1), dyadic(shape[1], 2)
+
+    def run():
+        packed = book.pack(codes)
+        return (
+            packed,
+            book.unpack_codes(packed, shape),
+            book.unpack(packed, shape, slice(1, 3), slice(2, 39)),
+            book.dot(packed, shape, slice(0, 41), x),
+            book.dot_transposed(packed, shape, slice(0, 3), y),
+        )
+
+    jitted = run()
+    for name in ("decode_sequence", "decode", "multiply", "multiply_transposed", "pack", "unpack"):
+        monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
+    for one, other in zip(jitted, run(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("bits", [2, 1, 4, 2.75])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (3, 7), (20, 64), (9, 130)])
 def test_products_are_those_of_the_decoded_matrix(bits, m, n):

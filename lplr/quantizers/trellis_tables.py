@@ -16,15 +16,17 @@ TABLES = Path(__file__).with_name("trellis.npz")
 
 Tables = dict[tuple[int, int], tuple[np.ndarray, float]]  # (L, 4 * bits): table, Gaussian error
 
-_BYTE = 2  # up to this many bits an entry the steps of int8 add under 0.2 % to the error
-_FINE = 1 / 2048
+
+def _step(table: np.ndarray, bits: int | float) -> np.float32:
+    """Grid of the stored values, which adds less than 0.2 % to the error of the code.
+
+    Up to 2 bits an entry int8 will do, and then products can look up several values at once.
+    """
+    return np.float32(np.abs(table).max() / 127 if bits <= 2 else 2.0 ** -(np.ceil(bits) + 4))
 
 
 def rounded(table: np.ndarray, bits: int | float) -> np.ndarray:
     """A table on the grid that it is stored on.
-
-    Up to 2 bits an entry that is int8 multiples of a step, so that products can look up several
-    values at once; above, multiples of 2**-11.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def rounded(table: np.ndarray, bits: int | float) -> np.ndarray:
     -------
     ndarray of shape (2**L,), float32
     """
-    step = np.float32(np.abs(table).max() / 127 if bits <= _BYTE else _FINE)
+    step = _step(table, bits)
     return np.round(table / step).astype(np.float32) * step
 
 
@@ -54,7 +56,7 @@ def write_tables(path: Path, tables: Tables) -> None:
     steps, numbers = [], []
     for key in keys:
         table = tables[key][0]
-        step = np.float32(np.abs(table).max() / 127 if key[1] <= 4 * _BYTE else _FINE)
+        step = _step(table, key[1] / 4)
         steps.append(step)
         numbers.append(np.round(table[: len(table) // 2] / step).astype(np.int16))
     values = np.concatenate(numbers)

@@ -136,8 +136,10 @@ def round_endless(X: np.ndarray, step: float, dither: Dither) -> np.ndarray:
     return y
 
 
-def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) -> np.ndarray:
-    """LDLQ along the rows of W under H = C diag(D) C^T: the error W - Q, (k, n).
+def feedback_round(
+    W: np.ndarray, C: np.ndarray, step: float, dither: Dither
+) -> tuple[np.ndarray, np.ndarray]:
+    """LDLQ along the rows of W under H = C diag(D) C^T.
 
     Parameters
     ----------
@@ -147,17 +149,25 @@ def feedback_round(W: np.ndarray, C: np.ndarray, step: float, dither: Dither) ->
         Of the grid of `round_endless`.
     dither : callable
 
+    Returns
+    -------
+    E : ndarray of shape (k, n)
+        W - Q.
+    eta : ndarray of shape (k, n)
+        The rounding errors, as they arose: what each row rounded, less the result.
+
     Notes
     -----
-    From the last row to the first, row k rounds ``W_k + sum_{j>k} C[j, k] E_j``. So the rounding
-    errors are ``eta = C^T E`` and the loss tr(E^T H E) is ``sum_k D_k |eta_k|^2``.
+    From the last row to the first, row k rounds ``W_k + sum_{j>k} C[j, k] E_j``. So, up to
+    rounding in float64, ``eta = C^T E``, and the loss tr(E^T H E) is ``sum_k D_k |eta_k|^2``.
     """
-    E = np.empty_like(W)
+    E, eta = np.empty_like(W), np.empty_like(W)
     u = np.broadcast_to(dither(W.shape), W.shape)
     for k in range(len(W) - 1, -1, -1):
         y = W[k] + C[k + 1 :, k] @ E[k + 1 :]
-        E[k] = W[k] - step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
-    return E
+        Q = step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
+        E[k], eta[k] = W[k] - Q, y - Q
+    return E, eta
 
 
 def unit_factor(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

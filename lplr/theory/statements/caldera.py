@@ -69,14 +69,14 @@ def _fit(layer: Layer, setting: Setting, rng: np.random.Generator) -> _Fitted:
     """
     H, n, k, bits = layer.H, layer.problem.n, setting["k"], setting["factor_bits"]
     W, dither = layer.problem.weights(rng), cheap_dither(rng)
-    A = layer.feedback(W, dither)
+    A, eta = layer.feedback(W, dither)
     U = leading_left(A, H, k)
     V = U.T @ A
     L, R = round_to_grid(U, bits, dither), round_to_grid(V, bits, dither)
     left, right, trace = L.step**2 / 4, R.step**2 / 4, float(np.trace(H))
     epsilon = k * right * trace + n * left * hessian_loss(V, H) + n * k * left * right * trace
     return _Fitted(
-        eta=A @ layer.C,
+        eta=eta,
         exact=hessian_loss(A - U @ V, H) / n,
         quantized=hessian_loss(A - L.values @ R.values, H) / n,
         epsilon=epsilon / n,

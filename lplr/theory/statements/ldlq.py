@@ -59,9 +59,10 @@ class Layer:
         """Shape (d, d)."""
         return self.problem.H
 
-    def feedback(self, W: np.ndarray, dither: Dither) -> np.ndarray:
-        """W - Q of LDLQ, shape (n, d)."""
-        return feedback_round(np.ascontiguousarray(W.T), self.C, self.step, dither).T
+    def feedback(self, W: np.ndarray, dither: Dither) -> tuple[np.ndarray, np.ndarray]:
+        """W - Q of LDLQ and the rounding errors, both of shape (n, d)."""
+        E, eta = feedback_round(np.ascontiguousarray(W.T), self.C, self.step, dither)
+        return E.T, eta.T
 
     def plain(self, W: np.ndarray, dither: Dither) -> np.ndarray:
         """W - Q of rounding entry by entry, shape (n, d)."""
@@ -72,10 +73,10 @@ def _identity(setting: Setting, rng: np.random.Generator) -> Trial:
     layer = Layer.prepare(setting, rng)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
+        E, eta = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
         # Errors are off by some units in the last place of W, not of the step.
         value, lost = hessian_loss(E, layer.H), ROUNDING / layer.step
-        return Outcome(value, ldlq_loss(E @ layer.C, layer.H), rounding=lost * value)
+        return Outcome(value, ldlq_loss(eta, layer.H), rounding=lost * value)
 
     return trial
 
@@ -85,7 +86,7 @@ def _expected(setting: Setting, rng: np.random.Generator) -> Trial:
     bound = ldlq_expected_loss(layer.H, layer.problem.n, layer.step**2 / 4)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
+        E, _ = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
         return Outcome(hessian_loss(E, layer.H), bound)
 
     return trial
@@ -96,7 +97,7 @@ def _always(setting: Setting, rng: np.random.Generator) -> Trial:
     bound = ldlq_expected_loss(layer.H, layer.problem.n, layer.step**2 / 4)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E = layer.feedback(layer.problem.weights(rng), nearest)
+        E, _ = layer.feedback(layer.problem.weights(rng), nearest)
         return Outcome(hessian_loss(E, layer.H), bound)
 
     return trial
@@ -108,7 +109,7 @@ def _high_rate(setting: Setting, rng: np.random.Generator) -> Trial:
     bound = ldlq_expected_loss(layer.H, layer.problem.n, variance)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E = layer.feedback(layer.problem.weights(rng), nearest)
+        E, _ = layer.feedback(layer.problem.weights(rng), nearest)
         return Outcome(hessian_loss(E, layer.H), bound)
 
     return trial
@@ -120,7 +121,7 @@ def _ratio(setting: Setting, rng: np.random.Generator) -> Trial:
 
     def trial(rng: np.random.Generator) -> Outcome:
         W = layer.problem.weights(rng)
-        fed, plain = layer.feedback(W, nearest), layer.plain(W, nearest)
+        fed, plain = layer.feedback(W, nearest)[0], layer.plain(W, nearest)
         return Outcome(hessian_loss(fed, layer.H), ratio * hessian_loss(plain, layer.H))
 
     return trial

@@ -1,0 +1,383 @@
+"""The statements as simulations: each holds, each broken one is refuted, each trial is honest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.linalg import hadamard
+
+from lplr.algorithms.paper import solved_factors
+from lplr.quantizers.base import get_codebook
+from lplr.theory import bounds, simulate
+from lplr.theory.montecarlo import KINDS, Cell, Outcome, Setting, Statement, Trial, run
+from lplr.theory.statements import STATEMENTS, ldlq, lplr, matrices, quantizers
+
+ALL = tuple(STATEMENTS)
+
+
+def cells_of(
+    name: str, settings: Callable[[Setting], bool] | None = None, trials: int = 200
+) -> list[Cell]:
+    grid = tuple(s for s in STATEMENTS[name].grid if settings is None or settings(s))
+    return run([replace(STATEMENTS[name], grid=grid, full=())], trials=trials, rng=0)
+
+
+# --- the registry and its grid ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_registry_is_well_formed(name: str) -> None:
+    s = STATEMENTS[name]
+    assert s.name == name
+    assert s.kind in KINDS
+    assert s.title
+    assert s.source
+    keys = [json.dumps(setting, sort_keys=True) for setting in s.grid + s.full]
+    assert len(set(keys)) == len(keys) > 0
+    for setting in s.grid + s.full:
+        assert all(type(value) in (int, float, str) for value in setting.values())
+
+
+def test_grid_covers_spectra_shapes_sketches_and_bits() -> None:
+    for name in ("lplr", "lplr-sharp", "lplr-nested", "lplr-own-range", "feedback-lplr"):
+        grid = STATEMENTS[name].grid
+        assert {s["matrix"] for s in grid} == {
+            *("flat", "k^-1/2", "k^-1", "k^-2", "exponential", "low-rank", "outlier")
+        }
+        assert {np.sign(s["n"] - s["d"]) for s in grid} == {-1, 0, 1}
+        assert {s["bits"] for s in grid} >= {1, 2, 3, 4, 6, 8, 12}
+    assert any(s.get("k") == s["m"] - 2 for s in STATEMENTS["lplr"].grid)
+    assert any(s["k"] == s["m"] - 2 for s in STATEMENTS["pseudo-inverse"].grid)
+
+
+def test_every_public_bound_of_the_papers_has_a_statement() -> None:
+    import inspect
+
+    from lplr.theory import statements
+
+    source = "".join(
+        inspect.getsource(getattr(statements, part))
+        for part in ("baselines", "caldera", "ldlq", "lplr", "quantizers", "sketches")
+    )
+    # Not statements, but arguments of some: how often a range is exceeded is in `saturated`.
+    helpers = {"ldl_pivots", "ldlq_range", "pilot_range", "saturated_entries", "solution_range"}
+    helpers |= {"saturation_p_value"}
+    missing = {name for name in bounds.__all__ if name not in source} - helpers
+    assert not missing
+
+
+@pytest.mark.parametrize("name", matrices.SPECTRA)
+def test_matrices_have_their_spectrum(name: str) -> None:
+    k = np.arange(1.0, 41)
+    expected = {
+        "flat": k**0,
+        "k^-1/2": k**-0.5,
+        "k^-1": 1 / k,
+        "k^-2": k**-2,
+        "exponential": np.exp(-(k - 1) / 5),
+        "low-rank": np.where(k <= 8, 1.0, 0.0),
+        "outlier": np.where(k == 1, 10.0, 1.0),
+    }[name]
+    setting = {"matrix": name, "n": 40, "d": 96}
+    found = matrices.decomposed(setting, np.random.default_rng(0))
+    np.testing.assert_allclose(found.sigma, expected, atol=1e-13)
+    assert np.count_nonzero(found.sigma) == np.count_nonzero(expected)
+    np.testing.assert_allclose((found.U * found.sigma) @ found.V.T, found.A, atol=1e-13)
+    assert found.energy == pytest.approx((expected**2).sum())
+    given = matrices.problem({"matrix": name, "n": 5, "d": 40}, np.random.default_rng(0))
+    damped = expected + 0.01 * expected.mean()
+    np.testing.assert_allclose(np.linalg.eigvalsh(given.H)[::-1], damped, atol=1e-12)
+
+
+# --- the truth holds ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_holds_across_its_grid(name: str) -> None:
+    grid = STATEMENTS[name].grid
+    sample = replace(STATEMENTS[name], grid=grid[:: max(1, len(grid) // 6)], full=())
+    assert {cell.verdict for cell in run([sample], trials=40, rng=1)} == {"holds"}
+
+
+# Equalities in the mean: a test that refuted at the wrong side of its level would show here.
+@pytest.mark.parametrize(
+    "name",
+    ["pseudo-inverse", "dither-variance", "dither-unbiased", "sketch-energy", "ldlq-high-rate"],
+)
+def test_thin_margins_are_not_refuted(name: str) -> None:
+    grid = STATEMENTS[name].grid
+    thin = replace(STATEMENTS[name], grid=grid[:: max(1, len(grid) // 5)], full=())
+    found = run([thin], trials=400, rng=2)
+    assert {cell.verdict for cell in found} == {"holds"}
+    # m = k + 2 has no variance, and so no useful standard error.
+    regular = [c for c in found if c.setting.get("k") != c.setting.get("m", 0) - 2]
+    for cell in regular:
+        assert cell.ratio == pytest.approx(1, abs=6 * cell.standard_error / cell.bound + 1e-6)
+
+
+def test_real_matrices_hold() -> None:
+    for name in ("lplr-nested", "theorem-4.1-spectral", "range-finder"):
+        s = STATEMENTS[name]
+        small = [x for x in s.full if x["matrix"] in ("minilm_l2_query", "shepp_logan")][:1]
+        (cell,) = run([replace(s, grid=tuple(small), full=())], trials=4, rng=0)
+        assert cell.verdict == "holds"
+        assert 0.1 < cell.ratio < 1
+
+
+def test_full_adds_real_matrices_to_the_grid() -> None:
+    s = STATEMENTS["naive-nearest"]
+    real = tuple(x for x in s.full if x["matrix"] == "shepp_logan")
+    small = replace(s, grid=s.grid[:1], full=real)
+    assert [c.setting["matrix"] for c in run([small], trials=2, rng=0)] == ["flat"]
+    full = run([small], trials=2, rng=0, full=True)
+    assert [c.setting["matrix"] for c in full] == ["flat", "shepp_logan", "shepp_logan"]
+
+
+def test_nested_bound_is_within_two_and_a_half_on_decaying_spectra() -> None:
+    found = cells_of(
+        "lplr-nested",
+        lambda s: s["matrix"] in matrices.DECAYING and s["n"] == 96 and s["bits"] in (1, 4, 12),
+        trials=60,
+    )
+    assert len(found) == 36
+    assert min(cell.ratio for cell in found) > 0.4
+
+
+# --- what is wrong is refuted -------------------------------------------------------------------
+
+
+def altered(name: str, change: Callable[[Outcome, Setting], Outcome]) -> Statement:
+    """The statement with another right-hand side; its grid and trials as they are."""
+    s = STATEMENTS[name]
+
+    def prepare(setting: Setting, rng: np.random.Generator) -> Trial:
+        trial = s.prepare(setting, rng)
+        return lambda rng: change(trial(rng), setting)
+
+    return replace(s, prepare=prepare, full=())
+
+
+def scaled(factor: float) -> Callable[[Outcome, Setting], Outcome]:
+    return lambda outcome, setting: outcome._replace(bound=factor * outcome.bound)
+
+
+def refuted(statement: Statement, trials: int = 200) -> list[Cell]:
+    return [c for c in run([statement], trials=trials, rng=0) if c.verdict == "refuted"]
+
+
+@pytest.mark.parametrize("name", ["lplr-nested", "lplr", "range-finder", "ldlq-dithered"])
+def test_constant_halved(name: str) -> None:
+    grid = tuple(s for s in STATEMENTS[name].grid if s["matrix"] in ("flat", "k^-1"))[:12]
+    assert not refuted(replace(STATEMENTS[name], grid=grid, full=()), trials=60)
+    assert refuted(replace(altered(name, scaled(0.5)), grid=grid), trials=60)
+
+
+def test_term_of_the_right_factor_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = bounds.lplr_bound
+
+    def wrong(sigma: np.ndarray, shape: tuple[int, int], m: int, steps: tuple, k: int) -> float:
+        exact = true(sigma, shape, m, (steps[0], 0.0), k=k)
+        return (exact + true(sigma, shape, m, steps, k=k)) / 2
+
+    def coarse(s: Setting) -> bool:
+        return s["matrix"] == "k^-1" and s["bits"] == 1
+
+    assert {c.verdict for c in cells_of("lplr", coarse, 60)} == {"holds"}
+    monkeypatch.setattr(lplr, "lplr_bound", wrong)
+    assert "refuted" in {c.verdict for c in cells_of("lplr", coarse, 60)}
+
+
+def test_m_minus_k_plus_one() -> None:
+    def plus(outcome: Outcome, setting: Setting) -> Outcome:
+        m, k = setting["m"], setting["k"]
+        return outcome._replace(bound=m * k / (m - k + 1))
+
+    # Not the largest k at each m, whose tail is too heavy to tell in so many trials.
+    broken = altered("pseudo-inverse", plus)
+    grid = tuple(s for s in broken.grid if s["k"] in (2, s["m"] // 2))
+    assert len(refuted(replace(broken, grid=grid), trials=1500)) == len(grid) == 6
+
+
+@pytest.mark.parametrize("name", ["dither-bound", "naive-dithered", "ldlq-dithered", "nearest"])
+def test_quarter_of_a_squared_step_becomes_a_sixteenth(name: str) -> None:
+    # All four bounds are step^2/4 times what does not depend on the step.
+    broken = altered(name, scaled(0.25))
+    broken = replace(broken, grid=broken.grid[::5])
+    assert len(refuted(broken, trials=40)) == len(broken.grid)
+
+
+def test_feedback_in_the_wrong_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(
+        W: np.ndarray, C: np.ndarray, step: float, dither: simulate.Dither
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The errors are subtracted where they should be added."""
+        E, eta = np.empty_like(W), np.empty_like(W)
+        u = np.broadcast_to(dither(W.shape), W.shape)
+        for k in range(len(W) - 1, -1, -1):
+            y = W[k] - C[k + 1 :, k] @ E[k + 1 :]
+            Q = step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
+            E[k], eta[k] = W[k] - Q, y - Q
+        return E, eta
+
+    def backwards(
+        W: np.ndarray, C: np.ndarray, step: float, dither: simulate.Dither
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """From the first row to the last, with the factor that is made for last to first."""
+        E, eta = simulate.feedback_round(W[::-1], C[::-1, ::-1].T, step, dither)
+        return E[::-1], eta[::-1]
+
+    def some(s: Setting) -> bool:
+        return s["matrix"] in ("k^-2", "low-rank") and s["bits"] in (2, 8)
+
+    for broken in (wrong, backwards):
+        monkeypatch.setattr(ldlq, "feedback_round", broken)
+        for name in ("ldlq", "ldlq-dithered", "ldlq-nearest"):
+            assert {c.verdict for c in cells_of(name, some)} == {"refuted"}
+
+
+def test_biased_dither(monkeypatch: pytest.MonkeyPatch) -> None:
+    def biased(rng: np.random.Generator) -> simulate.Dither:
+        draw = simulate.cheap_dither(rng)
+        return lambda shape: 0.9 * draw(shape)
+
+    monkeypatch.setattr(quantizers, "cheap_dither", biased)
+    found = cells_of("dither-unbiased", lambda s: s["bits"] == 4)
+    assert {c.verdict for c in found} == {"refuted"}
+
+
+def test_range_that_is_too_small_is_an_assumption_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def some(s: Setting) -> bool:
+        return s["matrix"] == "k^-1" and s["bits"] == 4 and s["m"] == 8
+
+    monkeypatch.setattr(lplr, "_FAILURE", 0.9)
+    for cell in cells_of("lplr", some):
+        assert cell.verdict == "assumption not met"
+        assert 0 < cell.saturated < cell.trials
+
+
+def test_range_for_ten_times_the_failures_is_refuted() -> None:
+    broken = altered("sketch-range", scaled(0.1))
+    # Where rows are alike, the union bound is nearly exact; elsewhere entries share their fate.
+    grid = tuple(
+        s for s in broken.grid if s["failure_probability"] == 0.5 and s["matrix"] == "flat"
+    )
+    assert len(refuted(replace(broken, grid=grid))) == len(grid)
+
+
+# --- the simulated algorithms are the real ones -------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(96, 40), (40, 96)])
+def test_lean_lplr_is_algorithm_1(bits: int, shape: tuple[int, int]) -> None:
+    """Same S and dither, same factors: the lean code is float64, the other float32 and packed."""
+    rng = np.random.default_rng(0)
+    A = matrices.decomposed({"matrix": "k^-1", "n": shape[0], "d": shape[1]}, rng).A
+    A = A.astype(np.float32).astype(np.float64)
+    Y = (A @ simulate.gaussian(shape[1], 12, rng)).astype(np.float32)
+    books = get_codebook("uniform", bits), get_codebook("uniform", bits)
+    factors = solved_factors(
+        A.astype(np.float32), Y, books, "dithered", False, np.random.default_rng(9)
+    )
+
+    again = np.random.default_rng(9)
+
+    def dither(size: tuple[int, ...]) -> np.ndarray:
+        return again.random(size, np.float32).astype(np.float64)
+
+    L = simulate.round_to_grid(Y.astype(np.float64), bits, dither)
+    solved = simulate.solve(L.values, A)
+    R = simulate.round_to_grid(solved.W, bits, dither)
+    # A code differs where float32 puts an entry on the other side: 1e-7 of the range, in steps
+    # 2^bits 1e-7, is the chance of an entry, so none of these 2000 but once in 20 runs at 8 bits.
+    for mine, theirs in ((L, factors.left), (R, factors.right)):
+        off = np.abs(mine.values - theirs.to_dense()) > 0.5 * mine.step
+        assert off.sum() <= 1
+        close = np.abs(mine.values - theirs.to_dense())[~off]
+        assert close.max() < 1e-5 * np.abs(mine.values).max()
+    error = simulate.squared_error(float(np.vdot(A, A)), solved, R.values)
+    direct = float(np.square(A - L.values @ R.values).sum())
+    assert error == pytest.approx(direct, rel=1e-9)
+    assert error == pytest.approx(float(np.square(A - factors.to_dense()).sum()), rel=1e-3)
+
+
+def test_cheap_dither_is_uniform() -> None:
+    u = simulate.cheap_dither(np.random.default_rng(0))((1001, 333))
+    assert u.shape == (1001, 333)
+    assert 0 < u.min() < 2e-4 < 1 - 2e-4 < u.max() < 1
+    # Mean and variance within 5 standard errors.
+    assert u.mean() == pytest.approx(0.5, abs=5 * np.sqrt(1 / 12 / u.size))
+    assert u.var() == pytest.approx(1 / 12, abs=5 * np.sqrt(1 / 180 / u.size))
+    flat = u.ravel()
+    for lag in (1, 2, 4):  # neighbours come from one word of the generator
+        assert abs(np.corrcoef(flat[:-lag], flat[lag:])[0, 1]) < 5 / np.sqrt(u.size)
+
+
+def test_grid_rounding_by_hand() -> None:
+    X = np.array([[-1.0, -0.4, 0.2, 2.0]])
+    own = simulate.round_to_grid(X, 2, simulate.nearest)
+    np.testing.assert_array_equal(own.values, [[-1.0, 0.0, 0.0, 2.0]])
+    assert own.step == 1.0
+    assert not own.saturated
+    clipped = simulate.round_to_grid(X, 1, simulate.nearest, 1.5)
+    np.testing.assert_array_equal(clipped.values, [[-1.5, -1.5, 1.5, 1.5]])
+    assert clipped.saturated
+    np.testing.assert_array_equal(
+        simulate.round_endless(X, 1.0, simulate.nearest), [[-0.5, -0.5, 0.5, 2.5]]
+    )
+    constant = simulate.round_to_grid(np.ones((2, 2)), 3, simulate.nearest)
+    np.testing.assert_array_equal(constant.values, np.ones((2, 2)))
+
+
+def test_feedback_minimises_one_row_at_a_time() -> None:
+    """Each row is the best level given those before, rows still to come being free."""
+    rng = np.random.default_rng(0)
+    d, n, step = 6, 5, 0.7
+    X = rng.standard_normal((30, d))
+    H = X.T @ X
+    C, D = simulate.unit_factor(H)
+    np.testing.assert_allclose((C * D) @ C.T, H, rtol=1e-12)
+    W = rng.standard_normal((d, n))
+    E, eta = simulate.feedback_round(W, C, step, simulate.nearest)
+    np.testing.assert_allclose(eta, C.T @ E, atol=1e-13)
+    assert np.abs(eta).max() <= step / 2
+    levels = step * (np.arange(-40, 40) + 0.5)
+    for column in range(n):
+        for k in range(d - 1, -1, -1):
+            # Least loss over the rows before k, for each level of row k.
+            tries = np.array(
+                [[*(W[k, column] - levels[[i]]), *E[k + 1 :, column]] for i in range(80)]
+            )
+            H11, H12, H22 = H[:k, :k], H[:k, k:], H[k:, k:]
+            schur = H22 - H12.T @ np.linalg.solve(H11, H12) if k else H22
+            losses = np.einsum("ia,ab,ib->i", tries, schur, tries)
+            assert W[k, column] - E[k, column] == pytest.approx(levels[losses.argmin()])
+
+
+def test_least_squares_of_a_deficient_factor() -> None:
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((20, 9))
+    L = rng.standard_normal((20, 3)) @ rng.standard_normal((3, 5))
+    np.testing.assert_allclose(simulate.solve(L, A).W, np.linalg.pinv(L) @ A, atol=1e-10)
+    L = rng.standard_normal((20, 5))
+    np.testing.assert_allclose(simulate.solve(L, A).W, np.linalg.pinv(L) @ A, atol=1e-12)
+
+
+def test_energy_of_a_pseudo_inverse() -> None:
+    G = np.random.default_rng(0).standard_normal((5, 6))
+    expected = float(np.square(np.linalg.pinv(G)).sum())
+    assert simulate.pseudo_inverse_energy(G) == pytest.approx(expected, rel=1e-10)
+
+
+def test_leading_left_vectors_of_a_singular_hessian() -> None:
+    A = hadamard(4) * np.array([4.0, 3.0, 2.0, 1.0])  # orthogonal columns
+    H = np.diag([1.0, 1.0, 0.0, 0.0])
+    U = simulate.leading_left(A, H, 2)
+    np.testing.assert_allclose(U @ (U.T @ A[:, :2]), A[:, :2], atol=1e-12)
+    assert simulate.hessian_loss(A, H) == pytest.approx(4 * (16 + 9))

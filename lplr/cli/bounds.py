@@ -7,6 +7,7 @@ import difflib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ __all__ = ["add_parser", "run"]
 
 _DISTORTION = "distortion"  # the one name that is no statement
 _LEVEL = 1e-6
+_ROUNDING = 1e-9  # ratio of a cell that measures nothing but rounding errors, and is no news
 _VERDICTS = ("holds", "refuted", "assumption not met")
 
 _DESCRIPTION = """\
@@ -52,7 +54,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--trials", type=int, default=200, metavar="N", help="of each cell (default: 200)"
     )
     parser.add_argument("--full", action="store_true", help="real matrices as well")
-    parser.add_argument("--all", action="store_true", help="print all cells, not a summary")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="print all cells, not a summary; of distortion, all widths",
+    )
     parser.add_argument(
         "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
     )
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         }
         _write_files(args, cells, chosen)
     if _DISTORTION in args.names:
-        report[_DISTORTION] = _distortion(args.seed)
+        report[_DISTORTION] = _distortion(args.seed, args.all)
     if args.json:
         print_json(report)
     else:
@@ -188,7 +194,7 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 def _summary(statement: Statement, cells: Sequence[Cell]) -> dict[str, Any]:
     found = [cell for cell in cells if cell.statement == statement.name]
-    ratios = sorted(cell.ratio for cell in found if not math.isnan(cell.ratio))
+    ratios = sorted(cell.ratio for cell in found if cell.ratio > _ROUNDING)
     return {
         "name": statement.name,
         "title": statement.title,
@@ -202,16 +208,24 @@ def _summary(statement: Statement, cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def _distortion(seed: int) -> list[dict[str, Any]]:
+def _distortion(seed: int, everything: bool) -> list[dict[str, Any]]:
+    """Rows of the table; fractions of a bit and other names for the same code if asked for."""
     from lplr.cli.progress import Progress, watch_compilation
-    from lplr.quantizers import QUANTIZERS
-    from lplr.theory import distortion_table
+    from lplr.quantizers import QUANTIZERS, get_codebook
+    from lplr.theory import quantizer_distortion
 
+    work = []
+    for name, (widths, *_) in QUANTIZERS.items():
+        for bits in widths:
+            with suppress(InputError):  # a width without a table among those that are shipped
+                book = get_codebook(name, bits)
+                if everything or (book.name == name and bits == int(bits)):
+                    work.append((name, bits))
     rows = []
-    with Progress(len(QUANTIZERS)) as progress, watch_compilation(progress):
-        for name in QUANTIZERS:
-            with progress.step(f"distortion of {name}", 1.0):
-                rows += [asdict(row) for row in distortion_table([name], rng=seed)]
+    with Progress(len(work)) as progress, watch_compilation(progress):
+        for name, bits in work:
+            with progress.step(f"distortion of {name}, {bits:g} bits", 1.0):
+                rows.append(asdict(quantizer_distortion(name, bits, rng=seed)))
     return rows
 
 
@@ -322,7 +336,7 @@ def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[Cell]) 
     print("\nratio = measured / bound; the cells where it is least and largest:\n")
     shown = []
     for s in statements:
-        found = [c for c in cells if c.statement == s["name"] and not math.isnan(c.ratio)]
+        found = [c for c in cells if c.statement == s["name"] and c.ratio > _ROUNDING]
         found.sort(key=lambda cell: cell.ratio)
         shown += [_line(cell) for cell in (found[:1] + found[-1:])[: len(found)]]
     print(table(_HEAD, shown, left=2))

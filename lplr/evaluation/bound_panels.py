@@ -14,6 +14,7 @@ __all__ = ["BoundPanel", "is_numeric", "panels_of", "values_of"]
 
 _SERIES = 4  # curves with bands that a panel can hold
 _ROUNDING = 1e-9  # of its bound: what is smaller is a zero in exact arithmetic
+_UNIT = 1e-16  # of the largest bound of a statement: likewise
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,16 @@ def panels_of(
     >>> panel.parameter, len(panel.series)
     ('m', 4)
     """
-    found = []
+    panels = []
     for name in dict.fromkeys(cell.statement for cell in cells):
-        shown = [c for c in cells if c.statement == name and c.mean > _ROUNDING * c.bound > 0]
+        found = [c for c in cells if c.statement == name]
+        floor = _UNIT * max(c.bound for c in found)
+        shown = [c for c in found if c.bound > floor and c.mean > _ROUNDING * c.bound]
         along = parameter or _parameter(shown)
         shown = [c for c in shown if along in c.setting]
         if along is not None and shown:
-            found.append(_panel(name, (notes or {}).get(name, ""), along, shown))
-    return found
+            panels.append(_panel(name, (notes or {}).get(name, ""), along, shown))
+    return panels
 
 
 def values_of(cells: Sequence[Cell], key: str) -> list[Any]:

@@ -67,7 +67,7 @@ def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
     -------
     matplotlib.figure.Figure
     """
-    wide = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3
+    wide = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3 if len(panels) < 13 else 4
     high = math.ceil(len(panels) / wide)
     size = _WIDTH * wide, _HEIGHT * high + _FOOT
     figure = new_figure(*size)
@@ -146,8 +146,7 @@ def _draw_series(
     upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
 ) -> None:
     """Curves and bands above a parameter of numbers."""
-    quantiles = np.array([cell.quantiles for cell in cells])
-    mean, bound = _means(cells)
+    quantiles, mean, bound = _columns(cells)
     for low, high, alpha in _BANDS:
         for ax, scale in ((upper, 1.0), (lower, bound)):
             ends = quantiles[:, low] / scale, quantiles[:, high] / scale
@@ -162,8 +161,7 @@ def _draw_bars(
     upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
 ) -> None:
     """Bars above words, between which there is nothing to draw a curve through."""
-    quantiles = np.array([cell.quantiles for cell in cells])
-    mean, bound = _means(cells)
+    quantiles, mean, bound = _columns(cells)
     for ax, scale in ((upper, 1.0), (lower, bound)):
         for low, high, width in ((0, 4, 1.2), (1, 3, 3.5)):
             ends = quantiles[:, low] / scale, quantiles[:, high] / scale
@@ -172,8 +170,10 @@ def _draw_bars(
     upper.hlines(bound, x - 0.1, x + 0.1, color=colour, linewidth=1.8)
 
 
-def _means(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([c.mean for c in cells]), np.array([c.bound for c in cells])
+def _columns(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    quantiles = np.array([cell.quantiles for cell in cells])
+    quantiles[quantiles[:, 0] <= 0] = np.nan  # of what is 0 or 1, say: no band on these axes
+    return quantiles, np.array([c.mean for c in cells]), np.array([c.bound for c in cells])
 
 
 def _mark(

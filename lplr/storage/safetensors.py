@@ -14,6 +14,7 @@ References
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = ["Tensor", "read_tensor", "tensors"]
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_DIMENSIONS = 32
+_MAX_ENTRIES = 1 << 56  # NumPy wants fewer, also of an array that is empty in another dimension
 # dtypes of the format: bits an entry, and NumPy's name of those that it has.
 _DTYPES = {
     "BOOL": (8, "?"), "U8": (8, "u1"), "I8": (8, "i1"), "F8_E5M2": (8, ""), "F8_E4M3": (8, ""),
@@ -177,11 +179,10 @@ def _entry(name: str, entry: Any) -> tuple[str, Tensor, int]:
         raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
-    count = 1
-    for extent in shape:
-        count *= extent  # of Python integers: a declared shape must not wrap
+    if math.prod(max(extent, 1) for extent in shape) >= _MAX_ENTRIES:
+        raise ValueError(f"{name!r} has a shape that no array can have")
     size = offsets[1] - offsets[0]
-    if size * 8 != count * _DTYPES[dtype][0]:
+    if size * 8 != math.prod(shape) * _DTYPES[dtype][0]:
         raise ValueError(f"{name!r} has {size} bytes, which {dtype} of shape {shape} has not")
     return name, Tensor(dtype, tuple(shape), offsets[0]), size
 

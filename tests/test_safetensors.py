@@ -1,0 +1,191 @@
+"""Tensors of .safetensors files: every dtype, and files that are not what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lplr.cli.inputs import members, read_input, read_member
+from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.storage.safetensors import read_tensor, tensors
+
+NAMES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2",
+    "U32": "u4", "I32": "i4", "F32": "f4", "U64": "u8", "I64": "i8", "F64": "f8",
+}  # fmt: skip
+
+
+def entry(dtype: str, shape: Any, begin: int, end: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def write(path: Path, header: Any, data: bytes, length: int | None = None) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    length = len(text) if length is None else length
+    path.write_bytes(length.to_bytes(8, "little") + text + data)
+    return path
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """The format, written naively."""
+    header: dict[str, Any] = {"__metadata__": {"made": "by a test"}}
+    data = b""
+    for name, array in arrays.items():
+        kind = {v: k for k, v in NAMES.items()}[
+            array.dtype.str.strip("<>|=") if array.dtype != bool else "?"
+        ]
+        header[name] = entry(kind, list(array.shape), len(data), len(data) + array.nbytes)
+        data += array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return write(path, header, data)
+
+
+@pytest.mark.parametrize("padding", range(4))  # aligned or not, as the header happens to end
+def test_every_dtype(tmp_path: Path, padding: int) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"model.{'x' * padding}": np.arange(3, dtype=np.uint8)}
+    for kind in NAMES.values():
+        arrays[kind] = rng.integers(0, 2, (3, 5)).astype(kind)
+    arrays |= {"scalar": np.array(2.5), "nothing": np.empty((0, 7), np.float32)}
+    path = save(tmp_path / "all.safetensors", arrays)
+    assert list(tensors(path)) == list(arrays)
+    for name, array in arrays.items():
+        found = read_tensor(path, name)
+        assert found.dtype == array.dtype
+        assert found.flags.aligned
+        np.testing.assert_array_equal(found, array)
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    # The first 16 bits of the float32 of the same sign, exponent and leading digits.
+    values = {0x3F80: 1.0, 0xC000: -2.0, 0x7F80: np.inf, 0x0001: 2.0**-133, 0x4049: 3.140625}
+    data = b"".join(code.to_bytes(2, "little") for code in values)
+    path = write(tmp_path / "b.safetensors", {"w": entry("BF16", [5, 1], 0, 10)}, data)
+    found = read_tensor(path, "w")
+    assert found.dtype == np.float32
+    assert found[:, 0].tolist() == list(values.values())
+
+
+def test_as_an_input(tmp_path: Path) -> None:
+    A = np.arange(6, dtype=np.float16).reshape(2, 3)
+    one = str(save(tmp_path / "one.safetensors", {"w": A}))
+    two = str(save(tmp_path / "two.safetensors", {"b": A[:1], "a": A}))
+    np.testing.assert_array_equal(read_input(one).array, A)
+    np.testing.assert_array_equal(read_input(f"{two}:a").array, A)
+    assert members(two) == ["b", "a"]
+    np.testing.assert_array_equal(read_member(two, "b").array, A[:1])
+    with pytest.raises(InputError, match="has 2 arrays; name one"):
+        read_input(two)
+    with pytest.raises(InputError, match="has no 'c'; it has: a, b"):
+        read_input(f"{two}:c")
+
+
+def test_members_of_other_files(tmp_path: Path) -> None:
+    import h5py
+
+    A = np.eye(3)
+    npz, h5, npy = (str(tmp_path / f"x.{suffix}") for suffix in ("npz", "h5", "npy"))
+    np.savez(npz, second=A, first=A)
+    np.save(npy, A)
+    with h5py.File(h5, "w") as file:
+        file["group/a"] = A
+        file["b"] = A
+        file["link"] = h5py.SoftLink("/b")
+    assert members(npz) == ["second", "first"]
+    assert members(h5) == ["/b", "/group/a"]
+    assert members(npy) == [""]
+    for path in (npz, h5, npy):
+        for member in members(path):
+            np.testing.assert_array_equal(read_member(path, member).array, A)
+    for path in ("none.npz", tmp_path / "x.txt"):
+        (tmp_path / "x.txt").touch()
+        with pytest.raises(InputError):
+            members(str(path))
+    for path in (npz, h5):
+        Path(path).write_bytes(Path(path).read_bytes()[:50])
+        with pytest.raises(CorruptFileError):
+            members(path)
+
+
+GOOD = {"w": entry("F32", [2, 2], 0, 16)}
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "message"),
+    [
+        (GOOD, bytes(15), "is truncated: .* where its header declares"),
+        (GOOD, bytes(17), "has bytes after its data"),
+        ({}, bytes(1), "has bytes after its data"),
+        (b"{", b"", "header is not valid"),
+        (b"[]", b"", "it is no object"),
+        (b"\xff\xfe{}", b"", "header is not valid"),
+        (b"[" * 100000, b"", "header is not valid"),
+        (b'{"a": {"dtype": "U8", "shape": [' + b"9" * 5000 + b"]}}", b"", "not valid"),
+        (b'{"w": 1, "w": 2}', b"", "a name is there twice"),
+        ({"__metadata__": {"a": 1}}, b"", "__metadata__"),
+        ({"__metadata__": "a"}, b"", "__metadata__"),
+        ({"w": 3}, b"", "'w' is not described"),
+        ({"w": {**GOOD["w"], "more": 1}}, bytes(16), "'w' is not described"),
+        ({"w": entry("F33", [2, 2], 0, 16)}, bytes(16), "unknown dtype 'F33'"),
+        ({"w": entry(["F32"], [2, 2], 0, 16)}, bytes(16), "unknown dtype"),  # type: ignore[arg-type]
+        ({"w": entry("F32", [2, 3], 0, 16)}, bytes(16), "'w' has 16 bytes, which F32"),
+        ({"w": entry("F32", [2**62, 2**62, 2**6], 0, 0)}, b"", "no array can have"),
+        ({"w": entry("F32", [0, 2**62], 0, 0)}, b"", "no array can have"),
+        ({"w": entry("F32", [2**20, 2**20], 0, 0)}, b"", "'w' has 0 bytes"),
+        ({"w": entry("F32", [-2, -2], 0, 16)}, bytes(16), "no sizes"),
+        ({"w": entry("F32", [2.0, 2], 0, 16)}, bytes(16), "no sizes"),
+        ({"w": entry("F32", [True, 4], 0, 16)}, bytes(16), "no sizes"),
+        ({"w": entry("F32", 4, 0, 16)}, bytes(16), "no sizes"),
+        ({"w": entry("F32", [1] * 10000 + [4], 0, 16)}, bytes(16), "no sizes"),
+        ({"w": entry("F32", [2, 2], 16, 0)}, bytes(16), "'w' has -16 bytes"),
+        ({"w": entry("F32", [2, 2], 4, 20)}, bytes(20), "'w' has unused bytes before it"),
+        ({**GOOD, "v": entry("U8", [4], 8, 12)}, bytes(16), "'v' overlaps another"),
+        ({**GOOD, "v": entry("F32", [2, 2], 0, 16)}, bytes(16), "overlaps another"),
+        ({"w": {**GOOD["w"], "data_offsets": [0, 8, 16]}}, bytes(16), "no sizes"),
+    ],
+)
+def test_damaged(tmp_path: Path, header: Any, data: bytes, message: str) -> None:
+    path = write(tmp_path / "x.safetensors", header, data)
+    for read in (tensors, members, lambda p: read_tensor(p, "w"), read_input):
+        with pytest.raises(CorruptFileError, match=message):
+            read(str(path))
+
+
+@pytest.mark.parametrize("length", [3, 10**9, 2**64 - 1])
+def test_length_of_the_header(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path / "x.safetensors", GOOD, bytes(16), length)
+    with pytest.raises(CorruptFileError):
+        tensors(path)
+    path.write_bytes(bytes(5))
+    with pytest.raises(CorruptFileError, match="truncated or no .safetensors"):
+        tensors(path)
+    path.write_bytes(b"")
+    with pytest.raises(CorruptFileError):
+        tensors(path)
+
+
+def test_dtypes_that_numpy_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.safetensors", {"w": entry("F8_E4M3", [2, 2], 0, 4)}, bytes(4))
+    assert tensors(path)["w"].dtype == "F8_E4M3"
+    with pytest.raises(InputError, match="w: has the dtype F8_E4M3; convert it"):
+        read_tensor(path, "w")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=3))
+def test_no_change_escapes_as_another_error(tmp_path: Path, place: int, change: bytes) -> None:
+    path = save(tmp_path / "x.safetensors", {"a": np.eye(3), "b": np.arange(4)})
+    original = bytearray(path.read_bytes())
+    place %= len(original)
+    original[place : place + len(change)] = change
+    path.write_bytes(original)
+    try:
+        for name in tensors(path):
+            read_tensor(path, name)
+    except LplrError:
+        pass

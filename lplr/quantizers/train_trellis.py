@@ -8,7 +8,9 @@ climbing on the error itself finds them. From L - 1 to L bits only one more is s
 passes on fresh samples then move each value to the mean of what it codes, shrunk by
 ``count / (count + 2)``.
 
-Tables are antisymmetric, ``table[~s] = -table[s]``, as the source is symmetric: half is stored.
+The tables that the package comes with are part of its file format, so they are never trained
+again; others serve through `Trellis.from_table`. Tables are antisymmetric,
+``table[~s] = -table[s]``, as the source is symmetric, and half of each is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 from lplr.parallel import run_blocks
 from lplr.quantizers.trellis import STATE_BITS, Trellis, symbol_widths
-from lplr.quantizers.trellis_tables import TABLES, read_tables, rounded, write_tables
+from lplr.quantizers.trellis_tables import read_tables, rounded, write_tables
 
 __all__ = ["gaussian_error", "linear_table", "lloyd_pass", "search_coefficients", "train_table"]
 
@@ -238,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--state-bits", type=int, nargs="+", default=list(STATE_BITS))
     parser.add_argument("--bits", type=float, nargs="+", default=[i / 4 for i in range(4, 25)])
-    parser.add_argument("--output", type=Path, default=TABLES, help="%(default)s")
+    parser.add_argument("--output", type=Path, required=True, help="a better table is kept")
     parser.add_argument("--trials", type=int, default=200, help="starts that are compared")
     parser.add_argument("--passes", type=int, default=25, help="Lloyd passes")
     parser.add_argument("--per-state", type=int, default=200, help="samples of a pass a state")

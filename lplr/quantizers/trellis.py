@@ -165,21 +165,9 @@ class Trellis:
             return
         wrap = min(n, -(-_LOOK * self.state_bits // int(self.bits))) if self.wraps(n) else 0
         steps, states = max(n, 2 * wrap) + 1, 1 << (self.state_bits - min(self.widths))
-        best = _aligned((steps, max(16, states)))
-        work = np.empty((2, n), np.float32)
-        trellis_panel(
-            target,
-            base,
-            coeff,
-            self._widths,
-            self._search_table,
-            wrap,
-            scale,
-            best,
-            work,
-            error,
-            codes,
-        )
+        scratch = _aligned((steps, max(16, states))), np.empty((2, n), np.float32)
+        code = self._widths, self._search_table, wrap
+        trellis_panel(target, base, coeff, *code, scale, *scratch, error, codes)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
         """Bit stream, uint8, of sequences of symbols of shape (m, n), one after the other."""

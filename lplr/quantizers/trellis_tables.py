@@ -1,4 +1,8 @@
-"""The file of trained trellis tables: what it holds and how."""
+"""The file of trained trellis tables: what it holds and how.
+
+The tables that the package comes with are part of its file format: a file names the code, not the
+values, so no table may ever change under its name.
+"""
 
 from __future__ import annotations
 

@@ -292,6 +292,17 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
     assert "Nothing to compare" in Page(write(tmp_path, [row()])).text
 
 
+def test_what_is_missing_is_said_on_top(page: Page) -> None:
+    assert "2 results of 1 method are missing: why." in page.text
+    assert page.text.index("are missing") < page.text.index("Default against baselines")
+
+
+def test_a_metric_that_is_missing(tmp_path: Path) -> None:
+    rows = [row(), row(metric="ssim", value=None, status="skipped", note="needs scikit-image")]
+    page = Page(write(tmp_path, rows))
+    assert ["feedback: ssim", "digits", "1", "skipped", "needs scikit-image"] in page.rows
+
+
 def test_all_skipped(tmp_path: Path) -> None:
     skipped = row(status="skipped", note="needs faiss", metric=None, value=None)
     assert ["feedback", "digits", "1", "skipped", "needs faiss"] in Page(

@@ -241,7 +241,8 @@ def skipped_table(results: Results) -> str:
     groups: dict[tuple[str, str, str, str], set[float]] = {}
     for row in results.skipped:
         reason = str(row.get("note") or "no reason is recorded")
-        key = (str(row["method"]), str(row["dataset"]), str(row["status"]), reason)
+        what = f"{row['method']}: {row['metric']}" if row.get("metric") else str(row["method"])
+        key = (what, str(row["dataset"]), str(row["status"]), reason)
         groups.setdefault(key, set()).add(float(row["budget"]))
     rows = [
         [

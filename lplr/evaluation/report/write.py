@@ -107,11 +107,18 @@ def _top(results: Results) -> str:
         kind = "lead lost" if lost and i == 0 else "lead"
         lines.append(f'<p class="{kind}">{escape(sentence)}</p>')
     lines.append(
-        '<p class="dim">All methods store at most the asked number of bits an entry of the matrix, '
-        "scales, codebooks and everything else that a decoder needs included. A is the matrix, B "
-        "what is stored of it. The limit is the rate–distortion limit for the singular values: a "
-        "yardstick for random singular vectors, not a theorem about one matrix.</p>"
+        '<p class="dim">All methods store the asked number of bits an entry of the matrix or less, '
+        "scales, codebooks and everything else that a decoder needs included; a note says so where "
+        "one stores more. A is the matrix, B what is stored of it. The limit is the "
+        "rate–distortion limit for the singular values: a yardstick for random singular vectors, "
+        "not a theorem about one matrix.</p>"
     )
+    if results.skipped:
+        methods = len({row["method"] for row in results.skipped})
+        lines.append(
+            f'<p class="dim">{len(results.skipped)} results of {methods} '
+            f'method{"s" if methods > 1 else ""} are missing: <a href="#skipped">why</a>.</p>'
+        )
     return "\n".join(lines)
 
 

@@ -225,8 +225,8 @@ def test_headline_names_a_baseline_that_wins() -> None:
     rows += [*pair(0.3, budget=4.0, dataset="layer"), *pair(0.2, budget=4.0, dataset="layer", **PQ)]
     assert said(rows)[0] == (
         "In 2 of 2 cases (a data set at a budget) a baseline is better than the default, feedback: "
-        "PQ on digits at 1 bit (error of the default 12.8 % against 12.0 %, accuracy 95.00 % "
-        "against 95.02 %); PQ on layer at 4 bits (error of the default 30.0 % against 20.0 %)."
+        "PQ on digits at 1 bit (error 12.0 %, default 12.8 %; accuracy 95.02 %, default 95.00 %), "
+        "PQ on layer at 4 bits (error 20.0 %, default 30.0 %)."
     )
 
 
@@ -267,7 +267,7 @@ def test_many_losses_are_counted() -> None:
         rows += [*pair(0.2, dataset=f"set {i}"), *pair(0.1, dataset=f"set {i}", **PQ)]
     first = said(rows)[0]
     assert first.startswith("In 7 of 7 cases")
-    assert first.endswith("; and 3 more, listed below.")
+    assert first.endswith(", and 3 more, listed below.")
 
 
 def test_losses_are_on_top_of_the_page(tmp_path: Path) -> None:

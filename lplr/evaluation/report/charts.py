@@ -1,78 +1,28 @@
 """The charts of the report: rate against distortion and accuracy, time against error.
 
 One chart a data set, all methods in it: colours tell families apart, shapes of the markers the
-members of one, and every curve has its name at its end. The project's default is drawn in bold.
+members of one, and every curve has its name at its end. The project's default is drawn in bold, the
+best of each family before the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.labels import apart
+from lplr.evaluation.report.looks import End, Looks, label
 from lplr.evaluation.report.metrics import bits_text, metric, number
-from lplr.evaluation.report.results import Cell, Results
-from lplr.evaluation.report.svg import GREY, INK, PALETTE, figure, inline, settings
+from lplr.evaluation.report.results import Cell
+from lplr.evaluation.report.svg import GREY, INK, figure, inline, settings
 
-__all__ = ["Looks", "rate_chart", "time_chart"]
+__all__ = ["rate_chart", "time_chart"]
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-_WIDTH, _HEIGHT, _LINE = 5.2, 4.5, 0.043  # inches, inches, height of a label over that of the axes
-_LETTERS = 23  # of a name beside the axes
+_WIDTH, _HEIGHT = 5.2, 4.5  # inches
 _DASHES = (0, (4, 2))
 _LEFT, _RIGHT, _LOW, _HIGH = 0.125, 0.585, 0.125, 0.97  # the axes in the figure
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Colour and marker of each method, the same in all charts.
-
-    Parameters
-    ----------
-    default : str
-    colours, markers : dict of str to str
-        By method.
-    """
-
-    default: str
-    colours: dict[str, str]
-    markers: dict[str, str]
-
-    @classmethod
-    def of(cls, results: Results) -> Looks:
-        """By order of appearance; the default's family comes first.
-
-        Parameters
-        ----------
-        results : Results
-        """
-        members: dict[str, list[str]] = {"lplr": [results.default]}
-        for cell in results.cells:
-            listed = members.setdefault(cell.family, [])
-            if cell.method not in listed and cell.family != "reference":
-                listed.append(cell.method)
-        colours, markers = {}, {}
-        for i, listed in enumerate(members.values()):
-            for j, method in enumerate(listed):
-                colours[method] = PALETTE[i % len(PALETTE)]
-                markers[method] = _MARKERS[j % len(_MARKERS)]
-        return cls(results.default, colours, markers)
-
-
-@dataclass(frozen=True)
-class _End:
-    """A label, and the point that it belongs to."""
-
-    x: float
-    y: float
-    text: str
-    colour: str
-    marker: str
-    bold: bool
 
 
 def rate_chart(
@@ -115,7 +65,11 @@ def rate_chart(
                 for method, points in curves.items()
             }
             axes.set_ylabel(f"accuracy − {100 * levels:.1f} %, in points", labelpad=2)
-        ends = [_draw_curve(axes, method, points, looks) for method, points in curves.items()]
+        first = looks.prominent(cells)
+        ends = [
+            _draw_curve(axes, method, points, looks, method in first)
+            for method, points in curves.items()
+        ]
         bits = [p[0] for points in curves.values() for p in points]
         values = [p[1] for points in curves.values() for p in points]
         if isinstance(levels, Mapping):
@@ -123,10 +77,10 @@ def rate_chart(
             ys = [levels[x] for x in xs]
             axes.plot(xs, ys, color=INK, linestyle=_DASHES, linewidth=1.3, zorder=5)
             values += [y for y in ys if y > 0]
-            ends.append(_End(xs[-1], ys[-1], "limit", INK, "", False))
+            ends.append(End(xs[-1], ys[-1], "limit", INK))
         elif levels is not None:
             axes.axhline(0, color=INK, linestyle=_DASHES, linewidth=1.3, zorder=5)
-            ends.append(_End(max(bits), 0.0, "uncompressed", INK, "", False))
+            ends.append(End(max(bits), 0.0, "uncompressed", INK))
             _points_range(axes, values)
         if kind.better == "lower":
             _log_range(axes, values)
@@ -136,7 +90,7 @@ def rate_chart(
         axes.set_xlim(min(bits) / 1.08, max(bits) * 1.08)
         axes.minorticks_off()
         axes.set_xlabel("stored bits an entry")
-        _label(axes, ends)
+        label(axes, ends)
         return inline(made, name, _alternative(cells, looks, kind.name, levels))
 
 
@@ -163,12 +117,14 @@ def time_chart(cells: Sequence[Cell], looks: Looks, name: str) -> str:
         axes = _axes(made)
         axes.set_ylabel(cells[0].metric, labelpad=2)
         ends = []
+        first = looks.prominent(cells)
         for method, [(x, y, low, high)] in points.items():
-            bold = method == looks.default
+            weight = 2 if method == looks.default else int(method in first)
             colour, marker = looks.colours[method], looks.markers[method]
             axes.plot([x, x], [low, high], color=colour, linewidth=1.2)
-            axes.plot(x, y, marker, color=colour, markersize=10 if bold else 7, zorder=4 + bold)
-            ends.append(_End(x, y, method, colour, marker, bold))
+            size = (5.5, 7.5, 10)[weight]
+            axes.plot(x, y, marker, color=colour, markersize=size, zorder=4 + weight)
+            ends.append(End(x, y, method, colour, marker, weight))
         axes.set_xscale("log")
         low, high = min(end.x for end in ends) / 1.6, max(end.x for end in ends) * 1.6
         _log_range(axes, [end.y for end in ends])
@@ -179,7 +135,7 @@ def time_chart(cells: Sequence[Cell], looks: Looks, name: str) -> str:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("seconds to compress")
-        _label(axes, ends)
+        label(axes, ends)
         told = [f"{end.text} {number(end.y)} in {end.x:.2g} s" for end in ends]
         return inline(made, name, f"{cells[0].metric} against time: {'; '.join(told)}.")
 
@@ -200,23 +156,29 @@ def _curves(
 
 
 def _draw_curve(
-    axes: Any, method: str, points: Sequence[tuple[float, float, float, float]], looks: Looks
-) -> _End:
+    axes: Any,
+    method: str,
+    points: Sequence[tuple[float, float, float, float]],
+    looks: Looks,
+    prominent: bool,
+) -> End:
+    """The best of each family with its band, the others thin behind them."""
     x, y, low, high = zip(*points, strict=True)
     colour, marker = looks.colours[method], looks.markers[method]
-    bold = method == looks.default
-    if any(a < b for a, b in zip(low, high, strict=True)):
-        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    weight = 2 if method == looks.default else int(prominent)
+    if weight and any(a < b for a, b in zip(low, high, strict=True)):
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(
         x,
         y,
         color=colour,
         marker=marker,
-        markersize=5.5 if bold else 4,
-        linewidth=2.8 if bold else 1.0,
-        zorder=4 if bold else 3,
+        markersize=(3, 4.5, 5.5)[weight],
+        linewidth=(0.7, 1.4, 2.8)[weight],
+        alpha=1.0 if weight else 0.5,
+        zorder=2 + weight,
     )
-    return _End(x[-1], y[-1], method, colour, marker, bold)
+    return End(x[-1], y[-1], method, colour, marker, weight)
 
 
 def _axes(made: Any) -> Any:
@@ -230,8 +192,11 @@ def _axes(made: Any) -> Any:
 
 
 def _log_range(axes: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis of three decades at most, with plain ticks."""
-    high = 1.12 * max(values)
+    """A logarithmic axis of three decades at most, with plain ticks.
+
+    An error of more than 1 is worse than storing nothing; how much worse is in the table.
+    """
+    high = 1.12 * min(max(values), max(1.0, min(values)))
     low = max(min(values) / 1.12, high * 1e-3)
     steps: tuple[float, ...] = (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7)
     ticks = [m * 10.0**e for e in range(-12, 4) for m in steps]
@@ -249,41 +214,6 @@ def _points_range(axes: Any, values: Sequence[float]) -> None:
     ticks = [sign * size for size in (0.5, 1, 2, 5, 10, 20, 50) for sign in (-1, 1)] + [0]
     ticks = [tick for tick in ticks if 1.15 * low <= tick <= 1.15 * high]
     axes.set_yticks(ticks, [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])
-
-
-def _label(axes: Any, ends: list[_End]) -> None:
-    """Names right of the axes, in the order of the ends, with a thin line from each."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    places = np.clip([to_axes.transform((end.x, end.y)) for end in ends], 0.0, 1.0)
-    order = np.argsort(places[:, 1], kind="stable")
-    gap = min(_LINE, 1.0 / len(ends))
-    for i, height in zip(order, apart(places[order, 1], gap), strict=True):
-        end = ends[i]
-        colour = {"color": end.colour, "transform": axes.transAxes, "clip_on": False}
-        axes.plot(
-            [places[i, 0], 1.03], [places[i, 1], height], lw=0.4, alpha=0.6, zorder=2, **colour
-        )
-        if end.marker:
-            axes.plot(1.06, height, end.marker, markersize=4.5, **colour)
-        else:
-            axes.plot([1.04, 1.085], [height, height], lw=1.3, linestyle=(0, (3, 1.5)), **colour)
-        axes.text(
-            1.105,
-            height,
-            _shorten(end.text),
-            transform=axes.transAxes,
-            va="center_baseline",
-            fontweight="bold" if end.bold else "normal",
-        )
-
-
-def _shorten(text: str) -> str:
-    """What fits right of the axes; the last word tells methods apart more often than the middle."""
-    if len(text) <= _LETTERS:
-        return text
-    last = text.split()[-1]
-    kept = _LETTERS - len(last) - 2
-    return f"{text[:kept]}… {last}" if kept > 5 else f"{text[: _LETTERS - 1]}…"
 
 
 def _alternative(

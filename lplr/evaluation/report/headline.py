@@ -52,17 +52,12 @@ def _about_defeats(results: Results, cases: Sequence[tuple[str, float]]) -> str:
     told = []
     for (dataset, budget), found in lost:
         error, vote = found[0]
-        text = (
-            f"{error.rival.method} on {dataset} at {bits_text(budget)} "
-            f"(error of the default {_against(error)}"
-        )
-        if vote:
-            text += f", accuracy {_against(vote)}"
-        told.append(text + ")")
-    rest = f"; and {len(told) - 4} more, listed below" if len(told) > 4 else ""
+        text = f"{error.rival.method} on {dataset} at {bits_text(budget)} (error {_beside(error)}"
+        told.append(text + (f"; accuracy {_beside(vote)})" if vote else ")"))
+    rest = f", and {len(told) - 4} more, listed below" if len(told) > 4 else ""
     return (
         f"In {len(lost)} of {count} (a data set at a budget) a baseline is better than the "
-        f"default, {name}: {'; '.join(told[:4])}{rest}."
+        f"default, {name}: {', '.join(told[:4])}{rest}."
     )
 
 
@@ -110,3 +105,9 @@ def _against(duel: Duel) -> str:
     """The default's value against the baseline's."""
     mine, other = duel.default.mean, duel.rival.mean
     return f"{percent(mine, other)} against {percent(other, mine)}"
+
+
+def _beside(duel: Duel) -> str:
+    """The baseline's value, and the default's."""
+    mine, other = duel.default.mean, duel.rival.mean
+    return f"{percent(other, mine)}, default {percent(mine, other)}"

@@ -48,7 +48,7 @@ figure { margin: 0; min-width: 0; }
 .charts svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .pictures { display: grid; gap: 1rem; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 11rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.5rem), 1fr)); }
 .pictures img { display: block; width: 100%; height: auto; background: #000; }
 .pictures img.small { image-rendering: pixelated; }
 .scroll { overflow-x: auto; margin: .75rem 0; }

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lplr.evaluation.plots import Picture
-from lplr.evaluation.report.charts import Looks, rate_chart, time_chart
+from lplr.evaluation.report.charts import rate_chart, time_chart
 from lplr.evaluation.report.headline import headline
+from lplr.evaluation.report.looks import Looks
 from lplr.evaluation.report.metrics import bits_text, metric, number
 from lplr.evaluation.report.page import anchor, document, escape, typeset
 from lplr.evaluation.report.results import Results, gather
@@ -165,11 +166,12 @@ def _charts(
     limit: Mapping[float, float] | None,
     name: str,
 ) -> list[str]:
-    """Error, accuracy by protocol, and time, as far as they were measured."""
+    """Error, accuracy and recall by protocol, PSNR, and time, as far as they were measured."""
     charts = []
     error = results.error_name(dataset)
     measured = dict.fromkeys((c.metric, c.protocol) for c in results.pick(dataset=dataset))
-    wanted = [pair for pair in measured if pair[0] in (error, "accuracy")]
+    wanted = [pair for pair in measured if pair[0] in (error, "accuracy", "psnr")]
+    wanted += [pair for pair in measured if pair[0].startswith("recall@")]
     wanted.sort(key=lambda pair: pair[0] != error)
     for j, (what, protocol) in enumerate(wanted):
         cells = results.pick(dataset=dataset, metric=what, protocol=protocol)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from lplr.cli import bench_layers
 from lplr.cli.options import add_command, add_json, check_output, print_json
 
 __all__ = ["add_grids", "run"]
@@ -64,7 +65,9 @@ def add_grids(kinds: Any, common: argparse.ArgumentParser) -> None:
         parser.add_argument("--html", metavar="FILE", help="write a report as one HTML file")
         parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
         add_json(parser)
-        parser.set_defaults(run=run, what=what)
+        parser.set_defaults(run=run, what=what, files=[], hessians=None)
+        if what == "layers":
+            bench_layers.add_files(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
     from lplr.evaluation.grid import Grid
     from lplr.evaluation.ledger import Ledger, describe
 
+    if args.files or args.hessians:
+        budgets = _numbers(args.budgets, "--budgets", float)
+        return bench_layers.run(args, budgets, _numbers(args.seeds or "0", "--seeds", int))
     if args.html:
         check_output(args.html, (".html", ".htm"), args.overwrite, "")
     ledger = Ledger(args.out or f"bench-{args.what}{'-quick' if args.quick else ''}.h5")

@@ -26,7 +26,7 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
         **spectrum.FORMULAS,
         "bits_per_entry": "8 stored bytes / (rows columns)",
         "relative_error": errors.FORMULAS["relative error"],
-        "limit": "least relative error that the stored bits allow for this spectrum",
+        "limit": "least error of two coded factors for this spectrum; other codes may leave less",
         "error_under_h": errors.FORMULAS["relative error under H"],
         "seconds": "of compressing it",
         "peak_mb": "growth of the memory in use while compressing it, in 10^6 bytes",
@@ -181,7 +181,7 @@ def _report_one(
     array = np.asarray(stored)
     known |= {"shape": " x ".join(map(str, array.shape)), "dtype": array.dtype.name}
     if array.ndim != 2:
-        return LayerReport(**known, status="skipped", note=f"not a matrix: {array.ndim} dimensions")
+        return LayerReport(**known, status="skipped", note=f"not a matrix: shape {array.shape}")
     A = check_matrix(array, known["layer"])
     sigma = spectrum.singular_values(A)
     known |= asdict(spectrum.Spectrum.of(sigma))

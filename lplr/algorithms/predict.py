@@ -13,7 +13,7 @@ import numpy as np
 
 from lplr.algorithms.backbone import Pivots
 from lplr.algorithms.budget import Books
-from lplr.algorithms.waterfill import relief
+from lplr.algorithms.waterfill import kept
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 
 __all__ = [
@@ -89,9 +89,9 @@ def worthwhile(pairs: Sequence[Books], shape: tuple[int, int]) -> list[Books]:
 def _menu(pairs: Sequence[Books], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Share of its energy that a component keeps as error, and its bytes, nothing at all first."""
     n, d = shape
-    kept = [1 - (1 - L.gaussian_mse) * (1 - R.gaussian_mse) for L, R in pairs]
-    bytes_ = [(L.nbytes(n, 8) + R.nbytes(d, 8)) / 8 + 4 for L, R in pairs]
-    return np.array([1.0, *kept]), np.array([0.0, *bytes_])
+    loss = [kept(books, 0, shape) for books in pairs]
+    cost = [(L.nbytes(n, 8) + R.nbytes(d, 8)) / 8 + 4 for L, R in pairs]
+    return np.array([1.0, *loss]), np.array([0.0, *cost])
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,9 @@ class Spectrum:
             size = cost[choice].sum() + 4 * len(np.unique(choice[choice > 0]))
             if size > sizes[-1]:
                 rank = int(np.count_nonzero(choice))
-                tail = float(energy[choice == 0].sum()) + rest
-                noise = float((energy * loss[choice])[choice > 0].sum())
+                left = np.array([1.0, *(kept(books, rank, self.shape) for books in pairs)])
                 sizes.append(float(size))
-                losses.append(tail + relief(rank, self.shape) * noise)
+                losses.append(float((energy * left[choice]).sum()) + rest)
         return Curve(np.array(sizes), np.maximum(losses, 1e-300))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lplr.algorithms.hessian import check_hessian, regularize
-from lplr.algorithms.predict import EFFORTS, Curve, backbone_curve, ladder, worthwhile
+from lplr.algorithms.predict import EFFORTS, Curve, backbone_curve, hull, ladder, worthwhile
 from lplr.algorithms.rounding import is_constant
 from lplr.algorithms.search import SEEDS, smallest
 from lplr.algorithms.situation import Situation
@@ -115,15 +114,15 @@ def allocate(
         curves = [_curve(A, raw, effort) for A, raw in checked]
     entries = np.array([A.size for A, _ in checked], np.float64)
     nbytes = total / 8 * entries.sum()
-    hulls = [_hull(curve) for curve in curves]
-    least = sum(hull.nbytes[0] for hull in hulls)
+    convex = [_convex(curve) for curve in curves]
+    least = sum(curve.nbytes[0] for curve in convex)
     if least > nbytes:
         enough = 1.001 * 8 * least / entries.sum()
         raise BudgetError(
             f"total_bits_per_entry: {total:g} does not suffice for the smallest that can be "
             f"stored of each matrix; use at least {enough:.4g}"
         )
-    sizes = _spend(hulls, factors, nbytes)
+    sizes = _spend(convex, factors, nbytes)
     equal = total / 8 * entries
     loss, uniform = (
         np.array([float(curve.at(size)) for curve, size in zip(curves, given, strict=True)])
@@ -181,7 +180,7 @@ def _curve(A: np.ndarray, raw: np.ndarray | None, effort: str) -> Curve:
     situation = Situation(bring_into_range(A)[1], H, seed=0)
     spectrum = situation.spectrum
     books = ladder(effort, n)
-    factors = spectrum.curve(worthwhile(list(product(books, ladder(effort, d))), (n, d)))
+    factors = spectrum.curve(worthwhile(effort, (n, d)))
     sizes = np.geomspace(least, max(_MOST / 8 * n * d, 2.0 * least), _STEPS)
     backbone = backbone_curve(
         situation.pivots, n, [get_codebook("zero", 0), *books], sizes[1:] - SEEDS
@@ -195,30 +194,18 @@ def _curve(A: np.ndarray, raw: np.ndarray | None, effort: str) -> Curve:
     return Curve(sizes, np.minimum.accumulate(relative))
 
 
-def _hull(curve: Curve) -> Curve:
-    """The lower convex hull."""
-    keep: list[int] = []
-    for i in range(len(curve.nbytes)):
-        while len(keep) > 1:
-            a, b = keep[-2], keep[-1]
-            slope = (curve.loss[a] - curve.loss[i]) / (curve.nbytes[i] - curve.nbytes[a])
-            if curve.loss[a] - curve.loss[b] > slope * (curve.nbytes[b] - curve.nbytes[a]):
-                break
-            keep.pop()
-        keep.append(i)
+def _convex(curve: Curve) -> Curve:
+    keep = hull(curve.nbytes, curve.loss)
     return Curve(curve.nbytes[keep], curve.loss[keep])
 
 
-def _spend(hulls: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:
+def _spend(curves: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:
     """Bytes of each matrix: the steepest segments first."""
-    sizes = np.array([hull.nbytes[0] for hull in hulls])
-    segments = [
-        (-factor * (b - a) / (y - x), i, y - x)
-        for i, (hull, factor) in enumerate(zip(hulls, factors, strict=True))
-        for x, y, b, a in zip(
-            hull.nbytes[:-1], hull.nbytes[1:], hull.loss[1:], hull.loss[:-1], strict=True
-        )
-    ]
+    sizes = np.array([curve.nbytes[0] for curve in curves])
+    segments = []
+    for i, (curve, factor) in enumerate(zip(curves, factors, strict=True)):
+        lengths, gains = np.diff(curve.nbytes), -factor * np.diff(curve.loss)
+        segments += [(g / x, i, x) for g, x in zip(gains.tolist(), lengths.tolist(), strict=True)]
     left = nbytes - sizes.sum()
     # A sort that keeps the order of equals: within a hull the gains fall anyway.
     for _, i, length in sorted(segments, key=lambda segment: -segment[0]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -22,6 +23,7 @@ __all__ = [
     "Spectrum",
     "backbone_curve",
     "best_split",
+    "hull",
     "ladder",
     "worthwhile",
 ]
@@ -57,33 +59,50 @@ def ladder(effort: str, length: int) -> list[Codebook]:
     return rising
 
 
-def worthwhile(pairs: Sequence[Books], shape: tuple[int, int]) -> list[Books]:
+def worthwhile(effort: str, shape: tuple[int, int]) -> list[Books]:
     """The pairs of codes of L and R that are best at some exchange rate, from coarse to fine.
 
     Parameters
     ----------
-    pairs : sequence of (Codebook, Codebook)
+    effort : {"fast", "default", "best"}
     shape : (n, d)
 
     Returns
     -------
     list of (Codebook, Codebook)
-        The lower convex hull of error over size, beginning with "nothing" at 0 bytes and 1.
+        The lower convex hull of error over size, of whole and half bits: quarters gain nothing
+        where rates differ by component.
     """
+    left, right = ([b for b in ladder(effort, side) if 2 * b.bits % 1 == 0] for side in shape)
+    pairs = list(product(left, right))
     loss, cost = _menu(pairs, shape)
-    order = np.lexsort((loss, cost))
-    hull: list[int] = [0]
-    for i in order:
-        if loss[i] >= loss[hull[-1]]:
+    keep = hull(cost, loss)
+    return [pairs[i - 1] for i in keep if i > 0]
+
+
+def hull(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """The points of a lower convex hull of falling y, from the smallest x on.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (m,)
+
+    Returns
+    -------
+    list of int
+        Indices, of rising x and falling y.
+    """
+    keep: list[int] = []
+    for i in np.lexsort((y, x)):
+        if keep and y[i] >= y[keep[-1]]:
             continue
-        while len(hull) > 1:
-            a, b = hull[-2], hull[-1]
-            slope = (loss[a] - loss[i]) / (cost[i] - cost[a])
-            if loss[a] - loss[b] > slope * (cost[b] - cost[a]):
+        while len(keep) > 1:
+            a, b = keep[-2], keep[-1]
+            if (y[a] - y[b]) * (x[i] - x[a]) > (y[a] - y[i]) * (x[b] - x[a]):
                 break
-            hull.pop()
-        hull.append(int(i))
-    return [pairs[i - 1] for i in hull[1:]]
+            keep.pop()
+        keep.append(int(i))
+    return keep
 
 
 def _menu(pairs: Sequence[Books], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -120,7 +120,7 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
     """
     n, d = situation.shape
     books = ladder(effort, n)
-    pairs = worthwhile(list(product(books, ladder(effort, d))), (n, d))
+    pairs = worthwhile(effort, (n, d))
     found = [
         *_low_rank(situation, nbytes, pairs),
         *_backbones(situation, nbytes, books, pairs),

@@ -16,7 +16,7 @@ from lplr.evaluation.report.metrics import metric
 from lplr.evaluation.report.results import gather
 from lplr.exceptions import InputError, StorageError
 
-_VOID = {"meta", "link", "img", "br"}
+_VOID = {"meta", "link", "img", "br", "wbr"}
 
 
 class Page(HTMLParser):

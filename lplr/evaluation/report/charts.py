@@ -72,18 +72,24 @@ def rate_chart(
         ]
         bits = [p[0] for points in curves.values() for p in points]
         values = [p[1] for points in curves.values() for p in points]
+        own = [p[1] for p in curves.get(looks.default, [])] or values
         if isinstance(levels, Mapping):
             xs = sorted(levels)
             ys = [levels[x] for x in xs]
             axes.plot(xs, ys, color=INK, linestyle=_DASHES, linewidth=1.3, zorder=5)
-            values += [y for y in ys if y > 0]
+            own = own + [y for y in ys if y > 0]
             ends.append(End(xs[-1], ys[-1], "limit", INK))
         elif levels is not None:
             axes.axhline(0, color=INK, linestyle=_DASHES, linewidth=1.3, zorder=5)
             ends.append(End(max(bits), 0.0, "uncompressed", INK))
             _points_range(axes, values)
+        elif kind.better == "higher":
+            # What is far beyond the default is at the edge, and leaves it half of the room.
+            top = min(max(values), 2 * max(own) - min(values))
+            margin = 0.04 * (top - min(values)) or 0.1
+            axes.set_ylim(min(values) - margin, top + margin)
         if kind.better == "lower":
-            _log_range(axes, values)
+            _log_range(axes, values, own)
         axes.set_xscale("log", base=2)
         powers = 2.0 ** np.arange(math.floor(math.log2(min(bits))), math.log2(max(bits)) + 0.6)
         axes.set_xticks(powers, [f"{power:g}" for power in powers])
@@ -127,7 +133,8 @@ def time_chart(cells: Sequence[Cell], looks: Looks, name: str) -> str:
             ends.append(End(x, y, method, colour, marker, weight))
         axes.set_xscale("log")
         low, high = min(end.x for end in ends) / 1.6, max(end.x for end in ends) * 1.6
-        _log_range(axes, [end.y for end in ends])
+        own = [end.y for end in ends if end.weight == 2] or [end.y for end in ends]
+        _log_range(axes, [end.y for end in ends], own)
         axes.set_xlim(low, high)
         steps = (1, 3) if high < 300 * low else (1,)
         ticks = [m * 10.0**e for e in range(-6, 6) for m in steps]
@@ -191,13 +198,14 @@ def _axes(made: Any) -> Any:
     return axes
 
 
-def _log_range(axes: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis of three decades at most, with plain ticks.
+def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
+    """A logarithmic axis with plain ticks, down to half of the default's least value.
 
-    An error of more than 1 is worse than storing nothing; how much worse is in the table.
+    An error of more than 1 is worse than storing nothing, and one far below the default's is next
+    to none; what lies outside has its name at the edge, and its number in the table.
     """
     high = 1.12 * min(max(values), max(1.0, min(values)))
-    low = max(min(values) / 1.12, high * 1e-3)
+    low = max(min([*values, *own]) / 1.12, 0.5 * min(own), high * 1e-4)
     steps: tuple[float, ...] = (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7)
     ticks = [m * 10.0**e for e in range(-12, 4) for m in steps]
     ticks = [tick for tick in ticks if low <= tick <= high]

@@ -91,7 +91,7 @@ def number(value: float | None, spread: float = 0.0) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     size = math.floor(math.log10(abs(value))) if value else 0
-    if size < -4:
+    if size < -3:
         return f"{value:.3g}"
     digits = 4 if size <= 0 else max(3 - size, 0)
     text = f"{value:.{digits}f}".replace("-", "−")
@@ -109,9 +109,11 @@ def percent(value: float, other: float | None = None) -> str:
     Examples
     --------
     >>> from lplr.evaluation.report.metrics import percent
-    >>> percent(0.1284), percent(0.98), percent(0.97962, 0.97984)
-    ('12.8\xa0%', '98.0\xa0%', '97.96\xa0%')
+    >>> percent(0.1284), percent(0.98), percent(0.97962, 0.97984), percent(1e-9)
+    ('12.8\xa0%', '98.0\xa0%', '97.96\xa0%', 'below 0.001\xa0%')
     """
+    if 0 < value < 1e-5:
+        return "below 0.001\N{NO-BREAK SPACE}%"
     for digits in (1, 2, 3):
         text = f"{100 * value:.{digits}f}"
         if float(text) and (other is None or text != f"{100 * other:.{digits}f}"):

@@ -48,7 +48,7 @@ figure { margin: 0; min-width: 0; }
 .charts svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .pictures { display: grid; gap: 1rem; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.5rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 8.5rem), 1fr)); }
 .pictures img { display: block; width: 100%; height: auto; background: #000; }
 .pictures img.small { image-rendering: pixelated; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
@@ -76,8 +76,8 @@ summary { cursor: pointer; color: var(--link); padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr);
   gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; } dd dt { font-weight: normal; }
-@media (max-width: 40rem) { tbody th { min-width: 6.2rem; max-width: 8rem;
-    overflow-wrap: anywhere; } }
+@media (max-width: 40rem) { tbody th { min-width: 6.8rem; max-width: 8rem;
+    overflow-wrap: anywhere; } dl { display: block; } dd dl { margin-left: 1rem; } }
 @media print {
   :root { --paper: #fff; --ink: #000; --dim: #444; --rule: #bbb; --band: #f2f2f2; }
   body { font-size: 9pt; max-width: none; padding: 0; }
@@ -230,11 +230,17 @@ def table(
                 about += f' data-v="{"" if value.key is None else repr(float(value.key))}"'
             tag = "th" if j == 0 else "td"
             scope = ' scope="row"' if j == 0 else ""
-            cells.append(f"<{tag}{scope}{about}>{escape(value.text)}</{tag}>")
+            text = escape(value.text) if j else _breakable(value.text)
+            cells.append(f"<{tag}{scope}{about}>{text}</{tag}>")
         kind = ' class="own"' if i in own else ""
         lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
     lines.append("</tbody></table></div>")
     return "\n".join(lines)
+
+
+def _breakable(text: str) -> str:
+    """A name that a narrow column may break where its words meet: ``TruncatedSVD``, ``a_b``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(text))
 
 
 def document(title: str, body: str) -> str:

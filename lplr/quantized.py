@@ -15,10 +15,9 @@ from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
+from lplr.quantizers.spans import Spans
 
 __all__ = ["Quantized", "part"]
-
-_WORD_ROWS = 128  # rows of lattice words that one thread multiplies at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,7 +32,8 @@ class Quantized(Artefact):
         Bits an entry; with the quantizer, the key of the codebook.
     codes : ndarray, uint8
         Code words in C order, packed as `lplr.storage.packing.pack` says; those of a lattice
-        form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1.
+        form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1. Those
+        of a trellis are sequences along ``axis``, see `lplr.quantizers.spans.Spans`.
     scale : ndarray of shape (1, 1), (n, 1) or (1, d), float32
     offset : ndarray of shape (1, 1), (n, 1) or (1, d), float32, optional
     axis : {0, 1}
@@ -164,34 +164,33 @@ class Quantized(Artefact):
 
     @property
     def _has_packed_products(self) -> bool:
-        """Whether a vector is multiplied word by word: lattice words that lie down columns."""
+        """Whether a vector is multiplied by the packed codes, which has to lie down columns."""
         return isinstance(self.codebook, E8P) and self.axis == 0
 
     def _dot(self, X: np.ndarray) -> np.ndarray:
-        book = cast(E8P, self.codebook)
+        book, (words, _) = cast("E8P | Spans", self.codebook), self._words
         x = np.ascontiguousarray(X[:, 0])
-        out = np.empty(8 * self._words[0], np.float32)
+        g = book.group
+        out = np.empty(g * words, np.float32)
 
         def block(start: int, stop: int) -> None:
-            rows = slice(start, stop)
-            out[8 * start : 8 * stop] = book.dot(self.codes, self._words, rows, x)
+            out[g * start : g * stop] = book.dot(self.codes, self._words, slice(start, stop), x)
 
-        run_blocks(block, self._words[0], _WORD_ROWS)
+        run_blocks(block, words, book.span(self.shape[0]) // g)
         return out[: self.shape[0], None]
 
     def _dot_transposed(self, Y: np.ndarray) -> np.ndarray:
-        book = cast(E8P, self.codebook)
-        y = np.zeros(8 * self._words[0], np.float32)
+        book, (words, d) = cast("E8P | Spans", self.codebook), self._words
+        g, span = book.group, book.span(self.shape[0]) // book.group
+        y = np.zeros(g * words, np.float32)
         y[: self.shape[0]] = Y[:, 0]
-        parts = np.empty((-(-self._words[0] // _WORD_ROWS), self.shape[1]), np.float32)
+        parts = np.empty((-(-words // span), d), np.float32)
 
         def block(start: int, stop: int) -> None:
-            rows, part_of_y = slice(start, stop), y[8 * start : 8 * stop]
-            parts[start // _WORD_ROWS] = book.dot_transposed(
-                self.codes, self._words, rows, part_of_y
-            )
+            rows, part_of_y = slice(start, stop), y[g * start : g * stop]
+            parts[start // span] = book.dot_transposed(self.codes, self._words, rows, part_of_y)
 
-        run_blocks(block, self._words[0], _WORD_ROWS)
+        run_blocks(block, words, span)
         return parts.sum(axis=0)[:, None]
 
     @property

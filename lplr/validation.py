@@ -6,6 +6,7 @@ Every message names the argument, says what was found and what to do.
 from __future__ import annotations
 
 import operator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
 
 __all__ = [
+    "check_bits",
     "check_choice",
     "check_flag",
     "check_integer",
@@ -145,6 +147,33 @@ def check_integer(value: Any, name: str, low: int, high: int | None = None) -> i
     if number < low or (high is not None and number > high):
         raise InputError(f"{name}: must be {allowed}, found {number}")
     return number
+
+
+def check_bits(value: Any, name: str) -> float:
+    """Bits an entry: from 1 to 16, whole or in quarters; an int where whole.
+
+    Parameters
+    ----------
+    value : int or float
+    name : str
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+            raise TypeError
+        quarters = 4 * float(value)
+        if quarters != int(quarters):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{name}: must be a number of bits from 1 to 16, whole or in quarters, found {value!r}"
+        ) from None
+    if not 4 <= quarters <= 64:
+        raise InputError(f"{name}: must be from 1 to 16, found {value!r}")
+    return int(value) if quarters % 4 == 0 else float(value)
 
 
 def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) -> float:

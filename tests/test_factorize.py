@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import KINDS
 
 import lplr
 from lplr.algorithms import budget
@@ -17,7 +18,7 @@ from lplr.algorithms.paper import rounded_factors, solved_factors
 from lplr.algorithms.qr import haar
 from lplr.algorithms.regression import gram, least_squares, solve
 from lplr.algorithms.sketching import Sketch
-from lplr.quantizers import QUANTIZERS, get_codebook
+from lplr.quantizers import get_codebook
 
 SKETCHES = ("gaussian", "rademacher", "srht", "sparse-sign")
 
@@ -266,7 +267,7 @@ def test_budget_is_kept(shape, bits_per_entry, method, kind) -> None:
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.integers(1, 40),
-    st.sampled_from([(n, b) for n, (widths, _) in QUANTIZERS.items() for b in widths]),
+    st.sampled_from(KINDS),
     st.sampled_from(METHODS),
 )
 @settings(max_examples=60)

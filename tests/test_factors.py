@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import WORDS
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 import lplr
 from lplr.exceptions import InputError
-from lplr.quantizers import QUANTIZERS, get_codebook
+from lplr.quantizers import get_codebook
 from lplr.storage.packing import packed_nbytes
 
-KINDS = [(name, bits) for name, (widths, _) in QUANTIZERS.items() for bits in widths]
-KIND = st.sampled_from(KINDS)
+KIND = st.sampled_from(WORDS)
 
 
 def random_quantized(

@@ -213,7 +213,7 @@ def test_rank_above_that_of_the_data(method: str) -> None:
         ),
         *(
             ("bits", {"bits": x})
-            for x in (0, 9, 15, 17, -4, 4.0, "4", True, (4,), (4, 4, 4), (4, 0), [4, None])
+            for x in (0, 9, 15, 17, -4, 4.1, "4", True, (4,), (4, 4, 4), (4, 0), [4, None])
         ),
         ("bits", {"bits": 1, "quantizer": "e8p"}),
         ("method", {"method": "svd"}),

@@ -26,6 +26,7 @@ from lplr.quantized import Quantized
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.validation import (
     bring_into_range,
+    check_bits,
     check_choice,
     check_flag,
     check_integer,
@@ -41,6 +42,7 @@ __all__ = ["MODES", "caldera", "codebooks"]
 
 MODES = ("default", "faithful")
 _ROUNDS = {"default": 3, "faithful": 15}
+_TRELLIS_RIGHT = 3  # bits of R up to which a trellis codes it
 
 
 def caldera(
@@ -48,8 +50,8 @@ def caldera(
     hessian: Any = None,
     *,
     rank: int = 64,
-    q_bits: int = 2,
-    factor_bits: int | tuple[int, int] = 4,
+    q_bits: float = 2,
+    factor_bits: float | tuple[float, float] = 4,
     mode: str = "default",
     n_iter: int | None = None,
     damping: float = 0.01,
@@ -70,10 +72,11 @@ def caldera(
         H, its diagonal, or calibration inputs X, one a row; by default the identity.
     rank : int
         Of L R: 0 (feedback quantization alone) to min(n, d).
-    q_bits : int
-        Bits an entry of Q: 2, 3 or 4 as E8P lattice codes, 1 to 8 and 16 as scalar ones.
-    factor_bits : int or (int, int)
-        Bits of an entry of L and of R: 1 to 8, or 16.
+    q_bits : int or float
+        Bits an entry of Q: 2, 3 or 4 as E8P lattice codes, 1 to 8 and 16 as scalar ones, 1 to 6
+        in quarters as trellis codes.
+    factor_bits : int, float or a pair of them
+        Bits of an entry of L and of R: 1 to 8, or 16; in quarters as trellis codes.
     mode : {"default", "faithful"}
         ``"default"``: factors, then Q, then a refit, all by feedback; see
         `lplr.algorithms.one_pass`. ``"faithful"``: the alternation of paper 2 with nearest
@@ -86,8 +89,10 @@ def caldera(
         definite, more is, with a warning, and recorded.
     incoherence : bool
         Rotate W and H by randomized Hadamard (or Hartley) transforms first.
-    quantizer : {"e8p", "lloyd-max", "uniform", "normal-float"}, optional
-        Of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max.
+    quantizer : {"e8p", "lloyd-max", "uniform", "normal-float", "trellis", ...}, optional
+        Of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max. ``"trellis"``, or ``"trellis-6"``
+        to ``"trellis-14"``, codes L as well, and R up to three bits: 10 to 12 % less error at 2
+        and 4 bits, in two to five times the time.
     rng : int, numpy.random.Generator or None
     callback : callable, optional
         Called after each half step with a dict of ``step``, ``iteration`` and ``error``.
@@ -175,7 +180,10 @@ def _constant(
 
 
 def codebooks(
-    q_bits: int, quantizer: str | None, factor_bits: int | tuple[int, int], mode: str
+    q_bits: float,
+    quantizer: str | None,
+    factor_bits: float | tuple[float, float],
+    mode: str,
 ) -> tuple[Codebook, Books]:
     """The codebooks of Q and of L and R that the arguments of `caldera` stand for.
 
@@ -194,25 +202,40 @@ def codebooks(
     InputError
         If a width is not offered.
     """
-    q_bits = check_integer(q_bits, "q_bits", 1, 16)
+    q_bits = check_bits(q_bits, "q_bits")
     if quantizer is None:
         quantizer = "e8p" if q_bits in (2, 3, 4) else "lloyd-max"
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     q_book = get_codebook(quantizer, _offered(q_bits, "q_bits", quantizer))
-    left, right = (
-        _offered(bits, "factor_bits", "lloyd-max")
-        for bits in check_pair(factor_bits, "factor_bits")
-    )
+    trellis = quantizer if quantizer.startswith("trellis") else None
+    if trellis and mode == "faithful":
+        raise InputError(f"quantizer: {quantizer!r} is for mode='default', not for 'faithful'")
+    left, right = check_pair(factor_bits, "factor_bits")
+    if trellis:
+        # R is rounded under a Hessian on either side if its code is scalar: above three bits
+        # that is worth more than the trellis.
+        scalar = isinstance(right, (int, np.integer)) and right > _TRELLIS_RIGHT
+        return q_book, (
+            _factor_book(left, trellis),
+            _factor_book(right, "lloyd-max" if scalar else trellis),
+        )
+    left, right = (_offered(bits, "factor_bits", "lloyd-max") for bits in (left, right))
     if mode == "faithful":
         lattice = left in (2, 3, 4) and right in (2, 3, 4)
         return q_book, pair(("e8p" if lattice else "lloyd-max",) * 2, (left, right))
-    # R is rounded under a Hessian on either side, for which its code has to be scalar.
     return q_book, (auto_book(left), get_codebook("lloyd-max", right))
 
 
-def _offered(bits: int, name: str, quantizer: str) -> int:
+def _factor_book(bits: Any, quantizer: str) -> Codebook:
+    """The codebook of a factor beside a trellis of Q; what is too fine for one is scalar."""
+    wide = isinstance(bits, (int, np.integer)) and bits > QUANTIZERS[quantizer][0][-1]
+    quantizer = "lloyd-max" if wide else quantizer
+    return get_codebook(quantizer, _offered(bits, "factor_bits", quantizer))
+
+
+def _offered(bits: float, name: str, quantizer: str) -> float:
     """A width of that quantizer; the error calls it by the name of the argument."""
-    bits = check_integer(bits, name, 1, 16)
+    bits = check_bits(bits, name)
     widths = QUANTIZERS[quantizer][0]
     if bits not in widths:
         raise InputError(f"{name}: {bits} is not offered by {quantizer!r}; use one of {widths}")

@@ -26,6 +26,7 @@ from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS
 from lplr.validation import (
     bring_into_range,
+    check_bits,
     check_choice,
     check_flag,
     check_integer,
@@ -54,7 +55,7 @@ def factorize(
     A: Any,
     rank: int | None = None,
     *,
-    bits: int | tuple[int, int] | None = None,
+    bits: float | tuple[float, float] | None = None,
     bits_per_entry: float | None = None,
     method: str = "feedback",
     sketch: str = "gaussian",
@@ -75,8 +76,9 @@ def factorize(
         Any real dtype and memory order; never modified.
     rank : int, optional
         From 1 to min(n, d).
-    bits : int or (int, int), optional
-        Bits of an entry of L and of R: 1 to 8, or 16 for float16; 4 by default.
+    bits : int, float or (int or float, int or float), optional
+        Bits of an entry of L and of R: 1 to 8, or 16 for float16, of trellis codes 1 to 6 in
+        quarters; 4 by default.
     bits_per_entry : float, optional
         Stored bits over n d, scales included. Rank and bits are those that lose least, for
         ``"feedback"`` separate ones for each component; with ``bits`` given, the rank is the
@@ -94,7 +96,8 @@ def factorize(
         Power iterations, re-orthonormalised between; 0 by default for ``"lplr"``, else 2 and at
         least 1.
     quantizer : str or (str, str), optional
-        Codebooks of L and R: ``"uniform"``, ``"lloyd-max"``, ``"normal-float"`` or ``"e8p"``.
+        Codebooks of L and R: ``"uniform"``, ``"lloyd-max"``, ``"normal-float"``, ``"e8p"`` or
+        ``"trellis"`` (``"trellis-6"`` to ``"trellis-14"`` for 2**6 to 2**14 states).
         By default uniform with the min-max range, as in paper 1; for ``"feedback"`` E8P at two
         and three bits, and Lloyd-Max levels otherwise.
     rounding : {"nearest", "dithered"}
@@ -261,7 +264,7 @@ def codebook_pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) ->
         # The paper's methods use one width for both factors.
         return budget.candidate_books(names, equal=method != "feedback")
     left, right = (
-        check_integer(b, "bits", 1, 16) for b in check_pair(4 if bits is None else bits, "bits")
+        check_bits(b, "bits") for b in check_pair(4 if bits is None else bits, "bits")
     )
     return [budget.pair(names, (left, right))]
 

@@ -14,7 +14,7 @@ from lplr.provenance import provenance
 from lplr.quantized import Quantized, part
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
-from lplr.validation import check_choice, check_integer, check_matrix, check_rng, settle_seed
+from lplr.validation import check_bits, check_choice, check_matrix, check_rng, settle_seed
 
 __all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round_matrix"]
 
@@ -25,7 +25,7 @@ _ROUNDS = 5  # of the alternation between codes and scale
 
 def quantize(
     A: Any,
-    bits: int,
+    bits: float,
     *,
     quantizer: str = "uniform",
     granularity: str = "tensor",
@@ -38,9 +38,11 @@ def quantize(
     Parameters
     ----------
     A : array_like of shape (n, d)
-    bits : int
-        Bits an entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4.
-    quantizer : {"uniform", "lloyd-max", "normal-float", "e8p"}
+    bits : int or float
+        Bits an entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4, for trellis codes 1 to 6
+        in quarters.
+    quantizer : {"uniform", "lloyd-max", "normal-float", "e8p", "trellis", "trellis-6", ...}
+        The trellis codes of 2**6 to 2**14 states; ``"trellis"`` has 2**10.
     granularity : {"tensor", "row", "column"}
         What shares a scale. Neither this nor ``scaling`` matters at 16 bits.
     scaling : {"minmax", "mse"}, optional
@@ -78,7 +80,7 @@ def quantize(
            [2., 3.]], dtype=float32)
     """
     A = check_matrix(A)
-    bits = check_integer(bits, "bits", 1, 16)
+    bits = check_bits(bits, "bits")
     rng = settle_seed(rng) if rounding == "dithered" else rng  # else nothing is drawn
     generator = check_rng(rng)
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))

@@ -115,6 +115,17 @@ def _e8p(bits: int) -> Codebook:
     return E8P(bits)
 
 
+def _trellis(state_bits: int) -> Callable[[Any], Codebook]:
+    def build(bits: float) -> Codebook:
+        from lplr.quantizers.spans import spans
+
+        return spans(state_bits, bits)
+
+    return build
+
+
+_QUARTERS = tuple(i / 4 for i in range(4, 25))
+
 # The one table of sizes: the widths that each quantizer offers, and what builds its codebook.
 # 16 bits is the same for every scalar quantizer: the entry itself, as float16.
 QUANTIZERS: dict[str, tuple[tuple[float, ...], Callable[[Any], Codebook]]] = {
@@ -122,6 +133,8 @@ QUANTIZERS: dict[str, tuple[tuple[float, ...], Callable[[Any], Codebook]]] = {
     "normal-float": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _normal_float),
     "lloyd-max": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _lloyd_max),
     "e8p": ((2, 3, 4), _e8p),
+    "trellis": (_QUARTERS, _trellis(10)),
+    **{f"trellis-{L}": (_QUARTERS, _trellis(L)) for L in (8, 10, 12)},
 }
 
 
@@ -131,7 +144,8 @@ def get_codebook(quantizer: str, bits: float) -> Codebook:
 
     Parameters
     ----------
-    quantizer : {"uniform", "normal-float", "lloyd-max", "e8p"}
+    quantizer : {"uniform", "normal-float", "lloyd-max", "e8p", "trellis", "trellis-6" ...}
+        A trellis code of 2**6 to 2**14 states; ``"trellis"`` is ``"trellis-10"``.
     bits : int or float
         One of the widths that `QUANTIZERS` lists for it.
 

@@ -21,7 +21,7 @@ _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1a1a1a; --dim: #595959; --rule: #d9d9d9;
   --band: #f4f5f7; --link: #005a9c; --good: #00694c; --bad: #b03a00;
   --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #c05f96; --c4: #c98a00; --c5: #3a9fd6; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --paper: #14171a; --ink: #e8e8e8; --dim: #a8adb3; --rule: #3a3f45; --band: #1d2226;
     --link: #79b8f3; --good: #45c49a; --bad: #ff9a5c;
     --c0: #4fb0ec; --c1: #ff8a3d; --c2: #2cc295; --c3: #e39cc4; --c4: #f0b429; --c5: #8fd0f7; } }
@@ -75,15 +75,14 @@ th[aria-sort="descending"] button::after { content: "\\2193"; color: inherit; }
 summary { cursor: pointer; color: var(--link); padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr);
   gap: .2rem 1rem; }
-dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; } dd dt { font-weight: normal; }
+dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; } dd dt { font-weight: normal; color: var(--dim); }
 @media (max-width: 40rem) { tbody th { min-width: 6.8rem; max-width: 8rem;
     overflow-wrap: anywhere; } dl { display: block; } dd dl { margin-left: 1rem; } }
 @media print {
-  :root { --paper: #fff; --ink: #000; --dim: #444; --rule: #bbb; --band: #f2f2f2; }
   body { font-size: 9pt; max-width: none; padding: 0; }
   nav, summary { display: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
-  .scroll { overflow: visible; } table { font-size: 7pt; }
+  .scroll { overflow: visible; } table { font-size: 6.5pt; } .n { white-space: normal; }
   th button::after { content: none !important; }
   thead { display: table-header-group; }
   tr, figure { break-inside: avoid; } h2, h3, caption { break-after: avoid; }

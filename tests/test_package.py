@@ -60,7 +60,7 @@ def test_wheel(tmp_path: Path) -> None:
     expected = {"lplr/py.typed"}
     for folder in folders:
         prefix = "lplr" if folder.name == "lplr" else f"lplr/{folder.name}"
-        for path in folder.rglob("*.py"):
+        for path in [*folder.rglob("*.py"), *folder.rglob("quantizers/*.npz")]:
             expected.add(f"{prefix}/{path.relative_to(folder).as_posix()}")
     expected |= {f"lplr/data/{path.name}" for path in DATA.iterdir() if path.is_file()}
     assert {name for name in names if name.startswith("lplr/")} == expected

@@ -66,7 +66,9 @@ class Gallery:
         list of Run
             To be carried out once more and given to `see`.
         """
-        wanted = {(run.case.name, run.method.name): run for run in reversed(self._runs)}
+        wanted: dict[tuple[str, str], Run] = {}
+        for run in self._runs:  # of the first seed
+            wanted.setdefault((run.case.name, run.method.name), run)
         return [run for key, run in wanted.items() if key not in self._seen]
 
     def pictures(self) -> dict[str, list[Picture]]:

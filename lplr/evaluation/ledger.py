@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -144,7 +145,7 @@ class Ledger:
         CorruptFileError
             If it is damaged.
         """
-        self.attrs = dict(attrs)
+        self.attrs = json.loads(json.dumps(attrs, sort_keys=True))  # as a file gives them back
         path = self.paths[0]
         if not path.exists():
             return []
@@ -180,18 +181,19 @@ class Ledger:
 
 
 def _merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """All of both, in the order of the keys; of one key, mappings are merged, else the new one."""
     merged = {**before, **now}
     for key in before.keys() & now.keys():
         if isinstance(now[key], Mapping):
-            merged[key] = {**before[key], **now[key]}
-    return merged
+            merged[key] = _merged(before[key], now[key])
+    return dict(sorted(merged.items()))
 
 
 def _difference(old: Any, new: Any) -> str:
     """The first thing that two descriptions disagree on."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return f"{old!r}, now {new!r}"
-    for key in [*old, *(key for key in new if key not in old)]:
+    for key in [*new, *(key for key in old if key not in new)]:
         if old.get(key) != new.get(key):
             return f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
     return "nothing"

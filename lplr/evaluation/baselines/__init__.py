@@ -104,7 +104,13 @@ def _all() -> list[Method]:
         *methods,
         Method("KMeans rows", "sklearn", kmeans.kmeans_rows, books),
         Method("KMeans sub-vectors", "sklearn", kmeans.kmeans_subvectors, books),
-        Method("ScalarQuantizer", "faiss", faiss.scalar, "codes; ranges or levels", seeded=False),
+        Method(
+            "ScalarQuantizer",
+            "faiss",
+            faiss.scalar,
+            "codes; ranges or levels; float16 scale and mean a column",
+            seeded=False,
+        ),
         Method("PQ", "faiss", faiss.product, "indices; codebooks in float16"),
         Method("OPQ", "faiss", faiss.optimized_product, "indices; codebooks, rotation in float16"),
         Method(

@@ -51,6 +51,8 @@ class Scalar(Baseline):
     codes : ndarray of shape (n, code_size), uint8
     trained : ndarray, float32
         What training left: the ranges of the columns, or levels.
+    scale, mean : Quantized of shape (1, d), optional
+        Of the columns, where they were standardised first.
     meta : mapping
     """
 
@@ -58,19 +60,25 @@ class Scalar(Baseline):
     kind: str
     codes: np.ndarray
     trained: np.ndarray
+    scale: Quantized | None = None
+    mean: Quantized | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes and of what training left."""
-        return self.codes.nbytes + self.trained.nbytes
+        """Bytes of codes, of what training left, and of scales and means."""
+        constants = (part for part in (self.scale, self.mean) if part is not None)
+        return self._nbytes(self.codes, self.trained, *constants)
 
     def _decoder(self) -> Rows:
         faiss = _faiss()
         index = faiss.IndexScalarQuantizer(self.shape[1], getattr(faiss.ScalarQuantizer, self.kind))
         faiss.copy_array_to_vector(self.trained, index.sq.trained)
         index.is_trained = True
-        return lambda start, stop: index.sa_decode(self.codes[start:stop])
+        if self.scale is None or self.mean is None:
+            return lambda start, stop: index.sa_decode(self.codes[start:stop])
+        scale, mean = self.scale.to_dense(), self.mean.to_dense()
+        return lambda start, stop: index.sa_decode(self.codes[start:stop]) * scale + mean
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,6 +116,9 @@ class SignedLevels(Baseline):
 def scalar(A: Any, bits_per_entry: float, rng: int | None = None) -> Scalar:
     """`faiss.IndexScalarQuantizer` of the best type that there is for a whole number of bits.
 
+    Types that take ranges from the data are given the matrix as it is; those with levels for normal
+    data lose nearly everything that way, so that each type meets standardised columns as well.
+
     Parameters
     ----------
     A : array_like of shape (n, d)
@@ -131,20 +142,27 @@ def scalar(A: Any, bits_per_entry: float, rng: int | None = None) -> Scalar:
     bits = check_real(bits_per_entry, "bits_per_entry")
     types = faiss.ScalarQuantizer
     names = [k for k in dir(types) if k.startswith(f"QT_{bits:g}bit") and "direct" not in k]
-    tried = [_scalar(faiss, A, name) for name in sorted(names)]
+    tried = [_scalar(faiss, A, name, b) for name in sorted(names) for b in (False, True)]
     tried = [f for f in tried if f.bits_per_entry <= (1 + SLACK) * bits]
     if not tried:
         raise BudgetError(f"bits_per_entry: ScalarQuantizer has no type of {bits:g} bits that fits")
     return min(tried, key=lambda f: f.relative_error(A))
 
 
-def _scalar(faiss: Any, A: np.ndarray, kind: str) -> Scalar:
+def _scalar(faiss: Any, A: np.ndarray, kind: str, standardised: bool) -> Scalar:
+    scale = mean = None
+    X = A
+    if standardised:
+        mean, scale = half(A.mean(axis=0, keepdims=True)), half(A.std(axis=0, keepdims=True))
+        width = scale.to_dense()
+        X = (A - mean.to_dense()) / np.where(width > 0, width, 1)
     index = faiss.IndexScalarQuantizer(A.shape[1], getattr(faiss.ScalarQuantizer, kind))
     with _threads(faiss):
-        index.train(A)
-        codes = index.sa_encode(A)
+        index.train(X)
+        codes = index.sa_encode(X)
     trained = faiss.vector_to_array(index.sq.trained)
-    return Scalar(A.shape, kind, codes, trained, {"method": "ScalarQuantizer", "type": kind})
+    meta = {"method": "ScalarQuantizer", "type": kind}
+    return Scalar(A.shape, kind, codes, trained, scale, mean, meta)
 
 
 def product(A: Any, bits_per_entry: float, rng: int | None = None) -> VectorQuantized:

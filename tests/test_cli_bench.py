@@ -1,0 +1,179 @@
+"""``lplr bench``: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lplr import datasets
+from lplr.cli import bench_grid
+from lplr.cli.main import main
+from lplr.evaluation import cases
+from lplr.evaluation.baselines import DEFAULT, METHODS
+from lplr.evaluation.cases import Case, Queries
+from lplr.storage.table import read_table
+
+
+@pytest.fixture(autouse=True)
+def small_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two small matrices in place of every suite, and a folder of one's own."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 90)
+    A = (rng.standard_normal((2, 24))[labels] + 0.5 * rng.standard_normal((90, 24))).astype("f4")
+    queries = Queries(labels[:70], A[70:], labels[70:], 3, "euclidean")
+    phantom = datasets.shepp_logan(40).astype(np.float32)
+    suite = [Case("rows", A[:70], queries=queries), Case("phantom", phantom, is_image=True)]
+    monkeypatch.setattr(cases, "load_suite", lambda what, quick: suite)
+    monkeypatch.chdir(tmp_path)
+
+
+def bench(*args: str) -> int:
+    return main(["bench", *args])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert bench(*args) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("lplr: error: ")
+    return message
+
+
+QUICK = ("knn", "--quick", "--budgets", "1,4", "--methods", "feedback,naive")
+
+
+def test_prints_tables_and_writes_both_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert bench(*QUICK) == 0
+    text, log = capsys.readouterr()
+    assert "rows, 70 x 24: accuracy" in text
+    assert "phantom, 40 x 40: psnr" in text
+    for word in ("feedback", "naive", "uncompressed", "limit", "1 bit", "4 bits"):
+        assert word in text
+    assert "%" in log
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bench-knn-quick.h5",
+        "bench-knn-quick.csv",
+    }
+    rows, attrs = read_table(tmp_path / "bench-knn-quick.h5")
+    assert {row["method"] for row in rows} == {"feedback", "naive", "uncompressed"}
+    assert {row["budget"] for row in rows} == {1.0, 4.0, 32.0}
+    assert attrs["limits"]["rows"].keys() == {"1", "4"}
+    assert attrs["default"] == "feedback"
+
+
+def test_json_is_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert bench(*QUICK, "--json", "--out", "r.csv") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"] == read_table(tmp_path / "r.h5")[0]
+    assert document["files"] == ["r.h5", "r.csv"]
+    assert document["attrs"]["versions"].keys() >= {"lplr", "numpy", "sklearn"}
+    assert document["speed"] is None
+
+
+def test_second_run_measures_nothing_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench(*QUICK, "--json") == 0
+    first = json.loads(capsys.readouterr().out)["rows"]
+    monkeypatch.setattr(bench_grid, "_warm_up", lambda methods: None)
+    assert bench(*QUICK, "--json") == 0
+    text, log = capsys.readouterr()
+    # Seconds and memory too: they are the same rows.
+    assert json.loads(text)["rows"] == first
+    assert f"which has {len(first)} rows" in log
+    assert bench(*QUICK, "--json", "--restart") == 0
+    again = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["seconds"] for row in again] != [row["seconds"] for row in first]
+    assert [row["value"] for row in again] == [row["value"] for row in first]
+
+
+def test_report_with_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = (*QUICK, "--html", "report.html")
+    assert bench(*command) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 3  # the phantom: original and two methods
+    assert "exists; pass --overwrite" in refused(capsys, *command)
+    # All rows are there; the pictures are made again.
+    assert bench(*command, "--overwrite") == 0
+    assert (tmp_path / "report.html").read_text() == page
+
+
+def test_failures_show_and_set_the_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(A: Any, bits: float, rng: int | None = None, **_: Any) -> Any:
+        raise ArithmeticError("on purpose")
+
+    monkeypatch.setattr(bench_grid, "_warm_up", lambda methods: None)
+    monkeypatch.setattr("lplr.evaluation.baselines.own.factorize", broken)
+    method = METHODS["lplr"]
+    object.__setattr__(method, "run", broken)
+    try:
+        assert bench("image", "--quick", "--methods", "lplr,naive", "--budgets", "1") == 3
+    finally:
+        from functools import partial
+
+        from lplr.evaluation.baselines import own
+
+        monkeypatch.undo()
+        object.__setattr__(method, "run", partial(own.factorize, method="lplr"))
+    text = capsys.readouterr().out
+    assert "ArithmeticError: on purpose" in text
+    assert "failed" in text
+
+
+def test_families_and_order(capsys: pytest.CaptureFixture[str]) -> None:
+    names = bench_grid._methods("sklearn,feedback,compress", "knn")
+    assert names[0] == DEFAULT
+    assert "PCA int8" in names
+    assert "PQ" not in names
+    assert bench_grid._methods(None, "all") == list(METHODS)
+    offered = {METHODS[name].family for name in bench_grid._methods(None, "sklearn")}
+    assert offered == {"lplr", "paper", "naive", "sklearn"}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--methods", "nothing"), "there is no 'nothing'; families are"),
+        (("--methods", ","), "name at least one"),
+        (("--budgets", "one"), "--budgets: must be numbers"),
+        (("--budgets", "0"), "budgets: must be"),
+        (("--seeds", "1.5"), "--seeds: must be numbers"),
+        (("--out", "r.txt"), "end in .h5"),
+        (("--out", "none/r.h5"), "does not exist"),
+        (("--html", "r.pdf"), "ends in .html"),
+    ],
+)
+def test_bad_usage(
+    args: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert said in refused(capsys, "knn", "--quick", *args)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_of_other_settings_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    quick = ("image", "--budgets", "1", "--methods", "naive", "--out", "r.h5")
+    assert bench(*quick, "--quick") == 0
+    content = (tmp_path / "r.h5").read_bytes()
+    capsys.readouterr()
+    assert "quick was True, is False" in refused(capsys, *quick)
+    assert (tmp_path / "r.h5").read_bytes() == content
+    (tmp_path / "r.h5").write_bytes(content[:-1])
+    assert "truncated" in refused(capsys, *quick, "--quick")
+
+
+def test_all_measures_speed_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lplr.cli.bench_speed.measure", lambda quick: {"quick": quick})
+    command = ("all", "--quick", "--methods", "naive", "--budgets", "1", "--json")
+    assert bench(*command) == 0
+    assert json.loads(capsys.readouterr().out)["speed"] == {"quick": True}

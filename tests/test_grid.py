@@ -1,0 +1,337 @@
+"""The grid, its table on disk, and how it goes on where it stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr import datasets
+from lplr.evaluation import grid as grid_module
+from lplr.evaluation.baselines import METHODS
+from lplr.evaluation.cases import SUITES, Case, Queries, load_suite
+from lplr.evaluation.gallery import Gallery
+from lplr.evaluation.grid import COLUMNS, Grid, remaining, run_grid
+from lplr.evaluation.ledger import Ledger, describe
+from lplr.evaluation.measure import Meter
+from lplr.exceptions import CorruptFileError, InputError
+from lplr.storage.table import read_table, write_table
+
+NAMES = ["feedback", "naive", "TruncatedSVD int8"]
+
+
+@pytest.fixture(scope="module")
+def rows_case() -> Case:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((3, 40))
+    labels = rng.integers(0, 3, 150)
+    A = (centres[labels] + 0.7 * rng.standard_normal((150, 40))).astype(np.float32)
+    queries = Queries(labels[:120], A[120:], labels[120:], 5, "cosine")
+    return Case("clusters", A[:120], queries=queries)
+
+
+@pytest.fixture(scope="module")
+def image_case() -> Case:
+    return Case("phantom", datasets.shepp_logan(48).astype(np.float32), is_image=True)
+
+
+def small(*cases: Case, **changes: Any) -> Grid:
+    known: dict[str, Any] = {"methods": NAMES, "budgets": [0.5, 1.0], "seeds": [0, 1]}
+    return Grid(cases, **{**known, **changes})
+
+
+def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what differs from run to run."""
+    return [{k: v for k, v in row.items() if k not in ("seconds", "peak_mb")} for row in rows]
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def test_one_row_a_value(rows_case: Case, image_case: Case) -> None:
+    rows = run_grid(small(rows_case, image_case))
+    assert all(tuple(row) == COLUMNS for row in rows)
+    ok = [row for row in rows if row["status"] == "ok"]
+    skipped = [row for row in rows if row["status"] == "skipped"]
+    # Nothing fails, and all that is skipped is naive quantization at half a bit, once a case.
+    assert len(ok) + len(skipped) == len(rows)
+    reasons = [(r["dataset"], r["method"], r["budget"], r["metric"]) for r in skipped]
+    known = ("ssim",) if not importlib.util.find_spec("skimage") else ()
+    reasons = [reason for reason in reasons if reason[3] not in known]
+    assert reasons == [("clusters", "naive", 0.5, None), ("phantom", "naive", 0.5, None)]
+    assert all("whole bits" in r["note"] for r in skipped if r["metric"] is None)
+    # Two seeds where there is something random, and all metrics for each.
+    count: dict[tuple[str, str, float], list[str]] = {}
+    for row in ok:
+        count.setdefault((row["dataset"], row["method"], row["budget"]), []).append(row["metric"])
+    knn = ["relative error", "accuracy", "recall@10", "cosine distortion"]
+    assert count["clusters", "feedback", 1.0] == 2 * knn
+    assert count["clusters", "naive", 1.0] == knn
+    assert count["clusters", "uncompressed", 32.0] == ["accuracy", "recall@10"]
+    assert set(count["phantom", "feedback", 0.5]) >= {"relative error", "psnr"}
+
+
+def test_values_are_those_of_the_result(rows_case: Case) -> None:
+    seen: dict[Any, Any] = {}
+    grid = small(rows_case, budgets=[1.0])
+    rows = run_grid(grid, see=lambda run, f: seen.__setitem__(run.key, f))
+    for row in rows:
+        if row["family"] == "reference" or row["metric"] != "relative error":
+            continue
+        f = seen[row["dataset"], row["method"], row["budget"], row["seed"]]
+        assert row["value"] == f.relative_error(rows_case.A)
+        assert (row["stored_bytes"], row["bits_per_entry"]) == (f.nbytes, f.bits_per_entry)
+        assert row["shape"] == "120 x 40"
+        assert row["seconds"] > 0
+        assert row["peak_mb"] >= 0
+    again = METHODS["feedback"].run(rows_case.A, 1.0, rng=1).relative_error(rows_case.A)
+    assert again in [row["value"] for row in rows if row["seed"] == 1]
+
+
+def test_what_stores_more_than_the_budget_says_so(rows_case: Case) -> None:
+    rows = run_grid(small(rows_case, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
+    notes = {row["method"]: row["note"] for row in rows}
+    # 8 bytes beside 600.
+    assert notes["naive"] == "stores 1.3 % more than the budget"
+    assert notes["feedback"] is None
+
+
+def test_layers_are_measured_under_their_hessian() -> None:
+    W, H = datasets.layer("minilm_l2_query")[1:]
+    case = Case("layer", W[:64, :96], hessian=H[:96, :96])
+    rows = run_grid(small(case, methods=["compress", "naive"], budgets=[2.0], seeds=[0]))
+    under = {r["method"]: r["value"] for r in rows if r["metric"] == "relative error under H"}
+    # Only the first is told what H is.
+    assert under["compress"] < 0.8 * under["naive"]
+
+
+def test_large_matrices_have_one_seed(rows_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_module, "_LARGE", 1000)
+    assert {run.seed for run in small(rows_case).runs()} == {0}
+
+
+def test_a_method_that_breaks_leaves_a_row(
+    rows_case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(A: Any, bits: float, rng: int) -> Any:
+        raise ZeroDivisionError("on purpose")
+
+    method = replace(METHODS["naive"], run=broken)
+    monkeypatch.setattr(grid_module, "METHODS", {**METHODS, "naive": method})
+    rows = run_grid(small(rows_case, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert [(r["method"], r["note"]) for r in failed] == [
+        ("naive", "ZeroDivisionError: on purpose")
+    ]
+    assert any(row["method"] == "feedback" and row["status"] == "ok" for row in rows)
+
+
+def test_without_faiss_its_methods_are_named(
+    rows_case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr("lplr.evaluation.measure.search_engine", lambda: "factors")
+    names = [name for name, method in METHODS.items() if method.family == "faiss"]
+    rows = run_grid(small(rows_case, methods=names, budgets=[2.0], seeds=[0]))
+    skipped = {row["method"]: row["note"] for row in rows if row["status"] == "skipped"}
+    assert skipped.keys() == set(names)
+    assert all("pip install 'lplr[bench]'" in note for note in skipped.values())
+
+
+def test_rows_stored_as_zero_have_no_cosine() -> None:
+    A = np.random.default_rng(0).standard_normal((60, 30)).astype(np.float32)
+    A[0] *= 1e-4
+    queries = Queries(np.arange(60) % 2, A[1:20], np.arange(1, 20) % 2, 3, "cosine")
+    case = Case("short", A, queries=queries)
+    q = lplr.quantize(A, 3, quantizer="lloyd-max")
+    f = replace(q, scale=np.where(np.arange(60)[:, None] == 0, 0, q.scale).astype(np.float32))
+    found = Meter(case).measure(replace(f, offset=None))
+    notes = {m.metric: m.note for m in found if m.value is None}
+    assert notes.keys() == {"accuracy", "recall@10", "cosine distortion"}
+    assert all("zero" in str(note) for note in notes.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": []}, "methods: is empty"),
+        ({"methods": ["none"]}, "methods: must be one of"),
+        ({"budgets": [0.0]}, "budgets: must be"),
+        ({"budgets": [float("nan")]}, "budgets"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"cases": []}, "cases: is empty"),
+    ],
+)
+def test_bad_grids(rows_case: Case, changes: dict[str, Any], message: str) -> None:
+    known: dict[str, Any] = {
+        "cases": [rows_case], "methods": NAMES, "budgets": [1.0], "seeds": [0],
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        Grid(**{**known, **changes})
+
+
+# --- resuming --------------------------------------------------------------------------------
+
+
+class StopError(Exception):
+    """Stands for an interrupt."""
+
+
+def test_goes_on_where_it_stopped(rows_case: Case, tmp_path: Path) -> None:
+    grid = small(rows_case)
+    whole = run_grid(grid)
+    labels: list[str] = []
+
+    def stopping(after: float) -> Any:
+        @contextmanager
+        def step(label: str, work: float) -> Iterator[None]:
+            if len(labels) >= after:
+                raise StopError
+            labels.append(label)
+            yield
+
+        return step
+
+    attrs = describe(grid, True, "feedback")
+    ledger = Ledger(tmp_path / "r.h5")
+    with pytest.raises(StopError):
+        run_grid(grid, ledger.resume(attrs), save=ledger.save, step=stopping(4))
+    done = len(labels)
+    assert done == 4
+    again = Ledger(tmp_path / "r.csv")  # by its other name
+    rows = again.resume(attrs)
+    assert 0 < len(rows) < len(whole)
+    assert 0 < remaining(grid, rows) < remaining(grid, [])
+    rows = run_grid(grid, rows, save=again.save, step=stopping(np.inf))
+    assert comparable(rows) == comparable(whole)
+    # Each once, but what was skipped: that is tried again.
+    skipped = [label for label in labels if labels.count(label) == 2 and "naive" in label]
+    runs = len(grid.runs()) + 1
+    assert len(labels) == runs + len(skipped) // 2
+    assert comparable(read_table(tmp_path / "r.h5")[0]) == comparable(whole)
+    assert comparable(read_table(tmp_path / "r.csv")[0]) == comparable(whole)
+
+
+def test_saves_while_it_runs(rows_case: Case) -> None:
+    sizes: list[int] = []
+    run_grid(small(rows_case), save=lambda rows: sizes.append(len(rows)), every=0.0)
+    assert len(sizes) == len(small(rows_case).runs()) + 1
+    assert sizes == sorted(sizes)
+
+
+def test_more_budgets_and_data_join_a_table(
+    rows_case: Case, image_case: Case, tmp_path: Path
+) -> None:
+    first = small(rows_case, budgets=[1.0], seeds=[0])
+    ledger = Ledger(tmp_path / "r.h5")
+    before = run_grid(first, ledger.resume(describe(first, True, "feedback")), save=ledger.save)
+    second = small(image_case, budgets=[2.0], seeds=[0], methods=["naive"])
+    ledger = Ledger(tmp_path / "r.h5")
+    rows = ledger.resume(describe(second, True, "feedback"))
+    rows = run_grid(second, rows, save=ledger.save)
+    assert comparable(rows)[: len(before)] == comparable(before)
+    assert {row["dataset"] for row in rows} == {"clusters", "phantom"}
+    assert ledger.attrs["limits"].keys() == ledger.attrs["data"].keys() == {"clusters", "phantom"}
+    assert ledger.attrs["stores"].keys() == set(NAMES)
+
+
+def test_refuses_results_of_something_else(rows_case: Case, tmp_path: Path) -> None:
+    grid = small(rows_case, methods=["naive"])
+    attrs = describe(grid, True, "naive")
+    path = tmp_path / "r.h5"
+    ledger = Ledger(path)
+    run_grid(grid, ledger.resume(attrs), save=ledger.save)
+    content = path.read_bytes()
+
+    def other(name: str, key: str, value: Any) -> dict[str, Any]:
+        return {**attrs, name: {**attrs[name], key: value}}
+
+    changed = {"shape": "1 x 1", "sha256": "0"}
+    for bad, said in (
+        (other("versions", "lplr", "9.9"), "other versions: lplr was .*, is '9.9'"),
+        (other("settings", "quick", False), "other settings: quick was True, is False"),
+        (other("machine", "processor", "abacus"), "other machine: processor was"),
+        (other("data", "clusters", changed), "other data: shape was '120 x 40', is '1 x 1'"),
+    ):
+        with pytest.raises(InputError, match=f"{said}.*--restart"):
+            Ledger(path).resume(bad)
+    assert path.read_bytes() == content
+
+
+def test_refuses_files_that_are_no_results(tmp_path: Path, rows_case: Case) -> None:
+    attrs = describe(small(rows_case, methods=["naive"]), True, "naive")
+    path = tmp_path / "r.h5"
+    write_table(path, [{"a": 1}], attrs={"versions": {}})
+    with pytest.raises(InputError, match="holds no results"):
+        Ledger(path).resume(attrs)
+    path.write_bytes(b"something else")
+    with pytest.raises(CorruptFileError):
+        Ledger(path).resume(attrs)
+    with pytest.raises(InputError, match=r"\.h5, \.hdf5, \.csv"):
+        Ledger(tmp_path / "r.txt")
+
+
+# --- cases, limits, pictures -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", SUITES)
+def test_suites(what: str) -> None:
+    cases = load_suite(what, quick=True)
+    assert len({case.name for case in cases}) == len(cases)
+    for case in cases:
+        assert case.A.dtype == np.float32
+        assert case.A.flags.c_contiguous
+        assert case.digest() == case.digest() != replace(case, A=case.A + 1).digest()
+        if case.queries is not None:
+            q = case.queries
+            assert len(q.labels) == len(case.A)
+            assert len(q.truth) == len(q.X)
+            assert q.X.shape[1] == case.A.shape[1]
+        if case.is_image:
+            assert 0 <= case.A.min() < case.A.max() <= 1
+
+
+def test_all_has_everything_once() -> None:
+    parts = {c.name for what in SUITES[:-1] for c in load_suite(what, quick=True)}
+    assert {case.name for case in load_suite("all", quick=True)} == parts
+    with pytest.raises(InputError, match="what"):
+        load_suite("none")
+
+
+def test_limit_is_that_of_the_singular_values(rows_case: Case) -> None:
+    from lplr.theory import rate_distortion_limit
+
+    for case in (rows_case, replace(rows_case, A=np.ascontiguousarray(rows_case.A.T))):
+        s = np.linalg.svd(case.A.astype(np.float64), compute_uv=False)
+        expected = rate_distortion_limit(s, case.A.shape, 1.0)
+        assert Meter(case).limit(1.0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gallery(image_case: Case, rows_case: Case) -> None:
+    grid = small(image_case, rows_case, methods=["feedback", "naive", "lplr-svd"])
+    gallery = Gallery(grid, "feedback")
+    # As after a table that was complete: nothing was seen.
+    assert [run.method.name for run in gallery.missing()] == ["feedback", "naive"]
+    run_grid(grid, see=gallery.see)
+    assert not gallery.missing()
+    shown = gallery.pictures()
+    assert shown.keys() == {"phantom"}
+    assert [p.caption for p in shown["phantom"]] == ["original", "feedback, 1 bit", "naive, 1 bit"]
+    original, *others = (p.image for p in shown["phantom"])
+    np.testing.assert_array_equal(original, image_case.A)
+    assert all(o.shape == original.shape and not np.array_equal(o, original) for o in others)
+
+
+def test_gallery_of_small_images() -> None:
+    case = load_suite("knn", quick=True)[0]
+    grid = small(case, methods=["naive"])
+    (picture,) = Gallery(grid, "naive").pictures()["Fashion-MNIST"]
+    assert np.asarray(picture.image).shape == (2 * 28, 5 * 28)

@@ -61,7 +61,7 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def ran(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
-    assert main(["bounds", "--trials", "20", *args]) == code
+    assert main(["bounds", "--trials", "30", *args]) == code
     return capsys.readouterr().out
 
 
@@ -82,7 +82,7 @@ def test_all_holds(capsys: pytest.CaptureFixture[str]) -> None:
     out = ran(capsys, 0, "true-one")
     assert "true-one" in out
     assert "false-one" not in out
-    assert "6 cells of 20 trials, seed 0" in out
+    assert "6 cells of 30 trials, seed 0" in out
     assert "6 holds" in out
 
 
@@ -127,10 +127,10 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "true-one",
         "k^-1",
         9,
-        20,
+        30,
     )
     assert cell["quantile_5"] < cell["quantile_50"] < cell["quantile_95"]
-    assert (found["trials"], found["seed"], found["level"]) == (20, 0, 1e-6)
+    assert (found["trials"], found["seed"], found["level"]) == (30, 0, 1e-6)
 
 
 def test_full_goes_through_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_out(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows == [dict.fromkeys(rows[0]) | cell for cell in found["cells"]]
     if suffix == "h5":
         assert attrs["seed"] == 3
-        assert attrs["settings"] == {"trials": 20, "level": 1e-6, "full": False}
+        assert attrs["settings"] == {"trials": 30, "level": 1e-6, "full": False}
         assert attrs["statements"]["true-one"] == {
             "title": "true-one: at most m",
             "source": "a source",
@@ -199,7 +199,7 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     [
         (["true-on"], "did you mean true-one?"),
         (["nothing"], "true-one, false-one"),
-        (["--trials", "1"], "--trials: must be at least 2"),
+        (["--trials", "29"], "--trials: must be at least 30"),
         (["--trials", "many"], "--trials"),
         (["--seed", "-1"], "--seed"),
         (["--plot", "x.pdf"], "x.pdf: an output of this command ends in .png"),
@@ -236,7 +236,7 @@ def test_an_interrupt_between_the_files_leaves_whole_ones(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lplr.evaluation.figures.write_atomic", interrupt)
-    code = main(["bounds", "true-one", "--trials", "2", "--out", "x.h5", "--plot", "x.png"])
+    code = main(["bounds", "true-one", "--trials", "30", "--out", "x.h5", "--plot", "x.png"])
     assert code == 130
     assert os.listdir() == ["x.h5"]
     assert len(read_table("x.h5")[0]) == 6

@@ -21,6 +21,7 @@ __all__ = ["add_parser", "run"]
 
 _DISTORTION = "distortion"  # the one name that is no statement
 _LEVEL = 1e-6
+_FEWEST = 30  # a fair coin shows heads as often in a row once in 10^9 times
 _ROUNDING = 1e-9  # ratio of a cell that measures nothing but rounding errors, and is no news
 _VERDICTS = ("holds", "refuted", "assumption not met")
 
@@ -77,8 +78,11 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _list(chosen, args.json)
         return 0
-    if args.trials < 2:
-        raise InputError(f"--trials: must be at least 2, found {args.trials}")
+    if args.trials < _FEWEST:
+        raise InputError(
+            f"--trials: must be at least {_FEWEST}, found {args.trials}; "
+            "fewer cannot carry a test of that level"
+        )
     if args.seed < 0:
         raise InputError(f"--seed: must not be negative, found {args.seed}")
     _check_files(args, bool(chosen))

@@ -31,8 +31,6 @@ __all__ = [
 EFFORTS = {"fast": "trellis-8", "default": "trellis-10", "best": "trellis-12"}
 _SHORT = 64  # entries of a vector below which only scalar codes are on offer
 _PRICES = 80  # of a curve
-# Energy that coordinate descent within the groups of a backbone saves, measured on three layers.
-_DESCENT = 0.975
 
 
 def ladder(effort: str, length: int) -> list[Codebook]:
@@ -199,7 +197,7 @@ def backbone_curve(pivots: Pivots, n: int, books: list[Codebook], sizes: np.ndar
     for i, size in enumerate(fit):
         groups = pivots.groups(n, books, float(size))
         mse = np.concatenate([np.full(g.stop - g.start, g.book.gaussian_mse) for g in groups])
-        losses[i] = n * pivots.losses(mse) * (1.0 if pivots.L is None else _DESCENT)
+        losses[i] = n * pivots.losses(mse)
     return Curve(fit, losses)
 
 

@@ -14,10 +14,45 @@ from lplr.algorithms.predict import Spectrum
 from lplr.algorithms.sketching import truncated_svd
 from lplr.parallel import matmul
 
-__all__ = ["Situation"]
+__all__ = ["Situation", "extended"]
 
 _LARGE = 2048  # sides from which on only the leading singular values are computed
 _LEADING = 256
+
+
+def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
+    """Leading singular values, followed by a power law that has the energy that they leave.
+
+    Parameters
+    ----------
+    s : ndarray of shape (k,), descending, positive
+    energy : float
+        Sum of the squares of all.
+    count : int
+        How many there are, more than k.
+
+    Returns
+    -------
+    ndarray of shape (count,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.algorithms.situation import extended
+    >>> s = 1 / np.arange(1, 101)
+    >>> guess = extended(s[:20], float(s @ s), 100)
+    >>> bool(np.abs(guess / s - 1).max() < 0.02)
+    True
+    """
+    k = len(s)
+    rest = max(energy - float(s @ s), 0.0)
+    ratio = np.log(np.arange(k + 1, count + 1) / k)
+    low, high = 0.0, 50.0  # exponents: the larger, the less energy
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        law = s[-1] ** 2 * np.exp(-2 * middle * ratio)
+        low, high = (middle, high) if law.sum() > rest else (low, middle)
+    return np.concatenate([s, s[-1] * np.exp(-high * ratio)])
 
 
 @dataclass(frozen=True)
@@ -63,14 +98,14 @@ class Situation:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Singular values of W, through the smaller Gram matrix; of a large W the leading ones."""
+        """Singular values of W, through the smaller Gram matrix; of a large W in part guessed."""
         from scipy.linalg import eigvalsh
 
         energy = squared_norm(self.W)
-        if min(self.shape) > _LARGE:
-            s = truncated_svd(self.W, _LEADING, rng=self.seed)[1]
-            return Spectrum(s.astype(np.float64), energy, self.shape)
         n, d = self.shape
+        if min(n, d) > _LARGE:
+            s = truncated_svd(self.W, _LEADING, rng=self.seed)[1].astype(np.float64)
+            return Spectrum(extended(s, energy, min(n, d)), energy, (n, d))
         X = (self.W if n <= d else self.W.T).astype(np.float64)
         values = eigvalsh(matmul(X, X.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)

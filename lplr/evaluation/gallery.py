@@ -37,14 +37,14 @@ class Gallery:
     >>> gallery = Gallery(grid, default="naive")
     >>> rows = run_grid(grid, see=gallery.see)
     >>> [picture.caption for picture in gallery.pictures()["Shepp-Logan 128"]]
-    ['original', 'naive, 1 bit']
+    ['original', 'naive, 1 bit, error 0.416']
     """
 
     def __init__(self, grid: Grid, default: str) -> None:
         self._order = list(dict.fromkeys([default, *_SHOWN]))
         self._cases = [case for case in grid.cases if _cut(case) is not None]
         self._runs = [run for run in grid.runs() if self._wants(run)]
-        self._seen: dict[tuple[str, str], np.ndarray] = {}
+        self._seen: dict[tuple[str, str], Picture] = {}
 
     def see(self, run: Run, f: Artefact) -> None:
         """Keep the picture of a result, if it is one to show.
@@ -56,7 +56,9 @@ class Gallery:
         """
         key = run.case.name, run.method.name
         if self._wants(run) and key not in self._seen:
-            self._seen[key] = _picture(run.case, f.to_dense())
+            error = f.relative_error(run.case.A)
+            caption = f"{run.method.name}, {_BUDGET:g} bit, error {error:.3f}"
+            self._seen[key] = Picture(_picture(run.case, f.to_dense()), caption)
 
     def missing(self) -> list[Run]:
         """Runs whose pictures were made before: those of a table that was resumed.
@@ -83,7 +85,7 @@ class Gallery:
             row = [Picture(_picture(case, case.A), "original")]
             for name in self._order:
                 if (case.name, name) in self._seen:
-                    row.append(Picture(self._seen[case.name, name], f"{name}, {_BUDGET:g} bit"))
+                    row.append(self._seen[case.name, name])
             shown[case.name] = row
         return shown
 

@@ -164,12 +164,9 @@ class Meter:
 
     @cached_property
     def _spectrum(self) -> np.ndarray:
-        from lplr.parallel import matmul
+        from lplr.evaluation.spectrum import singular_values
 
-        A = self.case.A.astype(np.float64)
-        A = A if A.shape[0] >= A.shape[1] else A.T
-        gram = matmul(np.ascontiguousarray(A.T), np.ascontiguousarray(A))
-        return np.sqrt(np.linalg.eigvalsh(gram).clip(0))
+        return singular_values(self.case.A)
 
 
 def _tried(name: str, function: Any, *args: Any, **options: Any) -> Measurement:

@@ -121,21 +121,21 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
     n, d = situation.shape
     books = ladder(effort, n)
     pairs = worthwhile(effort, (n, d))
+    if nbytes < smallest((n, d)):
+        least = 1.001 * 8 * smallest((n, d)) / (n * d)  # still enough with four digits
+        raise BudgetError(
+            f"bits_per_entry: nothing fits at shape {(n, d)}; use at least {least:.4g}"
+        )
     found = [
         *_low_rank(situation, nbytes, pairs),
         *_backbones(situation, nbytes, books, pairs),
         *_rounded(situation, nbytes),
     ]
-    if not found:
-        least = 1.001 * 8 * smallest((n, d)) / (n * d)
-        raise BudgetError(
-            f"bits_per_entry: nothing fits at shape {(n, d)}; use at least {least:.4g}"
-        )
     return sorted(found, key=lambda choice: choice.predicted)
 
 
 def smallest(shape: tuple[int, int]) -> int:
-    """Bytes of the smallest thing that can be stored at a shape.
+    """Bytes of the smallest that is stored at a shape: rank 1, or all columns, at one bit.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,41 +107,36 @@ def test_report_with_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path
 def test_failures_show_and_set_the_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(A: Any, bits: float, rng: int | None = None, **_: Any) -> Any:
+    def broken(A: Any, bits: float, rng: int | None = None) -> Any:
         raise ArithmeticError("on purpose")
 
-    monkeypatch.setattr(bench_grid, "_warm_up", lambda methods: None)
-    monkeypatch.setattr("lplr.evaluation.baselines.own.factorize", broken)
-    method = METHODS["lplr"]
-    object.__setattr__(method, "run", broken)
-    try:
-        assert bench("image", "--quick", "--methods", "lplr,naive", "--budgets", "1") == 3
-    finally:
-        from functools import partial
-
-        from lplr.evaluation.baselines import own
-
-        monkeypatch.undo()
-        object.__setattr__(method, "run", partial(own.factorize, method="lplr"))
-    text = capsys.readouterr().out
-    assert "ArithmeticError: on purpose" in text
-    assert "failed" in text
+    methods = {**METHODS, "lplr": replace(METHODS["lplr"], run=broken)}
+    monkeypatch.setattr("lplr.evaluation.grid.METHODS", methods)
+    assert bench("image", "--quick", "--methods", "lplr,naive", "--budgets", "1") == 3
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if "ArithmeticError: on purpose" in line)
+    assert line.split()[:2] == ["lplr", "failed"]
 
 
-def test_families_and_order(capsys: pytest.CaptureFixture[str]) -> None:
-    names = bench_grid._methods("sklearn,feedback,compress", "knn")
+def test_families_and_order() -> None:
+    names = bench_grid._methods("feedback,compress", "sklearn", "knn")
     assert names[0] == DEFAULT
     assert "PCA int8" in names
     assert "PQ" not in names
-    assert bench_grid._methods(None, "all") == list(METHODS)
-    offered = {METHODS[name].family for name in bench_grid._methods(None, "sklearn")}
+    # A method and a family have this name.
+    assert bench_grid._methods("lplr", None, "knn") == ["lplr"]
+    assert bench_grid._methods(None, "lplr", "knn") == ["compress", "feedback"]
+    assert set(bench_grid._methods(None, None, "all")) == set(METHODS)
+    offered = {METHODS[name].family for name in bench_grid._methods(None, None, "sklearn")}
     assert offered == {"lplr", "paper", "naive", "sklearn"}
+    assert {method.family for method in METHODS.values()} == set(bench_grid._ALL_FAMILIES)
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--methods", "nothing"), "there is no 'nothing'; families are"),
+        (("--methods", "nothing"), "--methods: there is no 'nothing'; there are"),
+        (("--families", "PQ"), "--families: there is no 'PQ'; there are lplr, paper"),
         (("--methods", ","), "name at least one"),
         (("--budgets", "one"), "--budgets: must be numbers"),
         (("--budgets", "0"), "budgets: must be"),

@@ -20,7 +20,8 @@ _SUMMARIES = {
     "sklearn": "this project's and the paper's methods against scikit-learn's",
     "all": "all of these, and speed",
 }
-_FAMILIES = {"sklearn": ("lplr", "paper", "naive", "sklearn")}  # of a benchmark, by default
+_ALL_FAMILIES = ("lplr", "paper", "naive", "sklearn", "scipy", "faiss")
+_FAMILIES = {"sklearn": _ALL_FAMILIES[:4]}  # of a benchmark, by default
 _BUDGETS = "0.5,1,2,4"
 
 
@@ -49,7 +50,12 @@ def add_grids(kinds: Any, common: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--methods",
             metavar="LIST",
-            help="methods or families, separated by commas (default: all that fit the benchmark)",
+            help="separated by commas (default: all that fit the benchmark)",
+        )
+        parser.add_argument(
+            "--families",
+            metavar="LIST",
+            help="all methods of these, beside --methods: " + ", ".join(_ALL_FAMILIES),
         )
         parser.add_argument(
             "--seeds", metavar="LIST", help="separated by commas (default: 0,1,2; --quick: 0)"
@@ -87,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         check_output(str(path), (path.suffix.lower(),), True, "")
     budgets = _numbers(args.budgets, "--budgets", float)
     seeds = _numbers(args.seeds or ("0" if args.quick else "0,1,2"), "--seeds", int)
-    methods = _methods(args.methods, args.what)
+    methods = _methods(args.methods, args.families, args.what)
     grid = Grid(load_suite(args.what, args.quick), methods, budgets, seeds)
     attrs = describe(grid, args.quick, methods[0])
     if args.restart:
@@ -157,30 +163,30 @@ def _draw_again(run: Any, gallery: Any) -> None:
         gallery.see(run, run.method.run(run.case.A, run.budget, rng=run.seed))
 
 
-def _methods(text: str | None, what: str) -> list[str]:
+def _methods(names: str | None, families: str | None, what: str) -> list[str]:
     """Names of methods, the default first, of those that were asked for or fit the benchmark."""
     from lplr.evaluation.baselines import DEFAULT, METHODS
     from lplr.exceptions import InputError
 
-    families = {method.family for method in METHODS.values()}
-    if text is None:
-        wanted = _FAMILIES.get(what, tuple(families))
-        names = [m.name for m in METHODS.values() if m.family in wanted]
+    if names is None and families is None:
+        wanted: Sequence[str] = _FAMILIES.get(what, _ALL_FAMILIES)
     else:
-        names = []
-        for word in filter(None, (part.strip() for part in text.split(","))):
-            if word in METHODS:
-                names.append(word)
-            elif word in families:
-                names += [m.name for m in METHODS.values() if m.family == word]
-            else:
-                raise InputError(
-                    f"--methods: there is no {word!r}; families are {', '.join(sorted(families))}, "
-                    f"methods {', '.join(METHODS)}"
-                )
-        if not names:
-            raise InputError("--methods: is empty; name at least one")
-    return sorted(dict.fromkeys(names), key=lambda name: name != DEFAULT)
+        wanted = _words(families, "--families", _ALL_FAMILIES)
+    picked = _words(names, "--methods", tuple(METHODS))
+    picked += [method.name for method in METHODS.values() if method.family in wanted]
+    if not picked:
+        raise InputError("--methods, --families: name at least one")
+    return sorted(dict.fromkeys(picked), key=lambda name: name != DEFAULT)
+
+
+def _words(text: str | None, option: str, offered: Sequence[str]) -> list[str]:
+    from lplr.exceptions import InputError
+
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in words:
+        if word not in offered:
+            raise InputError(f"{option}: there is no {word!r}; there are {', '.join(offered)}")
+    return words
 
 
 def _numbers(text: str, option: str, kind: type) -> list[Any]:

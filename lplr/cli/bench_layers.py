@@ -83,7 +83,7 @@ def _refuse_options(args: argparse.Namespace) -> None:
 
     if not args.files:
         raise InputError("--hessians: name the FILE with the layers as well")
-    for name in ("quick", "methods", "restart", "html"):
+    for name in ("quick", "methods", "families", "restart", "html"):
         if getattr(args, name):
             raise InputError(f"--{name}: is not for FILE; leave out one of the two")
 

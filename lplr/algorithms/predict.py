@@ -126,6 +126,8 @@ class Curve:
 
     def at(self, nbytes: np.ndarray) -> np.ndarray:
         """Loss at some sizes; infinite below the smallest."""
+        if not len(self.nbytes):
+            return np.full(np.shape(nbytes), np.inf)
         out = np.exp(np.interp(nbytes, self.nbytes, np.log(self.loss)))
         return np.where(np.asarray(nbytes) < self.nbytes[0], np.inf, out)
 

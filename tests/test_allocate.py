@@ -1,0 +1,152 @@
+"""`lplr.allocate`: budgets that add up, and less error than equal ones, when carried out."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr.algorithms.allocate import _spend
+from lplr.algorithms.predict import Curve
+from lplr.exceptions import BudgetError, HessianError, InputError
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def matrices() -> list[Any]:
+    """Of very different decay and size, one with a Hessian."""
+    d = 80
+    X = rng().standard_normal((400, d)) * np.arange(1, d + 1) ** -0.5
+    W = np.random.default_rng(1).standard_normal((96, d))
+    return [
+        rng().standard_normal((100, 70)),
+        lplr.datasets.synthetic(120, 90, "power", exponent=1.0, rng=0),
+        lplr.datasets.text_embeddings().embeddings[:90, ::4],
+        (W, X.T @ X / 400),
+    ]
+
+
+def carried_out(items: list[Any], bits: Any, weights: Any) -> tuple[float, float]:
+    """Weighted sum of squared relative errors, and bits an entry of all."""
+    total = stored = entries = 0.0
+    for item, b, weight in zip(items, bits, weights, strict=True):
+        A, H = item if isinstance(item, tuple) else (item, None)
+        f = lplr.compress(A, bits_per_entry=b, hessian=H, rng=0, effort="fast")
+        total += weight * f.meta["choice"]["error"] ** 2
+        stored += 8 * f.nbytes
+        entries += np.size(A)
+    return total, stored / entries
+
+
+@pytest.mark.parametrize("bits", [1.0, 2.6])
+@pytest.mark.parametrize("weights", [None, (1.0, 10.0, 0.5, 3.0)])
+def test_less_error_than_equal_budgets_when_carried_out(bits: float, weights: Any) -> None:
+    items = matrices()
+    a = lplr.allocate(items, bits, weights, effort="fast")
+    factors = weights or (1.0,) * 4
+    error, stored = carried_out(items, a.bits_per_entry, factors)
+    uniform, _ = carried_out(items, (bits,) * 4, factors)
+    assert stored <= bits
+    assert error <= uniform
+    assert error < 0.95 * uniform  # these matrices differ enough for that
+    predicted = float(np.dot(factors, np.square(a.predicted)))
+    assert error == pytest.approx(predicted, rel=0.12)
+    expected = float(np.dot(factors, np.square(a.uniform)))
+    assert uniform == pytest.approx(expected, rel=0.12)
+
+
+def test_the_budget_is_spent_and_not_more() -> None:
+    items = matrices()
+    sizes = np.array([np.size(item[0] if isinstance(item, tuple) else item) for item in items])
+    for total in (0.3, 1.0, 3.7, 8.0, 15.9):
+        a = lplr.allocate(items, total, effort="fast")
+        spent = float(sizes @ np.array(a.bits_per_entry)) / sizes.sum()
+        assert 0.999 * total <= spent <= total * (1 + 1e-12)
+
+
+def test_weights_draw_bits() -> None:
+    items = [np.random.default_rng(i).standard_normal((90, 70)) for i in range(3)]
+    even = lplr.allocate(items, 2).bits_per_entry
+    assert even == (2.0, 2.0, 2.0)  # alike: nothing to gain beyond doubt
+    uneven = lplr.allocate(items, 2, (1, 100, 0)).bits_per_entry
+    assert uneven[1] > uneven[0] > uneven[2]
+    alone = lplr.allocate(items[:1], 1.5)
+    assert alone.bits_per_entry == (1.5,)
+    assert alone.predicted == alone.uniform
+
+
+def test_a_constant_matrix_gets_what_it_needs() -> None:
+    a = lplr.allocate([np.ones((50, 40)), rng().standard_normal((50, 40))], 2)
+    assert a.bits_per_entry[0] < 0.4
+    assert a.bits_per_entry[1] > 3.5
+    f = lplr.compress(np.ones((50, 40)), bits_per_entry=a.bits_per_entry[0])
+    assert f.relative_error(np.ones((50, 40))) == 0
+
+
+def test_small_beside_large() -> None:
+    """A matrix too small for the common rate still gets its least."""
+    items = [np.array([[1.0, 2.0]]), rng().standard_normal((100, 100))]
+    a = lplr.allocate(items, 1.5)
+    f = lplr.compress(items[0], bits_per_entry=a.bits_per_entry[0], rng=0)
+    assert f.bits_per_entry <= a.bits_per_entry[0]
+    assert a.uniform[0] == np.inf
+
+
+def test_spending_is_the_best_of_all_ways() -> None:
+    """On convex curves of whole steps, against every combination."""
+    generator = rng()
+    curves = []
+    for _ in range(3):
+        gains = np.sort(generator.random(6))[::-1]
+        curves.append(Curve(np.arange(7.0), 1 + gains.sum() - np.r_[0, np.cumsum(gains)]))
+    factors = np.array([1.0, 2.0, 0.5])
+    for budget in (0, 1, 4, 9, 17, 18):
+        sizes = _spend(curves, factors, float(budget))
+        loss = sum(w * c.loss[round(s)] for w, c, s in zip(factors, curves, sizes, strict=True))
+        best = min(
+            sum(w * c.loss[i] for w, c, i in zip(factors, curves, way, strict=True))
+            for way in product(range(7), repeat=3)
+            if sum(way) <= budget
+        )
+        assert loss == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (([], 2), InputError, "empty"),
+        ((np.eye(3), 2), InputError, "list of matrices"),
+        ((3, 2), InputError, "list of matrices"),
+        (([np.eye(9), [1.0, 2.0]], 2), InputError, r"matrices\[1\]"),
+        (([np.full((3, 3), np.nan)], 2), InputError, r"matrices\[0\]"),
+        (([np.eye(9)], 0), InputError, "total_bits_per_entry"),
+        (([np.eye(9)], np.inf), InputError, "total_bits_per_entry"),
+        (([np.eye(9)], 0.5), BudgetError, "use at least"),
+        (([np.eye(9)], 4, [1, 2]), InputError, "weights"),
+        (([np.eye(9)], 4, [-1]), InputError, r"weights\[0\]"),
+        (([np.eye(9)], 4, ["a"]), InputError, r"weights\[0\]"),
+        (([np.eye(9)], 4, 1.0), InputError, "weights"),
+        (([(np.eye(9), np.eye(8))], 4), InputError, "hessian"),
+        (([(np.eye(9), -np.eye(9))], 4), HessianError, "hessian"),
+    ],
+)
+def test_refusals(arguments: tuple, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        lplr.allocate(*arguments)
+
+
+def test_the_smallest_total_that_is_named_suffices() -> None:
+    items = [np.eye(9), rng().standard_normal((3, 4))]
+    with pytest.raises(BudgetError) as caught:
+        lplr.allocate(items, 0.1)
+    enough = float(str(caught.value).rsplit(" ", 1)[1])
+    a = lplr.allocate(items, enough)
+    for A, bits in zip(items, a.bits_per_entry, strict=True):
+        assert (
+            lplr.compress(A, bits_per_entry=bits * (1 + 1e-9), rng=0).bits_per_entry <= enough * 9
+        )

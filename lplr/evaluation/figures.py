@@ -18,9 +18,9 @@ from lplr.storage.atomic import write_atomic
 __all__ = ["COLOURS", "MARKERS", "label_ends", "new_figure", "save_png"]
 
 # Okabe and Ito, "Color universal design", 2008: the colour-blind can tell them apart. The yellow
-# is left out, too pale on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+# is left out, too pale on white; wine, the last, is Paul Tol's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def new_figure(width: float, height: float) -> Any:

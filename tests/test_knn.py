@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,9 @@ def databases() -> dict[str, Callable[[], Any]]:
         "quantized": lambda: lplr.quantize(DATABASE, 2, quantizer="e8p"),
         "rows scaled": lambda: lplr.quantize(DATABASE, 3, granularity="row"),
         "decomposed": lambda: lplr.caldera(DATABASE, rank=3, rng=0),
+        "rotated columns": lambda: replace(lplr.caldera(DATABASE, rank=3, rng=0), left=None),
+        "not rotated": lambda: lplr.caldera(DATABASE, rank=0, incoherence=False, rng=0),
+        "compressed": lambda: lplr.compress(DATABASE, bits_per_entry=4, rng=0),
         "operator": lambda: aslinearoperator(DATABASE),
     }
 
@@ -118,9 +122,10 @@ def test_brute_force(name: str, metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small that queries, rows and columns are all cut, with rests at each end.
-    monkeypatch.setattr("lplr.evaluation.neighbours._PANEL", 256)
-    monkeypatch.setattr("lplr.evaluation.neighbours._QUERIES", 5)
-    for name in ("float32", "low rank", "shifted", "quantized", "decomposed"):
+    monkeypatch.setattr("lplr.evaluation.database._PANEL", 256)
+    monkeypatch.setattr("lplr.evaluation.database._QUERIES", 5)
+    monkeypatch.setattr("lplr.evaluation.database._PRODUCTS", 3000)
+    for name in ("float32", "low rank", "shifted", "quantized", "decomposed", "operator"):
         database = databases()[name]()
         expected = brute_force(dense(database), QUERIES, 10, metric)
         same(nearest(database, QUERIES, 10, metric=metric), expected)

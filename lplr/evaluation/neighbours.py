@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lplr.artefact import Artefact
-from lplr.decomposition import QPlusLowRank
+from lplr.evaluation.database import Database, database_of
 from lplr.evaluation.rows import rows_of
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
-from lplr.parallel import matmul, run_blocks
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["ENGINES", "METRICS", "Neighbours", "nearest"]
 
 METRICS = ("cosine", "euclidean")
 ENGINES = ("factors", "scikit-learn", "faiss")
-
-_PANEL = 1 << 19  # entries of each array that a thread works on: 4 MB of float64
-_QUERIES = 256  # that a thread multiplies at a time
-_ROWS = 2048  # of the database that they meet at a time, at most
-
-# What keeps the best of the products of queries i to j with database rows start to stop.
-Keep = Callable[[int, int, int, int, np.ndarray], None]
 
 
 class Neighbours(NamedTuple):
@@ -74,9 +64,10 @@ def nearest(
     -----
     With L R for the database, ``|x - r_i|^2 = |x|^2 - 2 (x R^T) l_i + l_i (R R^T) l_i^T``: queries
     are projected once, and each distance costs as many products as the rank, in float64. Rows of
-    a `Quantized` matrix or an array are decoded a block at a time. The rows of a `QPlusLowRank`
-    are mixed by its transform; there, and for any other operator, the products with blocks of
-    queries are taken as a whole. No result depends on the number of threads.
+    a `Quantized` matrix or an array are decoded a block at a time. Those of a `QPlusLowRank` are
+    mixed by its transform, which is undone on the products of some queries with all rows; of any
+    other operator the products are taken as it gives them. No result depends on the number of
+    threads.
 
     Examples
     --------
@@ -90,7 +81,7 @@ def nearest(
     check_choice(engine, "engine", ENGINES)
     double = getattr(queries, "dtype", None) == np.float64
     X = check_matrix(queries, "queries", dtype=np.float64 if double else np.float32)
-    index = _index(database)
+    index = database_of(database)
     n, d = index.shape
     if X.shape[1] != d:
         raise InputError(f"queries: must have the {d} columns of database, found {X.shape[1]}")
@@ -115,7 +106,7 @@ def nearest(
 
 
 def _scan(
-    index: _Index, X: np.ndarray, k: int, scale: np.ndarray, offset: np.ndarray
+    index: Database, X: np.ndarray, k: int, scale: np.ndarray, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k least of ``offset + scale * product`` for each query, with their indices."""
     from lplr.kernels.nearest import keep_least
@@ -138,116 +129,6 @@ def _scan(
 
         index.scan(X[part], keep)
     return values, indices
-
-
-class _Index(Protocol):
-    """Inner products of queries with the rows of a database, a part at a time."""
-
-    shape: tuple[int, int]
-    queries: int  # at most this many are given to `scan`
-
-    def squared_norms(self) -> np.ndarray: ...
-
-    def scan(self, X: np.ndarray, keep: Keep) -> None: ...
-
-
-class _Coordinates:
-    """Rows C B of a database, C read a block at a time; for rows as they are, B is left out."""
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        read: Callable[[int, int], np.ndarray],
-        basis: np.ndarray | None = None,
-    ) -> None:
-        width = shape[1] if basis is None else len(basis)
-        self.shape, self._width, self._read, self._basis = shape, width, read, basis
-        self._block = max(8, min(_ROWS, _PANEL // width // 8 * 8))
-        self.queries = max(_QUERIES, _PANEL // width)
-
-    def squared_norms(self) -> np.ndarray:
-        gram = None if self._basis is None else matmul(self._basis, self._basis.T)
-        out = np.empty(self.shape[0])
-
-        def block(start: int, stop: int) -> None:
-            C = self._read(start, stop)
-            out[start:stop] = np.einsum("ij,ij->i", C if gram is None else C @ gram, C)
-
-        run_blocks(block, self.shape[0], self._block)
-        return out
-
-    def scan(self, X: np.ndarray, keep: Keep) -> None:
-        P = np.empty((len(X), self._width))
-
-        def project(i: int, j: int) -> None:
-            x = X[i:j].astype(np.float64, copy=False)
-            P[i:j] = x if self._basis is None else x @ self._basis.T
-
-        run_blocks(project, len(X), _QUERIES)
-        for start in range(0, self.shape[0], self._block):
-            stop = min(start + self._block, self.shape[0])
-            C = self._read(start, stop)
-            run_blocks(
-                lambda i, j: keep(i, j, start, stop, P[i:j] @ C.T),  # noqa: B023
-                len(P),
-                _QUERIES,
-            )
-
-
-class _Products:
-    """Rows of an operator that are met only by its products with blocks of vectors."""
-
-    def __init__(self, operator: Any) -> None:
-        self._operator, self.shape = operator, operator.shape
-        self.queries = max(8, 4 * _PANEL // self.shape[0])
-
-    def squared_norms(self) -> np.ndarray:
-        n, d = self.shape
-        out = np.zeros(n)
-        for start in range(0, d, self.queries):
-            unit = np.eye(d, min(self.queries, d - start), -start)
-            columns = self._multiply(unit)
-            out += np.einsum("ij,ij->i", columns, columns)
-        return out
-
-    def scan(self, X: np.ndarray, keep: Keep) -> None:
-        products = self._multiply(X.T.astype(np.float64, copy=False)).T
-        run_blocks(lambda i, j: keep(i, j, 0, self.shape[0], products[i:j]), len(X), 8)
-
-    def _multiply(self, X: np.ndarray) -> np.ndarray:
-        out = np.asarray(self._operator.matmat(X))
-        if not np.isfinite(out).all():
-            raise InputError("database: gives products that are not finite")
-        return out.astype(np.float64, copy=False)
-
-
-def _index(database: Any) -> _Index:
-    from scipy.sparse.linalg import LinearOperator
-
-    if isinstance(database, LowRank):
-        return _low_rank(database)
-    if isinstance(database, LinearOperator) and (
-        isinstance(database, QPlusLowRank) or not isinstance(database, Artefact)
-    ):
-        if not np.issubdtype(database.dtype, np.floating) or 0 in database.shape:
-            raise InputError(f"database: must be real and not empty, found {database!r}")
-        return _Products(database)
-    rows = rows_of(database, "database")
-    return _Coordinates(rows.shape, rows.read)
-
-
-def _low_rank(database: LowRank) -> _Index:
-    """Coordinates L and basis R; a shift is one component more, of ones in L."""
-    R = database.right.to_dense().astype(np.float64)
-    rows = database.left.rows
-    if not database.shift:
-        return _Coordinates(database.shape, lambda i, j: rows(i, j).astype(np.float64), R)
-    basis = np.vstack((R, np.full((1, R.shape[1]), database.shift)))
-    return _Coordinates(
-        database.shape,
-        lambda i, j: np.hstack((rows(i, j), np.ones((j - i, 1)))),
-        basis,
-    )
 
 
 def _refuse_zero(norms: np.ndarray, name: str) -> None:

@@ -1,5 +1,6 @@
 """Training of trellis tables, the file that they are shipped in, and what they reach."""
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from lplr.quantizers.trellis_tables import (
 # The mean of 1e6 squared errors varies by about 0.1 % from sample to sample.
 SPREAD = 1.005
 
+DIGEST = "554a36208b17fee67e29f394b5621316785f233eefe352f151fee0141f928776"
+
 
 @pytest.mark.parametrize(
     ("state_bits", "bits", "target"),
@@ -32,9 +35,10 @@ SPREAD = 1.005
         (12, 4, 0.0053),
         (10, 1, 0.28),
         # What the shipped tables reach.
-        (8, 2, 0.0745 * SPREAD),
-        (10, 2, 0.0713 * SPREAD),
-        (12, 2, 0.0690 * SPREAD),
+        (8, 2, 0.0740 * SPREAD),
+        (10, 2, 0.0709 * SPREAD),
+        (12, 2, 0.0687 * SPREAD),
+        (10, 2.5, 0.0366 * SPREAD),
     ],
 )
 def test_error_on_a_gaussian(state_bits, bits, target):
@@ -53,6 +57,16 @@ def test_a_table_for_every_code():
         book = Trellis(8, quarters / 4)
         np.testing.assert_array_equal(book.table, -book.table[::-1])
     assert TABLES.stat().st_size < 500_000
+
+
+def test_tables_never_change():
+    # A file names the code, not its values: with other tables it would decode to other values.
+    digest = hashlib.sha256()
+    tables = read_tables(TABLES)
+    for key in sorted(tables):
+        digest.update(tables[key][0].astype("<f4").tobytes())
+    assert len(tables) == 9 * 21
+    assert digest.hexdigest() == DIGEST
 
 
 def test_more_bits_cost_less_error():

@@ -134,7 +134,7 @@ QUANTIZERS: dict[str, tuple[tuple[float, ...], Callable[[Any], Codebook]]] = {
     "lloyd-max": ((1, 2, 3, 4, 5, 6, 7, 8, 16), _lloyd_max),
     "e8p": ((2, 3, 4), _e8p),
     "trellis": (_QUARTERS, _trellis(10)),
-    **{f"trellis-{L}": (_QUARTERS, _trellis(L)) for L in (8, 10, 12)},
+    **{f"trellis-{L}": (_QUARTERS, _trellis(L)) for L in range(6, 15)},
 }
 
 

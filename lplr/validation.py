@@ -173,7 +173,7 @@ def check_bits(value: Any, name: str) -> float:
         ) from None
     if not 4 <= quarters <= 64:
         raise InputError(f"{name}: must be from 1 to 16, found {value!r}")
-    return int(value) if quarters % 4 == 0 else float(value)
+    return int(quarters) // 4 if quarters % 4 == 0 else float(value)
 
 
 def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) -> float:

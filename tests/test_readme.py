@@ -104,7 +104,9 @@ def test_code_that_the_map_names_exists() -> None:
         code, path = cells
         sources = sorted((ROOT / path).glob("*.py")) or [ROOT / path]
         # The arguments are those of the public functions.
-        sources += [ROOT / "lplr" / "algorithms" / f"{n}.py" for n in ("factorize", "caldera", "compress")]
+        sources += [
+            ROOT / "lplr" / "algorithms" / f"{n}.py" for n in ("factorize", "caldera", "compress")
+        ]
         source = "\n".join(p.read_text(encoding="utf-8") for p in sources)
         for name in re.findall(r"[a-z0-9_-]{4,}", code):
             assert name in source, (name, path)

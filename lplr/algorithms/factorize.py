@@ -263,9 +263,7 @@ def codebook_pairs(method: str, quantizer: Any, bits: Any, *, searched: bool) ->
     if bits is None and searched:
         # The paper's methods use one width for both factors.
         return budget.candidate_books(names, equal=method != "feedback")
-    left, right = (
-        check_bits(b, "bits") for b in check_pair(4 if bits is None else bits, "bits")
-    )
+    left, right = (check_bits(b, "bits") for b in check_pair(4 if bits is None else bits, "bits"))
     return [budget.pair(names, (left, right))]
 
 

@@ -75,7 +75,8 @@ th[aria-sort="descending"] button::after { content: "\\2193"; color: inherit; }
 summary { cursor: pointer; color: var(--link); padding: .3rem 0; }
 dl { display: grid; grid-template-columns: minmax(4rem, max-content) minmax(0, 1fr);
   gap: .2rem 1rem; }
-dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; } dd dt { font-weight: normal; color: var(--dim); }
+dt { font-weight: 600; } dd { margin: 0; } dd dl { margin: 0; }
+dd dt { font-weight: normal; color: var(--dim); }
 @media (max-width: 40rem) { tbody th { min-width: 6.8rem; max-width: 8rem;
     overflow-wrap: anywhere; } dl { display: block; } dd dl { margin-left: 1rem; } }
 @media print {

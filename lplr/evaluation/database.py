@@ -19,10 +19,10 @@ from lplr.parallel import matmul, run_blocks
 
 __all__ = ["Database", "Keep", "database_of"]
 
-_PANEL = 1 << 18  # entries of each array that a thread works on: 2 MB of float64
+_PANEL = 1 << 19  # entries of each array that a thread works on: 4 MB of float64
 _QUERIES = 256  # that a thread multiplies at a time
 _ROWS = 2048  # of the database that they meet at a time, at most
-_PRODUCTS = 5 << 19  # of some queries with all rows, where those come together only: 20 MB
+_PRODUCTS = 5 << 20  # of some queries with all rows, where those come together only
 _UNDONE = 2  # of those queries, for which a thread undoes the transform at a time
 
 # ``keep(i, j, start, stop, products)``: of queries i to j with database rows start to stop.
@@ -72,7 +72,7 @@ def database_of(A: Any) -> Database:
     if isinstance(A, LowRank):
         return _low_rank(A)
     if isinstance(A, QPlusLowRank):
-        rotated = _in_rotated_coordinates(A)
+        rotated = _rotated(A)
         return rotated if A.left is None else _Mixed(rotated, A.left)
     if isinstance(A, LinearOperator) and not isinstance(A, Artefact):
         if not np.issubdtype(A.dtype, np.floating) or 0 in A.shape:
@@ -94,8 +94,8 @@ class _Coordinates:
         ``read(start, stop)``: coordinates of these rows, (stop - start, width), float64.
     project : callable, optional
         From (m, d) to (m, width), float64; where left out, the identity.
-    gram : ndarray of shape (width, width), optional
-        Whose quadratic form of the coordinates is the squared norm; by default the identity.
+    squares : callable, optional
+        From coordinates, (b, width), to squared norms, (b,); by default their sum of squares.
     """
 
     def __init__(
@@ -104,19 +104,18 @@ class _Coordinates:
         width: int,
         read: Block,
         project: Callable[[np.ndarray], np.ndarray] | None = None,
-        gram: np.ndarray | None = None,
+        squares: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self.shape, self.width, self.read, self._gram = shape, width, read, gram
-        self.project = project or (lambda X: X)
+        self.shape, self.width, self.read = shape, width, read
+        self.project, self._squares = project or (lambda X: X), squares or _row_squares
         self.block = max(8, min(_ROWS, _PANEL // width // 8 * 8))  # no lattice group is cut
-        self.queries = max(_QUERIES, 2 * _PANEL // width)
+        self.queries = max(_QUERIES, _PANEL // width)
 
     def squared_norms(self) -> np.ndarray:
         out = np.empty(self.shape[0])
 
         def block(start: int, stop: int) -> None:
-            C = self.read(start, stop)
-            out[start:stop] = np.einsum("ij,ij->i", C if self._gram is None else C @ self._gram, C)
+            out[start:stop] = self._squares(self.read(start, stop))
 
         run_blocks(block, self.shape[0], self.block)
         return out
@@ -142,8 +141,12 @@ class _Coordinates:
         return P
 
 
-def _low_rank(A: LowRank) -> _Coordinates:
-    """Coordinates L in the basis R; a shift is one component more, of ones in L."""
+def _row_squares(X: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", X, X)
+
+
+def _factors(A: LowRank) -> tuple[Block, np.ndarray]:
+    """How to read rows of L, and R, float64; a shift is one component more, of ones in L."""
     R = A.right.to_dense().astype(np.float64)
     rows = A.left.rows
 
@@ -151,22 +154,43 @@ def _low_rank(A: LowRank) -> _Coordinates:
         L = rows(start, stop).astype(np.float64)
         return np.hstack((L, np.ones((len(L), 1)))) if A.shift else L
 
-    if A.shift:
-        R = np.vstack((R, np.full((1, R.shape[1]), A.shift)))
-    return _Coordinates(A.shape, len(R), read, lambda X: X @ R.T, matmul(R, R.T))
+    return read, np.vstack((R, np.full((1, R.shape[1]), A.shift))) if A.shift else R
 
 
-def _in_rotated_coordinates(A: QPlusLowRank) -> _Coordinates:
-    """The rows of Q + L R as they are; queries go through the transform of the columns."""
+def _low_rank(A: LowRank) -> _Coordinates:
+    """Coordinates L; queries x go to R x."""
+    read, R = _factors(A)
+    gram = matmul(R, R.T)
+    return _Coordinates(
+        A.shape,
+        len(R),
+        read,
+        project=lambda X: X @ R.T,
+        squares=lambda C: np.einsum("ij,ij->i", C @ gram, C),
+    )
+
+
+def _rotated(A: QPlusLowRank) -> _Coordinates:
+    """Coordinates Q and L; queries x go through the transform V of the columns, to V x and R V x.
+
+    Before the transform of the rows is undone, if there is one.
+    """
+    d = A.shape[1]
     rows, right = A.backbone.rows, A.right
-    low = None if A.low_rank is None else A.low_rank._decoder()
+    read_low, R = (None, np.empty((0, d))) if A.low_rank is None else _factors(A.low_rank)
 
     def read(start: int, stop: int) -> np.ndarray:
         Q = rows(start, stop).astype(np.float64)
-        return Q if low is None else Q + low(start, stop)
+        return Q if read_low is None else np.hstack((Q, read_low(start, stop)))
 
-    project = None if right is None else lambda X: right.apply(X, axis=1)
-    return _Coordinates(A.shape, A.shape[1], read, project)
+    def project(X: np.ndarray) -> np.ndarray:
+        Y = X if right is None else right.apply(X, axis=1)
+        return np.hstack((Y, Y @ R.T))
+
+    def squares(C: np.ndarray) -> np.ndarray:
+        return _row_squares(C[:, :d] + C[:, d:] @ R)
+
+    return _Coordinates(A.shape, d + len(R), read, project, squares)
 
 
 class _Mixed:
@@ -183,14 +207,15 @@ class _Mixed:
     def __init__(self, before: _Coordinates, transform: Any) -> None:
         self._before, self._undo, self.shape = before, transform.undo, before.shape
         # Each time all rows are decoded, so that the queries should be as many as fit.
-        self.queries = min(before.queries, max(8, _PRODUCTS // self.shape[0]))
+        self.queries = min(before.queries, max(8, _PRODUCTS // self.shape[0]))  # in float32
 
     def squared_norms(self) -> np.ndarray:
-        # The sum over any orthonormal basis of the squared products, here the rotated one.
-        out = np.zeros(self.shape[0])
-        d = self._before.width
+        # The sum of the squared products with all unit vectors.
+        n, d = self.shape
+        out = np.zeros(n)
         for start in range(0, d, self.queries):
-            self._add_squares(np.eye(min(self.queries, d - start), d, start), out)
+            unit = np.eye(min(self.queries, d - start), d, start)
+            self._add_squares(self._before.project_blocks(unit), out)
         return out
 
     def _add_squares(self, P: np.ndarray, out: np.ndarray) -> None:
@@ -206,13 +231,14 @@ class _Mixed:
     def _undone(self, P: np.ndarray) -> Block:
         """Products of queries i to j with all rows; the transform is undone a few at a time."""
         n = self.shape[0]
-        out = np.empty((len(P), n))
+        # Rounded to float32, as the entries of a decoded matrix would be.
+        out = np.empty((len(P), n), np.float32)
 
         def block(start: int, stop: int) -> None:
-            np.matmul(P, self._before.read(start, stop).T, out=out[:, start:stop])
+            out[:, start:stop] = P @ self._before.read(start, stop).T
 
-        run_blocks(block, n, self._before.block)
-        return lambda i, j: self._undo(out[i:j], axis=1)
+        run_blocks(block, n, max(8, self._before.block // 16 * 8))
+        return lambda i, j: self._undo(out[i:j].astype(np.float64), axis=1)
 
 
 class _Products:
@@ -220,7 +246,7 @@ class _Products:
 
     def __init__(self, operator: Any) -> None:
         self._operator, self.shape = operator, operator.shape
-        self.queries = max(8, _PRODUCTS // self.shape[0])
+        self.queries = max(8, _PRODUCTS // 2 // self.shape[0])  # in float64
 
     def squared_norms(self) -> np.ndarray:
         n, d = self.shape

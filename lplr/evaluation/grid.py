@@ -17,6 +17,7 @@ from lplr.artefact import Artefact
 from lplr.evaluation.baselines import METHODS, Method
 from lplr.evaluation.cases import Case
 from lplr.evaluation.measure import Measurement, Meter
+from lplr.evaluation.report.metrics import bits_text
 from lplr.exceptions import BudgetError, InputError, MissingPackageError
 from lplr.validation import check_choice, check_integer, check_real
 
@@ -214,7 +215,7 @@ def run_grid(
                 with step(f"{case.name}: {_REFERENCE}", 0.0):
                     table += _reference_rows(meter)
             for run in own:
-                with step(f"{case.name}: {run.method.name}, {run.budget:g} bits", run.work):
+                with step(f"{case.name}: {run.method.name}, {bits_text(run.budget)}", run.work):
                     table += _carry_out(run, meter, see)
                 if save and perf_counter() - saved > every:
                     save(table)

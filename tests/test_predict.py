@@ -9,7 +9,7 @@ import pytest
 from numpy.linalg import norm
 
 import lplr
-from lplr.algorithms.backbone import Backbone, Columns, Pivots, size_of
+from lplr.algorithms.backbone import _FIT, Backbone, Columns, Pivots, size_of
 from lplr.algorithms.compress import _Task
 from lplr.algorithms.hessian import regularize
 from lplr.algorithms.predict import (
@@ -103,7 +103,27 @@ def test_predicted_variances_solve_their_recursion() -> None:
     v = np.ones(d)
     for k in range(d - 2, -1, -1):
         v[k] = 1 + sum(inverse[j, k] ** 2 * mse[j] * v[j] for j in range(k + 1, d))
-    assert pivots.losses(mse) == pytest.approx(float(pivots.D @ (mse * v)), rel=1e-4)
+    expected = float(pivots.D @ (mse * v)) - _FIT * float((mse * v + v - 1).sum())
+    assert pivots.losses(mse) == pytest.approx(expected, rel=1e-4)
+
+
+def test_predicted_errors_are_those_of_independent_rounding_errors() -> None:
+    """The model itself, simulated: rounding errors of given variance and nothing else."""
+    d, n = 24, 20000
+    H = structured(d)
+    pivots = Pivots(H, d)
+    mse = np.linspace(0.2, 0.02, d)
+    generator = np.random.default_rng(0)
+    assert pivots.L is not None
+    E, target_square = np.zeros((n, d)), np.ones(d)
+    W = generator.standard_normal((n, d))
+    for k in range(d - 1, -1, -1):
+        fed_back = E[:, k + 1 :] @ pivots.L[k + 1 :, k]
+        target_square[k] = np.mean((W[:, k] + fed_back) ** 2)
+        eta = np.sqrt(mse[k] * target_square[k]) * generator.standard_normal(n)
+        E[:, k] = eta - fed_back
+    # 20000 rows of 24 squares: 0.5 %; the model takes errors as uncorrelated with W: 2 % more.
+    assert pivots.losses(mse) == pytest.approx(np.einsum("ij,ij->", E @ H, E) / n, rel=0.03)
 
 
 @pytest.mark.parametrize("bits", [0.1, 0.7, 1.0, 2.1, 3.33, 6.5, 9.0, 15.0])
@@ -160,7 +180,8 @@ def test_the_backbone_is_feedback_quantization_by_blocks() -> None:
     widths = [(0, 5, 4), (5, 11, 3), (11, 18, 2)]
     groups = [Columns(i, j, get_codebook("lloyd-max", b)) for i, j, b in widths]
     Q = Backbone.of(W, Pivots(H, d), groups, sweeps=0)
-    naive = naive_block_feedback(W.astype(np.float64), H, groups, Q.scales)
+    damped = H + _FIT * np.eye(d)
+    naive = naive_block_feedback(W.astype(np.float64), damped, groups, Q.scales)
     # Ties within float32 rounding would differ by a level: none occur with this seed.
     np.testing.assert_allclose(Q.values, naive, atol=1e-4)
     packed = Q.pack(2.0)
@@ -193,8 +214,8 @@ def test_a_backbone_loses_what_is_predicted(layer: Situation, bits: float) -> No
     Q = Backbone.of(layer.rotated, layer.pivots, groups, sweeps=0)
     predicted = backbone_curve(layer.pivots, n, books, np.array([nbytes])).loss[0]
     predicted *= layer.spectrum.energy / (n * d)
-    # Within 2 % of the error at these rates on three layers; 4 % of its square.
-    assert layer.pivots.loss(layer.rotated - Q.values) == pytest.approx(predicted, rel=0.04)
+    # Within 3 % of the error at these rates on three layers; 6 % of its square.
+    assert layer.pivots.loss(layer.rotated - Q.values) == pytest.approx(predicted, rel=0.06)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

@@ -24,6 +24,9 @@ __all__ = ["Backbone", "Columns", "Pivots", "size_of"]
 
 _SCALE = 4  # bytes: each group has one float32
 _FEWEST = 64  # groups have at least one in so many of the columns
+# Added to the diagonal of H, beside its damping, for the feedback and for the choice of rates.
+_FIT = 0.02
+_RATES = 0.14
 _SPREAD = 1e3  # cap of the mean square of what is rounded, over that of W
 
 
@@ -52,10 +55,18 @@ class Pivots:
 
     Parameters
     ----------
-    H : ndarray of shape (d, d), float64, positive definite, or None
+    H : ndarray of shape (d, d), float64, positive definite, mean diagonal about 1, or None
         None is the identity.
     d : int
         Columns.
+
+    Notes
+    -----
+    Small pivots of a Hessian from few inputs are too small: what looks predictable from the other
+    columns is less so on new inputs. Rates, which follow the pivots, suffer most. So H is damped
+    once more for the feedback, and much more for the rates. On halves of 12000 tokens, this lowers
+    the error on the other half (0.0910 to 0.0908 on a 384 x 1536 layer, where one rate leaves
+    0.0945) while it adds 1.5 % to that on its own (0.0845 to 0.0859).
     """
 
     def __init__(self, H: np.ndarray | None, d: int) -> None:
@@ -68,13 +79,14 @@ class Pivots:
             from scipy.linalg.lapack import strtri
             from scipy.optimize import isotonic_regression
 
-            self.L, self.D = ldl(H)
-            self.smooth = np.exp(isotonic_regression(np.log(self.D), increasing=False).x)
+            self.L, self.D = ldl(H + _FIT * np.eye(d))
+            _, D = ldl(H + _RATES * np.eye(d))
+            self.smooth = np.exp(isotonic_regression(np.log(D), increasing=False).x)
             inverse, _ = strtri(self.L.astype(np.float32), lower=1, unitdiag=1)
             self._spread = np.square(np.tril(inverse, -1))
 
     def losses(self, mse: np.ndarray) -> float:
-        """Predicted ``tr(E H E^T)`` of a row of W whose entries have unit mean square.
+        """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
 
         Parameters
         ----------
@@ -88,7 +100,8 @@ class Pivots:
         Notes
         -----
         ``sum_k D_k mse_k v_k``, v_k the mean square of what is rounded in column k: W and the
-        errors fed back to it, if uncorrelated ``v_k = 1 + sum_{j>k} (L^-1)_jk^2 mse_j v_j``.
+        errors fed back to it, if uncorrelated ``v_k = 1 + sum_{j>k} (L^-1)_jk^2 mse_j v_j``; less
+        the weight that only the feedback sees, on the ``v_k - 1 + mse_k v_k`` of the errors.
         """
         from scipy.linalg import solve_triangular
 
@@ -98,10 +111,11 @@ class Pivots:
         np.fill_diagonal(system, 1.0)
         ones = np.ones(self.d, np.float32)
         v = solve_triangular(system, ones, unit_diagonal=True, check_finite=False)
-        return float(self.D @ (mse * np.minimum(v, _SPREAD)))
+        v = np.minimum(v, _SPREAD).astype(np.float64)
+        return float(self.D @ (mse * v) - _FIT * (mse * v + v - 1).sum())
 
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T), as the squared norm of E L D^(1/2): never negative.
+        """tr(E H E^T), by the squared norm of E L D^(1/2).
 
         Parameters
         ----------
@@ -122,7 +136,7 @@ class Pivots:
             parts[start // tile] = squared_norm(E[:, start:] @ weights)
 
         run_blocks(block, self.d, tile)
-        return float(parts.sum())
+        return max(float(parts.sum()) - _FIT * squared_norm(E), 0.0)
 
     def groups(self, n: int, books: list[Codebook], nbytes: float) -> list[Columns]:
         """The rates of least predicted loss that fit, falling from the first column on.

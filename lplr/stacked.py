@@ -24,7 +24,7 @@ class Stacked(Artefact):
     Parameters
     ----------
     parts : sequence of Quantized
-        Equal in the other dimension.
+        Equal in the other dimension, and without offsets.
     axis : {0, 1}
         Above each other (0), or side by side (1).
     meta : mapping
@@ -37,13 +37,14 @@ class Stacked(Artefact):
 
     Examples
     --------
-    >>> import numpy as np
     >>> import lplr
     >>> from lplr.stacked import Stacked
-    >>> parts = [lplr.quantize(np.ones((2, 3)), 4), lplr.quantize(np.zeros((5, 3)), 2)]
-    >>> s = Stacked(parts, axis=0)
-    >>> s.shape, s.to_dense().sum(), s.nbytes == sum(part.nbytes for part in parts)
-    ((7, 3), np.float32(6.0), True)
+    >>> A = lplr.datasets.synthetic(80, 60, "power", exponent=1.0, rng=0)
+    >>> f = lplr.factorize(A, bits_per_entry=2, rng=0)
+    >>> type(f.left).__name__, f.left.shape == (80, f.rank)
+    ('Stacked', True)
+    >>> Stacked(f.left.parts[:2], axis=1).shape[0]
+    80
     """
 
     parts: tuple[Quantized, ...]
@@ -56,6 +57,8 @@ class Stacked(Artefact):
         parts = tuple(self.parts)
         if not parts or not all(isinstance(part, Quantized) for part in parts):
             raise InputError("parts: must be one or more Quantized matrices")
+        if any(part.offset is not None for part in parts):
+            raise InputError("parts: must have no offset")
         if self.axis not in (0, 1):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
         sizes = {part.shape[1 - self.axis] for part in parts}
@@ -148,14 +151,57 @@ class Stacked(Artefact):
         return {**super()._summary(), "code": self.code}
 
     def _state(self) -> dict[str, Any]:
-        parts = {f"part_{i:03d}": part for i, part in enumerate(self.parts)}
-        return {"axis": self.axis, "parts": len(self.parts), **parts}
+        """All parts in a few arrays: a group for each would cost a kilobyte."""
+        numbers = [part.scale.reshape(-1) for part in self.parts]
+        return {
+            "axis": self.axis,
+            "across": self.shape[1 - self.axis],
+            "quantizers": " ".join(part.quantizer for part in self.parts),
+            "bits": np.array([part.bits for part in self.parts], np.float32),
+            "sizes": np.array([part.shape[self.axis] for part in self.parts], np.int64),
+            "vectors": np.array([part.axis for part in self.parts], np.uint8),
+            "scales": np.array([part.scale.shape for part in self.parts], np.int64),
+            "code_bytes": np.array([part.codes.size for part in self.parts], np.int64),
+            "codes": np.concatenate([part.codes for part in self.parts]),
+            "scale": np.concatenate(numbers),
+        }
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         state = dict(state)
-        count = state.pop("parts", None)
-        if not isinstance(count, int) or not 0 < count <= 999:
-            raise ValueError("a stack of matrices names 1 to 999 parts")
-        state["parts"] = tuple(state.pop(f"part_{i:03d}", None) for i in range(count))
-        return super()._from_state(state)
+        meta = state.pop("meta", {})
+        try:
+            table = zip(
+                state["quantizers"].split(" "),
+                state["bits"].tolist(),
+                state["sizes"].tolist(),
+                state["vectors"].tolist(),
+                [tuple(shape) for shape in state["scales"].tolist()],
+                _split(state["codes"], state["code_bytes"].tolist()),
+                _split(state["scale"], state["scales"].prod(axis=1).tolist()),
+                strict=True,
+            )
+            axis, across = state["axis"], state["across"]
+            if len(state) != 10 or axis not in (0, 1):
+                raise ValueError("a stack of matrices has other members")
+            parts = [
+                Quantized(
+                    (size, across) if axis == 0 else (across, size),
+                    quantizer,
+                    bits,
+                    codes,
+                    scale.reshape(shape),
+                    axis=vectors,
+                )
+                for quantizer, bits, size, vectors, shape, codes, scale in table
+            ]
+        except (KeyError, AttributeError, TypeError, IndexError, np.exceptions.AxisError) as error:
+            raise ValueError(f"not a stack of matrices: {error}") from error
+        return cls(tuple(parts), axis, meta)
+
+
+def _split(array: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    """Consecutive pieces of the given sizes, all of the array."""
+    if min(sizes, default=0) < 0 or sum(sizes) != array.size:
+        raise ValueError("the parts of a stack of matrices do not add up to it")
+    return np.split(array, np.cumsum(sizes)[:-1])

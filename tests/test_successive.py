@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,6 +14,7 @@ import lplr
 from lplr.algorithms.budget import candidate_books, factor_nbytes
 from lplr.algorithms.waterfill import Block, distribute, expected_loss
 from lplr.exceptions import BudgetError, InputError
+from lplr.quantized import Quantized
 from lplr.stacked import Stacked
 from lplr.storage.container import load, save
 from lplr.theory import rate_distortion_limit
@@ -113,8 +115,14 @@ def test_a_sweep_never_adds_error() -> None:
 
 def stacks() -> tuple[Stacked, Stacked]:
     rng = np.random.default_rng(0)
-    wide = [lplr.quantize(rng.standard_normal((9, k)), b) for k, b in ((3, 2), (1, 8), (4, 5))]
-    tall = [lplr.quantize(rng.standard_normal((k, 9)), b) for k, b in ((3, 2), (1, 8), (4, 5))]
+
+    def part(n: int, d: int, bits: int, granularity: str) -> Quantized:
+        q = lplr.quantize(rng.standard_normal((n, d)), bits, granularity=granularity)
+        return replace(q, offset=None)
+
+    kinds = ((3, 2, "tensor"), (1, 8, "row"), (4, 5, "column"))
+    wide = [part(9, k, bits, granularity) for k, bits, granularity in kinds]
+    tall = [part(k, 9, bits, granularity) for k, bits, granularity in kinds]
     return Stacked(wide, axis=1), Stacked(tall, axis=0)
 
 
@@ -142,9 +150,19 @@ def test_a_stack_refuses_what_does_not_fit() -> None:
         Stacked((np.ones((2, 2)),))
     with pytest.raises(InputError):
         wide.rows(0, 10)
-    for state in ({}, {"parts": 2, "axis": 0, "part_000": wide.parts[0]}, {"parts": 10**9}):
-        with pytest.raises(ValueError, match="parts"):
-            Stacked._from_state(state)
+    with pytest.raises(InputError, match="offset"):
+        Stacked((lplr.quantize(np.eye(3), 4),))
+    for stack in (wide, tall):
+        state = stack._state()
+        np.testing.assert_array_equal(Stacked._from_state(state).to_dense(), stack.to_dense())
+        broken = [{}, {**state, "more": 1}, {**state, "axis": 2}, {**state, "across": 8}]
+        broken += [{k: v for k, v in state.items() if k != name} for name in state]
+        broken += [{**state, name: -state[name]} for name in ("sizes", "code_bytes", "scales")]
+        broken += [{**state, name: state[name][1:]} for name in ("bits", "vectors", "codes")]
+        broken += [{**state, "scales": np.ones(3, np.int64)}, {**state, "quantizers": "e8p"}]
+        for nonsense in broken:
+            with pytest.raises(ValueError, match="."):
+                Stacked._from_state(nonsense)
 
 
 def test_stacked_factors_are_stored(tmp_path) -> None:
@@ -153,6 +171,8 @@ def test_stacked_factors_are_stored(tmp_path) -> None:
     assert isinstance(f.left, Stacked)
     assert isinstance(f.right, Stacked)
     save(tmp_path / "f.h5", f)
+    # However many parts, the header and the structure of a file are a few kB.
+    assert (tmp_path / "f.h5").stat().st_size - f.nbytes < 8000
     g = load(tmp_path / "f.h5")
     np.testing.assert_array_equal(g.to_dense(), f.to_dense())
     assert (g.nbytes, repr(g)) == (f.nbytes, repr(f))

@@ -73,8 +73,8 @@ class Run:
     def work(self) -> float:
         """Roughly its seconds, for an estimate of the time that is left."""
         millions = 1e-6 * self.case.A.size
-        quick = self.method.family not in ("lplr", "faiss") and "KMeans" not in self.method.name
-        seconds = 0.1 + millions * (0.3 if quick else 1.5) * math.sqrt(self.budget)
+        fixed, each = self.method.cost
+        seconds = fixed + each * millions * math.sqrt(self.budget)
         if self.case.queries is not None:
             seconds += 1e-5 * millions * len(self.case.queries.X)
         return seconds

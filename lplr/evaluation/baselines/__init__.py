@@ -41,6 +41,9 @@ class Method:
         Whether the seed makes a difference.
     weighted : bool
         Whether it can use a Hessian.
+    cost : (float, float)
+        Roughly its seconds for any matrix, and for each million entries at one bit: for an estimate
+        of the time that is left.
 
     Examples
     --------
@@ -57,6 +60,7 @@ class Method:
     stores: str
     seeded: bool = True
     weighted: bool = False
+    cost: tuple[float, float] = (0.05, 0.1)
 
 
 def _naive(A: Any, bits_per_entry: float, rng: int | None = None) -> Artefact:
@@ -71,8 +75,15 @@ def _all() -> list[Method]:
             own.compress,
             "codes of factors, of a backbone, or of both; their scales and sign seeds",
             weighted=True,
+            cost=(0.7, 1.2),
         ),
-        Method("feedback", "lplr", partial(own.factorize, method="feedback"), own.STORES),
+        Method(
+            "feedback",
+            "lplr",
+            partial(own.factorize, method="feedback"),
+            own.STORES,
+            cost=(0.3, 0.4),
+        ),
     ]
     for name in ("lplr", "lplr-svd", "direct-svd"):
         methods.append(Method(name, "paper", partial(own.factorize, method=name), own.STORES))
@@ -97,13 +108,14 @@ def _all() -> list[Method]:
                 "scipy",
                 _with(scipy.interpolative, dtype),
                 f"columns and coefficients in {dtype}, {constants}; indices of the columns",
+                cost=(0.1, 0.4),
             ),
         ]
     books = "labels of ceil(log2 k) bits; centres in float16"
     return [
         *methods,
-        Method("KMeans rows", "sklearn", kmeans.kmeans_rows, books),
-        Method("KMeans sub-vectors", "sklearn", kmeans.kmeans_subvectors, books),
+        Method("KMeans rows", "sklearn", kmeans.kmeans_rows, books, cost=(0.2, 0.3)),
+        Method("KMeans sub-vectors", "sklearn", kmeans.kmeans_subvectors, books, cost=(1.0, 0.1)),
         Method(
             "ScalarQuantizer",
             "faiss",
@@ -111,7 +123,7 @@ def _all() -> list[Method]:
             "codes; ranges or levels; float16 scale and mean a column",
             seeded=False,
         ),
-        Method("PQ", "faiss", faiss.product, "indices; codebooks in float16"),
+        Method("PQ", "faiss", faiss.product, "indices; codebooks in float16", cost=(0.3, 0.4)),
         Method("OPQ", "faiss", faiss.optimized_product, "indices; codebooks, rotation in float16"),
         Method(
             "RaBitQ",

@@ -93,7 +93,10 @@ def _draw_panel(axes: Any, panel: Panel, names: list[str]) -> None:
     axes.set_yscale("log")
     limit = panel.limit
     axes.plot(limit.bits, limit.errors, color="black", linestyle=(0, (4, 2)), linewidth=1.4)
-    floor = 0.8 * min(limit.errors)
+    # Codes of entries may go below the limit of factors; only what is nearly exact leaves the axes.
+    least = min(limit.errors)
+    lowest = [e for curve in panel.curves for e in curve.errors if e > 0.1 * least]
+    floor = 0.8 * min([least, *lowest])
     axes.fill_between(limit.bits, limit.errors, floor, color="black", alpha=0.06, linewidth=0)
     ends = [(limit.bits[-1], limit.errors[-1], "limit", "black")]
     for curve in panel.curves:

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.backbone import Columns, size_of
+from lplr.algorithms.backbone import Columns, Pivots, size_of
 from lplr.algorithms.budget import Books
 from lplr.algorithms.predict import Curve, backbone_curve, best_split, ladder, worthwhile
 from lplr.algorithms.rounding import round_matrix
@@ -25,8 +25,9 @@ __all__ = ["SEEDS", "Choice", "choices", "size_of_blocks", "smallest"]
 SEEDS = 16  # bytes of the two transforms of a backbone
 _FACTOR_SCALES = {"per_rank": 1, "once": 1}
 _SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # for a backbone
+_LOW = 1.5  # bits an entry from which on factors under H never won
 _SAMPLE = 1 << 16  # entries on which plain rounding is tried
-_ROUNDINGS = (("uniform", "minmax"), ("lloyd-max", "mse"))
+_ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Choice:
     groups : tuple of Columns
         Of the backbone.
     rotated : bool
-        Whether the backbone lies in rotated coordinates.
+        Whether it all lies in rotated coordinates.
+    weighted : bool
+        Whether the factors are fitted under H.
     rounding : (str, int, str, str), optional
         Quantizer, bits, granularity and scaling.
     """
@@ -53,6 +56,7 @@ class Choice:
     blocks: tuple[Block, ...] = ()
     groups: tuple[Columns, ...] = ()
     rotated: bool = False
+    weighted: bool = False
     rounding: tuple[str, int, str, str] | None = field(default=None)
 
     def nbytes(self, shape: tuple[int, int]) -> int:
@@ -78,7 +82,7 @@ class Choice:
     def describe(self) -> dict[str, object]:
         """What a record of the choice says, JSON-able."""
         out: dict[str, object] = {"kind": self.kind, "predicted": self.predicted}
-        if self.groups:
+        if self.groups and not self.weighted:
             out["backbone"] = [
                 {"columns": g.stop - g.start, "quantizer": g.book.name, "bits": g.book.bits}
                 for g in self.groups
@@ -128,6 +132,7 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
         )
     found = [
         *_low_rank(situation, nbytes, pairs),
+        *_weighted(situation, nbytes, effort),
         *_backbones(situation, nbytes, books, pairs),
         *_rounded(situation, nbytes),
     ]
@@ -163,6 +168,22 @@ def _low_rank(situation: Situation, nbytes: float, pairs: list[Books]) -> list[C
     return [Choice("low-rank", predicted, blocks=tuple(blocks))]
 
 
+def _weighted(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
+    """Factors fitted under H; they lie in rotated coordinates, beside a backbone of nothing."""
+    n, d = situation.shape
+    room = nbytes - SEEDS - 4
+    spectrum = situation.weighted if 8 * nbytes < _LOW * n * d else None
+    if spectrum is None:
+        return []
+    try:
+        blocks, loss = spectrum.plan(room, effort)
+    except BudgetError:
+        return []
+    nothing = (Columns(0, d, get_codebook("zero", 0)),)
+    predicted = situation.relative(loss)
+    return [Choice("low-rank", predicted, tuple(blocks), nothing, rotated=True, weighted=True)]
+
+
 def _backbones(
     situation: Situation, nbytes: float, books: list[Codebook], pairs: list[Books]
 ) -> list[Choice]:
@@ -174,9 +195,10 @@ def _backbones(
         room = nbytes - SEEDS * rotated
         if min(books[1].nbytes(n, d) + 4, books[1].nbytes(n, 1) + 8) > room:
             continue  # not even one column
-        curve = backbone_curve(situation.pivots, n, books, room * _SHARES)
+        pivots = situation.pivots if rotated else Pivots(situation.H, d)
+        curve = backbone_curve(pivots, n, books, room * _SHARES)
         per_energy = Curve(curve.nbytes, curve.loss / (n * d))
-        groups = tuple(situation.pivots.groups(n, books, room))
+        groups = tuple(pivots.groups(n, books, room))
         predicted = situation.relative(spectrum.energy * float(per_energy.loss[-1]))
         found.append(Choice("backbone", predicted, (), groups, rotated))
         if not rotated:
@@ -187,7 +209,7 @@ def _backbones(
         except BudgetError:
             continue
         rest = room - size_of_blocks(blocks, (n, d))
-        groups = tuple(situation.pivots.groups(n, books, rest))
+        groups = tuple(pivots.groups(n, books, rest))
         loss = expected_loss(spectrum.s, spectrum.shape, spectrum.energy, blocks) * float(
             per_energy.at(np.array(rest))
         )

@@ -126,6 +126,20 @@ def test_predicted_errors_are_those_of_independent_rounding_errors() -> None:
     assert pivots.losses(mse) == pytest.approx(np.einsum("ij,ij->", E @ H, E) / n, rel=0.03)
 
 
+@pytest.mark.parametrize("left_out", [1, 10, 39, 40])
+def test_columns_that_are_left_out_lose_what_is_predicted(left_out: int) -> None:
+    d, n = 40, 4000
+    H = structured(d)
+    pivots = Pivots(H, d)
+    W = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
+    fine, zero = get_codebook("lloyd-max", 6), get_codebook("zero", 0)
+    groups = [Columns(0, d - left_out, fine), Columns(d - left_out, d, zero)]
+    Q = Backbone.of(W, pivots, [g for g in groups if g.start < g.stop], sweeps=0)
+    mse = np.where(np.arange(d) < d - left_out, fine.gaussian_mse, 1.0)
+    # Exact but for the sample of rows, and what is rounded is not quite normal.
+    assert pivots.loss(W - Q.values) / n == pytest.approx(pivots.losses(mse), rel=0.05)
+
+
 @pytest.mark.parametrize("bits", [0.1, 0.7, 1.0, 2.1, 3.33, 6.5, 9.0, 15.0])
 @pytest.mark.parametrize("shape", [(100, 70), (65, 200), (8, 31), (1, 5), (300, 1)])
 def test_groups_fit_cover_all_columns_and_fall(shape: tuple[int, int], bits: float) -> None:
@@ -316,7 +330,8 @@ def test_zero_bits(tmp_path) -> None:
     assert not part.to_dense().any()
     assert not (part @ np.ones(4)).any()
     assert not (part.T @ np.ones(6)).any()
-    stack = Stacked((lplr.quantize(np.arange(12.0).reshape(6, 2), 4), part), axis=1)
+    codes = np.full(12, 7, np.uint8)
+    stack = Stacked((Quantized((6, 2), "uniform", 8, codes, scale), part), axis=1)
     save(tmp_path / "z.h5", stack)
     np.testing.assert_array_equal(load(tmp_path / "z.h5").to_dense(), stack.to_dense())
     with pytest.raises(InputError, match="codes"):

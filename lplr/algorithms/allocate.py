@@ -22,6 +22,7 @@ __all__ = ["Allocation", "allocate"]
 _DAMPING = 0.01
 _STEPS = 33  # budgets of a curve, from the smallest to _MOST bits an entry
 _MOST = 16.0
+_SMALL = (0.04, 0.1, 0.25, 0.6, 1.0)  # bits an entry at which factors under H are looked at
 # Predicted gains over equal budgets below this share of the loss are within its error.
 _CERTAIN = 0.03
 
@@ -186,12 +187,27 @@ def _curve(A: np.ndarray, raw: np.ndarray | None, effort: str) -> Curve:
         situation.pivots, n, [get_codebook("zero", 0), *books], sizes[1:] - SEEDS
     )
     unit = spectrum.energy / (n * d)
+    alone = factors if H is None else _under(situation, effort)
     loss = np.empty(len(sizes))
     for i, size in enumerate(sizes):
         after = factors.loss / spectrum.energy * backbone.at(size - SEEDS - factors.nbytes) * unit
-        loss[i] = min(float(factors.at(np.array(size))), float(after.min()))
+        loss[i] = min(float(alone.at(np.array(size))), float(after.min()))
     relative = np.maximum(loss / situation.norm, 1e-300)
     return Curve(sizes, np.minimum.accumulate(relative))
+
+
+def _under(situation: Situation, effort: str) -> Curve:
+    """Loss over bytes of factors that are fitted under H, at a few small sizes."""
+    spectrum, (n, d) = situation.weighted, situation.shape
+    assert spectrum is not None
+    sizes, losses = [0.0], [situation.norm]
+    for bits in _SMALL:
+        try:
+            losses.append(spectrum.plan(bits / 8 * n * d - SEEDS - 4, effort)[1])
+        except BudgetError:
+            continue
+        sizes.append(bits / 8 * n * d)
+    return Curve(np.array(sizes), np.minimum.accumulate(losses))
 
 
 def _convex(curve: Curve) -> Curve:

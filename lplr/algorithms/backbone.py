@@ -74,7 +74,7 @@ class Pivots:
         self.L: np.ndarray | None = None
         self.D = np.ones(d)
         self.smooth = self.D
-        self._spread: np.ndarray | None = None
+        self._inverse: np.ndarray | None = None
         if H is not None:
             from scipy.linalg.lapack import strtri
             from scipy.optimize import isotonic_regression
@@ -83,7 +83,7 @@ class Pivots:
             _, D = ldl(H + _RATES * np.eye(d))
             self.smooth = np.exp(isotonic_regression(np.log(D), increasing=False).x)
             inverse, _ = strtri(self.L.astype(np.float32), lower=1, unitdiag=1)
-            self._spread = np.square(np.tril(inverse, -1))
+            self._inverse = np.ascontiguousarray(np.tril(inverse))
 
     def losses(self, mse: np.ndarray) -> float:
         """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
@@ -100,19 +100,26 @@ class Pivots:
         Notes
         -----
         ``sum_k D_k mse_k v_k``, v_k the mean square of what is rounded in column k: W and the
-        errors fed back to it, if uncorrelated ``v_k = 1 + sum_{j>k} (L^-1)_jk^2 mse_j v_j``; less
-        the weight that only the feedback sees, on the ``v_k - 1 + mse_k v_k`` of the errors.
+        errors fed back to it, if uncorrelated ``v_k = 1 + sum_{j>k} (L^-1)_jk^2 mse_j v_j``. The
+        errors of the last columns u, if they are left out (mse 1), are W_u itself: what they lose
+        and what they feed back, ``|L_uu (L^-1)_uk|^2``, is known. Taken off is the weight that
+        only the feedback sees, on the ``v_k - 1 + mse_k v_k`` of the errors.
         """
         from scipy.linalg import solve_triangular
 
-        if self._spread is None:
+        if self.L is None or self._inverse is None:
             return float(self.D @ mse)
-        system = self._spread.T * -mse.astype(np.float32)
+        g = self.d - int(np.argmin(mse[::-1] >= 1.0) if (mse < 1.0).any() else self.d)
+        left_out = self.L[g:, g:].astype(np.float32)
+        alone = np.square(left_out).sum(axis=0, dtype=np.float64)
+        total = float(self.D[g:] @ alone) - _FIT * (self.d - g)
+        fed = 1.0 + np.square(matmul(left_out, self._inverse[g:, :g])).sum(axis=0)
+        system = np.square(self._inverse[:g, :g]).T * -mse[:g].astype(np.float32)
         np.fill_diagonal(system, 1.0)
-        ones = np.ones(self.d, np.float32)
-        v = solve_triangular(system, ones, unit_diagonal=True, check_finite=False)
+        v = solve_triangular(system, fed, unit_diagonal=True, check_finite=False)
         v = np.minimum(v, _SPREAD).astype(np.float64)
-        return float(self.D @ (mse * v) - _FIT * (mse * v + v - 1).sum())
+        coded = mse[:g] * v
+        return total + float(self.D[:g] @ coded) - _FIT * float((coded + v - 1).sum())
 
     def loss(self, E: np.ndarray) -> float:
         """tr(E H E^T), by the squared norm of E L D^(1/2).

@@ -16,6 +16,7 @@ from lplr.algorithms.search import Choice, choices
 from lplr.algorithms.situation import Situation
 from lplr.algorithms.sketching import truncated_svd
 from lplr.algorithms.successive import successive_factors
+from lplr.algorithms.weighted import weighted_factors
 from lplr.decomposition import QPlusLowRank
 from lplr.exceptions import BudgetError
 from lplr.factors import LowRank
@@ -236,7 +237,13 @@ class _Task:
         else:
             W, left, right = situation.W, None, None
             pivots = Pivots(situation.H, situation.shape[1])
-        factors = self.factors(W, choice) if choice.blocks else None
+        factors = None
+        if choice.weighted:
+            assert situation.weighted is not None
+            rng = np.random.default_rng([self.seed, 1])
+            factors = weighted_factors(situation.weighted, list(choice.blocks), rng)
+        elif choice.blocks:
+            factors = self.factors(W, choice)
         rest = W if factors is None else W - factors.to_dense()
         Q = Backbone.of(rest, pivots, list(choice.groups), sweeps=_SWEEPS[self.effort])
         return QPlusLowRank(Q.pack(), factors, left, right)

@@ -25,7 +25,7 @@ __all__ = ["SEEDS", "Choice", "choices", "size_of_blocks", "smallest"]
 SEEDS = 16  # bytes of the two transforms of a backbone
 _FACTOR_SCALES = {"per_rank": 1, "once": 1}
 _SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # for a backbone
-_LOW = 1.5  # bits an entry from which on factors under H never won
+_LOW = 1.0  # bits an entry from which on factors under H never won
 _SAMPLE = 1 << 16  # entries on which plain rounding is tried
 _ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
 
@@ -131,8 +131,7 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
             f"bits_per_entry: nothing fits at shape {(n, d)}; use at least {least:.4g}"
         )
     found = [
-        *_low_rank(situation, nbytes, pairs),
-        *_weighted(situation, nbytes, effort),
+        *(_weighted(situation, nbytes, effort) or _low_rank(situation, nbytes, pairs)),
         *_backbones(situation, nbytes, books, pairs),
         *_rounded(situation, nbytes),
     ]
@@ -253,7 +252,7 @@ def _rounded(situation: Situation, nbytes: float) -> list[Choice]:
         q = round_matrix(sample, get_codebook(name, widths[-1]), granularity, scaling)
         error = q.to_dense()
         np.subtract(sample, error, out=error)
-        loss, norm = _weighted(error, H), _weighted(sample, H)
+        loss, norm = _weigh(error, H), _weigh(sample, H)
         predicted = float(np.sqrt(loss / norm)) if norm > 0 else 0.0
         how = (name, widths[-1], granularity, scaling)
         found.append(Choice("rounding", predicted, rounding=how))
@@ -267,5 +266,5 @@ def _rounded_nbytes(shape: tuple[int, int], name: str, bits: int, granularity: s
     return get_codebook(name, bits).nbytes(d, n) + 8 * scales
 
 
-def _weighted(E: np.ndarray, H: np.ndarray | None) -> float:
+def _weigh(E: np.ndarray, H: np.ndarray | None) -> float:
     return float(np.vdot(E if H is None else E @ H, E))

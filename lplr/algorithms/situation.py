@@ -12,6 +12,7 @@ from lplr.algorithms.backbone import Pivots
 from lplr.algorithms.incoherence import RandomizedTransform
 from lplr.algorithms.predict import Spectrum
 from lplr.algorithms.sketching import truncated_svd
+from lplr.algorithms.weighted import WeightedSpectrum
 from lplr.parallel import matmul
 
 __all__ = ["Situation", "extended"]
@@ -109,6 +110,14 @@ class Situation:
         X = (self.W if n <= d else self.W.T).astype(np.float64)
         values = eigvalsh(matmul(X, X.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
+
+    @cached_property
+    def weighted(self) -> WeightedSpectrum | None:
+        """The components of W H^(1/2), of a large W the leading ones; None without weights."""
+        if self.H is None:
+            return None
+        rank = min(*self.shape, _LARGE // 4)
+        return WeightedSpectrum(self.rotated, self.pivots, rank, self.seed)
 
     @cached_property
     def norm(self) -> float:

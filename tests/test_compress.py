@@ -236,6 +236,19 @@ def test_few_values_are_exact() -> None:
     assert f.relative_error(columns) < 1e-6
 
 
+def test_a_failed_prediction_is_noticed() -> None:
+    """Plain rounding looks exact on the rows that are sampled; on the others it is not."""
+    A = np.tile(np.array([0.0, 1.0], np.float32), (70000, 2))
+    A[1::3] += rng().standard_normal((len(A[1::3]), 4)).astype(np.float32)
+    rows = np.unique(np.linspace(0, len(A) - 1, (1 << 16) // 4).astype(int))
+    A[rows] = [0.0, 1.0, 0.0, 1.0]
+    f = lplr.compress(A, bits_per_entry=1.6, rng=0, effort="fast")
+    tried = [c for c in [f.meta["choice"], *f.meta["others"]] if "error" in c]
+    assert any(c["kind"] == "rounding" and c["error"] > 1.1 * c["predicted"] for c in tried)
+    assert kind(f) != "rounding"
+    assert f.meta["choice"]["error"] == min(c["error"] for c in tried)
+
+
 def test_hessians_of_every_form_agree() -> None:
     W = rng().standard_normal((48, 32))
     diagonal = np.linspace(0.5, 4, 32)

@@ -36,8 +36,11 @@ from lplr.validation import (
 __all__ = ["compress", "predictions"]
 
 _DAMPING = 0.01
-# Choices of another kind whose prediction is within this factor of the best are tried as well.
+# Choices whose prediction is within this factor of the best one are tried as well; without
+# "best" only if they are of another kind and quick beside it.
 _DOUBT = {"fast": 1.0, "default": 1.03, "best": 1.1}
+_QUICK = 0.7
+_SURPRISE = 1.1  # and so are those that are predicted to be so much better than what was measured
 _SWEEPS = {"fast": 0, "default": 1, "best": 2}
 
 
@@ -202,7 +205,6 @@ class _Task:
         self.situation = Situation(W, H, int(first))
         self.seed = int(second)  # of the factors: no choice depends on which others were tried
         self.effort = effort
-        self.thorough = effort == "best"
         self.choices = choices(self.situation, nbytes, effort)
 
     def best(self) -> tuple[Any, list[dict[str, Any]]]:
@@ -212,8 +214,9 @@ class _Task:
         best: tuple[float, int, Any] | None = None
         for i, choice in enumerate(self.choices):
             close = choice.predicted <= _DOUBT[self.effort] * first.predicted
-            # Predictions for backbones, with factors or without, err alike.
-            if i and not (close and (bool(choice.groups) != bool(first.groups) or self.thorough)):
+            worth = close and (self.effort == "best" or self._cheap(choice))
+            failed = best is not None and best[0] > _SURPRISE * choice.predicted
+            if i and not worth and not failed:
                 continue
             f = self.run(choice)
             error = self.situation.relative(self.situation.loss(self.situation.W - f.to_dense()))
@@ -222,6 +225,13 @@ class _Task:
                 best = error, i, f
         assert best is not None
         return best[2], [records.pop(best[1]), *records]
+
+    def _cheap(self, choice: Choice) -> bool:
+        """Whether a second choice is worth its time."""
+        first, shape = self.choices[0], self.situation.shape
+        # Predictions for backbones, with factors or without, err alike.
+        other = bool(choice.groups) != bool(first.groups)
+        return other and choice.work(shape) <= _QUICK * first.work(shape)
 
     def run(self, choice: Choice) -> LowRank | QPlusLowRank | Quantized:
         """Carry a choice out."""

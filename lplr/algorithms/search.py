@@ -79,6 +79,21 @@ class Choice:
             + SEEDS * self.rotated
         )
 
+    def work(self, shape: tuple[int, int]) -> int:
+        """Entries to code, about: the two factors nine times each, a backbone twice.
+
+        Parameters
+        ----------
+        shape : (n, d)
+
+        Returns
+        -------
+        int
+        """
+        n, d = shape
+        rank = self.blocks[-1].stop if self.blocks else 0
+        return 9 * rank * (n + d) + 2 * n * d * bool(self.groups)
+
     def describe(self) -> dict[str, object]:
         """What a record of the choice says, JSON-able."""
         out: dict[str, object] = {"kind": self.kind, "predicted": self.predicted}

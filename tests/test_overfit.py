@@ -1,0 +1,68 @@
+"""Calibration overfit is that of plain feedback quantization, no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr.evaluation.overfit import calibration_overfit
+from lplr.exceptions import InputError
+
+
+def tokens(H: np.ndarray, m: int) -> np.ndarray:
+    """Heavy-tailed inputs of a given second moment: the inputs of the layers are not at hand."""
+    w, V = np.linalg.eigh(H.astype(np.float64))
+    z = np.random.default_rng(0).standard_t(5, (m, len(H))) / np.sqrt(5 / 3)
+    return z @ (V * np.sqrt(np.maximum(w, 0))).T
+
+
+def problem(which: str) -> tuple[np.ndarray, np.ndarray]:
+    """A layer with many inputs; one with few for its width; real embeddings, few as well."""
+    if which == "embeddings":
+        return lplr.datasets.layer("minilm_l2_query").W[:128], (
+            lplr.datasets.text_embeddings().embeddings
+        )
+    _, W, H = lplr.datasets.layer("minilm_l3_output" if which == "few" else "minilm_l2_query")
+    return (W[:160, :400], tokens(H[:400, :400], 3200)) if which == "few" else (W, tokens(H, 12000))
+
+
+@pytest.mark.parametrize("bits", [2.5, 0.6])
+@pytest.mark.parametrize("which", ["many", "few", "embeddings"])
+def test_no_more_than_plain_feedback(which: str, bits: float) -> None:
+    """At most 1 % more than feedback quantization without low rank, at either damping."""
+    W, X = problem(which)
+    found = calibration_overfit(
+        W, X, lambda W, H: lplr.compress(W, hessian=H, bits_per_entry=bits, rng=0), rng=0
+    )
+    for damping in (0.01, 0.03):
+        plain = calibration_overfit(
+            W,
+            X,
+            lambda W, H, share=damping: lplr.caldera(
+                W, H, rank=0, q_bits=max(bits, 1), damping=share, quantizer="trellis-10", rng=0
+            ),
+            rng=0,
+        )
+        slack = 0.01 if damping == 0.01 else 0.02  # compress is asked for the error at 0.01
+        assert found.ratio <= plain.ratio + slack
+        if bits > 1:
+            assert found.outside < plain.outside  # it is this that counts
+
+
+def test_more_inputs_less_overfit() -> None:
+    _, W, H = lplr.datasets.layer("minilm_l2_query")
+    W, X = W[:64, :200], tokens(H[:200, :200], 8000)
+    ratios = [
+        calibration_overfit(
+            W, X[:m], lambda W, H: lplr.caldera(W, H, rank=0, q_bits=3, rng=0), rng=0
+        ).ratio
+        for m in (800, 8000)
+    ]
+    assert ratios[0] > ratios[1] > 1
+
+
+@pytest.mark.parametrize("inputs", [np.ones((1, 5)), np.ones((9, 4)), np.ones(5)])
+def test_refusals(inputs: np.ndarray) -> None:
+    with pytest.raises(InputError, match="inputs"):
+        calibration_overfit(np.ones((3, 5)), inputs, lambda W, H: lplr.quantize(W, 2))

@@ -165,7 +165,7 @@ class Quantized(Artefact):
     @property
     def _has_packed_products(self) -> bool:
         """Whether a vector is multiplied by the packed codes, which has to lie down columns."""
-        return isinstance(self.codebook, E8P) and self.axis == 0
+        return isinstance(self.codebook, (E8P, Spans)) and self.axis == 0
 
     def _dot(self, X: np.ndarray) -> np.ndarray:
         book, (words, _) = cast("E8P | Spans", self.codebook), self._words

@@ -24,6 +24,7 @@ from lplr.algorithms.predict import (
 )
 from lplr.algorithms.search import choices, size_of_blocks, smallest
 from lplr.algorithms.situation import Situation, extended
+from lplr.algorithms.weighted import weighted_factors
 from lplr.exceptions import BudgetError, InputError
 from lplr.quantized import Quantized
 from lplr.quantizers import get_codebook
@@ -292,6 +293,31 @@ def test_a_guessed_spectrum_has_the_energy_of_all() -> None:
         assert guess.shape == s.shape
         assert float(guess @ guess) == pytest.approx(float(s @ s), rel=1e-6)
         assert (np.diff(guess) <= 1e-12).all()
+
+
+@pytest.mark.parametrize("bits", [0.1, 0.3])
+def test_factors_under_a_hessian_lose_what_is_predicted(layer: Situation, bits: float) -> None:
+    nbytes = bits * layer.W.size / 8
+    spectrum = layer.weighted(nbytes)
+    assert spectrum is not None
+    blocks, predicted = spectrum.plan(nbytes, "default")
+    f = weighted_factors(spectrum, blocks, np.random.default_rng(0))
+    assert f.nbytes <= nbytes
+    assert f.rank == blocks[-1].stop
+    loss = layer.pivots.loss(layer.rotated - f.to_dense())
+    assert loss == pytest.approx(predicted, rel=0.1)  # of the error: 5 %
+    # More than the best approximation of that rank leaves without any codes.
+    _, s, _ = np.linalg.svd(layer.rotated @ spectrum_root(layer))
+    assert loss > float(np.square(s[f.rank :]).sum())
+
+
+def spectrum_root(layer: Situation) -> np.ndarray:
+    """A square root of H in rotated coordinates."""
+    pivots = layer.pivots
+    assert pivots.L is not None
+    H = (pivots.L * pivots.D) @ pivots.L.T - _FIT * np.eye(pivots.d)
+    w, V = np.linalg.eigh(H)
+    return V * np.sqrt(w)
 
 
 # --- search ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ __all__ = ["Allocation", "allocate"]
 _DAMPING = 0.01
 _STEPS = 33  # budgets of a curve, from the smallest to _MOST bits an entry
 _MOST = 16.0
-_SMALL = (0.04, 0.1, 0.25, 0.6, 1.0)  # bits an entry at which factors under H are looked at
+_SMALL = (0.04, 0.1, 0.25, 0.7)  # bits an entry at which factors under H are looked at
 # Predicted gains over equal budgets below this share of the loss are within its error.
 _CERTAIN = 0.03
 
@@ -198,7 +198,8 @@ def _curve(A: np.ndarray, raw: np.ndarray | None, effort: str) -> Curve:
 
 def _under(situation: Situation, effort: str) -> Curve:
     """Loss over bytes of factors that are fitted under H, at a few small sizes."""
-    spectrum, (n, d) = situation.weighted, situation.shape
+    n, d = situation.shape
+    spectrum = situation.weighted(_SMALL[-1] / 8 * n * d)
     assert spectrum is not None
     sizes, losses = [0.0], [situation.norm]
     for bits in _SMALL:

@@ -204,7 +204,7 @@ class _Task:
         first, second = rng.integers(2**63, size=2)
         self.situation = Situation(W, H, int(first))
         self.seed = int(second)  # of the factors: no choice depends on which others were tried
-        self.effort = effort
+        self.nbytes, self.effort = nbytes, effort
         self.choices = choices(self.situation, nbytes, effort)
 
     def best(self) -> tuple[Any, list[dict[str, Any]]]:
@@ -249,9 +249,10 @@ class _Task:
             pivots = Pivots(situation.H, situation.shape[1])
         factors = None
         if choice.weighted:
-            assert situation.weighted is not None
+            spectrum = situation.weighted(self.nbytes)
+            assert spectrum is not None
             rng = np.random.default_rng([self.seed, 1])
-            factors = weighted_factors(situation.weighted, list(choice.blocks), rng)
+            factors = weighted_factors(spectrum, list(choice.blocks), rng)
         elif choice.blocks:
             factors = self.factors(W, choice)
         rest = W if factors is None else W - factors.to_dense()

@@ -186,7 +186,7 @@ def _weighted(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
     """Factors fitted under H; they lie in rotated coordinates, beside a backbone of nothing."""
     n, d = situation.shape
     room = nbytes - SEEDS - 4
-    spectrum = situation.weighted if 8 * nbytes < _LOW * n * d else None
+    spectrum = situation.weighted(nbytes) if 8 * nbytes < _LOW * n * d else None
     if spectrum is None:
         return []
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = ["Situation", "extended"]
 
 _LARGE = 2048  # sides from which on only the leading singular values are computed
 _LEADING = 256
+_USED = 0.75
 
 
 def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
@@ -72,6 +73,7 @@ class Situation:
     W: np.ndarray
     H: np.ndarray | None
     seed: int
+    _weighted: dict[int, WeightedSpectrum] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,13 +113,26 @@ class Situation:
         values = eigvalsh(matmul(X, X.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
 
-    @cached_property
-    def weighted(self) -> WeightedSpectrum | None:
-        """The components of W H^(1/2), of a large W the leading ones; None without weights."""
+    def weighted(self, nbytes: float) -> WeightedSpectrum | None:
+        """The components of W H^(1/2) that a budget can be spent on; None without weights.
+
+        Parameters
+        ----------
+        nbytes : float
+
+        Returns
+        -------
+        WeightedSpectrum or None
+        """
         if self.H is None:
             return None
-        rank = min(*self.shape, _LARGE // 4)
-        return WeightedSpectrum(self.rotated, self.pivots, rank, self.seed)
+        n, d = self.shape
+        # Components have one bit an entry at least; 0.7 of those that this allows were used.
+        rank = min(n, d, max(16, int(_USED * 8 * nbytes / (n + d))))
+        if rank not in self._weighted:
+            spectrum = WeightedSpectrum(self.rotated, self.pivots, rank, self.seed)
+            self._weighted[rank] = spectrum
+        return self._weighted[rank]
 
     @cached_property
     def norm(self) -> float:

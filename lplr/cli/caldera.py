@@ -49,8 +49,8 @@ def check_options(args: argparse.Namespace) -> None:
     """
     if args.method is not None or args.bits is not None or args.bits_per_entry is not None:
         raise InputError(
-            "--hessian, --q-bits, --factor-bits and --mode go with --rank and --quantizer, not "
-            "with --method, --bits or --bits-per-entry"
+            "--q-bits, --factor-bits and --mode go with --rank and --quantizer, --hessian with "
+            "these or with --bits-per-entry alone; none goes with --method or --bits"
         )
     if isinstance(args.quantizer, tuple):
         raise InputError("--quantizer: Q takes one, not two")

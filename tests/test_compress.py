@@ -331,6 +331,18 @@ def test_same_seed_same_bytes(tmp_path, bits: float) -> None:
     assert first != other
 
 
+def test_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = lplr.datasets.layer("minilm_l2_query")
+    W, H = layer.W[:100, :120], layer.H[:120, :120]
+    results = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("LPLR_NUM_THREADS", threads)
+        results.append([lplr.compress(W, hessian=H, bits_per_entry=b, rng=0) for b in (0.4, 2.2)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.to_dense(), other.to_dense())
+        assert one.meta == other.meta
+
+
 def test_the_global_generator_is_left_alone() -> None:
     np.random.seed(1)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002

@@ -36,11 +36,14 @@ from lplr.validation import (
 __all__ = ["compress", "predictions"]
 
 _DAMPING = 0.01
-# Choices whose prediction is within this factor of the best one are tried as well; without
-# "best" only if they are of another kind and quick beside it.
-_DOUBT = {"fast": 1.0, "default": 1.03, "best": 1.1}
-_QUICK = 0.7
-_SURPRISE = 1.1  # and so are those that are predicted to be so much better than what was measured
+# Choices of another kind are tried as well whose prediction is within the first factor of the best
+# one and whose work is within the second; for "best" all of the first factor.
+_TRIED: dict[str, tuple[tuple[float, float], ...]] = {
+    "fast": (),
+    "default": ((1.03, 0.7), (1.01, 1.25)),
+    "best": ((1.1, np.inf),),
+}
+_SURPRISE = 1.1  # so much worse than a prediction is a reason to try the choice behind it
 _SWEEPS = {"fast": 0, "default": 1, "best": 2}
 
 
@@ -91,8 +94,9 @@ def compress(
 
     Notes
     -----
-    Predictions: `lplr.algorithms.predict`; factors: `lplr.algorithms.successive`; backbone:
-    `lplr.algorithms.backbone`. A constant matrix is stored exactly.
+    Predictions: `lplr.algorithms.predict`; factors: `lplr.algorithms.successive`, under H
+    `lplr.algorithms.weighted`; backbone: `lplr.algorithms.backbone`, which also says how it guards
+    against calibration inputs that are few. A constant matrix is stored exactly.
 
     Examples
     --------
@@ -209,14 +213,11 @@ class _Task:
 
     def best(self) -> tuple[Any, list[dict[str, Any]]]:
         """The best of what was tried, and a record of every choice, its own first."""
-        first = self.choices[0]
         records = [choice.describe() for choice in self.choices]
         best: tuple[float, int, Any] | None = None
         for i, choice in enumerate(self.choices):
-            close = choice.predicted <= _DOUBT[self.effort] * first.predicted
-            worth = close and (self.effort == "best" or self._cheap(choice))
             failed = best is not None and best[0] > _SURPRISE * choice.predicted
-            if i and not worth and not failed:
+            if i and not failed and not self._close(choice):
                 continue
             f = self.run(choice)
             error = self.situation.relative(self.situation.loss(self.situation.W - f.to_dense()))
@@ -226,12 +227,15 @@ class _Task:
         assert best is not None
         return best[2], [records.pop(best[1]), *records]
 
-    def _cheap(self, choice: Choice) -> bool:
+    def _close(self, choice: Choice) -> bool:
         """Whether a second choice is worth its time."""
         first, shape = self.choices[0], self.situation.shape
         # Predictions for backbones, with factors or without, err alike.
-        other = bool(choice.groups) != bool(first.groups)
-        return other and choice.work(shape) <= _QUICK * first.work(shape)
+        if self.effort != "best" and bool(choice.groups) == bool(first.groups):
+            return False
+        loss = choice.predicted / first.predicted if first.predicted > 0 else np.inf
+        work = choice.work(shape) / max(first.work(shape), 1)
+        return any(loss <= most and work <= longest for most, longest in _TRIED[self.effort])
 
     def run(self, choice: Choice) -> LowRank | QPlusLowRank | Quantized:
         """Carry a choice out."""

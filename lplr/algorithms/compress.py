@@ -40,7 +40,7 @@ _DAMPING = 0.01
 # one and whose work is within the second; for "best" all of the first factor.
 _TRIED: dict[str, tuple[tuple[float, float], ...]] = {
     "fast": (),
-    "default": ((1.03, 0.7), (1.01, 1.25)),
+    "default": ((1.03, 0.7), (1.01, 2.0)),
     "best": ((1.1, np.inf),),
 }
 _SURPRISE = 1.1  # so much worse than a prediction is a reason to try the choice behind it

@@ -23,6 +23,7 @@ __all__ = [
     "Spectrum",
     "backbone_curve",
     "best_split",
+    "half_steps",
     "hull",
     "ladder",
     "worthwhile",
@@ -57,8 +58,10 @@ def ladder(effort: str, length: int) -> list[Codebook]:
     return rising
 
 
-def worthwhile(effort: str, shape: tuple[int, int]) -> list[Books]:
-    """The pairs of codes of L and R that are best at some exchange rate, from coarse to fine.
+def half_steps(effort: str, shape: tuple[int, int]) -> list[Books]:
+    """The pairs of codes of L and R of whole and half bits.
+
+    Quarters gain nothing where rates differ by component.
 
     Parameters
     ----------
@@ -68,11 +71,25 @@ def worthwhile(effort: str, shape: tuple[int, int]) -> list[Books]:
     Returns
     -------
     list of (Codebook, Codebook)
-        The lower convex hull of error over size, of whole and half bits: quarters gain nothing
-        where rates differ by component.
     """
     left, right = ([b for b in ladder(effort, side) if 2 * b.bits % 1 == 0] for side in shape)
-    pairs = list(product(left, right))
+    return list(product(left, right))
+
+
+def worthwhile(effort: str, shape: tuple[int, int]) -> list[Books]:
+    """The pairs of `half_steps` that are best at some exchange rate, from coarse to fine.
+
+    Parameters
+    ----------
+    effort : {"fast", "default", "best"}
+    shape : (n, d)
+
+    Returns
+    -------
+    list of (Codebook, Codebook)
+        The lower convex hull of error over size.
+    """
+    pairs = half_steps(effort, shape)
     loss, cost = _menu(pairs, shape)
     keep = hull(cost, loss)
     return [pairs[i - 1] for i in keep if i > 0]

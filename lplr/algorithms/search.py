@@ -13,12 +13,19 @@ import numpy as np
 
 from lplr.algorithms.backbone import Columns, Pivots, size_of
 from lplr.algorithms.budget import Books
-from lplr.algorithms.predict import Curve, backbone_curve, best_split, ladder, worthwhile
+from lplr.algorithms.predict import (
+    Curve,
+    backbone_curve,
+    best_split,
+    half_steps,
+    ladder,
+    worthwhile,
+)
 from lplr.algorithms.rounding import round_matrix
 from lplr.algorithms.situation import Situation
 from lplr.algorithms.waterfill import Block, distribute, expected_loss
 from lplr.exceptions import BudgetError
-from lplr.quantizers.base import Codebook, get_codebook
+from lplr.quantizers.base import get_codebook
 
 __all__ = ["SEEDS", "Choice", "choices", "size_of_blocks", "smallest"]
 
@@ -138,8 +145,7 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
         If nothing fits; the message names the smallest budget that something fits.
     """
     n, d = situation.shape
-    books = ladder(effort, n)
-    pairs = worthwhile(effort, (n, d))
+    pairs = half_steps(effort, (n, d))
     if nbytes < smallest((n, d)):
         least = 1.001 * 8 * smallest((n, d)) / (n * d)  # still enough with four digits
         raise BudgetError(
@@ -147,7 +153,7 @@ def choices(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
         )
     found = [
         *(_weighted(situation, nbytes, effort) or _low_rank(situation, nbytes, pairs)),
-        *_backbones(situation, nbytes, books, pairs),
+        *_backbones(situation, nbytes, effort, pairs),
         *_rounded(situation, nbytes),
     ]
     return sorted(found, key=lambda choice: choice.predicted)
@@ -199,11 +205,12 @@ def _weighted(situation: Situation, nbytes: float, effort: str) -> list[Choice]:
 
 
 def _backbones(
-    situation: Situation, nbytes: float, books: list[Codebook], pairs: list[Books]
+    situation: Situation, nbytes: float, effort: str, pairs: list[Books]
 ) -> list[Choice]:
     """A backbone alone, rotated and (where the seeds weigh) not, and one after factors."""
     (n, d), spectrum = situation.shape, situation.spectrum
-    books = [get_codebook("zero", 0), *books]
+    books = [get_codebook("zero", 0), *ladder(effort, n)]
+    factors = spectrum.curve(worthwhile(effort, (n, d)))
     found = []
     for rotated in (True, False) if nbytes < 100 * SEEDS else (True,):
         room = nbytes - SEEDS * rotated
@@ -217,7 +224,7 @@ def _backbones(
         found.append(Choice("backbone", predicted, (), groups, rotated))
         if not rotated:
             continue
-        spent = best_split(spectrum.curve(pairs), per_energy, room)
+        spent = best_split(factors, per_energy, room)
         try:
             blocks = distribute(spectrum.s, (n, d), spent, pairs, **_FACTOR_SCALES)
         except BudgetError:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["matmul", "n_threads", "run_blocks", "single_threaded_blas"]
+__all__ = ["matmul", "n_threads", "run_blocks", "single_threaded", "single_threaded_blas"]
 
 
 def n_threads() -> int:
@@ -77,6 +77,20 @@ def run_blocks(fn: Callable[[int, int], Any], n: int, block: int) -> None:
 
 
 _inside = threading.local()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep what the calling thread does, BLAS and `run_blocks`, on that thread."""
+    before = getattr(_inside, "block", False)
+    _inside.block = True
+    try:
+        with single_threaded_blas():
+            yield
+    finally:
+        _inside.block = before
+
+
 _executor: ThreadPoolExecutor | None = None
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pickle import PicklingError
 
 import numpy as np
 
 from lplr.exceptions import InputError, LplrError
-from lplr.parallel import run_blocks, single_threaded_blas
+from lplr.processes import map_in_order
 from lplr.theory.clock import Clock, Status
 from lplr.theory.records import KINDS, QUANTILES, Cell, Outcome, Setting, Statement, Trial
 from lplr.theory.streaming import Tally
@@ -30,7 +30,7 @@ __all__ = [
     "run",
 ]
 
-_BLOCK = 32  # trials that one thread runs at a time
+_BLOCK = 200  # trials that a process runs at a time
 # Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
 # which may lose half a unit in the last place.
 ROUNDING = 2.0**12 * np.finfo(np.float64).eps
@@ -59,7 +59,7 @@ def run(
     full : bool
         Real matrices as well.
     progress : callable, optional
-        Called with a `Status` now and then, by one thread at a time.
+        Called with a `Status` now and then.
 
     Returns
     -------
@@ -77,7 +77,8 @@ def run(
     -----
     Each trial has a random stream of its own, keyed by the statement, the setting and the number
     of the trial. So a cell has the same values whatever else is in the table, and the same bits
-    at any number of threads: blocks of trials are merged in order.
+    in any number of processes (`lplr.processes`): blocks of 200 trials, for each of which the
+    cell is prepared anew, are merged in order.
 
     A bound in expectation is refuted when the mean of ``value - bound`` is above zero by more than
     Student's t quantile at ``level / cells`` times its standard error (Bonferroni). The errors
@@ -113,12 +114,19 @@ def run(
     work = [(s, setting) for s in chosen for setting in s.grid + (s.full if full else ())]
     tests = sum(s.kind == "expectation" for s, _ in work)
     clock = Clock([s.name for s, _ in work], trials, progress)
-    cells = []
-    with single_threaded_blas():
-        for statement, setting in work:
-            tally = _measure(statement, setting, trials, root, clock)
+    tasks = [
+        (statement, setting, root, start, min(start + _BLOCK, trials))
+        for statement, setting in work
+        for start in range(0, trials, _BLOCK)
+    ]
+    cells, tally = [], Tally()
+    for (statement, setting, *_, stop), part in zip(tasks, _run(tasks), strict=True):
+        tally.merge(part)
+        clock.tick(stop)
+        if stop == trials:
             cells.append(_judge(statement, setting, tally, level / max(tests, 1)))
             clock.finish_cell()
+            tally = Tally()
     return cells
 
 
@@ -141,40 +149,33 @@ def _resolve(statements: Iterable[Statement | str] | None) -> list[Statement]:
     return chosen
 
 
-def _measure(statement: Statement, setting: Setting, trials: int, root: int, clock: Clock) -> Tally:
-    """All trials of a cell."""
+_Task = tuple[Statement, Setting, int, int, int]  # ..., root of the seeds, start and stop
+
+
+def _run(tasks: Sequence[_Task]) -> Iterator[Tally]:
+    try:
+        yield from map_in_order(_block, tasks)
+    except PicklingError as error:
+        raise LplrError(
+            f"statements: cannot be sent to other processes ({error}); "
+            "LPLR_NUM_THREADS=1 keeps them in this one"
+        ) from error
+
+
+def _block(task: _Task) -> Tally:
+    """Some consecutive trials of a cell."""
+    statement, setting, root, start, stop = task
     key = _key(statement.name, setting)
     shared = np.random.default_rng(np.random.SeedSequence(root, spawn_key=key))
     trial = statement.prepare(setting, shared)
-    total = Tally()
-    waiting: dict[int, Tally] = {}
-    lock = threading.Lock()
-    following = 0
-
-    def block(start: int, stop: int) -> None:
-        nonlocal following
-        part = _block(statement.name, trial, root, key, start, stop)
-        with lock:  # merged in order: a block that is early waits for those before it
-            waiting[start] = part
-            while following in waiting:
-                part = waiting.pop(following)
-                total.merge(part)
-                following += part.value.count
-            clock.tick(following)
-
-    run_blocks(block, trials, _BLOCK)
-    return total
-
-
-def _block(
-    name: str, trial: Trial, root: int, key: tuple[int, ...], start: int, stop: int
-) -> Tally:
     found = np.empty((4, stop - start))
     for i in range(start, stop):
         stream = np.random.SeedSequence(root, spawn_key=(*key, i))
         value, bound, saturated, rounding = trial(np.random.default_rng(stream))
         if not (math.isfinite(value) and math.isfinite(bound)):
-            raise LplrError(f"{name}: trial {i} measured {value} against a bound of {bound}")
+            raise LplrError(
+                f"{statement.name}: trial {i} measured {value} against a bound of {bound}"
+            )
         rounding += ROUNDING * max(abs(value), abs(bound))
         found[:, i - start] = value, bound, saturated, rounding
     return Tally.of(*found)

@@ -66,7 +66,8 @@ class Statement:
         at most its bound; ``"identity"``: each value equals its bound.
     prepare : callable
         ``prepare(setting, rng)`` draws what all trials of a cell share, such as the matrix, and
-        returns the trial: ``trial(rng) -> Outcome``, which runs in several threads at once.
+        returns the trial: ``trial(rng) -> Outcome``. Neither may depend on anything else: other
+        processes run copies of them.
     grid : tuple of dict
         Settings of the default run: int, float and str by name.
     full : tuple of dict

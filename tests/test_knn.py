@@ -134,10 +134,11 @@ def test_many_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("engine", ["scikit-learn", "faiss"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_other_engines(engine: str, metric: str) -> None:
+@pytest.mark.parametrize("name", ["low rank", "shifted", "quantized"])
+def test_other_engines(engine: str, metric: str, name: str) -> None:
     if engine == "faiss":
         pytest.importorskip("faiss")
-    database = databases()["low rank"]()
+    database = databases()[name]()
     found = nearest(database, QUERIES, 10, metric=metric, engine=engine)
     expected = brute_force(dense(database), QUERIES, 10, metric)
     # They calculate in float32: squares have an error of 2^-24 of |x|^2 + |r|^2 < 2^8 times the

@@ -22,6 +22,7 @@ __all__ = ["Allocation", "allocate"]
 _DAMPING = 0.01
 _STEPS = 33  # budgets of a curve, from the smallest to _MOST bits an entry
 _MOST = 16.0
+_FINE = 32  # points of a hull from one such budget to the next
 _SMALL = (0.04, 0.1, 0.25, 0.7)  # bits an entry at which factors under H are looked at
 # Predicted gains over equal budgets below this share of the loss are within its error.
 _CERTAIN = 0.03
@@ -212,8 +213,11 @@ def _under(situation: Situation, effort: str) -> Curve:
 
 
 def _convex(curve: Curve) -> Curve:
-    keep = hull(curve.nbytes, curve.loss)
-    return Curve(curve.nbytes[keep], curve.loss[keep])
+    """The lower convex hull of a curve, of points so close that a budget never lacks one."""
+    sizes = np.geomspace(curve.nbytes[0], curve.nbytes[-1], _FINE * (len(curve.nbytes) - 1) + 1)
+    loss = curve.at(sizes)
+    keep = hull(sizes, loss)
+    return Curve(sizes[keep], loss[keep])
 
 
 def _spend(curves: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:

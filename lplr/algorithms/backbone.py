@@ -188,7 +188,7 @@ class Pivots:
         cheap = choice(low)
         if fits(cheap):
             return _group(cheap, books)
-        for _ in range(50):
+        for _ in range(30):
             middle = 0.5 * (low + high)
             between = choice(middle)
             if fits(between):

@@ -261,24 +261,40 @@ def size_of_blocks(blocks: list[Block], shape: tuple[int, int]) -> int:
 
 def _rounded(situation: Situation, nbytes: float) -> list[Choice]:
     """The best plain rounding, each at the largest width that fits, on a sample of rows."""
+    n, d = situation.shape
+    ways = []
+    for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
+        fits = [
+            bits
+            for bits in range(1, 9)
+            if _rounded_nbytes((n, d), name, bits, granularity) <= nbytes
+        ]
+        if fits:
+            ways.append((name, fits[-1], granularity, scaling))
+    if not ways:
+        return []
+    few = _sampled_errors(situation, ways, _SAMPLE // 4)
+    best = ways[int(np.argmin(few))]
+    (predicted,) = _sampled_errors(situation, [best], _SAMPLE)
+    return [Choice("rounding", predicted, rounding=best)]
+
+
+def _sampled_errors(
+    situation: Situation, ways: list[tuple[str, int, str, str]], entries: int
+) -> list[float]:
+    """Relative errors of ways to round rows that hold about so many entries."""
     W, (n, d) = situation.W, situation.shape
-    rows = np.unique(np.linspace(0, n - 1, max(1, min(n, _SAMPLE // d))).astype(int))
+    rows = np.unique(np.linspace(0, n - 1, max(1, min(n, entries // d))).astype(int))
     sample = np.ascontiguousarray(W[rows])
     H = None if situation.H is None else situation.H.astype(np.float32)
+    norm = _weigh(sample, H)
     found = []
-    for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
-        sizes = {b: _rounded_nbytes((n, d), name, b, granularity) for b in range(1, 9)}
-        widths = [bits for bits, size in sizes.items() if size <= nbytes]
-        if not widths:
-            continue
-        q = round_matrix(sample, get_codebook(name, widths[-1]), granularity, scaling)
+    for name, bits, granularity, scaling in ways:
+        q = round_matrix(sample, get_codebook(name, bits), granularity, scaling)
         error = q.to_dense()
         np.subtract(sample, error, out=error)
-        loss, norm = _weigh(error, H), _weigh(sample, H)
-        predicted = float(np.sqrt(loss / norm)) if norm > 0 else 0.0
-        how = (name, widths[-1], granularity, scaling)
-        found.append(Choice("rounding", predicted, rounding=how))
-    return sorted(found, key=lambda choice: choice.predicted)[:1]
+        found.append(float(np.sqrt(_weigh(error, H) / norm)) if norm > 0 else 0.0)
+    return found
 
 
 def _rounded_nbytes(shape: tuple[int, int], name: str, bits: int, granularity: str) -> int:

@@ -13,7 +13,9 @@ __all__ = ["Block", "Rotated", "distribute", "expected_loss", "kept"]
 
 _STEP = 1.2  # ratio of neighbouring block boundaries on the first grid
 _FINE = 8  # boundaries on either side of each chosen one on the second grid
-_HALVINGS = 40  # of the interval of prices
+_PRICES = 62.0  # logarithm of the largest price on the first grid over the smallest
+_CLOSE = 6.0  # the same on a grid that follows another
+_HALVINGS = 16  # of each interval of prices
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ class _Search:
     ) -> None:
         self.s, self.shape, self.nbytes = s, shape, nbytes
         self.scales = per_rank, once
+        self.sizes: dict[tuple[int, int], int] = {}
         cost = {id(books): self.size([Block(0, 64, books)]) / 64 for books in pairs}
         # Of pairs that leave as much, or more, only the cheapest can be the best.
         self.pairs: list[Books] = []
@@ -245,12 +248,19 @@ class _Search:
         self.cost = np.array([cost[id(books)] for books in self.pairs])
         self.tail = np.append(np.cumsum(np.square(s)[::-1])[::-1], 0.0)
         self.rotated = Rotated(s)
+        self.low, self.high = np.log(self.tail[0]) + 2.0 - np.array([_PRICES, 0.0])
 
     def size(self, blocks: list[Block]) -> int:
         """Bytes of blocks."""
-        per_rank, once = self.scales
-        counts = ((b.stop - b.start, b.books) for b in blocks)
-        return sum(factor_nbytes(self.shape, c, b, per_rank * c + once) for c, b in counts)
+        return sum(self.block_size(b.stop - b.start, b.books) for b in blocks)
+
+    def block_size(self, count: int, books: Books) -> int:
+        """Bytes of so many components."""
+        key = count, id(books)
+        if key not in self.sizes:
+            per_rank, once = self.scales
+            self.sizes[key] = factor_nbytes(self.shape, count, books, per_rank * count + once)
+        return self.sizes[key]
 
     def loss(self, blocks: list[Block]) -> float:
         """The squared error that they leave."""
@@ -272,8 +282,7 @@ class _Search:
         energy = np.zeros((len(grid), len(grid)))
         energy.ravel()[forward] = self.rotated(first[forward], last[forward])
         width = (grid - grid[:, None]).astype(np.float64)
-        top = float(np.log(self.tail[0]))
-        low, high = top - 60.0, top + 2.0
+        low, high = self.low, self.high
         best: list[Block] = []
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
@@ -284,6 +293,7 @@ class _Search:
                 low = middle
             else:
                 high = middle
+        self.low, self.high = middle - _CLOSE / 2, middle + _CLOSE / 2
         return best
 
     def _at_price(
@@ -312,10 +322,11 @@ class _Search:
         """The blocks that fit, the last one with as many components as do."""
         while blocks:
             *before, last = blocks
+            room = self.nbytes - self.size(before)
             low, high = last.start, len(self.s)
             while low < high:
                 middle = (low + high + 1) // 2
-                fits = self.size([*before, Block(last.start, middle, last.books)]) <= self.nbytes
+                fits = self.block_size(middle - last.start, last.books) <= room
                 low, high = (middle, high) if fits else (low, middle - 1)
             if low > last.start:
                 return [*before, Block(last.start, low, last.books)]

@@ -10,6 +10,7 @@ from lplr.artefact import Artefact
 from lplr.evaluation.database import Database, database_of
 from lplr.evaluation.rows import rows_of
 from lplr.exceptions import InputError
+from lplr.factors import LowRank
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["ENGINES", "METRICS", "Neighbours", "nearest"]
@@ -45,9 +46,9 @@ def nearest(
         From 1 to n; time grows with it beyond some hundreds.
     metric : {"euclidean", "cosine"}
     engine : {"factors", "scikit-learn", "faiss"}
-        ``"factors"`` never forms the dense matrix. The others search the dense float32 one:
-        scikit-learn's brute force, and the flat index of faiss (extra ``bench``), which calculate
-        in float32 where rows are equally near.
+        ``"factors"`` never forms the dense matrix. The others search the dense float32 one, faiss
+        that of as many columns as there are components: scikit-learn's brute force, and the flat
+        index of faiss (extra ``bench``), which calculate in float32 where rows are equally near.
 
     Returns
     -------
@@ -91,9 +92,10 @@ def nearest(
     if metric == "cosine":
         _refuse_zero(lengths, "queries")
         _refuse_zero(norms, "database")
-    if engine != "factors":
-        search = _by_scikit_learn if engine == "scikit-learn" else _by_faiss
-        return search(_dense(database), X, k, metric)
+    if engine == "scikit-learn":
+        return _by_scikit_learn(_dense(database), X, k, metric)
+    if engine == "faiss":
+        return _by_faiss(*_narrow(database, X), lengths, k, metric)
     scale, offset = (
         (-1 / norms, np.zeros(n)) if metric == "cosine" else (np.full(n, -2.0), norms**2)
     )
@@ -153,16 +155,35 @@ def _by_scikit_learn(A: np.ndarray, X: np.ndarray, k: int, metric: str) -> Neigh
     return Neighbours(distances.astype(np.float64), indices.astype(np.int64))
 
 
-def _by_faiss(A: np.ndarray, X: np.ndarray, k: int, metric: str) -> Neighbours:
+def _narrow(database: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 rows and queries with the inner products, and norms of rows, of the given ones.
+
+    Rows L R = (L T^T) B^T, where R^T = B T and B is orthonormal, have as many coordinates as
+    components; of a query x, what is orthogonal to B meets none of them.
+    """
+    if not isinstance(database, LowRank) or database.rank + 1 >= database.shape[1]:
+        return _dense(database), X.astype(np.float32)
+    L, R = database.left.to_dense(), database.right.to_dense()
+    if database.shift:
+        L = np.hstack((L, np.ones((len(L), 1), L.dtype)))
+        R = np.vstack((R, np.full((1, R.shape[1]), database.shift, R.dtype)))
+    B, T = np.linalg.qr(R.T.astype(np.float64))
+    return L @ T.T.astype(np.float32), (X @ B).astype(np.float32)
+
+
+def _by_faiss(A: np.ndarray, X: np.ndarray, lengths: np.ndarray, k: int, metric: str) -> Neighbours:
+    """Of queries whose norms, with what `_narrow` took from them, are ``lengths``."""
     from lplr.evaluation.extras import optional
 
     faiss = optional("faiss", "engine='faiss'")
-    X = X.astype(np.float32)
     if metric == "cosine":
         A = A / np.linalg.norm(A, axis=1, keepdims=True)
-        X /= np.linalg.norm(X, axis=1, keepdims=True)
     index = (faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2)(A.shape[1])
-    index.add(A)
-    found, indices = index.search(X, k)
-    distances = 1 - found if metric == "cosine" else np.sqrt(np.maximum(found, 0))
-    return Neighbours(distances.astype(np.float64), indices.astype(np.int64))
+    index.add(np.ascontiguousarray(A))
+    found, indices = index.search(np.ascontiguousarray(X), k)
+    found = found.astype(np.float64)
+    if metric == "cosine":
+        return Neighbours(1 - found / lengths[:, None], indices.astype(np.int64))
+    beyond = lengths**2 - np.einsum("ij,ij->i", X, X, dtype=np.float64)
+    distances = np.sqrt(np.maximum(found + beyond[:, None], 0.0))
+    return Neighbours(distances, indices.astype(np.int64))

@@ -68,7 +68,9 @@ class Spans:
 
     def nbytes(self, length: int, count: int) -> int:
         """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
-        return sum(self.trellis.nbytes((count, s.stop - s.start)) for s in self._cut(length))
+        whole, rest = divmod(length, self.span(length))
+        size = whole * self.trellis.nbytes((count, self.span(length)))
+        return size + self.trellis.nbytes((count, rest))
 
     def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
         """The stream of a matrix of symbols, its vectors along ``axis``; see `Codebook.pack`."""

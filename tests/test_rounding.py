@@ -120,6 +120,23 @@ def test_mse_beats_min_max_on_gaussian_data(name: str, bits: int) -> None:
     assert error["mse"] <= np.linalg.norm(A - fixed) / np.linalg.norm(A) * 1.005
 
 
+@pytest.mark.parametrize("name", ["uniform", "lloyd-max", "e8p"])
+@pytest.mark.parametrize("rows", ["alike", "outliers", "mostly zero"])
+def test_scale_from_a_single_start_is_as_good(
+    name: str, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((600, 40), dtype=np.float32)
+    if rows == "outliers":
+        A[[7, 301]] *= 30
+    elif rows == "mostly zero":
+        A[np.arange(600) % 10 < 9] = 0
+    whole = lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A)
+    monkeypatch.setattr("lplr.algorithms.rounding._MANY", 0)
+    # Both are local optima: neither need be the better one.
+    assert lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A) < 1.01 * whole
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e-20, 1.0, 1e20, 1e29])
 @pytest.mark.parametrize("scaling", ["minmax", "mse"])
 @pytest.mark.parametrize("granularity", GRANULARITIES)

@@ -21,6 +21,9 @@ __all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round
 GRANULARITIES = ("tensor", "row", "column")
 _BLOCK = 1 << 17  # entries rounded by one thread at a time
 _ROUNDS = 5  # of the alternation between codes and scale
+_MANY = 1 << 20  # entries beyond which the search for one scale follows a single start
+
+Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
 
 
 def quantize(
@@ -202,7 +205,8 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
 
     For given codes the best pair is a linear regression, for a given pair the best codes are the
     nearest; alternating lowers the error at each step. Three starts around the scale for normal
-    data, and for scalars the ranges of the extrema, guard against poor local optima.
+    data, and for scalars the ranges of the extrema, guard against poor local optima; for one
+    scale of a large matrix, that which is best after one step goes on alone.
     """
     count = X.size if over is None else X.shape[1]
     square = _dot(X, X, over) / count
@@ -215,15 +219,27 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
         low, high = X.min(axis=over, keepdims=True), X.max(axis=over, keepdims=True)
         starts.append(((high - low) / (2 * _outermost(book)), low + (high - low) / 2))
         starts.append((np.maximum(high, -low) / _outermost(book), zero))
-    best, most = (zero, zero), np.full(square.shape, -np.inf)
+    if over is None and X.size > _MANY:
+        ends = [_alternated(X, book, None, [start], 1) for start in starts]
+        starts = [max(ends, key=lambda end: float(end[1][0, 0]))[0]]
+    return _alternated(X, book, over, starts, _ROUNDS)[0]
+
+
+def _alternated(
+    X: np.ndarray, book: Codebook, over: int | None, starts: list[Affine], rounds: int
+) -> tuple[Affine, np.ndarray]:
+    """The best scale and offset on the ways from some starts, and the energy they explain."""
+    count = X.size if over is None else X.shape[1]
+    zero = np.zeros(starts[0][0].shape, np.float32)
+    best, most = (zero, zero), np.full(zero.shape, -np.inf)
     for scale, offset in starts:
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             q = _points(X, book, scale, offset)
             centre = _dot(q, np.ones_like(q), over) / count
             covariance = _dot(X, q, over) / count
             variance = _dot(q, q, over) / count - centre**2
             usable = variance > 0
-            slope = np.divide(covariance, variance, out=np.zeros_like(square), where=usable)
+            slope = np.divide(covariance, variance, out=np.zeros_like(variance), where=usable)
             # With these codes and their best pair, the error is the variance of X less this.
             gain = slope * covariance
             scale = slope.astype(np.float32)
@@ -231,7 +247,7 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
             better = gain > most
             best = np.where(better, scale, best[0]), np.where(better, offset, best[1])
             most = np.maximum(gain, most)
-    return best
+    return best, most
 
 
 def _outermost(book: Codebook) -> np.float32:

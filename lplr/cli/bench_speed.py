@@ -48,7 +48,7 @@ def measure(quick: bool) -> dict[str, Any]:
     from lplr.parallel import n_threads
 
     # Rows, columns, rounds, and roughly the seconds of a round.
-    cases = [(10000, 784, 20, 0.8), (8192, 4096, 7, 3.5)]
+    cases = [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
     if quick:
         cases = [(1000, 784, 2, 0.5)]
     count = n_threads()
@@ -73,7 +73,7 @@ def measure(quick: bool) -> dict[str, Any]:
             report["kernels"] = {"size": size, **speed_layer.kernels(size, rounds)}
             report["products"] = speed_layer.products(size, 5 * rounds, tuple({1, count}))
         with progress.step("layers", 20.0):
-            report["layers"] = speed_layer.decompositions(1 if quick else 3)
+            report["layers"] = speed_layer.decompositions(1 if quick else 2)
         if not quick:
             with progress.step("a layer of 4096 x 4096", 45.0), speed.threads(count):
                 report["large layer"] = speed_layer.large_layer(4096, 4096, 128)

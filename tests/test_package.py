@@ -94,7 +94,7 @@ def _check_metadata(metadata: Message) -> None:
     assert all(re.fullmatch(r'[\w.-]+>=[\w.]+(; extra == "\w+")?', r) for r in requirements)
     core = {re.split(">=", r)[0] for r in requirements if "extra" not in r}
     assert core == {
-        "h5py", "matplotlib", "numba", "numpy", "scikit-learn", "scipy", "threadpoolctl",
+        "h5py", "joblib", "matplotlib", "numba", "numpy", "scikit-learn", "scipy", "threadpoolctl",
     }  # fmt: skip
 
 

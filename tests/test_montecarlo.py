@@ -154,8 +154,9 @@ def test_a_cell_does_not_depend_on_the_table_it_is_in() -> None:
     assert repr(among[2:]) == repr(alone)
 
 
-def test_trials_and_cells_have_streams_of_their_own() -> None:
-    seen: list[float] = []  # append is atomic
+def test_trials_and_cells_have_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", "1")  # copies elsewhere would append elsewhere
+    seen: list[float] = []
 
     def draw(rng: np.random.Generator) -> Outcome:
         seen.append(float(rng.random()))

@@ -19,6 +19,12 @@ from lplr.theory.statements import STATEMENTS, ldlq, lplr, matrices, quantizers
 ALL = tuple(STATEMENTS)
 
 
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test alters is altered in this process alone."""
+    monkeypatch.setenv("LPLR_NUM_THREADS", "1")
+
+
 def cells_of(
     name: str, settings: Callable[[Setting], bool] | None = None, trials: int = 200
 ) -> list[Cell]:

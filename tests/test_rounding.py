@@ -173,6 +173,21 @@ def test_mean_costs_no_bits() -> None:
         assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["e8p", "trellis-8"])
+def test_tall_matrices_have_packed_products(name: str) -> None:
+    A = np.random.default_rng(0).standard_normal((515, 9), dtype=np.float32)
+    q = lplr.quantize(A, 2, quantizer=name)
+    assert q.axis == 0
+    assert q.nbytes <= 2 * (A.size + 8 * A.shape[1]) / 8 + 8  # a lattice group at most is padded
+    x = np.arange(1, 10, dtype=np.float32)
+    # Sums of 9 products, each rounded to 2^-24 of their size.
+    size = np.abs(q.to_dense()) @ x
+    assert (np.abs(q @ x - q.to_dense().astype(float) @ x) <= 2.0**-20 * size).all()
+    for short in (A[:511], A.T):
+        assert lplr.quantize(short, 2, quantizer=name).axis == 1
+    assert lplr.quantize(A, 2, quantizer=name, granularity="row").axis == 1
+
+
 def test_sixteen_bits_are_float16() -> None:
     A = np.random.default_rng(0).standard_normal((9, 7)).astype(np.float32)
     q = lplr.quantize(A, 16)

@@ -1,7 +1,7 @@
 """Feedback quantization of one panel for scalar codebooks.
 
 The same loop serves LDL feedback and coordinate descent; only what the caller passes differs
-(see `lplr.algorithms.feedback`). Everything is held with the feedback axis first, so that the
+(see `lplr.coding.feedback`). Everything is held with the feedback axis first, so that the
 inner loops run over contiguous, independent entries and vectorise.
 """
 

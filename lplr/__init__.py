@@ -8,14 +8,14 @@ use, so that importing the package is quick and compiles nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lplr._version import __version__ as __version__
 
 # Public name -> module that defines it; a module itself where both are equal.
 _PUBLIC = {
     "LPLR": "lplr.estimator",
-    "LowRank": "lplr.factors",
-    "QPlusLowRank": "lplr.decomposition",
-    "Quantized": "lplr.quantized",
+    "LowRank": "lplr.matrices.low_rank",
+    "QPlusLowRank": "lplr.matrices.q_plus_low_rank",
+    "Quantized": "lplr.matrices.quantized",
     "allocate": "lplr.algorithms.allocate",
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
@@ -23,7 +23,7 @@ _PUBLIC = {
     "exceptions": "lplr.exceptions",
     "factorize": "lplr.algorithms.factorize",
     "load": "lplr.storage.container",
-    "quantize": "lplr.algorithms.rounding",
+    "quantize": "lplr.coding.rounding",
     "save": "lplr.storage.container",
     "theory": "lplr.theory",
 }
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress
     from lplr.algorithms.factorize import factorize
-    from lplr.algorithms.rounding import quantize
-    from lplr.decomposition import QPlusLowRank
+    from lplr.coding.rounding import quantize
     from lplr.estimator import LPLR
-    from lplr.factors import LowRank
-    from lplr.quantized import Quantized
+    from lplr.matrices.low_rank import LowRank
+    from lplr.matrices.q_plus_low_rank import QPlusLowRank
+    from lplr.matrices.quantized import Quantized
     from lplr.storage.container import load, save
 
 

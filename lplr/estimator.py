@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
+from lplr.matrices.low_rank import LowRank
 from lplr.parallel import single_threaded_blas
 from lplr.validation import check_integer, check_matrix
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import lplr
+from lplr._version import __version__
 
 __all__ = ["provenance"]
 
@@ -28,7 +28,7 @@ def provenance(rng: Any) -> dict[str, Any]:
     return {
         "seed": int(rng) if isinstance(rng, (int, np.integer)) else None,
         "versions": {
-            "lplr": lplr.__version__,
+            "lplr": __version__,
             "numpy": np.__version__,
             "scipy": scipy.__version__,
             "numba": numba.__version__,

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lplr.quantized import Quantized
+from lplr.matrices.quantized import Quantized
+from lplr.quantizers.packing import pack
 from lplr.storage.container import MAGIC
-from lplr.storage.packing import pack
 
 
 def small(seed: int = 0, n: int = 3, d: int = 4) -> Quantized:

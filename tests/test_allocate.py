@@ -10,8 +10,8 @@ import pytest
 
 import lplr
 from lplr.algorithms.allocate import _spend
-from lplr.algorithms.predict import Curve
 from lplr.exceptions import BudgetError, HessianError, InputError
+from lplr.planning.predict import Curve
 
 
 def rng() -> np.random.Generator:

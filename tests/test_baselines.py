@@ -11,7 +11,6 @@ import pytest
 
 import lplr
 from lplr import datasets
-from lplr.artefact import Artefact
 from lplr.evaluation.baselines import DEFAULT, METHODS, faiss, kmeans
 from lplr.evaluation.baselines.stored import (
     Projected,
@@ -25,6 +24,7 @@ from lplr.evaluation.baselines.stored import (
     word_width,
 )
 from lplr.exceptions import BudgetError, MissingPackageError
+from lplr.matrices.base import Artefact
 
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
 BUDGETS = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi2
 
-from lplr.algorithms.feedback import min_pivot_ldl, quantize_feedback
-from lplr.algorithms.regression import rank_constrained
+from lplr.coding.feedback import min_pivot_ldl, quantize_feedback
+from lplr.linalg.least_squares import rank_constrained
 from lplr.quantizers import get_codebook
 from lplr.quantizers.scalar import gaussian_mse
 from lplr.theory import bounds

@@ -9,7 +9,7 @@ import pytest
 
 import lplr
 from lplr import parallel
-from lplr.algorithms.feedback import min_pivot_ldl, quantize_two_sided
+from lplr.coding.feedback import min_pivot_ldl, quantize_two_sided
 from lplr.quantizers import get_codebook
 
 

@@ -12,8 +12,8 @@ import pytest
 
 import lplr
 from lplr.algorithms.compress import predictions
-from lplr.algorithms.hessian import regularize
 from lplr.exceptions import BudgetError, HessianError, InputError
+from lplr.linalg.hessian import regularize
 from lplr.storage.container import load, save
 
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lplr.artefact import Artefact
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.factors import LowRank
-from lplr.quantized import Quantized
+from lplr.matrices.base import Artefact
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
+from lplr.quantizers.packing import pack
 from lplr.storage import encoding
 from lplr.storage.container import FORMAT_VERSION, MAGIC, inspect, load, save, verify
-from lplr.storage.packing import pack
 
 
 def quantized(n: int, d: int, bits: int = 3, seed: int = 0, **fields: object) -> Quantized:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lplr import datasets
-from lplr.algorithms.qr import haar
 from lplr.data import make_data
 from lplr.datasets import bundled, phantom
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.linalg.qr import haar
 
 K = np.arange(1, 31)
 SPECTRA = {

@@ -11,11 +11,11 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, svds
 
 import lplr
-from lplr.algorithms.incoherence import RandomizedTransform
-from lplr.decomposition import QPlusLowRank
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.linalg.transforms import RandomizedTransform
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.quantizers import get_codebook
-from lplr.storage.packing import pack
+from lplr.quantizers.packing import pack
 
 
 def quantized(shape: tuple[int, int], kind: tuple[str, int] = ("uniform", 3), axis: int = 0):

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from kinds import KINDS
 
 import lplr
-from lplr.algorithms import budget
-from lplr.algorithms.alternate import Factor, fit_scales
 from lplr.algorithms.factorize import METHODS
-from lplr.algorithms.feedback import min_pivot_ldl
-from lplr.algorithms.paper import rounded_factors, solved_factors
-from lplr.algorithms.qr import haar
-from lplr.algorithms.regression import gram, least_squares, solve
-from lplr.algorithms.sketching import Sketch
+from lplr.coding.alternation import Factor, fit_scales
+from lplr.coding.feedback import min_pivot_ldl
+from lplr.coding.paper import rounded_factors, solved_factors
+from lplr.linalg.least_squares import gram, least_squares, solve
+from lplr.linalg.qr import haar
+from lplr.linalg.svd import Sketch
+from lplr.planning import budget
 from lplr.quantizers import get_codebook
 
 SKETCHES = ("gaussian", "rademacher", "srht", "sparse-sign")

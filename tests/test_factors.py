@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 import lplr
 from lplr.exceptions import InputError
 from lplr.quantizers import get_codebook
-from lplr.storage.packing import packed_nbytes
+from lplr.quantizers.packing import packed_nbytes
 
 KIND = st.sampled_from(WORDS)
 

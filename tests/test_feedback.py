@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lplr import parallel
-from lplr.algorithms.feedback import ldl, matched_scale, min_pivot_ldl, quantize_feedback
+from lplr.coding.feedback import ldl, matched_scale, min_pivot_ldl, quantize_feedback
 from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.quantizers import get_codebook
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lplr
-from lplr.algorithms.hessian import LADDER, check_hessian, regularize
 from lplr.exceptions import DampingWarning, HessianError, InputError
+from lplr.linalg.hessian import LADDER, check_hessian, regularize
 
 D = 40
 

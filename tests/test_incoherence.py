@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lplr.algorithms.incoherence import RandomizedTransform
-from lplr.algorithms.paley import block_order, paley
 from lplr.exceptions import InputError
 from lplr.kernels import hadamard
+from lplr.linalg.paley import block_order, paley
+from lplr.linalg.transforms import RandomizedTransform
 
 SIZES = [*range(1, 131), 144, 160, 224, 256, 288, 352, 384, 480, 509, 576, 784]
 

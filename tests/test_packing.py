@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lplr.exceptions import InputError
 from lplr.kernels import bitpack
-from lplr.storage.packing import WIDTHS, check_packed, pack, packed_nbytes, unpack
+from lplr.quantizers.packing import WIDTHS, check_packed, pack, packed_nbytes, unpack
 
 NARROW = range(1, 9)
 LENGTHS = (0, 1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 130)

@@ -9,10 +9,14 @@ import pytest
 from numpy.linalg import norm
 
 import lplr
-from lplr.algorithms.backbone import _FIT, Backbone, Columns, Pivots, size_of
 from lplr.algorithms.compress import _Task
-from lplr.algorithms.hessian import regularize
-from lplr.algorithms.predict import (
+from lplr.coding.backbone import _FIT, Backbone, Columns, Pivots, size_of
+from lplr.coding.weighted import weighted_factors
+from lplr.exceptions import BudgetError, InputError
+from lplr.linalg.hessian import regularize
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
+from lplr.planning.predict import (
     EFFORTS,
     Curve,
     Spectrum,
@@ -22,13 +26,9 @@ from lplr.algorithms.predict import (
     ladder,
     worthwhile,
 )
-from lplr.algorithms.search import choices, size_of_blocks, smallest
-from lplr.algorithms.situation import Situation, extended
-from lplr.algorithms.weighted import weighted_factors
-from lplr.exceptions import BudgetError, InputError
-from lplr.quantized import Quantized
+from lplr.planning.search import choices, size_of_blocks, smallest
+from lplr.planning.situation import Situation, extended
 from lplr.quantizers import get_codebook
-from lplr.stacked import Stacked
 from lplr.storage.container import load, save
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from lplr.kernels import project_e8p
 from lplr.quantizers.lattice import E8P, e8p_points, root_points
-from lplr.storage.packing import pack
+from lplr.quantizers.packing import pack
 
 
 def naive_points(codes, bits):

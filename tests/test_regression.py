@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lplr import parallel
-from lplr.algorithms.regression import gram, least_squares, rank_constrained, solve
+from lplr.linalg.least_squares import gram, least_squares, rank_constrained, solve
 
 SHAPES = [(1, 1), (7, 1), (1, 7), (30, 30), (20, 50), (50, 20), (31, 37)]
 

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from kinds import WORDS
 
 import lplr
-from lplr.algorithms.rounding import GRANULARITIES, half_scale, round_matrix
+from lplr.coding.rounding import GRANULARITIES, half_scale, round_matrix
 from lplr.exceptions import InputError
 from lplr.quantizers import get_codebook
-from lplr.storage.packing import packed_nbytes, unpack
+from lplr.quantizers.packing import packed_nbytes, unpack
 
 SHAPES = st.tuples(st.integers(1, 19), st.integers(1, 19))
 
@@ -132,7 +132,7 @@ def test_scale_from_a_single_start_is_as_good(
     elif rows == "mostly zero":
         A[np.arange(600) % 10 < 9] = 0
     whole = lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A)
-    monkeypatch.setattr("lplr.algorithms.rounding._MANY", 0)
+    monkeypatch.setattr("lplr.coding.rounding._MANY", 0)
     # Both are local optima: neither need be the better one.
     assert lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A) < 1.01 * whole
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
-from lplr.algorithms.qr import orthonormal_basis, thin_qr
-from lplr.algorithms.sketching import KINDS, Sketch, _gram, range_finder, truncated_svd
 from lplr.datasets import fashion_mnist
 from lplr.exceptions import InputError
 from lplr.kernels.project import sparse_project
+from lplr.linalg.qr import orthonormal_basis, thin_qr
+from lplr.linalg.svd import KINDS, Sketch, _gram, range_finder, truncated_svd
 
 
 def with_spectrum(n, d, sigma):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import lplr
-from lplr.algorithms.feedback import quantize_feedback
-from lplr.algorithms.hessian import regularize
+from lplr.coding.feedback import quantize_feedback
 from lplr.exceptions import InputError
-from lplr.quantized import Quantized
+from lplr.linalg.hessian import regularize
+from lplr.matrices.quantized import Quantized
 from lplr.quantizers import get_codebook
 
 SHAPES = [(1, 1), (1, 40), (7, 3), (40, 1), (96, 5), (513, 4), (5, 1100), (1100, 5)]

@@ -11,11 +11,11 @@ import pytest
 from numpy.linalg import norm
 
 import lplr
-from lplr.algorithms.budget import candidate_books, factor_nbytes
-from lplr.algorithms.waterfill import Block, distribute, expected_loss
 from lplr.exceptions import BudgetError, InputError
-from lplr.quantized import Quantized
-from lplr.stacked import Stacked
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
+from lplr.planning.budget import candidate_books, factor_nbytes
+from lplr.planning.waterfill import Block, distribute, expected_loss
 from lplr.storage.container import load, save
 from lplr.theory import rate_distortion_limit
 

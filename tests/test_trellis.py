@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lplr.exceptions import InputError
+from lplr.quantizers import packing
 from lplr.quantizers.trellis import STATE_BITS, Trellis, symbol_widths
-from lplr.storage import packing
 
 WRAP = 5  # windows
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lplr.algorithms.hessian import check_hessian, regularize
-from lplr.algorithms.predict import EFFORTS, Curve, backbone_curve, hull, ladder, worthwhile
-from lplr.algorithms.rounding import is_constant
-from lplr.algorithms.search import SEEDS, smallest
-from lplr.algorithms.situation import Situation
+from lplr.coding.rounding import is_constant
 from lplr.exceptions import BudgetError, InputError
+from lplr.linalg.hessian import check_hessian, regularize
 from lplr.parallel import single_threaded_blas
+from lplr.planning.predict import EFFORTS, Curve, backbone_curve, hull, ladder, worthwhile
+from lplr.planning.search import SEEDS, smallest
+from lplr.planning.situation import Situation
 from lplr.quantizers.base import get_codebook
 from lplr.validation import bring_into_range, check_choice, check_matrix, check_real
 

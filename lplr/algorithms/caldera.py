@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.alternate import fit_scales, pack_factors
-from lplr.algorithms.budget import Books, auto_book, pair
-from lplr.algorithms.faithful import faithful
-from lplr.algorithms.hessian import check_hessian, regularize
-from lplr.algorithms.incoherence import RandomizedTransform
-from lplr.algorithms.one_pass import one_pass
-from lplr.algorithms.paper import constant_factors
-from lplr.algorithms.problem import Candidate, Problem, Trace
-from lplr.algorithms.regression import gram
-from lplr.algorithms.rounding import constant_matrix, is_constant
-from lplr.decomposition import QPlusLowRank
+from lplr.coding.alternation import fit_scales, pack_factors
+from lplr.coding.faithful import faithful
+from lplr.coding.one_pass import one_pass
+from lplr.coding.paper import constant_factors
+from lplr.coding.problem import Candidate, Problem, Trace
+from lplr.coding.rounding import constant_matrix, is_constant
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
+from lplr.linalg.hessian import check_hessian, regularize
+from lplr.linalg.least_squares import gram
+from lplr.linalg.transforms import RandomizedTransform
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.quantized import Quantized
 from lplr.parallel import matmul, single_threaded_blas
+from lplr.planning.budget import Books, auto_book, pair
 from lplr.provenance import provenance
-from lplr.quantized import Quantized
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.validation import (
     bring_into_range,
@@ -79,8 +79,8 @@ def caldera(
         Bits of an entry of L and of R: 1 to 8, or 16; in quarters as trellis codes.
     mode : {"default", "faithful"}
         ``"default"``: factors, then Q, then a refit, all by feedback; see
-        `lplr.algorithms.one_pass`. ``"faithful"``: the alternation of paper 2 with nearest
-        rounding of the factors; see `lplr.algorithms.faithful`.
+        `lplr.coding.one_pass`. ``"faithful"``: the alternation of paper 2 with nearest
+        rounding of the factors; see `lplr.coding.faithful`.
     n_iter : int, optional
         Rounds of refitting at most, 3 by default; in faithful mode outer iterations, 15 by default
         and at least one.

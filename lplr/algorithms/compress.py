@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.backbone import Backbone, Pivots
-from lplr.algorithms.hessian import check_hessian, regularize
-from lplr.algorithms.paper import constant_factors
-from lplr.algorithms.predict import EFFORTS
-from lplr.algorithms.rounding import constant_matrix, is_constant, round_matrix
-from lplr.algorithms.search import Choice, choices
-from lplr.algorithms.situation import Situation
-from lplr.algorithms.sketching import truncated_svd
-from lplr.algorithms.successive import successive_factors
-from lplr.algorithms.weighted import weighted_factors
-from lplr.decomposition import QPlusLowRank
+from lplr.coding.backbone import Backbone, Pivots
+from lplr.coding.paper import constant_factors
+from lplr.coding.rounding import constant_matrix, is_constant, round_matrix
+from lplr.coding.successive import successive_factors
+from lplr.coding.weighted import weighted_factors
 from lplr.exceptions import BudgetError
-from lplr.factors import LowRank
+from lplr.linalg.hessian import check_hessian, regularize
+from lplr.linalg.svd import truncated_svd
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.quantized import Quantized
 from lplr.parallel import single_threaded_blas
+from lplr.planning.predict import EFFORTS
+from lplr.planning.search import Choice, choices
+from lplr.planning.situation import Situation
 from lplr.provenance import provenance
-from lplr.quantized import Quantized
 from lplr.quantizers.base import get_codebook
 from lplr.validation import (
     bring_into_range,
@@ -94,8 +94,8 @@ def compress(
 
     Notes
     -----
-    Predictions: `lplr.algorithms.predict`; factors: `lplr.algorithms.successive`, under H
-    `lplr.algorithms.weighted`; backbone: `lplr.algorithms.backbone`, which also says how it guards
+    Predictions: `lplr.planning.predict`; factors: `lplr.coding.successive`, under H
+    `lplr.coding.weighted`; backbone: `lplr.coding.backbone`, which also says how it guards
     against calibration inputs that are few. A constant matrix is stored exactly.
 
     Examples

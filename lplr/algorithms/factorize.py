@@ -1,6 +1,6 @@
 """Low-rank factorization with both factors quantized: A ~ L R.
 
-`factorize` checks its arguments, asks `lplr.algorithms.budget` for plans where a budget is given,
+`factorize` checks its arguments, asks `lplr.planning.budget` for plans where a budget is given,
 carries them out by one of the methods and returns the best.
 """
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms import budget
-from lplr.algorithms.alternate import SVD, feedback_factors
-from lplr.algorithms.paper import constant_factors, rounded_factors, solved_factors
-from lplr.algorithms.rounding import is_constant
-from lplr.algorithms.sketching import KINDS, Sketch, range_finder, truncated_svd
-from lplr.algorithms.successive import successive_factors
-from lplr.algorithms.waterfill import distribute
+from lplr.coding.alternation import SVD, feedback_factors
+from lplr.coding.paper import constant_factors, rounded_factors, solved_factors
+from lplr.coding.rounding import is_constant
+from lplr.coding.successive import successive_factors
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
+from lplr.linalg.svd import KINDS, Sketch, range_finder, truncated_svd
+from lplr.matrices.low_rank import LowRank
 from lplr.parallel import single_threaded_blas
+from lplr.planning import budget
+from lplr.planning.waterfill import distribute
 from lplr.provenance import provenance
 from lplr.quantizers.base import QUANTIZERS
 from lplr.validation import (
@@ -124,8 +124,8 @@ def factorize(
     Paper 1: Saha, Srivastava, Pilanci, NeurIPS 2023, Algorithm 1 and its variants of Section 4.
     Unlike there, the factors are stored as packed codes and the least squares are solved through
     the Gram matrix. ``"feedback"`` is this project's, see
-    `lplr.algorithms.alternate.feedback_factors` and, for budgets,
-    `lplr.algorithms.successive.successive_factors`. A constant matrix is stored exactly.
+    `lplr.coding.alternation.feedback_factors` and, for budgets,
+    `lplr.coding.successive.successive_factors`. A constant matrix is stored exactly.
 
     Examples
     --------

@@ -81,15 +81,15 @@ def decompose(args: argparse.Namespace, A: Any, hessian: Any, report: Any) -> An
 
 def error_under(f: Any, A: Any, hessian: Any) -> float | None:
     """The error under the raw Hessian, or None without one."""
-    from lplr.algorithms.hessian import check_hessian
+    from lplr.linalg.hessian import check_hessian
 
     return None if hessian is None else f.relative_error(A, check_hessian(hessian, A.shape[1]))
 
 
 def size(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """What would be stored, to the byte."""
-    from lplr.algorithms.budget import factor_nbytes
     from lplr.algorithms.caldera import codebooks
+    from lplr.planning.budget import factor_nbytes
     from lplr.validation import check_rank
 
     settings = _settings(args)

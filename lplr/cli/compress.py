@@ -229,8 +229,8 @@ def _codes(part: Any) -> dict[str, Any]:
 
 def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
     """Every rank and pair of codebooks that the options leave open, with its size."""
-    from lplr.algorithms import budget
     from lplr.algorithms.factorize import STORED_SCALES, codebook_pairs
+    from lplr.planning import budget
     from lplr.quantizers import get_codebook
     from lplr.validation import check_rank
 

@@ -36,8 +36,8 @@ def compress_layer(
 
     import lplr
     from lplr import datasets
-    from lplr.algorithms.hessian import regularize
     from lplr.evaluation.plots import draw_history
+    from lplr.linalg.hessian import regularize
 
     layer = datasets.layer("minilm_l2_query")
     W, H = layer.W, layer.H.astype(np.float64)

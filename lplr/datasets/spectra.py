@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.qr import haar
 from lplr.exceptions import InputError
+from lplr.linalg.qr import haar
 from lplr.parallel import single_threaded_blas
 from lplr.validation import check_choice, check_integer, check_real, check_rng
 

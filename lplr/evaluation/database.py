@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lplr.decomposition import QPlusLowRank
 from lplr.evaluation.rows import rows_of
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.parallel import matmul, run_blocks
 
 __all__ = ["Database", "Keep", "database_of"]
@@ -67,7 +67,7 @@ def database_of(A: Any) -> Database:
     """
     from scipy.sparse.linalg import LinearOperator
 
-    from lplr.artefact import Artefact
+    from lplr.matrices.base import Artefact
 
     if isinstance(A, LowRank):
         return _low_rank(A)

@@ -154,7 +154,7 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
     >>> hessian_error(A, B, [5.0, 1.0]) == np.sqrt(1 / 9)
     np.True_
     """
-    from lplr.algorithms.hessian import check_hessian
+    from lplr.linalg.hessian import check_hessian
 
     a, b = same_shape(A, B)
     H = check_hessian(hessian, a.shape[1])

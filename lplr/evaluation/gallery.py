@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.evaluation.cases import Case
 from lplr.evaluation.grid import Grid, Run
 from lplr.evaluation.plots import Picture
+from lplr.matrices.base import Artefact
 
 __all__ = ["Gallery"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from lplr.artefact import Artefact
 from lplr.evaluation.baselines import METHODS, Method
 from lplr.evaluation.cases import Case
 from lplr.evaluation.measure import Measurement, Meter
 from lplr.evaluation.report.metrics import bits_text
 from lplr.exceptions import BudgetError, InputError, MissingPackageError
+from lplr.matrices.base import Artefact
 from lplr.validation import check_choice, check_integer, check_real
 
 __all__ = ["COLUMNS", "Grid", "Run", "remaining", "run_grid"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.evaluation import errors, spectrum
 from lplr.evaluation.speed import peak_rss
 from lplr.exceptions import InputError, LplrError
+from lplr.matrices.base import Artefact
 from lplr.validation import check_matrix, check_real, settle_seed
 
 __all__ = ["FORMULAS", "LayerReport", "report_layers"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.evaluation.cases import Case
 from lplr.exceptions import LplrError
+from lplr.matrices.base import Artefact
 
 __all__ = ["Measurement", "Meter", "search_engine"]
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.evaluation.database import Database, database_of
 from lplr.evaluation.rows import rows_of
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
+from lplr.matrices.base import Artefact
+from lplr.matrices.low_rank import LowRank
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["ENGINES", "METRICS", "Neighbours", "nearest"]

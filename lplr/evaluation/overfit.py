@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
+from lplr.matrices.base import Artefact
 from lplr.validation import check_matrix, check_rng
 
 __all__ = ["Overfit", "calibration_overfit"]

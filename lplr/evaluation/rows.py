@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
+from lplr.matrices.base import Artefact
 from lplr.parallel import run_blocks
 from lplr.validation import check_matrix
 

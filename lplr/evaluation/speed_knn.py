@@ -81,7 +81,7 @@ def search_memory(n: int, m: int, rank: int) -> dict[str, float]:
 def _measure_memory(n: int, m: int, rank: int) -> dict[str, float]:
     import lplr
     from lplr.evaluation.neighbours import nearest
-    from lplr.factors import LowRank
+    from lplr.matrices.low_rank import LowRank
 
     rng = np.random.default_rng(0)
 

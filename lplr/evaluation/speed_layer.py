@@ -32,7 +32,7 @@ def decompositions(rounds: int) -> dict[str, dict[str, Any]]:
     """
     import lplr
     from lplr import datasets
-    from lplr.algorithms.hessian import regularize
+    from lplr.linalg.hessian import regularize
 
     found = {}
     for name in datasets.layer_names():
@@ -119,7 +119,7 @@ def kernels(size: int, rounds: int) -> dict[str, float]:
         ``nearest``: weights a second that the 2-bit code finds nearest points for; ``copy``,
         ``rows`` and ``columns``: seconds of copying the matrix and of transforming it.
     """
-    from lplr.algorithms.incoherence import RandomizedTransform
+    from lplr.linalg.transforms import RandomizedTransform
     from lplr.quantizers import get_codebook
 
     rng = np.random.default_rng(0)

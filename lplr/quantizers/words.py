@@ -15,7 +15,7 @@ class Words:
     """What codebooks share whose code words do not depend on each other.
 
     Subclasses have ``group``, the entries of a word, and ``width``, its bits. Words are packed in
-    C order of the array that they form, see `lplr.storage.packing`.
+    C order of the array that they form, see `lplr.quantizers.packing`.
     """
 
     group: int
@@ -27,18 +27,18 @@ class Words:
 
     def nbytes(self, length: int, count: int) -> int:
         """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
-        from lplr.storage.packing import packed_nbytes
+        from lplr.quantizers.packing import packed_nbytes
 
         return packed_nbytes(-(-length // self.group) * count, self.width)
 
     def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
         """The packed array of code words; see `Codebook.pack`."""
-        from lplr.storage.packing import pack
+        from lplr.quantizers.packing import pack
 
         return pack(codes, self.width)
 
     def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
         """Refuse what is not a packed array; see `Codebook.check_packed`."""
-        from lplr.storage.packing import check_packed
+        from lplr.quantizers.packing import check_packed
 
         return check_packed(packed, self.width, -(-length // self.group) * count)

@@ -54,8 +54,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from lplr.artefact import Artefact
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.matrices.base import Artefact
 from lplr.storage.atomic import write_atomic
 from lplr.storage.encoding import decode, encode, from_json, summarise, to_json
 from lplr.storage.hdf5 import Node, from_file, to_image

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.matrices.base import Artefact
 from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, TABLE, Node, Scalar, is_name
 
 __all__ = ["decode", "encode", "from_json", "summarise", "to_json"]
@@ -23,10 +23,10 @@ _RESERVED = ("encoding-type", "encoding-version", "meta", "attrs")
 
 # encoding-type -> where its class lives; imported when a file asks for it.
 _ENCODINGS = {
-    "quantized": ("lplr.quantized", "Quantized"),
-    "stacked": ("lplr.stacked", "Stacked"),
-    "low-rank": ("lplr.factors", "LowRank"),
-    "q-plus-low-rank": ("lplr.decomposition", "QPlusLowRank"),
+    "quantized": ("lplr.matrices.quantized", "Quantized"),
+    "stacked": ("lplr.matrices.stacked", "Stacked"),
+    "low-rank": ("lplr.matrices.low_rank", "LowRank"),
+    "q-plus-low-rank": ("lplr.matrices.q_plus_low_rank", "QPlusLowRank"),
 }
 
 

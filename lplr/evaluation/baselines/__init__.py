@@ -1,7 +1,7 @@
 """What people use today, brought to the same stored bits, beside this project's methods.
 
 Every method is a function of a matrix, a budget in bits an entry and a seed, and returns an
-`lplr.artefact.Artefact`: `nbytes` counts what its decoder reads, and nothing is simulated.
+`lplr.matrices.base.Artefact`: `nbytes` counts what its decoder reads, and nothing is simulated.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from lplr.artefact import Artefact
 from lplr.evaluation.baselines import faiss, kmeans, own, scipy, sklearn
 from lplr.evaluation.baselines.naive import naive, naive_at
 from lplr.evaluation.baselines.sklearn import float16_svd
+from lplr.matrices.base import Artefact
 
 __all__ = ["DEFAULT", "METHODS", "Method", "float16_svd", "naive"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lplr.artefact import Rows
 from lplr.evaluation.baselines.stored import (
     Baseline,
     Projected,
@@ -26,7 +25,8 @@ from lplr.evaluation.baselines.stored import (
 )
 from lplr.evaluation.extras import optional
 from lplr.exceptions import BudgetError, MissingPackageError
-from lplr.quantized import Quantized
+from lplr.matrices.base import Rows
+from lplr.matrices.quantized import Quantized
 from lplr.validation import check_matrix, check_real
 
 __all__ = ["SLACK", "optimized_product", "product", "rabitq", "scalar"]

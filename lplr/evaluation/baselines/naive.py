@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lplr.exceptions import BudgetError
-from lplr.quantized import Quantized
+from lplr.matrices.quantized import Quantized
 from lplr.validation import check_integer, check_matrix, check_real
 
 __all__ = ["naive", "naive_at"]

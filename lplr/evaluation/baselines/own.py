@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lplr.factors import LowRank
+from lplr.matrices.low_rank import LowRank
 
 __all__ = ["STORES", "compress", "factorize"]
 

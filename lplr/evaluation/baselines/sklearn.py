@@ -13,9 +13,9 @@ import numpy as np
 
 from lplr.evaluation.baselines.stored import Projected, Shifted, half
 from lplr.exceptions import BudgetError
-from lplr.factors import LowRank
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
 from lplr.parallel import single_threaded_blas
-from lplr.quantized import Quantized
 from lplr.validation import check_choice, check_matrix, check_real
 
 __all__ = ["float16_svd", "pca", "random_projection", "randomized_svd", "truncated_svd"]
@@ -196,7 +196,7 @@ def _low_rank(L: np.ndarray, R: np.ndarray, dtype: str, name: str) -> LowRank:
 
 def store(X: np.ndarray, dtype: str, granularity: str) -> Quantized:
     """A factor as float16, or as int8 with a scale and an offset for each component."""
-    from lplr.algorithms.rounding import round_matrix
+    from lplr.coding.rounding import round_matrix
     from lplr.quantizers import get_codebook
 
     if dtype == "float16":

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.artefact import Artefact, Rows
-from lplr.quantized import Quantized
+from lplr.matrices.base import Artefact, Rows
+from lplr.matrices.quantized import Quantized
 
 __all__ = [
     "Baseline",
@@ -47,14 +47,14 @@ def half(X: np.ndarray) -> Quantized:
     >>> half(np.ones((3, 4))).nbytes
     28
     """
-    from lplr.algorithms.rounding import round_matrix
+    from lplr.coding.rounding import round_matrix
     from lplr.quantizers import get_codebook
 
     return round_matrix(np.ascontiguousarray(X, np.float32), get_codebook("uniform", 16))
 
 
 def pack_words(words: np.ndarray, width: int) -> np.ndarray:
-    """Integers of any width as one stream of bits, as `lplr.storage.packing` packs them.
+    """Integers of any width as one stream of bits, as `lplr.quantizers.packing` packs them.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def pack_words(words: np.ndarray, width: int) -> np.ndarray:
     >>> pack_words(np.array([1, 2, 3]), 12).size
     5
     """
-    from lplr.storage.packing import WIDTHS, pack
+    from lplr.quantizers.packing import WIDTHS, pack
 
     if width in WIDTHS:
         return pack(words, width)
@@ -92,7 +92,7 @@ def word_width(count: int) -> int:
 
 def unpack_words(packed: np.ndarray, width: int, count: int) -> np.ndarray:
     """The inverse of `pack_words`, flat."""
-    from lplr.storage.packing import WIDTHS, unpack
+    from lplr.quantizers.packing import WIDTHS, unpack
 
     if width in WIDTHS:
         return unpack(packed, width, count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.algorithms.alternate import (
+from lplr.coding.alternation import (
     SVD,
     Factor,
     alternate,
@@ -17,10 +17,10 @@ from lplr.algorithms.alternate import (
     rotated_start,
     squared_norm,
 )
-from lplr.algorithms.waterfill import Block
-from lplr.factors import LowRank
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
-from lplr.stacked import Stacked
+from lplr.planning.waterfill import Block
 
 __all__ = ["successive_factors"]
 
@@ -39,7 +39,7 @@ def successive_factors(
     svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
         Of (nearly) the best rank-m approximation, m at least the last block's ``stop``.
     blocks : list of Block
-        As `lplr.algorithms.waterfill.distribute` chooses them.
+        As `lplr.planning.waterfill.distribute` chooses them.
     rng : numpy.random.Generator
         Draws the rotations of the blocks.
 
@@ -52,7 +52,7 @@ def successive_factors(
     Notes
     -----
     Neither paper has this. A block of components of similar size is factored by feedback, see
-    `lplr.algorithms.alternate`; it starts from its own singular vectors but is fitted to the whole
+    `lplr.coding.alternation`; it starts from its own singular vectors but is fitted to the whole
     residual, so that it also mends what quantization did to the blocks before it (successive
     refinement). Another sweep fits each block again, now with all others in place, and keeps what
     is better.

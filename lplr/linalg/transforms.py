@@ -22,7 +22,7 @@ NumPy's bit generators never change (NEP 19).
 
 *Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
 
-*Sizes and blocks.* `lplr.algorithms.paley` gives b and P_b.
+*Sizes and blocks.* `lplr.linalg.paley` gives b and P_b.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.algorithms.paley import block_order, paley
 from lplr.exceptions import InputError
+from lplr.linalg.paley import block_order, paley
 from lplr.parallel import run_blocks
 from lplr.validation import check_integer, check_rng
 
@@ -65,7 +65,7 @@ class RandomizedTransform:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.incoherence import RandomizedTransform
+    >>> from lplr.linalg.transforms import RandomizedTransform
     >>> V = RandomizedTransform(12, seed=3)
     >>> x = np.eye(12)[0]
     >>> np.allclose(abs(V.apply(x)), 1 / np.sqrt(12))

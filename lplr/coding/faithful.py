@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.algorithms.alternate import DAMPING, Factor
-from lplr.algorithms.problem import Candidate, Problem, Trace
-from lplr.algorithms.regression import gram, rank_constrained, solve
+from lplr.coding.alternation import DAMPING, Factor
+from lplr.coding.problem import Candidate, Problem, Trace
+from lplr.linalg.least_squares import gram, rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
 

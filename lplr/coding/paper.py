@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.algorithms.budget import Books
-from lplr.algorithms.regression import gram, least_squares
-from lplr.algorithms.rounding import constant_matrix, round_matrix
-from lplr.factors import LowRank
+from lplr.coding.rounding import constant_matrix, round_matrix
+from lplr.linalg.least_squares import gram, least_squares
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
 from lplr.parallel import matmul
-from lplr.quantized import Quantized
+from lplr.planning.budget import Books
 
 __all__ = ["constant_factors", "rounded_factors", "solved_factors"]
 

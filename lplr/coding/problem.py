@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from lplr.algorithms.alternate import Factor, squared_norm
-from lplr.algorithms.budget import Books
-from lplr.algorithms.feedback import Factorization, min_pivot_ldl
+from lplr.coding.alternation import Factor, squared_norm
+from lplr.coding.feedback import Factorization, min_pivot_ldl
 from lplr.parallel import matmul, run_blocks
+from lplr.planning.budget import Books
 from lplr.quantizers.base import Codebook
 
 __all__ = ["Candidate", "Problem", "Trace", "low_rank"]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
+from lplr.matrices.base import Artefact
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
@@ -31,7 +31,7 @@ class Quantized(Artefact):
     bits : int or float
         Bits an entry; with the quantizer, the key of the codebook.
     codes : ndarray, uint8
-        Code words in C order, packed as `lplr.storage.packing.pack` says; those of a lattice
+        Code words in C order, packed as `lplr.quantizers.packing.pack` says; those of a lattice
         form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1. Those
         of a trellis are sequences along ``axis``, see `lplr.quantizers.spans.Spans`.
     scale : ndarray of shape (1, 1), (n, 1) or (1, d), float32

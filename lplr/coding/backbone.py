@@ -12,13 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from lplr.algorithms.alternate import squared_norm
-from lplr.algorithms.feedback import ldl, matched_scale, quantize_feedback
+from lplr.coding.alternation import squared_norm
+from lplr.coding.feedback import ldl, matched_scale, quantize_feedback
 from lplr.exceptions import BudgetError
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul, run_blocks
-from lplr.quantized import Quantized
 from lplr.quantizers.base import Codebook
-from lplr.stacked import Stacked
 
 __all__ = ["Backbone", "Columns", "Pivots", "size_of"]
 
@@ -232,7 +232,7 @@ class Backbone:
     values : ndarray of shape (n, d), float32
     groups : list of Columns
     codes : list of ndarray
-        Of the groups, as `lplr.algorithms.feedback.quantize_feedback` returns them.
+        Of the groups, as `lplr.coding.feedback.quantize_feedback` returns them.
     scales : list of float
     """
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
-from lplr.quantized import Quantized
-from lplr.stacked import Stacked
+from lplr.matrices.base import Artefact
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 
 __all__ = ["LowRank"]
 

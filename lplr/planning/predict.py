@@ -12,9 +12,9 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.backbone import Pivots
-from lplr.algorithms.budget import Books
-from lplr.algorithms.waterfill import kept
+from lplr.coding.backbone import Pivots
+from lplr.planning.budget import Books
+from lplr.planning.waterfill import kept
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lplr.algorithms.incoherence import RandomizedTransform
+from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul, run_blocks
 from lplr.validation import check_choice, check_integer, check_rng
 
@@ -55,7 +55,7 @@ class Sketch:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.distributions import Sketch
+    >>> from lplr.linalg.sketches import Sketch
     >>> S = Sketch("sparse-sign", d=100, m=20).sample(0)
     >>> S.apply(np.ones((3, 100))).shape
     (3, 20)

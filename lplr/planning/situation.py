@@ -7,13 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from lplr.algorithms.alternate import squared_norm
-from lplr.algorithms.backbone import Pivots
-from lplr.algorithms.incoherence import RandomizedTransform
-from lplr.algorithms.predict import Spectrum
-from lplr.algorithms.sketching import truncated_svd
-from lplr.algorithms.weighted import WeightedSpectrum
+from lplr.coding.alternation import squared_norm
+from lplr.coding.backbone import Pivots
+from lplr.coding.weighted import WeightedSpectrum
+from lplr.linalg.svd import truncated_svd
+from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
+from lplr.planning.predict import Spectrum
 
 __all__ = ["Situation", "extended"]
 
@@ -40,7 +40,7 @@ def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.situation import extended
+    >>> from lplr.planning.situation import extended
     >>> s = 1 / np.arange(1, 101)
     >>> guess = extended(s[:20], float(s @ s), 100)
     >>> bool(np.abs(guess / s - 1).max() < 0.02)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.budget import Books, split_exponent
-from lplr.algorithms.feedback import quantize_feedback
-from lplr.algorithms.qr import haar
-from lplr.algorithms.regression import gram, solve
-from lplr.factors import LowRank
+from lplr.coding.feedback import quantize_feedback
+from lplr.linalg.least_squares import gram, solve
+from lplr.linalg.qr import haar
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
 from lplr.parallel import matmul
-from lplr.quantized import Quantized
+from lplr.planning.budget import Books, split_exponent
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.spans import Spans
 
@@ -91,7 +91,7 @@ def rotated_start(svd: SVD, books: Books, rng: np.random.Generator) -> np.ndarra
     """The right factor to start from: ``G^T Sigma^(1-a) V^T``, G a random rotation.
 
     Without the rotation the Hessians of both factors would be diagonal and feedback would gain
-    nothing; a balances what the two codes lose (see `lplr.algorithms.budget.split_exponent`). G is
+    nothing; a balances what the two codes lose (see `lplr.planning.budget.split_exponent`). G is
     Haar-distributed: a randomized Hadamard matrix, all of whose entries have one magnitude, gives
     a Hessian of nearly constant diagonal, whose pivots are 1 % worse and make a two-bit code
     overload.

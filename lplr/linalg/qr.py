@@ -54,7 +54,7 @@ def orthonormal_basis(Y: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.qr import orthonormal_basis
+    >>> from lplr.linalg.qr import orthonormal_basis
     >>> Q = orthonormal_basis(np.ones((4, 2)))
     >>> np.allclose(Q.T @ Q, np.eye(2))
     True

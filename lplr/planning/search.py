@@ -11,9 +11,11 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.backbone import Columns, Pivots, size_of
-from lplr.algorithms.budget import Books
-from lplr.algorithms.predict import (
+from lplr.coding.backbone import Columns, Pivots, size_of
+from lplr.coding.rounding import round_matrix
+from lplr.exceptions import BudgetError
+from lplr.planning.budget import Books
+from lplr.planning.predict import (
     Curve,
     backbone_curve,
     best_split,
@@ -21,10 +23,8 @@ from lplr.algorithms.predict import (
     ladder,
     worthwhile,
 )
-from lplr.algorithms.rounding import round_matrix
-from lplr.algorithms.situation import Situation
-from lplr.algorithms.waterfill import Block, distribute, expected_loss
-from lplr.exceptions import BudgetError
+from lplr.planning.situation import Situation
+from lplr.planning.waterfill import Block, distribute, expected_loss
 from lplr.quantizers.base import get_codebook
 
 __all__ = ["SEEDS", "Choice", "choices", "size_of_blocks", "smallest"]

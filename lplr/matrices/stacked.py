@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
-from lplr.quantized import Quantized
+from lplr.matrices.base import Artefact
+from lplr.matrices.quantized import Quantized
 
 __all__ = ["Stacked"]
 
@@ -38,7 +38,7 @@ class Stacked(Artefact):
     Examples
     --------
     >>> import lplr
-    >>> from lplr.stacked import Stacked
+    >>> from lplr.matrices.stacked import Stacked
     >>> A = lplr.datasets.synthetic(80, 60, "power", exponent=1.0, rng=0)
     >>> f = lplr.factorize(A, bits_per_entry=2, rng=0)
     >>> type(f.left).__name__, f.left.shape == (80, f.rank)

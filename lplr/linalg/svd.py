@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.distributions import KINDS, Sketch, SketchOperator
-from lplr.algorithms.qr import orthonormal_basis, thin_qr
+from lplr.linalg.qr import orthonormal_basis, thin_qr
+from lplr.linalg.sketches import KINDS, Sketch, SketchOperator
 from lplr.parallel import matmul, run_blocks, single_threaded_blas
 from lplr.validation import check_integer, check_matrix, check_rank
 
@@ -65,7 +65,7 @@ def range_finder(
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.sketching import range_finder
+    >>> from lplr.linalg.svd import range_finder
     >>> A = np.outer(np.arange(5.0), np.ones(4))
     >>> range_finder(A, 2, n_power_iter=1, rng=0).shape
     (5, 2)
@@ -128,7 +128,7 @@ def truncated_svd(
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.sketching import truncated_svd
+    >>> from lplr.linalg.svd import truncated_svd
     >>> U, s, Vt = truncated_svd(np.diag([3.0, 2.0, 1.0]), 2)
     >>> s.round(6)
     array([3., 2.])

@@ -51,7 +51,7 @@ def check_hessian(hessian: Any, d: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.hessian import check_hessian
+    >>> from lplr.linalg.hessian import check_hessian
     >>> check_hessian(np.array([1.0, 4.0]), 2)
     array([[1., 0.],
            [0., 4.]])

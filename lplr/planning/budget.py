@@ -58,7 +58,7 @@ def factor_nbytes(shape: tuple[int, int], rank: int, books: Books, scales: int) 
 
     Examples
     --------
-    >>> from lplr.algorithms.budget import factor_nbytes
+    >>> from lplr.planning.budget import factor_nbytes
     >>> from lplr.quantizers import get_codebook
     >>> book = get_codebook("uniform", 3)
     >>> factor_nbytes((10, 10), 2, (book, book), scales=3)
@@ -124,7 +124,7 @@ def expected_pivots(spectrum: np.ndarray) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.budget import expected_pivots
+    >>> from lplr.planning.budget import expected_pivots
     >>> round(expected_pivots(np.full(10, 2.0)), 3)
     20.0
     """

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.matrices.quantized import Quantized, part
 from lplr.parallel import run_blocks
 from lplr.provenance import provenance
-from lplr.quantized import Quantized, part
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.quantizers.uniform import Uniform
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng, settle_seed

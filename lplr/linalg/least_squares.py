@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.algorithms.feedback import ldl
+from lplr.coding.feedback import ldl
 from lplr.parallel import matmul, run_blocks
 
 __all__ = ["gram", "least_squares", "rank_constrained", "solve"]
@@ -139,7 +139,7 @@ def rank_constrained(A: np.ndarray, H: np.ndarray, rank: int) -> tuple[np.ndarra
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.regression import rank_constrained
+    >>> from lplr.linalg.least_squares import rank_constrained
     >>> A, H = np.diag([2.0, 3.0]), np.diag([9.0, 1.0])
     >>> U, V = rank_constrained(A, H, 1)
     >>> np.abs(U @ V)

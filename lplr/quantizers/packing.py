@@ -33,7 +33,7 @@ def packed_nbytes(count: int, width: int) -> int:
 
     Examples
     --------
-    >>> from lplr.storage.packing import packed_nbytes
+    >>> from lplr.quantizers.packing import packed_nbytes
     >>> packed_nbytes(3, 3)
     2
     """
@@ -63,7 +63,7 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.storage.packing import pack
+    >>> from lplr.quantizers.packing import pack
     >>> pack(np.array([1, 2, 3]), 3)
     array([209,   0], dtype=uint8)
     """
@@ -110,7 +110,7 @@ def unpack(packed: np.ndarray, width: int, count: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.storage.packing import unpack
+    >>> from lplr.quantizers.packing import unpack
     >>> unpack(np.array([209, 0], np.uint8), 3, 3)
     array([1, 2, 3], dtype=uint8)
     """
@@ -149,7 +149,7 @@ def check_packed(packed: Any, width: int, count: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.storage.packing import check_packed
+    >>> from lplr.quantizers.packing import check_packed
     >>> check_packed(np.array([209, 8], np.uint8), 3, 3)
     Traceback (most recent call last):
         ...

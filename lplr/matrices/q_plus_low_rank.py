@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from lplr.algorithms.incoherence import RandomizedTransform
-from lplr.artefact import Artefact
 from lplr.exceptions import InputError
-from lplr.factors import LowRank
-from lplr.quantized import Quantized
-from lplr.stacked import Stacked
+from lplr.linalg.transforms import RandomizedTransform
+from lplr.matrices.base import Artefact
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 
 __all__ = ["QPlusLowRank"]
 

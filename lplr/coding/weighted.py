@@ -1,6 +1,6 @@
 """Low-rank factors under a Hessian, without a backbone: what wins far below one bit an entry.
 
-The components are those of W H^(1/2). Errors of L weigh as in `lplr.algorithms.successive`, under
+The components are those of W H^(1/2). Errors of L weigh as in `lplr.coding.successive`, under
 R H R^T; R is rounded by feedback in both directions, under (L^T L) x H, so that what its codes lose
 falls in directions that H hardly sees.
 """
@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from lplr.algorithms.alternate import (
+from lplr.coding.alternation import (
     DAMPING,
     SVD,
     Factor,
@@ -22,17 +22,17 @@ from lplr.algorithms.alternate import (
     quantize_factor,
     squared_norm,
 )
-from lplr.algorithms.backbone import Pivots
-from lplr.algorithms.feedback import quantize_two_sided
-from lplr.algorithms.predict import ladder
-from lplr.algorithms.qr import haar
-from lplr.algorithms.regression import gram, solve
-from lplr.algorithms.sketching import truncated_svd
-from lplr.algorithms.waterfill import Block, distribute, expected_loss
-from lplr.factors import LowRank
+from lplr.coding.backbone import Pivots
+from lplr.coding.feedback import quantize_two_sided
+from lplr.linalg.least_squares import gram, solve
+from lplr.linalg.qr import haar
+from lplr.linalg.svd import truncated_svd
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
+from lplr.planning.predict import ladder
+from lplr.planning.waterfill import Block, distribute, expected_loss
 from lplr.quantizers.base import Codebook, get_codebook
-from lplr.stacked import Stacked
 
 __all__ = ["WeightedSpectrum", "weighted_factors"]
 
@@ -105,7 +105,7 @@ class WeightedSpectrum:
         Notes
         -----
         Errors of R cost, on the average over the components that are used, a share of what
-        `lplr.algorithms.waterfill.distribute` reckons with; which are used depends on it.
+        `lplr.planning.waterfill.distribute` reckons with; which are used depends on it.
         """
         n, d = self.W.shape
         left = [book for book in ladder(effort, n) if 2 * book.bits % 1 == 0]

@@ -11,17 +11,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.algorithms.alternate import DAMPING, Factor, alternate, quantize_factor, rotated_start
-from lplr.algorithms.feedback import (
+from lplr.coding.alternation import DAMPING, Factor, alternate, quantize_factor, rotated_start
+from lplr.coding.feedback import (
     matched_scale,
     min_pivot_ldl,
     polish,
     quantize_feedback,
     quantize_two_sided,
 )
-from lplr.algorithms.problem import Candidate, Problem, Trace, low_rank
-from lplr.algorithms.regression import gram, solve
-from lplr.algorithms.sketching import truncated_svd
+from lplr.coding.problem import Candidate, Problem, Trace, low_rank
+from lplr.linalg.least_squares import gram, solve
+from lplr.linalg.svd import truncated_svd
 from lplr.parallel import matmul
 from lplr.quantizers.scalar import ScalarCodebook
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lplr.algorithms.budget import Books, factor_nbytes
 from lplr.exceptions import BudgetError
+from lplr.planning.budget import Books, factor_nbytes
 
 __all__ = ["Block", "Rotated", "distribute", "expected_loss", "kept"]
 
@@ -39,7 +39,7 @@ class Rotated:
     """The energy of blocks of components that the relative error of their codes applies to.
 
     With Sigma^(1/2) on either side of a random rotation, ``mean(s) p(s)``, p the expected sum of
-    pivots. The sums that `lplr.algorithms.budget.expected_pivots` explains are kept cumulated over
+    pivots. The sums that `lplr.planning.budget.expected_pivots` explains are kept cumulated over
     the components, so that a block costs no more than a component.
 
     Parameters
@@ -170,7 +170,7 @@ def distribute(
     Coding both vectors of a component leaves a share of its energy ``s_k^2``, see `kept`. In a
     block that is rotated at random and quantized by feedback, it leaves that share of
     ``mean(s) p(s)`` together, p the expected sum of pivots
-    (`lplr.algorithms.budget.expected_pivots`, with Sigma^(1/2) on either side): less than the sum
+    (`lplr.planning.budget.expected_pivots`, with Sigma^(1/2) on either side): less than the sum
     of ``s_k^2``, so that a block of unequal components makes up in part for rates that do not
     exist.
 
@@ -183,8 +183,8 @@ def distribute(
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.algorithms.budget import candidate_books
-    >>> from lplr.algorithms.waterfill import distribute
+    >>> from lplr.planning.budget import candidate_books
+    >>> from lplr.planning.waterfill import distribute
     >>> s = 1 / np.arange(1, 41)
     >>> pairs = candidate_books(("uniform", "uniform"), equal=True)
     >>> blocks = distribute(s, (80, 80), 400, pairs, per_rank=1, once=1)

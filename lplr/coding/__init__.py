@@ -1,0 +1,1 @@
+"""Values to codes under a weight."""

@@ -1,0 +1,1 @@
+"""The packed matrices that the package returns."""

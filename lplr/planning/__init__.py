@@ -1,0 +1,1 @@
+"""What a budget of bits buys, predicted before anything is coded."""

@@ -137,7 +137,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=_DTYPES)
         factors = factorize(
             check_matrix(X, "X"),
-            self._rank(X.shape),
+            rank=self._rank(X.shape),
             bits=self.bits,
             bits_per_entry=self.bits_per_entry,
             method=self.method,

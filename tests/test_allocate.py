@@ -47,7 +47,7 @@ def carried_out(items: list[Any], bits: Any, weights: Any) -> tuple[float, float
 @pytest.mark.parametrize("weights", [None, (1.0, 10.0, 0.5, 3.0)])
 def test_less_error_than_equal_budgets_when_carried_out(bits: float, weights: Any) -> None:
     items = matrices()
-    a = lplr.allocate(items, bits, weights, effort="fast")
+    a = lplr.allocate(items, bits_per_entry=bits, weights=weights, effort="fast")
     factors = weights or (1.0,) * 4
     error, stored = carried_out(items, a.bits_per_entry, factors)
     uniform, _ = carried_out(items, (bits,) * 4, factors)
@@ -64,24 +64,24 @@ def test_the_budget_is_spent_and_not_more() -> None:
     items = matrices()
     sizes = np.array([np.size(item[0] if isinstance(item, tuple) else item) for item in items])
     for total in (0.3, 1.0, 3.7, 8.0, 15.9):
-        a = lplr.allocate(items, total, effort="fast")
+        a = lplr.allocate(items, bits_per_entry=total, effort="fast")
         spent = float(sizes @ np.array(a.bits_per_entry)) / sizes.sum()
         assert 0.999 * total <= spent <= total * (1 + 1e-12)
 
 
 def test_weights_draw_bits() -> None:
     items = [np.random.default_rng(i).standard_normal((90, 70)) for i in range(3)]
-    even = lplr.allocate(items, 2).bits_per_entry
+    even = lplr.allocate(items, bits_per_entry=2).bits_per_entry
     assert even == (2.0, 2.0, 2.0)  # alike: nothing to gain beyond doubt
-    uneven = lplr.allocate(items, 2, (1, 100, 0)).bits_per_entry
+    uneven = lplr.allocate(items, bits_per_entry=2, weights=(1, 100, 0)).bits_per_entry
     assert uneven[1] > uneven[0] > uneven[2]
-    alone = lplr.allocate(items[:1], 1.5)
+    alone = lplr.allocate(items[:1], bits_per_entry=1.5)
     assert alone.bits_per_entry == (1.5,)
     assert alone.predicted == alone.uniform
 
 
 def test_a_constant_matrix_gets_what_it_needs() -> None:
-    a = lplr.allocate([np.ones((50, 40)), rng().standard_normal((50, 40))], 2)
+    a = lplr.allocate([np.ones((50, 40)), rng().standard_normal((50, 40))], bits_per_entry=2)
     assert a.bits_per_entry[0] < 0.4
     assert a.bits_per_entry[1] > 3.5
     f = lplr.compress(np.ones((50, 40)), bits_per_entry=a.bits_per_entry[0])
@@ -91,7 +91,7 @@ def test_a_constant_matrix_gets_what_it_needs() -> None:
 def test_small_beside_large() -> None:
     """A matrix too small for the common rate still gets its least."""
     items = [np.array([[1.0, 2.0]]), rng().standard_normal((100, 100))]
-    a = lplr.allocate(items, 1.5)
+    a = lplr.allocate(items, bits_per_entry=1.5)
     f = lplr.compress(items[0], bits_per_entry=a.bits_per_entry[0], rng=0)
     assert f.bits_per_entry <= a.bits_per_entry[0]
     assert a.uniform[0] == np.inf
@@ -124,8 +124,8 @@ def test_spending_is_the_best_of_all_ways() -> None:
         ((3, 2), InputError, "list of matrices"),
         (([np.eye(9), [1.0, 2.0]], 2), InputError, r"matrices\[1\]"),
         (([np.full((3, 3), np.nan)], 2), InputError, r"matrices\[0\]"),
-        (([np.eye(9)], 0), InputError, "total_bits_per_entry"),
-        (([np.eye(9)], np.inf), InputError, "total_bits_per_entry"),
+        (([np.eye(9)], 0), InputError, "bits_per_entry"),
+        (([np.eye(9)], np.inf), InputError, "bits_per_entry"),
         (([np.eye(9)], 0.5), BudgetError, "use at least"),
         (([np.eye(9)], 4, [1, 2]), InputError, "weights"),
         (([np.eye(9)], 4, [-1]), InputError, r"weights\[0\]"),
@@ -136,16 +136,17 @@ def test_spending_is_the_best_of_all_ways() -> None:
     ],
 )
 def test_refusals(arguments: tuple, error: type[Exception], said: str) -> None:
+    matrices, bits, weights = (*arguments, None)[:3]
     with pytest.raises(error, match=said):
-        lplr.allocate(*arguments)
+        lplr.allocate(matrices, bits_per_entry=bits, weights=weights)
 
 
 def test_the_smallest_total_that_is_named_suffices() -> None:
     items = [np.eye(9), rng().standard_normal((3, 4))]
     with pytest.raises(BudgetError) as caught:
-        lplr.allocate(items, 0.1)
+        lplr.allocate(items, bits_per_entry=0.1)
     enough = float(str(caught.value).rsplit(" ", 1)[1])
-    a = lplr.allocate(items, enough)
+    a = lplr.allocate(items, bits_per_entry=enough)
     for A, bits in zip(items, a.bits_per_entry, strict=True):
         assert (
             lplr.compress(A, bits_per_entry=bits * (1 + 1e-9), rng=0).bits_per_entry <= enough * 9

@@ -57,7 +57,7 @@ def test_default_is_better_than_the_paper_on_real_layers(name: str) -> None:
     layer = lplr.datasets.layer(name)
     H = regularized(layer.H)
     for rank, faithful in FAITHFUL[name].items():
-        g = lplr.caldera(layer.W, layer.H, rank=rank, rng=0)
+        g = lplr.caldera(layer.W, hessian=layer.H, rank=rank, rng=0)
         found = g.relative_error(layer.W, H)
         assert found < faithful
         if rank == 64:
@@ -74,7 +74,8 @@ def test_default_is_better_than_the_paper_on_other_shapes(shape: tuple[int, int]
     for rank in (0, 16, 32, min(shape)):
         modes = {"default": None, "faithful": 4}
         found = {
-            m: lplr.caldera(W, X, rank=rank, mode=m, n_iter=k, rng=0) for m, k in modes.items()
+            m: lplr.caldera(W, hessian=X, rank=rank, mode=m, n_iter=k, rng=0)
+            for m, k in modes.items()
         }
         H = regularized(X.T @ X)
         errors = {m: g.relative_error(W, H) for m, g in found.items()}
@@ -89,7 +90,7 @@ def test_default_is_better_than_the_paper_at_other_widths(widths: dict) -> None:
     """Three iterations, of which the first or second is the best here."""
     layer = lplr.datasets.layer("minilm_l2_query")
     found = [
-        least(lplr.caldera(layer.W, layer.H, rank=32, mode=mode, n_iter=3, rng=0, **widths))
+        least(lplr.caldera(layer.W, hessian=layer.H, rank=32, mode=mode, n_iter=3, rng=0, **widths))
         for mode in ("default", "faithful")
     ]
     assert found[0] < found[1]
@@ -100,7 +101,7 @@ def test_rank_and_bits_pay(mode: str) -> None:
     W, X = structured(80, 60, seed=0)
 
     def error(**options) -> float:
-        return least(lplr.caldera(W, X, mode=mode, n_iter=2, rng=0, **options))
+        return least(lplr.caldera(W, hessian=X, mode=mode, n_iter=2, rng=0, **options))
 
     by_rank = [error(rank=k) for k in (0, 8, 24, 60)]
     assert by_rank == sorted(by_rank, reverse=True)
@@ -114,7 +115,7 @@ def test_hessian_and_rotation_pay() -> None:
     W, X = structured(80, 60, seed=1)
     H = X.T @ X
     aware, blind, bare = (
-        lplr.caldera(W, hessian, rank=8, incoherence=incoherence, rng=0)
+        lplr.caldera(W, hessian=hessian, rank=8, incoherence=incoherence, rng=0)
         for hessian, incoherence in ((H, True), (None, True), (H, False))
     )
     assert aware.relative_error(W, H) < 0.9 * blind.relative_error(W, H)
@@ -131,7 +132,7 @@ def test_hessian_and_rotation_pay() -> None:
 def test_error_of_the_packed_factors_is_that_of_the_matrix(mode: str, rank: int) -> None:
     W, X = small()
     H = regularized(X.T @ X)
-    g = lplr.caldera(W, X, rank=rank, mode=mode, n_iter=2, rng=0)
+    g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=2, rng=0)
     E = W - g.to_dense().astype(np.float64)
     dense = np.sqrt(np.vdot(E @ H, E) / np.vdot(W @ H, W))
     assert g.relative_error(W, H) == pytest.approx(dense, rel=1e-6)
@@ -144,7 +145,7 @@ def test_error_of_the_packed_factors_is_that_of_the_matrix(mode: str, rank: int)
 def test_history_and_callback() -> None:
     W, X = small()
     seen: list[dict] = []
-    g = lplr.caldera(W, X, rank=5, rng=0, callback=seen.append)
+    g = lplr.caldera(W, hessian=X, rank=5, rng=0, callback=seen.append)
     assert seen == g.meta["history"]
     assert [(h["step"], h["iteration"]) for h in seen[:4]] == [
         ("Q", 0),
@@ -154,7 +155,7 @@ def test_history_and_callback() -> None:
     ]
     assert {"method", "mode", "damping", "seed", "versions"} <= set(g.meta)
     # What a callback does to its dict stays there.
-    g = lplr.caldera(W, X, rank=5, rng=0, callback=lambda step: step.clear())
+    g = lplr.caldera(W, hessian=X, rank=5, rng=0, callback=lambda step: step.clear())
     assert g.meta["history"] == seen
 
 
@@ -169,7 +170,7 @@ def test_an_interruption_goes_through(mode: str, error: type[BaseException]) -> 
             raise error
 
     with pytest.raises(error):
-        lplr.caldera(W, X, rank=5, mode=mode, rng=0, callback=interrupt)
+        lplr.caldera(W, hessian=X, rank=5, mode=mode, rng=0, callback=interrupt)
     assert parallel._depth == 0  # BLAS has its threads back
     np.testing.assert_array_equal(W, before[0])
     np.testing.assert_array_equal(X, before[1])
@@ -179,7 +180,7 @@ def test_rounds() -> None:
     W, X = small()
     for n_iter in (0, 1, 2, 5):
         for mode, rank in itertools.product(("default", "faithful"), (0, 5)):
-            g = lplr.caldera(W, X, rank=rank, mode=mode, n_iter=n_iter, rng=0)
+            g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=n_iter, rng=0)
             last = max(h["iteration"] for h in g.meta["history"])
             assert last <= max(n_iter, mode == "faithful")
             assert least(g) < 0.45
@@ -194,7 +195,7 @@ def test_same_bytes_at_any_number_of_threads(mode, monkeypatch, tmp_path) -> Non
     files = []
     for threads in (1, 2, 1):
         monkeypatch.setattr(parallel, "n_threads", lambda threads=threads: threads)
-        g = lplr.caldera(W, X, rank=20, mode=mode, n_iter=1, rng=3)
+        g = lplr.caldera(W, hessian=X, rank=20, mode=mode, n_iter=1, rng=3)
         lplr.save(tmp_path / "g.h5", g, overwrite=True)
         files.append((tmp_path / "g.h5").read_bytes())
     assert files[0] == files[1] == files[2]
@@ -202,7 +203,9 @@ def test_same_bytes_at_any_number_of_threads(mode, monkeypatch, tmp_path) -> Non
 
 def test_seeds() -> None:
     W, X = small()
-    a, b, c = (lplr.caldera(W, X, rank=5, rng=rng) for rng in (7, np.random.default_rng(7), 8))
+    a, b, c = (
+        lplr.caldera(W, hessian=X, rank=5, rng=rng) for rng in (7, np.random.default_rng(7), 8)
+    )
     np.testing.assert_array_equal(a.to_dense(), b.to_dense())
     assert (a.meta["seed"], b.meta["seed"]) == (7, None)
     assert (a.to_dense() != c.to_dense()).any()

@@ -43,7 +43,9 @@ def test_any_shape_and_rank(shape: tuple[int, int]) -> None:
         sorted({0, 1, min(shape)}), ("default", "faithful"), (True, False), (None, X)
     )
     for rank, mode, incoherence, hessian in options:
-        g = lplr.caldera(W, hessian, rank=rank, mode=mode, incoherence=incoherence, n_iter=1, rng=0)
+        g = lplr.caldera(
+            W, hessian=hessian, rank=rank, mode=mode, incoherence=incoherence, n_iter=1, rng=0
+        )
         check(g, W)
         assert g.rank == rank
         assert min(step["error"] for step in g.meta["history"]) <= 1
@@ -53,13 +55,13 @@ def test_any_shape_and_rank(shape: tuple[int, int]) -> None:
 def test_any_width(mode: str) -> None:
     W, X = small()
     for bits in (1, 2, 3, 4, 5, 6, 7, 8, 16):
-        check(lplr.caldera(W, X, rank=3, q_bits=bits, mode=mode, n_iter=1, rng=0), W)
+        check(lplr.caldera(W, hessian=X, rank=3, q_bits=bits, mode=mode, n_iter=1, rng=0), W)
     for quantizer in ("lloyd-max", "uniform", "normal-float", "e8p"):
-        g = lplr.caldera(W, X, rank=3, quantizer=quantizer, mode=mode, n_iter=1, rng=0)
+        g = lplr.caldera(W, hessian=X, rank=3, quantizer=quantizer, mode=mode, n_iter=1, rng=0)
         check(g, W)
         assert g.backbone.quantizer == quantizer
     for widths in itertools.product((1, 2, 3, 4, 8, 16), (1, 2, 4, 7, 16)):
-        g = lplr.caldera(W, X, rank=3, factor_bits=widths, mode=mode, n_iter=1, rng=0)
+        g = lplr.caldera(W, hessian=X, rank=3, factor_bits=widths, mode=mode, n_iter=1, rng=0)
         check(g, W)
         assert (g.low_rank.left.bits, g.low_rank.right.bits) == widths
 
@@ -93,7 +95,7 @@ def test_any_values_and_layout(name: str, mode: str) -> None:
     W, X = values()[name], small()[1]
     before = W.copy()
     for rank in (0, 5):
-        g = lplr.caldera(W, X, rank=rank, mode=mode, n_iter=1, rng=0)
+        g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=1, rng=0)
         check(g, W)
         assert g.relative_error(W, X.T @ X) < 0.7
     np.testing.assert_array_equal(W, before)

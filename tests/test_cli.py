@@ -134,7 +134,7 @@ def test_interrupt_leaves_nothing(folder: Path) -> None:
 
 
 def test_broken_pipe_is_quiet(folder: Path) -> None:
-    lplr.save("a.h5", lplr.quantize(np.eye(9), 2))
+    lplr.save("a.h5", lplr.quantize(np.eye(9), bits=2))
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -146,7 +146,7 @@ def test_broken_pipe_is_quiet(folder: Path) -> None:
 
 def test_a_limit_on_file_size_keeps_the_old_file(folder: Path) -> None:
     resource = pytest.importorskip("resource")
-    old = lplr.quantize(np.eye(9), 2)
+    old = lplr.quantize(np.eye(9), bits=2)
     lplr.save("a.h5", old)
     np.save("big.npy", np.random.default_rng(0).standard_normal((300, 200)))
     done = process(
@@ -163,7 +163,7 @@ def test_a_limit_on_file_size_keeps_the_old_file(folder: Path) -> None:
 def test_a_full_output_is_an_error(folder: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
-    lplr.save("a.h5", lplr.quantize(np.eye(9), 2))
+    lplr.save("a.h5", lplr.quantize(np.eye(9), bits=2))
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "info", "a.h5"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
@@ -236,7 +236,7 @@ def test_naive(folder: Path, capsys: pytest.CaptureFixture[str], quantizer: str)
 
 
 def test_info_shows_every_component(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    f = lplr.factorize(np.load("a.npy"), 8, bits=(3, 5), rng=4)
+    f = lplr.factorize(np.load("a.npy"), rank=8, bits=(3, 5), rng=4)
     lplr.save("a.h5", f, attrs={"layer": "up/0"})
     assert main(["info", "a.h5"]) == 0
     text = capsys.readouterr().out
@@ -251,7 +251,7 @@ def test_info_shows_every_component(folder: Path, capsys: pytest.CaptureFixture[
 
 
 def test_verify_measures(folder: Path, A: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
-    q = lplr.quantize(A, 3)
+    q = lplr.quantize(A, bits=3)
     lplr.save("q.h5", q)
     document = report(capsys, "verify", "q.h5", "--against", "a.npy")
     assert document["largest_error"] == np.abs(q.to_dense() - A).max()
@@ -380,7 +380,7 @@ def test_bad_usage(
     folder: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], said: str
 ) -> None:
     Path("text.txt").write_text("hello")
-    lplr.save("good.h5", lplr.quantize(np.eye(9), 2))
+    lplr.save("good.h5", lplr.quantize(np.eye(9), bits=2))
     assert said in refused(capsys, *args)
     assert not Path("out.h5").exists()
 
@@ -389,7 +389,7 @@ def test_outputs_are_not_overwritten(folder: Path, capsys: pytest.CaptureFixture
     Path("out.h5").write_bytes(b"mine")
     Path("out.npy").write_bytes(b"mine")
     Path("folder.h5").mkdir()
-    lplr.save("good.h5", lplr.quantize(np.eye(9), 2))
+    lplr.save("good.h5", lplr.quantize(np.eye(9), bits=2))
     with h5py.File("in.h5", "w") as file:
         file["x"] = np.eye(5)
     assert "--overwrite" in refused(capsys, "compress", "a.npy", *SIZE)
@@ -535,7 +535,7 @@ def test_every_truncation_of_a_npy_is_refused(folder: Path, A: np.ndarray) -> No
 
 
 def test_damaged_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lplr.save("good.h5", lplr.quantize(np.eye(9), 2))
+    lplr.save("good.h5", lplr.quantize(np.eye(9), bits=2))
     data = Path("good.h5").read_bytes()
     Path("short.h5").write_bytes(data[:-1])
     Path("flip.h5").write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])

@@ -92,7 +92,7 @@ def test_never_worse_than_a_single_method(which: str, bits: float) -> None:
     error = lplr.compress(A, bits_per_entry=bits, rng=0).relative_error(A)
     single = {"factorize": lplr.factorize(A, bits_per_entry=bits, rng=0)}
     for q in range(1, int(bits) + 1):
-        single[f"rounding {q}"] = lplr.quantize(A, q, quantizer="lloyd-max")
+        single[f"rounding {q}"] = lplr.quantize(A, bits=q, quantizer="lloyd-max")
         single[f"Q {q}"] = lplr.caldera(A, rank=0, q_bits=q, rng=0)
         single[f"Q {q} + LR"] = lplr.caldera(A, rank=8, q_bits=q, factor_bits=4, rng=0)
     fit = {name: f.relative_error(A) for name, f in single.items() if f.bits_per_entry <= bits}
@@ -110,7 +110,7 @@ def test_far_below_the_paper_on_a_layer_of_odd_shape(bits: float) -> None:
     f = lplr.compress(W, hessian=H, bits_per_entry=bits, rng=0)
     error = weighted_error(f, W, H)
     for q_bits, rank in ((2, 1), (2, 6), (2, 12), (3, 0)):
-        g = lplr.caldera(W, H, rank=rank, q_bits=q_bits, mode="faithful", n_iter=5, rng=0)
+        g = lplr.caldera(W, hessian=H, rank=rank, q_bits=q_bits, mode="faithful", n_iter=5, rng=0)
         if g.bits_per_entry <= bits:
             assert error <= 0.85 * weighted_error(g, W, H)
 

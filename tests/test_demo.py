@@ -139,7 +139,9 @@ def test_naive_takes_the_better_range() -> None:
     rng = np.random.default_rng(0)
     outlier = np.where(np.arange(900).reshape(30, 30) == 7, 50.0, rng.standard_normal((30, 30)))
     for A in (outlier, datasets.shepp_logan(64)):
-        least = min(lplr.quantize(A, 2, scaling=s).relative_error(A) for s in ("minmax", "mse"))
+        least = min(
+            lplr.quantize(A, bits=2, scaling=s).relative_error(A) for s in ("minmax", "mse")
+        )
         assert naive(A, 2).relative_error(A) == least
 
 

@@ -32,8 +32,8 @@ def approximations(A: np.ndarray) -> dict[str, Callable[[], Any]]:
     return {
         "float64": lambda: noisy,
         "float32": lambda: noisy.astype(np.float32),
-        "low rank": lambda: lplr.factorize(A, 5, bits=4, rng=0),
-        "quantized": lambda: lplr.quantize(A, 3),
+        "low rank": lambda: lplr.factorize(A, rank=5, bits=4, rng=0),
+        "quantized": lambda: lplr.quantize(A, bits=3),
         "decomposed": lambda: lplr.caldera(A, rank=2, rng=0),
         "operator": lambda: aslinearoperator(noisy),
     }
@@ -103,7 +103,7 @@ def test_error_under_a_hessian(name: str) -> None:
 
 
 def test_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    B = lplr.factorize(TALL, 5, bits=4, rng=0)
+    B = lplr.factorize(TALL, rank=5, bits=4, rng=0)
     names = ("relative_error", "spectral_error", "inner_product_distortion", "cosine_distortion")
     whole = [getattr(errors, name)(TALL, B) for name in (*names, "psnr")]
     rows = errors.row_errors(TALL, B)
@@ -153,8 +153,8 @@ def _measure() -> float:
     rng = np.random.default_rng(0)
     L, R = (rng.standard_normal(shape, dtype=np.float32) for shape in ((10000, 5), (5, 1000)))
     A = L @ R
-    f = lplr.quantize(A, 2)
-    errors.spectral_error(A[:100], lplr.quantize(A[:100], 2))
+    f = lplr.quantize(A, bits=2)
+    errors.spectral_error(A[:100], lplr.quantize(A[:100], bits=2))
     before = peak_rss(reset=True)
     errors.spectral_error(A, f)
     return peak_rss() - before
@@ -183,7 +183,7 @@ def test_ssim_naively() -> None:
             values.append(top / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
     assert errors.ssim(A, B, peak=1) == pytest.approx(np.mean(values), rel=1e-9)
     assert errors.ssim(A, A) == pytest.approx(1, rel=1e-12)
-    f = lplr.factorize(A, 8, bits=4, rng=0)
+    f = lplr.factorize(A, rank=8, bits=4, rng=0)
     assert errors.ssim(A, f, peak=1) == pytest.approx(errors.ssim(A, dense(f), peak=1), rel=1e-5)
 
 

@@ -48,7 +48,7 @@ def model(X: np.ndarray) -> lplr.LPLR:
 
 
 def test_factors_are_those_of_factorize(X: np.ndarray, model: lplr.LPLR) -> None:
-    f = lplr.factorize(X, 8, bits=5, rng=0)
+    f = lplr.factorize(X, rank=8, bits=5, rng=0)
     np.testing.assert_array_equal(model.factors_.to_dense(), f.to_dense())
     assert model.factors_.nbytes == f.nbytes
     assert model.factors_.meta["seed"] == 0

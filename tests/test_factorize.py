@@ -63,7 +63,7 @@ def test_lplr_svd_starts_from_the_best_approximation(A: np.ndarray) -> None:
     L = naive.min_max((U * np.r_[s, np.zeros(30)])[:, :25], 6)
     W = np.linalg.lstsq(L, A.astype(np.float64), rcond=None)[0]
     expected = norm(L @ naive.min_max(W, 6) - A) / norm(A)
-    f = lplr.factorize(A, 25, method="lplr-svd", bits=6, n_power_iter=6, rng=0)
+    f = lplr.factorize(A, rank=25, method="lplr-svd", bits=6, n_power_iter=6, rng=0)
     # Singular vectors may differ in sign, which a min-max grid notices: by its step, not more.
     assert f.relative_error(A) == pytest.approx(expected, rel=0.03)
 
@@ -74,7 +74,9 @@ def test_direct_svd_rounds_both_factors(A: np.ndarray) -> None:
     expected = naive.min_max(L.astype(float), 6) @ naive.min_max(R.astype(float), 6)
     f = rounded_factors(A, L, R, two(6), "nearest", False, np.random.default_rng(0))
     assert norm(dense(f) - expected) < 0.02 * norm(A - expected)
-    errors = {m: lplr.factorize(A, 25, method=m, bits=6, rng=0).relative_error(A) for m in METHODS}
+    errors = {
+        m: lplr.factorize(A, rank=25, method=m, bits=6, rng=0).relative_error(A) for m in METHODS
+    }
     assert f.relative_error(A) == pytest.approx(errors["direct-svd"], rel=0.03)
     assert errors["feedback"] < errors["lplr-svd"] < errors["direct-svd"]
     assert errors["lplr-svd"] < errors["lplr"]
@@ -83,8 +85,8 @@ def test_direct_svd_rounds_both_factors(A: np.ndarray) -> None:
 @pytest.mark.parametrize("method", ["lplr", "lplr-svd", "direct-svd"])
 def test_normalize_finds_the_best_two_numbers(A: np.ndarray, method: str) -> None:
     B = A + np.float32(0.02)
-    plain = lplr.factorize(B, 10, method=method, bits=3, rng=0)
-    f = lplr.factorize(B, 10, method=method, bits=3, normalize=True, rng=0)
+    plain = lplr.factorize(B, rank=10, method=method, bits=3, rng=0)
+    f = lplr.factorize(B, rank=10, method=method, bits=3, normalize=True, rng=0)
     np.testing.assert_array_equal(f.left.codes, plain.left.codes)
     np.testing.assert_array_equal(f.right.codes, plain.right.codes)
     P = dense(plain).ravel()
@@ -100,7 +102,7 @@ def test_normalize_finds_the_best_two_numbers(A: np.ndarray, method: str) -> Non
 
 def test_power_iterations_find_a_better_range(A: np.ndarray) -> None:
     errors = [
-        lplr.factorize(A, 30, method="lplr", bits=8, n_power_iter=q, rng=0).relative_error(A)
+        lplr.factorize(A, rank=30, method="lplr", bits=8, n_power_iter=q, rng=0).relative_error(A)
         for q in (0, 1, 2)
     ]
     assert errors[2] < errors[1] < 0.9 * errors[0]
@@ -108,12 +110,12 @@ def test_power_iterations_find_a_better_range(A: np.ndarray) -> None:
 
 def test_dithered_factors(A: np.ndarray) -> None:
     a, b, c = (
-        lplr.factorize(A, 20, method="lplr", bits=6, rounding="dithered", rng=seed)
+        lplr.factorize(A, rank=20, method="lplr", bits=6, rounding="dithered", rng=seed)
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(a.left.codes, b.left.codes)
     assert not np.array_equal(a.left.codes, c.left.codes)
-    nearest = lplr.factorize(A, 20, method="lplr", bits=6, rng=0)
+    nearest = lplr.factorize(A, rank=20, method="lplr", bits=6, rng=0)
     assert nearest.relative_error(A) < a.relative_error(A) < 1
 
 
@@ -169,7 +171,7 @@ def test_gram_and_solve() -> None:
 @pytest.mark.parametrize("bits", [2, 4])
 def test_scales_are_the_best_for_their_codes(A: np.ndarray, bits: int) -> None:
     """The error is stationary in every stored scale."""
-    f = lplr.factorize(A, 30, bits=bits, quantizer="lloyd-max", rng=0)
+    f = lplr.factorize(A, rank=30, bits=bits, quantizer="lloyd-max", rng=0)
     L, R = f.left.to_dense().astype(np.float64), f.right.to_dense().astype(np.float64)
     gradient = np.einsum("nk,kd,nd->k", L, R, A - L @ R)
     size = np.linalg.norm(L, axis=0) * np.linalg.norm(R, axis=1) * norm(A)
@@ -189,7 +191,7 @@ def test_fit_scales_solves_its_normal_equations() -> None:
 
 
 def test_history_is_the_error_before_the_last_fit(A: np.ndarray) -> None:
-    f = lplr.factorize(A, 40, bits=4, rng=0)
+    f = lplr.factorize(A, rank=40, bits=4, rng=0)
     history = f.meta["history"]
     assert 1 <= len(history) <= 3
     assert f.relative_error(A) <= min(history) * (1 + 1e-4)
@@ -199,7 +201,7 @@ def test_history_is_the_error_before_the_last_fit(A: np.ndarray) -> None:
 
 def test_lattices_run_down_l_and_along_r(A: np.ndarray) -> None:
     for method in ("feedback", "lplr-svd"):
-        f = lplr.factorize(A, 9, bits=2, quantizer="e8p", method=method, rng=0)
+        f = lplr.factorize(A, rank=9, bits=2, quantizer="e8p", method=method, rng=0)
         assert (f.left.axis, f.right.axis) == (0, 1)
         assert f.left.codes.nbytes == -(-150 // 8) * 9 * 2
         assert f.right.codes.nbytes == 9 * 120 // 8 * 2
@@ -210,26 +212,28 @@ def test_lattices_run_down_l_and_along_r(A: np.ndarray) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_meta_repeats_the_run(A: np.ndarray, method: str) -> None:
-    f = lplr.factorize(A, 7, method=method, rng=5)
+    f = lplr.factorize(A, rank=7, method=method, rng=5)
     assert (f.shape, f.rank, f.left.bits, f.right.bits) == (A.shape, 7, 4, 4)
     assert f.meta["method"] == method
     assert f.meta["seed"] == 5
     assert f.meta["versions"]["numpy"] == np.__version__
-    again = lplr.factorize(A, f.rank, method=f.meta["method"], rng=f.meta["seed"])
+    again = lplr.factorize(A, rank=f.rank, method=f.meta["method"], rng=f.meta["seed"])
     np.testing.assert_array_equal(again.to_dense(), f.to_dense())
-    other = lplr.factorize(A, 7, method=method, rng=np.random.default_rng(5))
+    other = lplr.factorize(A, rank=7, method=method, rng=np.random.default_rng(5))
     np.testing.assert_array_equal(other.to_dense(), f.to_dense())
     assert other.meta["seed"] is None
-    assert not np.array_equal(lplr.factorize(A, 7, method=method, rng=6).to_dense(), f.to_dense())
+    assert not np.array_equal(
+        lplr.factorize(A, rank=7, method=method, rng=6).to_dense(), f.to_dense()
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_magnitude_only_scales_the_result(A: np.ndarray, method: str) -> None:
     """By powers of two, exactly."""
-    expected = lplr.factorize(A, 7, method=method, rng=0)
+    expected = lplr.factorize(A, rank=7, method=method, rng=0)
     for power in (-90, 95):
         factor = np.float32(2.0**power)
-        f = lplr.factorize(A * factor, 7, method=method, rng=0)
+        f = lplr.factorize(A * factor, rank=7, method=method, rng=0)
         error = f.relative_error(A * factor)
         assert error == pytest.approx(expected.relative_error(A), rel=1e-4)
 
@@ -275,7 +279,7 @@ def test_sizes_are_predicted(shape, rank, kind, method) -> None:
     rank = min(rank, *shape)
     quantizer, bits = kind
     A = np.random.default_rng(0).standard_normal(shape)
-    f = lplr.factorize(A, rank, quantizer=quantizer, bits=bits, method=method, rng=0)
+    f = lplr.factorize(A, rank=rank, quantizer=quantizer, bits=bits, method=method, rng=0)
     books = (get_codebook(quantizer, bits),) * 2
     assert f.left.codes.nbytes + f.right.codes.nbytes == budget.factor_nbytes(shape, rank, books, 0)
 

@@ -250,7 +250,7 @@ def test_relative_error(make) -> None:
     assert f.relative_error(A, hessian=h) == pytest.approx(expected, rel=1e-9)
     assert f.relative_error(f.to_dense()) == 0
     assert f.relative_error(np.zeros(f.shape)) == np.inf
-    zero = lplr.quantize(np.zeros((3, 4)), 2)
+    zero = lplr.quantize(np.zeros((3, 4)), bits=2)
     assert zero.relative_error(np.zeros((3, 4))) == 0
 
 

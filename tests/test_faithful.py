@@ -148,11 +148,11 @@ def test_factors_are_points_of_their_codes() -> None:
 def test_order_of_the_half_steps() -> None:
     rng = np.random.default_rng(0)
     W, X = rng.standard_normal((24, 40)), rng.standard_normal((90, 40))
-    g = lplr.caldera(W, X, rank=4, mode="faithful", n_iter=3, rng=0)
+    g = lplr.caldera(W, hessian=X, rank=4, mode="faithful", n_iter=3, rng=0)
     steps = [(h["step"], h["iteration"]) for h in g.meta["history"]]
     assert steps == [("Q", 1), ("LR", 2), ("Q", 2), ("LR", 3), ("Q", 3)]
     assert g.backbone.axis == 1
-    alone = lplr.caldera(W, X, rank=0, mode="faithful", n_iter=3, rng=0)
+    alone = lplr.caldera(W, hessian=X, rank=0, mode="faithful", n_iter=3, rng=0)
     assert [h["step"] for h in alone.meta["history"]] == ["Q"]
 
 
@@ -173,7 +173,7 @@ def regularized(H: np.ndarray) -> np.ndarray:
 def test_reproduces_the_paper_on_a_layer(name: str, authors: float, n_iter: int) -> None:
     """The authors' code, ten iterations: within 3 %; the error stays within 1 % over seeds."""
     layer = lplr.datasets.layer(name)
-    g = lplr.caldera(layer.W, layer.H, rank=64, mode="faithful", n_iter=n_iter, rng=0)
+    g = lplr.caldera(layer.W, hessian=layer.H, rank=64, mode="faithful", n_iter=n_iter, rng=0)
     found = g.relative_error(layer.W, regularized(layer.H))
     assert found == pytest.approx(authors, rel=0.03)
     assert found <= g.meta["history"][0]["error"]

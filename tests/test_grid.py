@@ -151,7 +151,7 @@ def test_rows_stored_as_zero_have_no_cosine() -> None:
     A[0] *= 1e-4
     queries = Queries(np.arange(60) % 2, A[1:20], np.arange(1, 20) % 2, 3, "cosine")
     case = Case("short", A, queries=queries)
-    q = lplr.quantize(A, 3, quantizer="lloyd-max")
+    q = lplr.quantize(A, bits=3, quantizer="lloyd-max")
     f = replace(q, scale=np.where(np.arange(60)[:, None] == 0, 0, q.scale).astype(np.float32))
     found = Meter(case).measure(replace(f, offset=None))
     notes = {m.metric: m.note for m in found if m.value is None}

@@ -148,7 +148,7 @@ def test_indefinite_beyond_damping() -> None:
     with pytest.raises(HessianError, match="eigenvalues below -0.1"):
         regularize(check_hessian(H, D), 0.01)
     with pytest.raises(HessianError):
-        lplr.caldera(np.eye(D), H, rank=2)
+        lplr.caldera(np.eye(D), hessian=H, rank=2)
 
 
 # --- damping ---------------------------------------------------------------------------------
@@ -185,12 +185,12 @@ def test_steps_below_the_asked_damping_are_skipped() -> None:
 def test_few_inputs_are_told_once_and_damped() -> None:
     X = np.random.default_rng(0).standard_normal((7, D))
     with pytest.warns(DampingWarning, match="7 calibration inputs for 40 columns") as told:
-        g = lplr.caldera(np.eye(D), X, rank=3, rng=0)
+        g = lplr.caldera(np.eye(D), hessian=X, rank=3, rng=0)
     assert len(told) == 1
     assert told[0].filename == __file__  # where the caller can do something about it
     assert g.meta["damping"] == 0.01
     with pytest.warns(DampingWarning) as told:
-        g = lplr.caldera(np.eye(D), X, rank=3, damping=0, rng=0)
+        g = lplr.caldera(np.eye(D), hessian=X, rank=3, damping=0, rng=0)
     assert len(told) == 2
     assert g.meta["damping"] == LADDER[0]
 
@@ -227,8 +227,8 @@ def test_hard_hessians(name: str, mode: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DampingWarning)
             g = lplr.caldera(
-                W, HARD[name], rank=rank, damping=damping, incoherence=incoherence, mode=mode,
-                n_iter=1, rng=0,
+                W, hessian=HARD[name], rank=rank, damping=damping, incoherence=incoherence,
+                mode=mode, n_iter=1, rng=0,
             )  # fmt: skip
         assert np.isfinite(g.to_dense()).all()
         errors = [h["error"] for h in g.meta["history"]]

@@ -90,7 +90,7 @@ def test_kernel_is_a_stable_sort(products: list[int], k: int, step: int) -> None
 
 def databases() -> dict[str, Callable[[], Any]]:
     def low_rank() -> lplr.LowRank:
-        return lplr.factorize(DATABASE, 9, bits=4, rng=0)
+        return lplr.factorize(DATABASE, rank=9, bits=4, rng=0)
 
     return {
         "float64": lambda: DATABASE,
@@ -99,10 +99,10 @@ def databases() -> dict[str, Callable[[], Any]]:
         "low rank": low_rank,
         "full rank": lambda: lplr.factorize(DATABASE, bits_per_entry=6, rng=0),
         "shifted": lambda: lplr.factorize(
-            DATABASE, 9, bits=4, method="lplr", normalize=True, rng=0
+            DATABASE, rank=9, bits=4, method="lplr", normalize=True, rng=0
         ),
-        "quantized": lambda: lplr.quantize(DATABASE, 2, quantizer="e8p"),
-        "rows scaled": lambda: lplr.quantize(DATABASE, 3, granularity="row"),
+        "quantized": lambda: lplr.quantize(DATABASE, bits=2, quantizer="e8p"),
+        "rows scaled": lambda: lplr.quantize(DATABASE, bits=3, granularity="row"),
         "decomposed": lambda: lplr.caldera(DATABASE, rank=3, rng=0),
         "rotated columns": lambda: replace(lplr.caldera(DATABASE, rank=3, rng=0), left=None),
         "not rotated": lambda: lplr.caldera(DATABASE, rank=0, incoherence=False, rng=0),
@@ -198,7 +198,7 @@ def two_clouds() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def test_accuracy_is_that_of_scikit_learn(metric: str, k: int) -> None:
     # k = 2 has a tied vote for most queries.
     X, y, Z, z = two_clouds()
-    f = lplr.factorize(X, 6, bits=4, rng=0)
+    f = lplr.factorize(X, rank=6, bits=4, rng=0)
     names = np.array(["c", "a", "b"])
     expected = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(f.to_dense(), names[y])
     found = evaluate(f, names[y], Z, names[z], k=k, metric=metric)
@@ -240,7 +240,7 @@ def test_one_bit_an_entry_of_texts() -> None:
 
 def test_recall() -> None:
     X, y, Z, z = two_clouds()
-    f = lplr.factorize(X, 6, bits=4, rng=0)
+    f = lplr.factorize(X, rank=6, bits=4, rng=0)
     found = evaluate(f, y, Z, z, k=10, metric="euclidean", original=X)
     a = brute_force(X, Z, 10, "euclidean").indices
     b = brute_force(dense(f), Z, 10, "euclidean").indices
@@ -318,10 +318,10 @@ def test_refusals(changed: dict[str, Any], message: str) -> None:
 
 def test_zero_rows_have_no_cosine() -> None:
     X, y, Z, z = two_clouds()
-    for database in (X, lplr.quantize(X, 8)):
+    for database in (X, lplr.quantize(X, bits=8)):
         with pytest.raises(InputError, match="queries: row 7 is zero.*euclidean"):
             evaluate(database, y, with_zero_row(Z, 7), z)
-    f = lplr.quantize(with_zero_row(X, 9), 8, granularity="row")
+    f = lplr.quantize(with_zero_row(X, 9), bits=8, granularity="row")
     for database in (with_zero_row(X, 9), f):
         with pytest.raises(InputError, match="database: row 9 is zero"):
             evaluate(database, y, Z, z)

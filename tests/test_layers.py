@@ -83,7 +83,7 @@ def test_memory_and_time_are_of_the_compression() -> None:
         if A.shape == W.shape:
             time.sleep(0.05)
             np.ones(10**7)  # 80 MB, gone again when the function returns
-        return lplr.quantize(A, 4)
+        return lplr.quantize(A, bits=4)
 
     loads = []
 

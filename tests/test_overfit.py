@@ -40,7 +40,13 @@ def test_no_more_than_plain_feedback(which: str, bits: float) -> None:
             W,
             X,
             lambda W, H, share=damping: lplr.caldera(
-                W, H, rank=0, q_bits=max(bits, 1), damping=share, quantizer="trellis-10", rng=0
+                W,
+                hessian=H,
+                rank=0,
+                q_bits=max(bits, 1),
+                damping=share,
+                quantizer="trellis-10",
+                rng=0,
             ),
             rng=0,
         )
@@ -55,7 +61,7 @@ def test_more_inputs_less_overfit() -> None:
     W, X = W[:64, :200], tokens(H[:200, :200], 8000)
     ratios = [
         calibration_overfit(
-            W, X[:m], lambda W, H: lplr.caldera(W, H, rank=0, q_bits=3, rng=0), rng=0
+            W, X[:m], lambda W, H: lplr.caldera(W, hessian=H, rank=0, q_bits=3, rng=0), rng=0
         ).ratio
         for m in (800, 8000)
     ]
@@ -65,4 +71,4 @@ def test_more_inputs_less_overfit() -> None:
 @pytest.mark.parametrize("inputs", [np.ones((1, 5)), np.ones((9, 4)), np.ones(5)])
 def test_refusals(inputs: np.ndarray) -> None:
     with pytest.raises(InputError, match="inputs"):
-        calibration_overfit(np.ones((3, 5)), inputs, lambda W, H: lplr.quantize(W, 2))
+        calibration_overfit(np.ones((3, 5)), inputs, lambda W, H: lplr.quantize(W, bits=2))

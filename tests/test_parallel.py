@@ -133,16 +133,16 @@ def test_matmul_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 def results() -> dict[str, lplr.LowRank | lplr.Quantized]:
     """One of each kind, of several blocks: more than 2**17 entries and 512 columns."""
     A = lplr.datasets.synthetic(700, 600, "power", exponent=1.0, rng=0).astype(np.float32)
-    made = {m: lplr.factorize(A, 40, method=m, bits=4, rng=0) for m in METHODS}
+    made = {m: lplr.factorize(A, rank=40, method=m, bits=4, rng=0) for m in METHODS}
     made["searched"] = lplr.factorize(A, bits_per_entry=0.3, rng=0)
     # A rank at which OpenBLAS would solve in threads of its own.
-    made["lattice"] = lplr.factorize(A, 250, bits=2, rng=0)
+    made["lattice"] = lplr.factorize(A, rank=250, bits=2, rng=0)
     for sketch in ("rademacher", "srht", "sparse-sign"):
-        made[sketch] = lplr.factorize(A, 40, method="lplr", sketch=sketch, bits=8, rng=0)
+        made[sketch] = lplr.factorize(A, rank=40, method="lplr", sketch=sketch, bits=8, rng=0)
     made["dithered"] = lplr.factorize(
-        A, 20, method="lplr", rounding="dithered", normalize=True, bits=4, rng=0
+        A, rank=20, method="lplr", rounding="dithered", normalize=True, bits=4, rng=0
     )
-    made["quantized"] = lplr.quantize(A, 3, scaling="mse", granularity="column")
+    made["quantized"] = lplr.quantize(A, bits=3, scaling="mse", granularity="column")
     return made
 
 

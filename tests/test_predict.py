@@ -363,4 +363,4 @@ def test_zero_bits(tmp_path) -> None:
     with pytest.raises(InputError, match="codes"):
         Quantized((6, 4), "zero", 0, np.zeros(1, np.uint8), scale)
     with pytest.raises(InputError, match="quantizer"):
-        lplr.quantize(np.eye(3), 1, quantizer="zero")
+        lplr.quantize(np.eye(3), bits=1, quantizer="zero")

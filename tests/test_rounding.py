@@ -50,7 +50,7 @@ def test_round_trip(A, kind, granularity, data) -> None:
     name, bits = kind
     scalings = ("mse",) if name == "e8p" else ("minmax", "mse")
     scaling = data.draw(st.sampled_from(scalings))
-    q = lplr.quantize(A, bits, quantizer=name, granularity=granularity, scaling=scaling)
+    q = lplr.quantize(A, bits=bits, quantizer=name, granularity=granularity, scaling=scaling)
     assert (q.shape, q.quantizer, q.bits) == (A.shape, name, bits)
     dense = q.to_dense()
     assert dense.dtype == np.float32
@@ -76,7 +76,7 @@ def test_round_trip(A, kind, granularity, data) -> None:
 
 @given(matrices(), st.integers(1, 8), st.sampled_from(GRANULARITIES))
 def test_min_max_is_that_of_the_paper(A: np.ndarray, bits: int, granularity: str) -> None:
-    q = lplr.quantize(A, bits, granularity=granularity)
+    q = lplr.quantize(A, bits=bits, granularity=granularity)
     axis = {"tensor": None, "row": 1, "column": 0}[granularity]
     low = A.min(axis=axis, keepdims=True).astype(np.float64)
     high = A.max(axis=axis, keepdims=True).astype(np.float64)
@@ -97,7 +97,7 @@ def test_constants(kind, value: float, granularity: str) -> None:
     """Exact at any width: stored as an offset."""
     name, bits = kind
     A = np.full((5, 11), value, np.float32)
-    dense = lplr.quantize(A, bits, quantizer=name, granularity=granularity).to_dense()
+    dense = lplr.quantize(A, bits=bits, quantizer=name, granularity=granularity).to_dense()
     np.testing.assert_array_equal(dense, A)
 
 
@@ -108,7 +108,7 @@ def test_constants(kind, value: float, granularity: str) -> None:
 def test_mse_beats_min_max_on_gaussian_data(name: str, bits: int) -> None:
     A = np.random.default_rng(bits).standard_normal((200, 150)).astype(np.float32)
     error = {
-        s: lplr.quantize(A, bits, quantizer=name, scaling=s).relative_error(A)
+        s: lplr.quantize(A, bits=bits, quantizer=name, scaling=s).relative_error(A)
         for s in ("minmax", "mse")
     }
     # The search starts from the range of min-max. It takes out the mean, 1/170 here, which at 8
@@ -131,10 +131,10 @@ def test_scale_from_a_single_start_is_as_good(
         A[[7, 301]] *= 30
     elif rows == "mostly zero":
         A[np.arange(600) % 10 < 9] = 0
-    whole = lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A)
+    whole = lplr.quantize(A, bits=2, quantizer=name, scaling="mse").relative_error(A)
     monkeypatch.setattr("lplr.coding.rounding._MANY", 0)
     # Both are local optima: neither need be the better one.
-    assert lplr.quantize(A, 2, quantizer=name, scaling="mse").relative_error(A) < 1.01 * whole
+    assert lplr.quantize(A, bits=2, quantizer=name, scaling="mse").relative_error(A) < 1.01 * whole
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-20, 1.0, 1e20, 1e29])
@@ -144,7 +144,7 @@ def test_error_does_not_depend_on_the_magnitude(factor, scaling, granularity) ->
     A = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
     A /= np.abs(A).max()
     errors = [
-        lplr.quantize(X, 4, scaling=scaling, granularity=granularity).relative_error(X)
+        lplr.quantize(X, bits=4, scaling=scaling, granularity=granularity).relative_error(X)
         for X in (A, A * np.float32(factor))
     ]
     # A factor that is no power of two moves entries across thresholds: each by 6e-8.
@@ -157,7 +157,7 @@ def test_rows_of_any_magnitude(scaling: str) -> None:
     A = np.random.default_rng(0).standard_normal((5, 400)).astype(np.float32)
     factors = np.array([1e20, 1, 1e-20, 1e-30, 1e-42], np.float32)[:, None]
     X = A * factors
-    dense = lplr.quantize(X, 8, scaling=scaling, granularity="row").to_dense()
+    dense = lplr.quantize(X, bits=8, scaling=scaling, granularity="row").to_dense()
     error = np.linalg.norm((X - dense) / factors, axis=1) / np.linalg.norm(A, axis=1)
     assert (error[:4] < 0.015).all()
     assert np.isfinite(dense).all()
@@ -168,7 +168,8 @@ def test_mean_costs_no_bits() -> None:
     A = np.random.default_rng(0).standard_normal((50, 60)).astype(np.float32)
     for name in ("lloyd-max", "e8p"):
         errors = [
-            np.linalg.norm(X - lplr.quantize(X, 2, quantizer=name).to_dense()) for X in (A, A + 100)
+            np.linalg.norm(X - lplr.quantize(X, bits=2, quantizer=name).to_dense())
+            for X in (A, A + 100)
         ]
         assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
@@ -176,7 +177,7 @@ def test_mean_costs_no_bits() -> None:
 @pytest.mark.parametrize("name", ["e8p", "trellis-8"])
 def test_tall_matrices_have_packed_products(name: str) -> None:
     A = np.random.default_rng(0).standard_normal((515, 9), dtype=np.float32)
-    q = lplr.quantize(A, 2, quantizer=name)
+    q = lplr.quantize(A, bits=2, quantizer=name)
     assert q.axis == 0
     assert q.nbytes <= 2 * (A.size + 8 * A.shape[1]) / 8 + 8  # a lattice group at most is padded
     x = np.arange(1, 10, dtype=np.float32)
@@ -184,18 +185,18 @@ def test_tall_matrices_have_packed_products(name: str) -> None:
     size = np.abs(q.to_dense()) @ x
     assert (np.abs(q @ x - q.to_dense().astype(float) @ x) <= 2.0**-20 * size).all()
     for short in (A[:511], A.T):
-        assert lplr.quantize(short, 2, quantizer=name).axis == 1
-    assert lplr.quantize(A, 2, quantizer=name, granularity="row").axis == 1
+        assert lplr.quantize(short, bits=2, quantizer=name).axis == 1
+    assert lplr.quantize(A, bits=2, quantizer=name, granularity="row").axis == 1
 
 
 def test_sixteen_bits_are_float16() -> None:
     A = np.random.default_rng(0).standard_normal((9, 7)).astype(np.float32)
-    q = lplr.quantize(A, 16)
+    q = lplr.quantize(A, bits=16)
     np.testing.assert_array_equal(q.to_dense(), A.astype(np.float16).astype(np.float32))
     np.testing.assert_array_equal(q.codes, A.astype("<f2").reshape(-1).view(np.uint8))
     for factor in (1e-30, 1e-6, 1e6, 1e29):
         X = A * np.float32(factor)
-        assert lplr.quantize(X, 16).relative_error(X) < 2.0**-11
+        assert lplr.quantize(X, bits=16).relative_error(X) < 2.0**-11
         assert np.log2(half_scale(X)).item().is_integer()
 
 
@@ -226,7 +227,7 @@ def test_dithered_is_unbiased(bits: int) -> None:
 def test_dithered_variance_is_below_a_quarter_step() -> None:
     """Var = p (1 - p) step^2 at the fraction p; its mean over uniform fractions is 1/6."""
     A = np.random.default_rng(0).uniform(-1, 1, (400, 500)).astype(np.float32)
-    q = lplr.quantize(A, 4, rounding="dithered", rng=0)
+    q = lplr.quantize(A, bits=4, rounding="dithered", rng=0)
     step = float(A.max() - A.min()) / 15
     square = ((A - q.to_dense()) / step).astype(np.float64) ** 2
     assert abs(square.mean() - 1 / 6) < 6 * square.std() / np.sqrt(square.size)
@@ -234,7 +235,7 @@ def test_dithered_variance_is_below_a_quarter_step() -> None:
 
 def test_dithered_follows_the_seed() -> None:
     A = np.random.default_rng(0).standard_normal((300, 500))
-    a, b, c = (lplr.quantize(A, 2, rounding="dithered", rng=seed).codes for seed in (0, 0, 1))
+    a, b, c = (lplr.quantize(A, bits=2, rounding="dithered", rng=seed).codes for seed in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
 

@@ -78,15 +78,15 @@ def test_damaged_streams_are_refused() -> None:
 def test_naive_quantization_on_gaussian_data() -> None:
     A = np.random.default_rng(0).standard_normal((200, 300)).astype(np.float32)
     for granularity in ("tensor", "row", "column"):
-        q = lplr.quantize(A, 2, quantizer="trellis", granularity=granularity)
+        q = lplr.quantize(A, bits=2, quantizer="trellis", granularity=granularity)
         assert q.quantizer == "trellis-10"
         assert q.relative_error(A) ** 2 == pytest.approx(q.codebook.gaussian_mse, rel=0.03)
-    constant = lplr.quantize(np.full((5, 9), 3.25), 1.5, quantizer="trellis")
+    constant = lplr.quantize(np.full((5, 9), 3.25), bits=1.5, quantizer="trellis")
     assert (constant.to_dense() == 3.25).all()
     with pytest.raises(InputError, match="scaling"):
-        lplr.quantize(A, 2, quantizer="trellis", scaling="minmax")
+        lplr.quantize(A, bits=2, quantizer="trellis", scaling="minmax")
     with pytest.raises(InputError, match="bits"):
-        lplr.quantize(A, 7, quantizer="trellis")
+        lplr.quantize(A, bits=7, quantizer="trellis")
 
 
 def test_the_loss_of_feedback_is_that_of_its_errors() -> None:
@@ -116,7 +116,7 @@ def test_the_loss_of_feedback_is_that_of_its_errors() -> None:
 def test_caldera_with_trellises(layer: str, most: float) -> None:
     """Measured at seed 0: 0.0692, 0.0908 and 0.1416; over seeds the spread is below 1 %."""
     data = lplr.datasets.layer(layer)
-    g = lplr.caldera(data.W, data.H, rank=64, quantizer="trellis", rng=0)
+    g = lplr.caldera(data.W, hessian=data.H, rank=64, quantizer="trellis", rng=0)
     assert g.backbone.quantizer == g.low_rank.left.quantizer == "trellis-10"
     # Q, L and R at 2, 4 and 4 bits; their scales and the seeds are the 0.02.
     n, d = data.W.shape
@@ -127,12 +127,14 @@ def test_caldera_with_trellises(layer: str, most: float) -> None:
 def test_caldera_takes_what_a_trellis_offers() -> None:
     data = lplr.datasets.layer("minilm_l2_query")
     W, H = data.W[:40], data.H
-    g = lplr.caldera(W, H, rank=5, q_bits=1.75, factor_bits=(8, 2.5), quantizer="trellis-8", rng=0)
+    g = lplr.caldera(
+        W, hessian=H, rank=5, q_bits=1.75, factor_bits=(8, 2.5), quantizer="trellis-8", rng=0
+    )
     assert (g.backbone.bits, g.low_rank.left.bits, g.low_rank.right.bits) == (1.75, 8, 2.5)
     assert g.low_rank.left.quantizer == "lloyd-max"
     for options in ({"mode": "faithful"}, {"q_bits": 7}, {"factor_bits": 6.5}):
         with pytest.raises(InputError):
-            lplr.caldera(W, H, rank=5, **{"quantizer": "trellis", **options})
+            lplr.caldera(W, hessian=H, rank=5, **{"quantizer": "trellis", **options})
 
 
 @pytest.mark.parametrize("bits_per_entry", [0.5, 2.0])
@@ -142,5 +144,5 @@ def test_factorize_with_trellises_loses_less(bits_per_entry: float) -> None:
     f = lplr.factorize(A, bits_per_entry=bits_per_entry, quantizer="trellis", rng=0)
     assert f.bits_per_entry <= bits_per_entry
     assert f.relative_error(A) < default.relative_error(A)
-    fixed = lplr.factorize(A, 20, bits=(2.25, 3), quantizer="trellis-8", rng=0)
+    fixed = lplr.factorize(A, rank=20, bits=(2.25, 3), quantizer="trellis-8", rng=0)
     assert (fixed.left.bits, fixed.right.bits) == (2.25, 3)

@@ -117,7 +117,7 @@ def stacks() -> tuple[Stacked, Stacked]:
     rng = np.random.default_rng(0)
 
     def part(n: int, d: int, bits: int, granularity: str) -> Quantized:
-        q = lplr.quantize(rng.standard_normal((n, d)), bits, granularity=granularity)
+        q = lplr.quantize(rng.standard_normal((n, d)), bits=bits, granularity=granularity)
         return replace(q, offset=None)
 
     kinds = ((3, 2, "tensor"), (1, 8, "row"), (4, 5, "column"))
@@ -151,7 +151,7 @@ def test_a_stack_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError):
         wide.rows(0, 10)
     with pytest.raises(InputError, match="offset"):
-        Stacked((lplr.quantize(np.eye(3), 4),))
+        Stacked((lplr.quantize(np.eye(3), bits=4),))
     for stack in (wide, tall):
         state = stack._state()
         np.testing.assert_array_equal(Stacked._from_state(state).to_dense(), stack.to_dense())

@@ -297,7 +297,7 @@ def test_tables_and_artefacts_are_told_apart(tmp_path: Path) -> None:
     write_table(tmp_path / "t.h5", ROWS, attrs={"seed": 0})
     with pytest.raises(CorruptFileError, match="read_table"):
         lplr.load(tmp_path / "t.h5")
-    lplr.save(tmp_path / "q.h5", lplr.quantize(np.eye(4), 2))
+    lplr.save(tmp_path / "q.h5", lplr.quantize(np.eye(4), bits=2))
     with pytest.raises(CorruptFileError, match="lplr.load"):
         read_table(tmp_path / "q.h5")
     found = container.inspect(tmp_path / "t.h5")
@@ -308,7 +308,7 @@ def test_tables_and_artefacts_are_told_apart(tmp_path: Path) -> None:
 def test_artefacts_hold_no_text(tmp_path: Path) -> None:
     """Only tables may: what a factor does not need, a forged one shall not have either."""
     path = tmp_path / "q.h5"
-    lplr.save(path, lplr.quantize(np.eye(4), 2))
+    lplr.save(path, lplr.quantize(np.eye(4), bits=2))
     _edited(path, lambda root: root.arrays.update(note=np.array([b"x"])))
     with pytest.raises(UnsafeFileError, match="type"):
         lplr.load(path)

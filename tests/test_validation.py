@@ -25,11 +25,11 @@ from lplr.validation import (
 
 METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd")
 CALLS = {
-    "minmax": lambda A: lplr.quantize(A, 8),
-    "mse": lambda A: lplr.quantize(A, 8, quantizer="lloyd-max", granularity="row"),
-    "float16": lambda A: lplr.quantize(A, 16),
-    "lattice": lambda A: lplr.quantize(A, 4, quantizer="e8p", granularity="column"),
-    **{m: lambda A, m=m: lplr.factorize(A, 1, bits=8, method=m, rng=0) for m in METHODS},
+    "minmax": lambda A: lplr.quantize(A, bits=8),
+    "mse": lambda A: lplr.quantize(A, bits=8, quantizer="lloyd-max", granularity="row"),
+    "float16": lambda A: lplr.quantize(A, bits=16),
+    "lattice": lambda A: lplr.quantize(A, bits=4, quantizer="e8p", granularity="column"),
+    **{m: lambda A, m=m: lplr.factorize(A, rank=1, bits=8, method=m, rng=0) for m in METHODS},
 }
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 BASE = np.random.default_rng(0).standard_normal((6, 5))
@@ -186,9 +186,9 @@ def test_rank_above_that_of_the_data(method: str) -> None:
     A = np.outer(rng.standard_normal(40), rng.standard_normal(30))
     for rank in (12, 30):
         # Direct-SVD rounds each component to its share of the range: an 8-bit step each.
-        f = lplr.factorize(A, rank, bits=8, method=method, rng=0)
+        f = lplr.factorize(A, rank=rank, bits=8, method=method, rng=0)
         assert f.relative_error(A) < 0.05
-        f = lplr.factorize(A, rank, bits=16, method=method, rng=0)
+        f = lplr.factorize(A, rank=rank, bits=16, method=method, rng=0)
         assert f.relative_error(A) < 2.0**-10
 
 

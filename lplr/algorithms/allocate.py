@@ -55,9 +55,9 @@ class Allocation(NamedTuple):
 
 def allocate(
     matrices: Sequence[Any],
-    total_bits_per_entry: float,
-    weights: Sequence[float] | None = None,
     *,
+    bits_per_entry: float,
+    weights: Sequence[float] | None = None,
     effort: str = "default",
 ) -> Allocation:
     """Divide a budget among matrices so that their weighted squared errors add up to least.
@@ -66,7 +66,7 @@ def allocate(
     ----------
     matrices : sequence of array_like (n, d), or of pairs (array_like, hessian)
         Each as in `lplr.compress`.
-    total_bits_per_entry : float
+    bits_per_entry : float
         Stored bits of all matrices over the number of all entries.
     weights : sequence of float, optional
         Factors, at least 0, of the squared relative errors; 1 by default. With the squared norms
@@ -102,13 +102,13 @@ def allocate(
     >>> rng = np.random.default_rng(0)
     >>> hard = rng.standard_normal((100, 80))
     >>> easy = lplr.datasets.synthetic(100, 80, "power", exponent=1.5, rng=0)
-    >>> a = lplr.allocate([hard, easy], 2)
+    >>> a = lplr.allocate([hard, easy], bits_per_entry=2)
     >>> a.bits_per_entry[0] > 2 > a.bits_per_entry[1]
     True
     >>> sum(e**2 for e in a.predicted) < sum(e**2 for e in a.uniform)
     True
     """
-    total = check_real(total_bits_per_entry, "total_bits_per_entry")
+    total = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
     checked = _check_matrices(matrices)
     factors = _check_weights(weights, len(checked))
@@ -121,7 +121,7 @@ def allocate(
     if least > nbytes:
         enough = 1.001 * 8 * least / entries.sum()
         raise BudgetError(
-            f"total_bits_per_entry: {total:g} does not suffice for the smallest that can be "
+            f"bits_per_entry: {total:g} does not suffice for the smallest that can be "
             f"stored of each matrix; use at least {enough:.4g}"
         )
     sizes = _spend(convex, factors, nbytes)

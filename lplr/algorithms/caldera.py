@@ -47,8 +47,8 @@ _TRELLIS_RIGHT = 3  # bits of R up to which a trellis codes it
 
 def caldera(
     W: Any,
-    hessian: Any = None,
     *,
+    hessian: Any = None,
     rank: int = 64,
     q_bits: float = 2,
     factor_bits: float | tuple[float, float] = 4,
@@ -121,7 +121,7 @@ def caldera(
     --------
     >>> import lplr
     >>> layer = lplr.datasets.layer("minilm_l2_query")
-    >>> g = lplr.caldera(layer.W, layer.H, rank=16, rng=0)
+    >>> g = lplr.caldera(layer.W, hessian=layer.H, rank=16, rng=0)
     >>> round(g.bits_per_entry, 2)
     2.34
     >>> g.relative_error(layer.W, layer.H) < 0.12

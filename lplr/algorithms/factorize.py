@@ -53,8 +53,8 @@ _CONSTANT_SCALES = {"per_rank": 1, "once": 3}  # of a constant matrix, whatever 
 
 def factorize(
     A: Any,
-    rank: int | None = None,
     *,
+    rank: int | None = None,
     bits: float | tuple[float, float] | None = None,
     bits_per_entry: float | None = None,
     method: str = "feedback",

@@ -76,7 +76,7 @@ def decompose(args: argparse.Namespace, A: Any, hessian: Any, report: Any) -> An
     def tell(step: dict[str, Any]) -> None:
         report(f"round {step['iteration']}, {step['step']}: error {step['error']:.5f}")
 
-    return lplr.caldera(A, hessian, rng=args.seed, callback=tell, **_settings(args))
+    return lplr.caldera(A, hessian=hessian, rng=args.seed, callback=tell, **_settings(args))
 
 
 def error_under(f: Any, A: Any, hessian: Any) -> float | None:

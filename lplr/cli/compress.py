@@ -177,12 +177,12 @@ def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]
                 f = caldera.decompose(args, A, hessian, progress.say)
             elif args.method == "naive":
                 f = lplr.quantize(
-                    A, args.bits, quantizer=args.quantizer or "uniform", rng=args.seed
+                    A, bits=args.bits, quantizer=args.quantizer or "uniform", rng=args.seed
                 )
             else:
                 f = lplr.factorize(
                     A,
-                    args.rank,
+                    rank=args.rank,
                     bits=args.bits,
                     bits_per_entry=args.bits_per_entry,
                     method=args.method,

@@ -44,12 +44,12 @@ def compress_layer(
     damped, _ = regularize(H, 0.01)
     rank = _rank(W.shape)
     ways: dict[str, Callable[[], Any]] = {
-        "naive rounding": lambda: lplr.quantize(W, _BITS, quantizer="lloyd-max"),
-        "feedback alone": lambda: lplr.caldera(W, H, rank=0, q_bits=_BITS, rng=seed),
+        "naive rounding": lambda: lplr.quantize(W, bits=_BITS, quantizer="lloyd-max"),
+        "feedback alone": lambda: lplr.caldera(W, hessian=H, rank=0, q_bits=_BITS, rng=seed),
         "CALDERA, faithful": lambda: lplr.caldera(
-            W, H, rank=rank, mode="faithful", n_iter=3 if quick else 10, rng=seed
+            W, hessian=H, rank=rank, mode="faithful", n_iter=3 if quick else 10, rng=seed
         ),
-        "CALDERA, default": lambda: lplr.caldera(W, H, rank=rank, rng=seed),
+        "CALDERA, default": lambda: lplr.caldera(W, hessian=H, rank=rank, rng=seed),
         "compress": lambda: lplr.compress(W, hessian=H, bits_per_entry=_BITS, rng=seed),
     }
     rows, histories, levels = [], {}, {}

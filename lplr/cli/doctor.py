@@ -162,9 +162,9 @@ def _round_trip() -> dict[str, float]:
     from lplr.algorithms.factorize import METHODS
 
     A = lplr.datasets.synthetic(96, 64, "power", rng=0)
-    made: dict[str, Any] = {m: lplr.factorize(A, 16, bits=4, method=m, rng=0) for m in METHODS}
-    made["e8p"] = lplr.factorize(A, 16, bits=2, quantizer="e8p", rng=0)
-    made["naive"] = lplr.quantize(A, 4)
+    made: dict[str, Any] = {m: lplr.factorize(A, rank=16, bits=4, method=m, rng=0) for m in METHODS}
+    made["e8p"] = lplr.factorize(A, rank=16, bits=2, quantizer="e8p", rng=0)
+    made["naive"] = lplr.quantize(A, bits=4)
     errors = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, f in made.items():

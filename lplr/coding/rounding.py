@@ -29,8 +29,8 @@ Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
 
 def quantize(
     A: Any,
-    bits: float,
     *,
+    bits: float,
     quantizer: str = "uniform",
     granularity: str = "tensor",
     scaling: str | None = None,

@@ -66,7 +66,7 @@ class Meter:
     >>> from lplr.evaluation.cases import load_suite
     >>> from lplr.evaluation.measure import Meter
     >>> case = load_suite("image", quick=True)[0]
-    >>> found = Meter(case).measure(lplr.quantize(case.A, 8))
+    >>> found = Meter(case).measure(lplr.quantize(case.A, bits=8))
     >>> [(m.metric, m.value is not None) for m in found][:2]
     [('relative error', True), ('psnr', True)]
     """

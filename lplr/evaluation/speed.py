@@ -140,8 +140,8 @@ def compare(A: np.ndarray, rank: int, rounds: int) -> dict[str, dict[str, float 
         return float(np.sqrt(sum(squares)) / np.linalg.norm(A.astype(np.float64)))
 
     runs: dict[str, Callable[[], Any]] = {
-        "lplr": lambda: lplr.factorize(A, rank, bits=8, method="lplr", rng=0),
-        "feedback": lambda: lplr.factorize(A, rank, bits=4, method="feedback", rng=0),
+        "lplr": lambda: lplr.factorize(A, rank=rank, bits=8, method="lplr", rng=0),
+        "feedback": lambda: lplr.factorize(A, rank=rank, bits=4, method="feedback", rng=0),
         "randomized_svd": lambda: randomized_svd(A, rank, random_state=0),
         "two products": products,
     }
@@ -195,10 +195,10 @@ def decoding_speed(rounds: int) -> dict[str, dict[str, float]]:
 
     A = np.random.default_rng(0).standard_normal((2048, 2048), dtype=np.float32)
     made = {
-        f"{quantizer}, {bits} bits": lplr.quantize(A, bits, quantizer=quantizer)
+        f"{quantizer}, {bits} bits": lplr.quantize(A, bits=bits, quantizer=quantizer)
         for quantizer, bits in (("uniform", 2), ("uniform", 3), ("uniform", 4), ("uniform", 8))
     }
-    made["e8p, 2 bits"] = lplr.quantize(A, 2, quantizer="e8p")
+    made["e8p, 2 bits"] = lplr.quantize(A, bits=2, quantizer="e8p")
     with threads(1):
         for q in made.values():
             q.to_dense()
@@ -233,9 +233,9 @@ def _measure_memory(method: str, n: int, d: int, rank: int) -> float:
     A = matrix(n, d)
     bits = 8 if method == "lplr" else 4
     small = np.random.default_rng(0).standard_normal((256, 128), dtype=np.float32)
-    lplr.factorize(small, 16, bits=bits, method=method, rng=0)  # libraries, kernels, threads
+    lplr.factorize(small, rank=16, bits=bits, method=method, rng=0)  # libraries, kernels, threads
     before = peak_rss(reset=True)
-    lplr.factorize(A, rank, bits=bits, method=method, rng=0)
+    lplr.factorize(A, rank=rank, bits=bits, method=method, rng=0)
     return peak_rss() - before
 
 
@@ -301,10 +301,10 @@ def _measure_cold_start() -> dict[str, float]:
     lplr.factorize(A, bits_per_entry=2, rng=0).to_dense()
     first = perf_counter()
     for method in ("lplr", "lplr-svd", "direct-svd"):
-        lplr.factorize(A, 20, bits=4, method=method, rng=0).to_dense()
+        lplr.factorize(A, rank=20, bits=4, method=method, rng=0).to_dense()
     for quantizer, bits in (("uniform", 3), ("e8p", 2), ("e8p", 4)):
-        lplr.factorize(A, 20, bits=bits, quantizer=quantizer, rng=0).to_dense()
-        lplr.quantize(A, bits, quantizer=quantizer).to_dense()
+        lplr.factorize(A, rank=20, bits=bits, quantizer=quantizer, rng=0).to_dense()
+        lplr.quantize(A, bits=bits, quantizer=quantizer).to_dense()
     return {"first call": first - start, "all methods": perf_counter() - start}
 
 

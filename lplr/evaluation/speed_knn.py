@@ -86,7 +86,7 @@ def _measure_memory(n: int, m: int, rank: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
 
     def factor(*shape: int) -> Any:
-        return lplr.quantize(rng.standard_normal(shape, dtype=np.float32), 2)
+        return lplr.quantize(rng.standard_normal(shape, dtype=np.float32), bits=2)
 
     f = LowRank(factor(n, rank), factor(rank, 784))
     queries = rng.standard_normal((m, 784), dtype=np.float32)

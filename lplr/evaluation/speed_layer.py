@@ -42,10 +42,10 @@ def decompositions(rounds: int) -> dict[str, dict[str, Any]]:
         kept: dict[str, Any] = {}
 
         def default() -> None:
-            kept["default"] = lplr.caldera(W, H, rng=0)  # noqa: B023
+            kept["default"] = lplr.caldera(W, hessian=H, rng=0)  # noqa: B023
 
         def faithful() -> None:
-            kept["faithful"] = lplr.caldera(W, H, mode="faithful", n_iter=1, rng=0)  # noqa: B023
+            kept["faithful"] = lplr.caldera(W, hessian=H, mode="faithful", n_iter=1, rng=0)  # noqa: B023
 
         default()
         seconds = best_of({"default": default}, rounds)["default"]
@@ -91,10 +91,10 @@ def _measure_large(n: int, d: int, rank: int) -> dict[str, float]:
     X += 0.3 * np.roll(X, 1, axis=1)
     H = X.T @ X / len(X)
     del X
-    lplr.caldera(W[:64, :64], H[:64, :64], rank=8, rng=0)  # libraries, kernels, threads
+    lplr.caldera(W[:64, :64], hessian=H[:64, :64], rank=8, rng=0)  # libraries, kernels, threads
     before = peak_rss(reset=True)
     start = perf_counter()
-    f = lplr.caldera(W, H, rank=rank, rng=0)
+    f = lplr.caldera(W, hessian=H, rank=rank, rng=0)
     return {
         "seconds": perf_counter() - start,
         "extra": peak_rss() - before,
@@ -158,7 +158,7 @@ def products(size: int, rounds: int, counts: tuple[int, ...]) -> list[dict[str, 
 
     rng = np.random.default_rng(0)
     A = rng.standard_normal((size, size), dtype=np.float32)
-    q = lplr.quantize(A, 2, quantizer="e8p", granularity="column")
+    q = lplr.quantize(A, bits=2, quantizer="e8p", granularity="column")
     rows = []
     for count in counts:
         for columns in (1, 64):

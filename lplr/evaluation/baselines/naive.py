@@ -38,7 +38,7 @@ def naive(A: Any, bits: int) -> Quantized:
 
     A = check_matrix(A)
     bits = check_integer(bits, "bits", 1, 8)
-    tried = [lplr.quantize(A, bits, scaling=scaling) for scaling in ("minmax", "mse")]
+    tried = [lplr.quantize(A, bits=bits, scaling=scaling) for scaling in ("minmax", "mse")]
     return min(tried, key=lambda q: q.relative_error(A))
 
 

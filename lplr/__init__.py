@@ -12,51 +12,71 @@ from lplr._version import __version__ as __version__
 
 # Public name -> module that defines it; a module itself where both are equal.
 _PUBLIC = {
+    "Allocation": "lplr.algorithms.allocate",
     "LPLR": "lplr.estimator",
     "LowRank": "lplr.matrices.low_rank",
+    "PackedMatrix": "lplr.matrices.base",
     "QPlusLowRank": "lplr.matrices.q_plus_low_rank",
     "Quantized": "lplr.matrices.quantized",
+    "RandomizedTransform": "lplr.linalg.transforms",
+    "Stacked": "lplr.matrices.stacked",
     "allocate": "lplr.algorithms.allocate",
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
     "datasets": "lplr.datasets",
     "exceptions": "lplr.exceptions",
     "factorize": "lplr.algorithms.factorize",
+    "inspect": "lplr.storage.container",
     "load": "lplr.storage.container",
-    "quantize": "lplr.coding.rounding",
+    "predictions": "lplr.algorithms.compress",
+    "quantize": "lplr.algorithms.quantize",
+    "regularize": "lplr.linalg.hessian",
     "save": "lplr.storage.container",
     "theory": "lplr.theory",
+    "verify": "lplr.storage.container",
 }
 
 __all__ = [
     "LPLR",
+    "Allocation",
     "LowRank",
+    "PackedMatrix",
     "QPlusLowRank",
     "Quantized",
+    "RandomizedTransform",
+    "Stacked",
     "allocate",
     "caldera",
     "compress",
     "datasets",
     "exceptions",
     "factorize",
+    "inspect",
     "load",
+    "predictions",
     "quantize",
+    "regularize",
     "save",
     "theory",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from lplr import datasets, exceptions, theory
-    from lplr.algorithms.allocate import allocate
+    from lplr.algorithms.allocate import Allocation, allocate
     from lplr.algorithms.caldera import caldera
-    from lplr.algorithms.compress import compress
+    from lplr.algorithms.compress import compress, predictions
     from lplr.algorithms.factorize import factorize
-    from lplr.coding.rounding import quantize
+    from lplr.algorithms.quantize import quantize
     from lplr.estimator import LPLR
+    from lplr.linalg.hessian import regularize
+    from lplr.linalg.transforms import RandomizedTransform
+    from lplr.matrices.base import PackedMatrix
     from lplr.matrices.low_rank import LowRank
     from lplr.matrices.q_plus_low_rank import QPlusLowRank
     from lplr.matrices.quantized import Quantized
-    from lplr.storage.container import load, save
+    from lplr.matrices.stacked import Stacked
+    from lplr.storage.container import inspect, load, save, verify
 
 
 def __getattr__(name: str) -> Any:

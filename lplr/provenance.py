@@ -1,36 +1,168 @@
-"""What a result records of how it was made."""
+"""The record that every result has of the call that made it, complete enough to repeat it."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from lplr._version import __version__
+from lplr.validation import recorded_seed
 
-__all__ = ["provenance"]
+__all__ = ["as_call", "generator", "recorded", "versions"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def provenance(rng: Any) -> dict[str, Any]:
-    """The seed, if it was an integer, and the versions that a repetition needs.
+def recorded(
+    draws: Callable[[Mapping[str, Any]], bool] = lambda arguments: True,
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """A decorator of the functions that return packed matrices: it records their calls.
+
+    The result's ``meta`` gains ``call``, a dict of ``function`` (its public name) and
+    ``arguments`` (all but the matrix and callbacks, with their defaults), and ``versions``. A
+    ``hessian`` is recorded as its shape and SHA-256, a generator as its state before the call, and
+    a seed that was drawn because ``rng`` is None as that seed.
 
     Parameters
     ----------
-    rng : int, numpy.random.Generator or None
+    draws : callable
+        Whether a call with these arguments draws random numbers; if not, no seed is drawn.
 
     Returns
     -------
-    dict
+    callable
+        Decorates a function that takes the matrix first, and ``rng``, and returns a dataclass with
+        ``meta``.
     """
+
+    def decorate(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(fn)
+        matrix = next(iter(signature.parameters))
+
+        @functools.wraps(fn)
+        def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+            if draws(given):
+                given["rng"] = recorded_seed(given["rng"])
+            rng = _rng(given["rng"])  # before the call changes the state
+            result = cast(Any, fn(*bound.args, **bound.kwargs))
+            arguments = {
+                name: rng if name == "rng" else _argument(name, value)
+                for name, value in given.items()
+                if name != matrix and not callable(value)
+            }
+            call = {"function": f"lplr.{fn.__name__}", "arguments": arguments}
+            return replace(result, meta={"call": call, **result.meta, "versions": versions()})
+
+        return wrapper
+
+    return decorate
+
+
+def _argument(name: str, value: Any) -> Any:
+    """An argument as JSON holds it; of a Hessian its shape and a digest."""
+    if name == "hessian" and value is not None:
+        array = np.ascontiguousarray(value)
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
+    if isinstance(value, (tuple, list)):
+        return [_argument(name, item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _rng(rng: Any) -> Any:
+    """A seed, or the state of a generator, as JSON holds it."""
+    if isinstance(rng, np.random.Generator):
+        return _state(rng.bit_generator.state)
+    return rng.item() if isinstance(rng, np.generic) else rng
+
+
+def _state(value: Any) -> Any:
+    """The state of a generator as JSON holds it."""
+    if isinstance(value, Mapping):
+        return {key: _state(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def generator(record: Mapping[str, Any]) -> np.random.Generator:
+    """The generator of a record, in the state in which it was passed.
+
+    Parameters
+    ----------
+    record : mapping
+        ``meta["call"]["arguments"]["rng"]`` of a result that was made with a generator.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.provenance import generator
+    >>> q = lplr.quantize(np.eye(3), bits=2, rounding="dithered", rng=np.random.default_rng(7))
+    >>> generator(q.meta["call"]["arguments"]["rng"]).random() == np.random.default_rng(7).random()
+    True
+    """
+    bits = getattr(np.random, record["bit_generator"])()
+    bits.state = record
+    return np.random.Generator(bits)
+
+
+def as_call(meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H") -> str:
+    """The call that makes an object again, as Python text; empty if its ``meta`` has none.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of the object.
+    matrix, hessian : str
+        Names that stand for the arrays.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.provenance import as_call
+    >>> as_call(lplr.quantize(np.eye(3), bits=2).meta)
+    "lplr.quantize(A, bits=2, quantizer='uniform', granularity='tensor', ...)"
+    """
+    if "call" not in meta:
+        return ""
+    said = [matrix]
+    for name, value in meta["call"]["arguments"].items():
+        if isinstance(value, Mapping):
+            stands_for = hessian if name == "hessian" else "lplr.provenance.generator(...)"
+            said.append(f"{name}={stands_for}")
+        else:
+            said.append(f"{name}={tuple(value) if isinstance(value, list) else value!r}")
+    return f"{meta['call']['function']}({', '.join(said)})"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a repetition needs, by package."""
     import numba
     import scipy
 
     return {
-        "seed": int(rng) if isinstance(rng, (int, np.integer)) else None,
-        "versions": {
-            "lplr": __version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "numba": numba.__version__,
-        },
+        "lplr": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "numba": numba.__version__,
     }

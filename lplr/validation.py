@@ -6,6 +6,8 @@ Every message names the argument, says what was found and what to do.
 from __future__ import annotations
 
 import operator
+import sys
+import warnings
 from numbers import Real
 from typing import Any
 
@@ -23,7 +25,8 @@ __all__ = [
     "check_rank",
     "check_real",
     "check_rng",
-    "settle_seed",
+    "recorded_seed",
+    "warn_caller",
 ]
 
 # Outside this range float32 leaves no headroom for products of factors or for small steps.
@@ -291,7 +294,7 @@ def check_flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
-def settle_seed(rng: Any) -> Any:
+def recorded_seed(rng: Any) -> Any:
     """``rng`` itself, or for None a seed from the operating system, which can be recorded.
 
     Parameters
@@ -321,3 +324,17 @@ def check_rng(rng: Any) -> np.random.Generator:
     if rng is None:
         return np.random.default_rng()
     return np.random.default_rng(check_integer(rng, "rng", 0))
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that led here, however deep the call is.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("lplr."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)

@@ -1,4 +1,4 @@
-"""What the package promises on two matrices: relative error at stored bits an entry, seed 0."""
+"""What the package promises on two matrices: relative error at stored bits per entry, seed 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import lplr
 
-# Matrix, budget in bits an entry, largest relative error allowed.
+# Matrix, budget in bits per entry, largest relative error allowed.
 TARGETS = [
     ("power_law_1000", 1, 0.074),
     ("power_law_1000", 2, 0.049),

@@ -32,12 +32,12 @@ def matrices() -> list[Any]:
 
 
 def carried_out(items: list[Any], bits: Any, weights: Any) -> tuple[float, float]:
-    """Weighted sum of squared relative errors, and bits an entry of all."""
+    """Weighted sum of squared relative errors, and bits per entry of all."""
     total = stored = entries = 0.0
     for item, b, weight in zip(items, bits, weights, strict=True):
         A, H = item if isinstance(item, tuple) else (item, None)
         f = lplr.compress(A, bits_per_entry=b, hessian=H, rng=0, effort="fast")
-        total += weight * f.meta["choice"]["error"] ** 2
+        total += weight * f.meta["plan"]["error"] ** 2
         stored += 8 * f.nbytes
         entries += np.size(A)
     return total, stored / entries

@@ -24,7 +24,7 @@ from lplr.evaluation.baselines.stored import (
     word_width,
 )
 from lplr.exceptions import BudgetError, MissingPackageError
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
 
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
 BUDGETS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -38,7 +38,7 @@ def A() -> np.ndarray:
     return np.ascontiguousarray(made + 0.1, np.float32)  # a mean, which PCA takes off
 
 
-def run(name: str, A: np.ndarray, bits: float, seed: int = 0) -> Artefact:
+def run(name: str, A: np.ndarray, bits: float, seed: int = 0) -> PackedMatrix:
     """The result, or a skipped test where the library is not installed."""
     if METHODS[name].family == "faiss" and not HAS_FAISS:
         pytest.skip("faiss is not installed")
@@ -49,7 +49,7 @@ def content(f: Any) -> int:
     """Bytes of every array that a result holds, found by walking its fields."""
     if isinstance(f, np.ndarray):
         return f.nbytes
-    if isinstance(f, Artefact):
+    if isinstance(f, PackedMatrix):
         own = sum(content(value) for name, value in vars(f).items() if name in f.__annotations__)
         return own + (Projected.seed_nbytes if isinstance(f, Projected) else 0)
     return 0

@@ -41,7 +41,7 @@ def test_the_budget_is_spent_by_compress(folder, capsys, hessian, bits: str) -> 
     f = lplr.compress(np.load("W.npy"), bits_per_entry=float(bits), hessian=H, rng=0)
     np.testing.assert_array_equal(lplr.load("W.h5").to_dense(), f.to_dense())
     assert made["stored_nbytes"] == f.nbytes <= float(bits) * 96 * 128 / 8
-    assert made["search"] == [f.meta["choice"], *f.meta["others"]]
+    assert made["search"] == [f.meta["plan"], *f.meta["others"]]
     assert sorted(c["predicted"] for c in made["search"]) == [c["predicted"] for c in planned]
     chosen = next(c for c in planned if c["predicted"] == made["search"][0]["predicted"])
     assert chosen["nbytes"] == f.nbytes
@@ -63,7 +63,7 @@ def test_info_shows_the_choice_and_what_else_was_considered(folder, capsys) -> N
         assert all(f"{other['predicted']:.5f}" in shown for other in meta["others"])
     assert '"kind"' not in text  # as a table, not as JSON
     document = report(capsys, "info", "a.h5")
-    assert document["groups"]["/"]["meta"]["choice"] == meta["choice"]
+    assert document["groups"]["/"]["meta"]["choice"] == meta["plan"]
 
 
 def test_a_constant_matrix(folder, capsys) -> None:

@@ -26,7 +26,7 @@ def rng() -> np.random.Generator:
 
 
 def kind(f: Any) -> str:
-    return f.meta["choice"]["kind"]
+    return f.meta["plan"]["kind"]
 
 
 # --- what it must reach ----------------------------------------------------------------------
@@ -47,8 +47,8 @@ def test_layers(name: str, bits: float, most: float) -> None:
     assert f.bits_per_entry <= bits
     error = weighted_error(f, layer.W, layer.H)
     assert error <= most
-    assert error == pytest.approx(f.meta["choice"]["error"], rel=1e-4)
-    assert error == pytest.approx(f.meta["choice"]["predicted"], rel=0.04)
+    assert error == pytest.approx(f.meta["plan"]["error"], rel=1e-4)
+    assert error == pytest.approx(f.meta["plan"]["predicted"], rel=0.04)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_backbone_after_factors_for_outlier_components() -> None:
     assert kind(f) == "backbone + low-rank"
     assert f.rank == 3
     others = {c["kind"]: c["predicted"] for c in f.meta["others"]}
-    assert min(others["backbone"], others["low-rank"]) > 1.5 * f.meta["choice"]["error"]
+    assert min(others["backbone"], others["low-rank"]) > 1.5 * f.meta["plan"]["error"]
 
 
 @pytest.mark.parametrize("bits", [0.5, 2.0, 4.0])
@@ -121,7 +121,7 @@ def test_far_below_one_bit_factors_are_fitted_under_the_hessian(bits: float, mos
     _, W, H = lplr.datasets.layer("minilm_l2_query")
     f = lplr.compress(W, hessian=H, bits_per_entry=bits, rng=0)
     assert kind(f) == "low-rank"
-    assert weighted_error(f, W, H) == pytest.approx(f.meta["choice"]["predicted"], rel=0.05)
+    assert weighted_error(f, W, H) == pytest.approx(f.meta["plan"]["predicted"], rel=0.05)
     assert weighted_error(f, W, H) < most
     plain = lplr.factorize(W, bits_per_entry=bits, rng=0)
     assert weighted_error(f, W, H) < 0.8 * weighted_error(plain, W, H)
@@ -133,7 +133,7 @@ def test_effort_pays() -> None:
     errors = {}
     for effort in ("fast", "default", "best"):
         f = lplr.compress(W, hessian=H, bits_per_entry=2.5, rng=0, effort=effort)
-        errors[effort] = f.meta["choice"]["error"]
+        errors[effort] = f.meta["plan"]["error"]
     assert errors["best"] < errors["default"] < errors["fast"]
 
 
@@ -223,7 +223,7 @@ def test_constant_matrices_are_exact(shape: tuple[int, int], value: float) -> No
     A = np.full(shape, value)
     f = lplr.compress(A, bits_per_entry=300 if shape == (1, 1) else 7, rng=0)
     np.testing.assert_array_equal(f.to_dense(), A)
-    assert f.meta["choice"]["error"] == 0
+    assert f.meta["plan"]["error"] == 0
     with pytest.raises(BudgetError, match="use at least"):
         lplr.compress(A, bits_per_entry=1e-4)
 
@@ -243,10 +243,10 @@ def test_a_failed_prediction_is_noticed() -> None:
     rows = np.unique(np.linspace(0, len(A) - 1, (1 << 16) // 4).astype(int))
     A[rows] = [0.0, 1.0, 0.0, 1.0]
     f = lplr.compress(A, bits_per_entry=1.6, rng=0, effort="fast")
-    tried = [c for c in [f.meta["choice"], *f.meta["others"]] if "error" in c]
+    tried = [c for c in [f.meta["plan"], *f.meta["others"]] if "error" in c]
     assert any(c["kind"] == "rounding" and c["error"] > 1.1 * c["predicted"] for c in tried)
     assert kind(f) != "rounding"
-    assert f.meta["choice"]["error"] == min(c["error"] for c in tried)
+    assert f.meta["plan"]["error"] == min(c["error"] for c in tried)
 
 
 def test_hessians_of_every_form_agree() -> None:
@@ -258,7 +258,7 @@ def test_hessians_of_every_form_agree() -> None:
     X = rng().standard_normal((500, 32)) * np.sqrt(diagonal)
     inputs = lplr.compress(W, bits_per_entry=2, hessian=X, rng=0)
     moment = lplr.compress(W, bits_per_entry=2, hessian=X.T @ X / 500, rng=0)
-    assert inputs.meta["choice"]["error"] == pytest.approx(moment.meta["choice"]["error"], rel=0.02)
+    assert inputs.meta["plan"]["error"] == pytest.approx(moment.meta["plan"]["error"], rel=0.02)
     assert one.meta["damping"] == 0.01
 
 
@@ -269,7 +269,7 @@ def test_a_singular_hessian() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # four directions are seen, the rest is damping
         f = lplr.compress(W, bits_per_entry=1.5, hessian=X.T @ X / 2000, rng=0)
-    assert f.meta["choice"]["error"] < 0.25
+    assert f.meta["plan"]["error"] < 0.25
 
 
 @pytest.mark.parametrize(
@@ -308,10 +308,10 @@ def test_the_record_says_what_was_chosen_and_what_not(tmp_path) -> None:
     meta = json.loads(json.dumps(dict(f.meta)))
     assert meta["method"] == "compress"
     assert (meta["bits_per_entry"], meta["effort"], meta["seed"]) == (1.5, "best", 3)
-    assert meta["choice"]["error"] == pytest.approx(f.relative_error(A), rel=1e-4)
+    assert meta["plan"]["error"] == pytest.approx(f.relative_error(A), rel=1e-4)
     measured = [c["error"] for c in meta["others"] if "error" in c]
-    assert all(meta["choice"]["error"] <= error for error in measured)
-    considered = {c["kind"] for c in [meta["choice"], *meta["others"]]}
+    assert all(meta["plan"]["error"] <= error for error in measured)
+    considered = {c["kind"] for c in [meta["plan"], *meta["others"]]}
     assert considered == {"low-rank", "backbone", "backbone + low-rank", "rounding"}
     save(tmp_path / "f.h5", f)
     back = load(tmp_path / "f.h5")
@@ -355,8 +355,8 @@ def test_predictions_are_those_of_the_record() -> None:
     for bits in (0.9, 3.0):
         found = predictions(A, bits_per_entry=bits, rng=0)
         f = lplr.compress(A, bits_per_entry=bits, rng=0)
-        record = [f.meta["choice"], *f.meta["others"]]
+        record = [f.meta["plan"], *f.meta["others"]]
         assert sorted(c["predicted"] for c in record) == [c["predicted"] for c in found]
-        made = next(c for c in found if c["predicted"] == f.meta["choice"]["predicted"])
+        made = next(c for c in found if c["predicted"] == f.meta["plan"]["predicted"])
         assert made["nbytes"] == f.nbytes
     assert predictions(np.ones((9, 9)), bits_per_entry=4)[0]["kind"] == "constant"

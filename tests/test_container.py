@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
@@ -36,7 +36,7 @@ def low_rank(**fields: object) -> LowRank:
     return LowRank(quantized(9, 4), quantized(4, 7, seed=1), meta=meta, **fields)
 
 
-def assert_same(a: Artefact, b: Artefact) -> None:
+def assert_same(a: PackedMatrix, b: PackedMatrix) -> None:
     """Equal class, encoding, metadata and state, down to the bits of every array."""
     assert type(a) is type(b)
     assert dict(a.meta) == dict(b.meta)
@@ -47,7 +47,7 @@ def assert_same(a: Artefact, b: Artefact) -> None:
             assert value.dtype == y[key].dtype
             assert value.shape == y[key].shape
             assert value.tobytes() == y[key].tobytes()
-        elif isinstance(value, Artefact):
+        elif isinstance(value, PackedMatrix):
             assert_same(value, y[key])
         else:
             assert (type(value), value) == (type(y[key]), y[key])
@@ -136,7 +136,7 @@ def test_metadata_larger_than_an_object_header(tmp_path: Path) -> None:
     assert dict(load(path).meta) == inspect(path)["attrs"] == big
 
 
-class Odd(Artefact):
+class Odd(PackedMatrix):
     """An artefact whose state is whatever the test says."""
 
     encoding = ("odd", 1)

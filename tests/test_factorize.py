@@ -13,7 +13,7 @@ import lplr
 from lplr.algorithms.factorize import METHODS
 from lplr.coding.alternation import Factor, fit_scales
 from lplr.coding.feedback import min_pivot_ldl
-from lplr.coding.paper import rounded_factors, solved_factors
+from lplr.coding.lplr import rounded_factors, solved_factors
 from lplr.linalg.least_squares import gram, least_squares, solve
 from lplr.linalg.qr import haar
 from lplr.linalg.svd import Sketch

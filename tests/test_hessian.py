@@ -9,7 +9,7 @@ import pytest
 
 import lplr
 from lplr.exceptions import DampingWarning, HessianError, InputError
-from lplr.linalg.hessian import LADDER, check_hessian, regularize
+from lplr.linalg.hessian import DAMPING_STEPS, check_hessian, regularize
 
 D = 40
 
@@ -167,7 +167,7 @@ def test_regularized_is_normalized_and_damped() -> None:
 @pytest.mark.parametrize("least", [-1e-9, -1e-7, -1e-5, -1e-3, -0.05])
 def test_the_first_sufficient_step_is_taken_and_told(least: float) -> None:
     H = with_spectrum(np.r_[np.ones(D - 1), least * (D - 1) / (D - least)])
-    expected = next(step for step in LADDER if step > -least)
+    expected = next(step for step in DAMPING_STEPS if step > -least)
     with pytest.warns(DampingWarning, match=f"not positive definite; added {expected:g}") as told:
         damped, used = regularize(H, 0.0)
     assert len(told) == 1
@@ -192,7 +192,7 @@ def test_few_inputs_are_told_once_and_damped() -> None:
     with pytest.warns(DampingWarning) as told:
         g = lplr.caldera(np.eye(D), hessian=X, rank=3, damping=0, rng=0)
     assert len(told) == 2
-    assert g.meta["damping"] == LADDER[0]
+    assert g.meta["damping"] == DAMPING_STEPS[0]
 
 
 @pytest.mark.parametrize("damping", [-0.1, np.nan, np.inf, "x", None, True])
@@ -233,6 +233,6 @@ def test_hard_hessians(name: str, mode: str) -> None:
         assert np.isfinite(g.to_dense()).all()
         errors = [h["error"] for h in g.meta["history"]]
         assert np.isfinite(errors).all()
-        # Two bits an entry and more: of the order of a third, far better than nothing.
+        # Two bits per entry and more: of the order of a third, far better than nothing.
         assert min(errors) < 0.6
-        assert g.meta["damping"] == damping or g.meta["damping"] in LADDER
+        assert g.meta["damping"] == damping or g.meta["damping"] in DAMPING_STEPS

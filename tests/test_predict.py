@@ -11,7 +11,7 @@ from numpy.linalg import norm
 import lplr
 from lplr.algorithms.compress import _Task
 from lplr.coding.backbone import _FIT, Backbone, Columns, Pivots, size_of
-from lplr.coding.weighted import weighted_factors
+from lplr.coding.blocks import weighted_factors
 from lplr.exceptions import BudgetError, InputError
 from lplr.linalg.hessian import regularize
 from lplr.matrices.quantized import Quantized

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import hadamard
 
-from lplr.coding.paper import solved_factors
+from lplr.coding.lplr import solved_factors
 from lplr.quantizers.base import get_codebook
 from lplr.theory import bounds, simulate
 from lplr.theory.montecarlo import KINDS, Cell, Outcome, Setting, Statement, Trial, run

@@ -160,13 +160,13 @@ def _write_files(
 ) -> None:
     from lplr.evaluation.bound_panels import panels_of
     from lplr.evaluation.plot_bounds import draw_bounds
-    from lplr.provenance import provenance
+    from lplr.provenance import versions
     from lplr.storage.table import write_table
 
     if args.out is not None:
         about = {name: {"title": s.title, "source": s.source} for name, s in statements.items()}
         settings = {"trials": args.trials, "level": _LEVEL, "full": args.full}
-        attrs = {"settings": settings, "statements": about, **provenance(args.seed)}
+        attrs = {"settings": settings, "statements": about, "seed": args.seed, "versions": versions()}
         rows = [_row(cell) for cell in cells]
         write_table(args.out, rows, attrs=attrs, overwrite=args.overwrite)
     if args.plot is not None:

@@ -81,30 +81,13 @@ def decompose(args: argparse.Namespace, A: Any, hessian: Any, report: Any) -> An
 
 def error_under(f: Any, A: Any, hessian: Any) -> float | None:
     """The error under the raw Hessian, or None without one."""
-    from lplr.linalg.hessian import check_hessian
-
-    return None if hessian is None else f.relative_error(A, check_hessian(hessian, A.shape[1]))
+    return None if hessian is None else f.relative_error(A, hessian)
 
 
 def size(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """What would be stored, to the byte."""
-    from lplr.algorithms.caldera import codebooks
-    from lplr.planning.budget import factor_nbytes
-    from lplr.validation import check_rank
+    from lplr.algorithms.caldera import caldera_sizes
 
-    settings = _settings(args)
-    rank = check_rank(settings.get("rank", 64), shape, low=0)
-    mode = settings.get("mode", "default")
-    q_book, books = codebooks(
-        settings.get("q_bits", 2), settings.get("quantizer"), settings.get("factor_bits", 4), mode
-    )
-    n, d = shape
-    nbytes = (q_book.nbytes(d, n) if mode == "faithful" else q_book.nbytes(n, d)) + 4 + 16
-    nbytes += factor_nbytes(shape, rank, books, 1 + rank) if rank else 0
-    return {
-        "rank": rank,
-        "quantizers": [book.name for book in (q_book, *books)],
-        "bits": [book.bits for book in (q_book, *books)],
-        "nbytes": nbytes,
-        "bits_per_entry": 8 * nbytes / (n * d),
-    }
+    given = _settings(args)
+    names = ("rank", "q_bits", "factor_bits", "mode", "quantizer")
+    return caldera_sizes(shape, **{name: given[name] for name in names if name in given})

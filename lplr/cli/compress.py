@@ -222,48 +222,31 @@ def _parts(f: Any) -> dict[str, Any]:
 
 def _codes(part: Any) -> dict[str, Any]:
     """The quantizer and bits of a part; of a stack those of its parts, and how long they are."""
-    if not hasattr(part, "parts"):
+    if not hasattr(part, "blocks"):
         return {"quantizer": part.quantizer, "bits": part.bits}
-    return {"parts": [_codes(p) | {"size": p.shape[part.axis]} for p in part.parts]}
+    return {"parts": [_codes(p) | {"size": p.shape[part.axis]} for p in part.blocks]}
 
 
 def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
     """Every rank and pair of codebooks that the options leave open, with its size."""
-    from lplr.algorithms.factorize import STORED_SCALES, codebook_pairs
-    from lplr.planning import budget
+    from lplr.algorithms.factorize import factorize_sizes
+    from lplr.planning.sizes import rounding_nbytes
     from lplr.quantizers import get_codebook
-    from lplr.validation import check_rank
 
-    entries = shape[0] * shape[1]
     if args.method == "naive":
-        book = get_codebook(args.quantizer or "uniform", args.bits)
-        nbytes = book.nbytes(shape[1], shape[0]) + 8
-        return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
-    pairs = codebook_pairs(args.method, args.quantizer, args.bits, searched=args.rank is None)
-    scales = STORED_SCALES[args.method]
-    if args.rank is None and args.method == "feedback" and len(pairs) > 1:
-        budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
-        # A rate for each component: the data decide on all but the size.
-        nbytes = int(args.bits_per_entry * entries / 8)
-        return [{"rank": None, "nbytes": nbytes, "bits_per_entry": 8 * nbytes / entries}]
-    if args.rank is None:
-        plans = budget.feasible_plans(shape, args.bits_per_entry * entries / 8, pairs, **scales)
-    else:
-        plans = [budget.Plan(check_rank(args.rank, shape), pairs[0])]
-    found = []
-    for plan in plans:
-        count = scales["once"] + scales["per_rank"] * plan.rank
-        nbytes = budget.factor_nbytes(shape, plan.rank, plan.books, count)
-        found.append(
-            {
-                "rank": plan.rank,
-                "quantizers": [book.name for book in plan.books],
-                "bits": [book.bits for book in plan.books],
-                "nbytes": nbytes,
-                "bits_per_entry": 8 * nbytes / entries,
-            }
+        nbytes = rounding_nbytes(
+            shape, get_codebook(args.quantizer or "uniform", args.bits), "tensor"
         )
-    return found
+        bits = 8 * nbytes / (shape[0] * shape[1])
+        return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": bits}]
+    return factorize_sizes(
+        shape,
+        rank=args.rank,
+        bits=args.bits,
+        bits_per_entry=args.bits_per_entry,
+        method=args.method,
+        quantizer=args.quantizer,
+    )
 
 
 def _size_of(choices: list[dict[str, Any]]) -> str:

@@ -41,7 +41,7 @@ def compress_layer(
 
     layer = datasets.layer("minilm_l2_query")
     W, H = layer.W, layer.H.astype(np.float64)
-    damped, _ = regularize(H, 0.01)
+    damped, _ = regularize(H)
     rank = _rank(W.shape)
     ways: dict[str, Callable[[], Any]] = {
         "naive rounding": lambda: lplr.quantize(W, bits=_BITS, quantizer="lloyd-max"),

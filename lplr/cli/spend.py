@@ -79,7 +79,7 @@ def plans(args: argparse.Namespace, A: Any, hessian: Any) -> list[dict[str, Any]
 
 def considered(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The choices that a result records, its own first; none of other methods' results."""
-    return [meta["choice"], *meta["others"]] if meta.get("method") == "compress" else []
+    return [meta["plan"], *meta["others"]] if "plan" in meta else []
 
 
 def as_table(choices: list[dict[str, Any]]) -> str:

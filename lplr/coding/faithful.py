@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.coding.alternation import DAMPING, Factor
-from lplr.coding.problem import Candidate, Problem, Trace
+from lplr.coding.caldera import CalderaProblem, Candidate, Trace
+from lplr.coding.factor import GRAM_DAMPING, Factor, FactorPair, product
+from lplr.linalg.ldl import block_ldl
 from lplr.linalg.least_squares import gram, rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
 from lplr.quantizers.base import Codebook
 
-__all__ = ["block_ldl", "faithful", "quantize_blocks"]
+__all__ = ["faithful", "lplr_factorize", "quantize_blocks"]
 
 _INNER = 10  # alternations of LPLRFactorize
 _SWEEPS = 10  # of coordinate descent after block feedback
@@ -20,12 +21,12 @@ _GROUP = 8  # columns of a block
 _BLOCK = 256  # rows of W that one thread takes at a time
 
 
-def faithful(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
+def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
     """Algorithm 1 of CALDERA, in the order L R, then Q; the trace keeps the best candidate.
 
     Parameters
     ----------
-    problem : Problem
+    problem : CalderaProblem
     trace : Trace
     n_iter : int
         Outer iterations T_out; at least one is made, and no more at rank 0.
@@ -44,13 +45,11 @@ def faithful(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     candidate: Candidate | None = None
     for iteration in range(1, max(n_iter, 1) + 1):
         left = right = None
-        X = W
         if problem.rank:
             left, right = lplr_factorize(problem, W - Q)
-            X = W - matmul(left.values.T, right.values)
             if candidate is not None:
                 trace.add("LR", iteration, replace(candidate, left=left, right=right))
-        book = problem.q_book
+        X, book = problem.without(left, right), problem.q_book
         scale = float(np.sqrt(np.mean(np.square(X, dtype=np.float64))) * book.gaussian_scale)
         codes, Q = quantize_blocks(X, H, factor, book, scale)
         candidate = Candidate(Q, codes, scale, 1, left, right)
@@ -59,12 +58,12 @@ def faithful(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
             break
 
 
-def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
+def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
     """Algorithm 2 of CALDERA: L and R for A under H, in turn, rounded to nearest; the best pair.
 
     Parameters
     ----------
-    problem : Problem
+    problem : CalderaProblem
     A : ndarray of shape (n, d), float32
 
     Returns
@@ -76,7 +75,7 @@ def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
     # Singular values are split evenly, so that both factors have the same range.
     s = np.sqrt(np.maximum(np.sqrt(np.sum(V**2, axis=1)), 1e-30))
     R = (V / s[:, None]).astype(np.float32)
-    best: tuple[Factor, Factor] | None = None
+    best: FactorPair | None = None
     least = np.inf
     for _ in range(_INNER):
         T = matmul(R.astype(np.float64), problem.H)
@@ -86,7 +85,7 @@ def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
         )
         right = _rounded(_solved(gram(left.values), matmul(left.values, A)), problem.books[1])
         R = right.values
-        loss = problem.loss(A - matmul(left.values.T, R))
+        loss = problem.loss(A - product(left, right))
         if loss < least:
             least, best = loss, (left, right)
     assert best is not None
@@ -95,7 +94,7 @@ def lplr_factorize(problem: Problem, A: np.ndarray) -> tuple[Factor, Factor]:
 
 def _solved(G: np.ndarray, B: np.ndarray) -> np.ndarray:
     G = (G + G.T) / 2
-    return solve(G + 1e-2 * DAMPING * np.trace(G) / len(G) * np.eye(len(G)), B)
+    return solve(G + 1e-2 * GRAM_DAMPING * np.trace(G) / len(G) * np.eye(len(G)), B)
 
 
 def _rounded(X: np.ndarray, book: Codebook) -> Factor:
@@ -111,34 +110,6 @@ def _groups(X: np.ndarray, group: int) -> np.ndarray:
     """The rows of X as (m, ceil(n / group), group), padded with zeros."""
     padded = np.pad(X, ((0, 0), (0, -X.shape[1] % group)))
     return padded.reshape(len(X), -1, group)
-
-
-def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """H = L D L^T with 8 x 8 diagonal blocks in D and identities on the diagonal of L.
-
-    Parameters
-    ----------
-    H : ndarray of shape (d, d), float64, positive definite
-        Here padded to a multiple of eight, with ones on the diagonal.
-
-    Returns
-    -------
-    L : ndarray of shape (8 ceil(d / 8),) * 2, float64
-    D : ndarray of shape (ceil(d / 8), 8, 8), float64
-    """
-    from scipy.linalg import cholesky, solve_triangular
-
-    d = len(H)
-    size = d + -d % _GROUP
-    padded = np.eye(size)
-    padded[:d, :d] = H
-    C = cholesky(padded, lower=True, check_finite=False)
-    L, D = np.zeros_like(C), np.empty((size // _GROUP, _GROUP, _GROUP))
-    for i in range(0, size, _GROUP):
-        b = slice(i, i + _GROUP)
-        D[i // _GROUP] = C[b, b] @ C[b, b].T
-        L[i:, b] = solve_triangular(C[b, b], C[i:, b].T, lower=True, trans="T").T
-    return L, D
 
 
 def quantize_blocks(

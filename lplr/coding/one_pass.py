@@ -11,16 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.coding.alternation import DAMPING, Factor, alternate, quantize_factor, rotated_start
-from lplr.coding.feedback import (
-    matched_scale,
-    min_pivot_ldl,
-    polish,
-    quantize_feedback,
-    quantize_two_sided,
-)
-from lplr.coding.problem import Candidate, Problem, Trace, low_rank
-from lplr.linalg.least_squares import gram, solve
+from lplr.coding.alternation import alternate, rotated_start
+from lplr.coding.caldera import CalderaProblem, Candidate, Trace
+from lplr.coding.factor import Factor, damped, quantize_factor, quantize_right, weighted_gram
+from lplr.coding.feedback import matched_scale, polish, quantize_feedback
+from lplr.linalg.ldl import min_pivot_ldl
+from lplr.linalg.least_squares import gram
 from lplr.linalg.svd import truncated_svd
 from lplr.parallel import matmul
 from lplr.quantizers.scalar import ScalarCodebook
@@ -47,12 +43,12 @@ _STEP = 0.7
 _SAMPLE = 32  # groups of eight rows of W on which they are compared
 
 
-def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
+def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
     """Solve by one pass and ``n_iter`` rounds of refitting; the trace keeps the best candidate.
 
     Parameters
     ----------
-    problem : Problem
+    problem : CalderaProblem
     trace : Trace
     n_iter : int
         Rounds of refitting L, R and Q at most; it ends early when the error no longer falls.
@@ -69,7 +65,8 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
         trace.add("Q", 0, _backbone(problem, None, None, _SWEEPS_ALONE))
         return
     svd = truncated_svd(W, problem.rank, rng=rng)
-    left, right, _ = alternate(W, rotated_start(svd, problem.books, rng), problem.books, _START)
+    start = rotated_start(svd, problem.books, rng)
+    (left, right), _ = alternate(W, start, problem.books, _START)
     if not n_iter:
         trace.add("Q", 0, _backbone(problem, left, right, _SWEEPS_ALONE))
         return
@@ -97,15 +94,9 @@ def one_pass(problem: Problem, trace: Trace, n_iter: int, rng: np.random.Generat
     trace.add("Q", iteration, _polished(problem, trace.best, H))
 
 
-def _normal_equations(H: np.ndarray, right: Factor) -> tuple[np.ndarray, np.ndarray]:
-    """``T = H R^T`` and the damped ``R H R^T``, float64."""
-    R = right.values.astype(np.float64)
-    T = matmul(H, R.T)
-    A = matmul(R, T)
-    return T, (A + A.T) / 2 + DAMPING * np.trace(A) / len(A) * np.eye(len(A))
-
-
-def _first_backbone(problem: Problem, left: Factor, right: Factor) -> tuple[Candidate, float]:
+def _first_backbone(
+    problem: CalderaProblem, left: Factor, right: Factor
+) -> tuple[Candidate, float]:
     """Q under the downdated H, and the share of weight that suits the codes."""
     fine = problem.books[0].gaussian_mse < _FINE * problem.q_book.gaussian_mse
     best: tuple[float, Candidate, float] | None = None
@@ -115,7 +106,7 @@ def _first_backbone(problem: Problem, left: Factor, right: Factor) -> tuple[Cand
         if fine:
             return candidate, share
         refitted = _refit_left(problem, candidate)
-        loss = problem.loss(problem.W - candidate.Q - low_rank(refitted, right))
+        loss = problem.loss(problem.without(refitted, right) - candidate.Q)
         if best is None or loss < best[0]:
             best = loss, candidate, share
     assert best is not None
@@ -126,8 +117,8 @@ def _downdated(H: np.ndarray, right: Factor, share: float) -> np.ndarray:
     """``H - (1 - share) T (R H R^T)^-1 T^T``: errors that a refit of L removes weigh little."""
     from scipy.linalg import cholesky, solve_triangular
 
-    T, A = _normal_equations(H, right)
-    C = cholesky(A, lower=True, check_finite=False)
+    T, A = weighted_gram(right.values, H)
+    C = cholesky(damped(A), lower=True, check_finite=False)
     M = solve_triangular(C, T.T, lower=True, check_finite=False)
     weights = matmul(M.T, M)
     weights *= share - 1.0
@@ -142,7 +133,7 @@ def _transposed(X: np.ndarray, group: int) -> np.ndarray:
 
 
 def _backbone(
-    problem: Problem,
+    problem: CalderaProblem,
     left: Factor | None,
     right: Factor | None,
     sweeps: int,
@@ -150,10 +141,10 @@ def _backbone(
 ) -> Candidate:
     """Q for what the factors leave of W, under H or other weights, at the best of a few scales."""
     book = problem.q_book
-    columns = _transposed(problem.W - low_rank(left, right), book.group)
+    columns = _transposed(problem.without(left, right), book.group)
     if weights is None:
         weights = problem.H
-        order, L, D = problem.factor
+        order, L, D = problem.factorization
     else:
         order, L, D = min_pivot_ldl(weights)
         L = L.astype(np.float32)
@@ -185,7 +176,7 @@ def _backbone(
 
 
 def _candidate(
-    problem: Problem,
+    problem: CalderaProblem,
     codes: np.ndarray,
     columns: np.ndarray,
     scale: float,
@@ -197,11 +188,11 @@ def _candidate(
     return Candidate(Q, np.ascontiguousarray(codes.T), scale, 0, left, right)
 
 
-def _polished(problem: Problem, candidate: Candidate, weights: np.ndarray) -> Candidate:
+def _polished(problem: CalderaProblem, candidate: Candidate, weights: np.ndarray) -> Candidate:
     """A coordinate-descent sweep of Q for the current factors."""
     book = problem.q_book
     left, right = candidate.left, candidate.right
-    columns = _transposed(problem.W - low_rank(left, right), book.group)
+    columns = _transposed(problem.without(left, right), book.group)
     codes = np.ascontiguousarray(candidate.q_codes.T)
     values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
     scale = np.full(len(columns), candidate.q_scale, np.float32)
@@ -211,26 +202,19 @@ def _polished(problem: Problem, candidate: Candidate, weights: np.ndarray) -> Ca
     return _candidate(problem, codes, columns, candidate.q_scale, left, right)
 
 
-def _refit_left(problem: Problem, candidate: Candidate) -> Factor:
+def _refit_left(problem: CalderaProblem, candidate: Candidate) -> Factor:
     """L for W - Q and the given R, quantized by feedback under R H R^T."""
     assert candidate.right is not None
-    T, A = _normal_equations(problem.H, candidate.right)
+    T, A = weighted_gram(candidate.right.values, problem.H)
     rest = problem.W - candidate.Q
-    return quantize_factor(matmul(T.T.astype(np.float32), rest.T), A, problem.books[0])
+    return quantize_factor(matmul(T.T.astype(np.float32), rest.T), damped(A), problem.books[0])
 
 
-def _refit_right(problem: Problem, candidate: Candidate) -> Factor:
+def _refit_right(problem: CalderaProblem, candidate: Candidate) -> Factor:
     """R for W - Q and the given L, quantized by feedback under (L^T L) x H."""
     assert candidate.left is not None
     L, book = candidate.left.values, problem.books[1]
-    G = gram(L)
-    B = matmul(L, problem.W - candidate.Q)
-    if not isinstance(book, ScalarCodebook):
-        return quantize_factor(B, G, book)
-    G += DAMPING * np.trace(G) / len(G) * np.eye(len(G))
-    R = solve(G, B)
-    scale = np.sqrt(np.mean(np.square(R, dtype=np.float64), axis=1)) * book.gaussian_scale
-    scale = scale.astype(np.float32)
-    columns = np.ascontiguousarray(R.T)
-    codes, error = quantize_two_sided(columns, problem.factor, G, book, scale)
-    return Factor(codes.T, scale, np.ascontiguousarray((columns - error).T))
+    G, B = gram(L), matmul(L, problem.W - candidate.Q)
+    if isinstance(book, ScalarCodebook):
+        return quantize_right(B, G, problem.factorization, book)
+    return quantize_factor(B, G, book)

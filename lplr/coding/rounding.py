@@ -2,133 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.matrices.quantized import Quantized, part
 from lplr.parallel import run_blocks
-from lplr.provenance import provenance
-from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
+from lplr.quantizers.base import Codebook
 from lplr.quantizers.uniform import Uniform
-from lplr.validation import check_bits, check_choice, check_matrix, check_rng, settle_seed
 
-__all__ = ["GRANULARITIES", "constant_matrix", "is_constant", "quantize", "round_matrix"]
+__all__ = ["GRANULARITIES", "SCALINGS", "round_matrix"]
 
 GRANULARITIES = ("tensor", "row", "column")
+SCALINGS = ("minmax", "mse")
 _BLOCK = 1 << 17  # entries rounded by one thread at a time
 _ROUNDS = 5  # of the alternation between codes and scale
 _MANY = 1 << 20  # entries beyond which the search for one scale follows a single start
-_TALL = 512  # rows from which on a column is as good a sequence as any
 
 Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
-
-
-def quantize(
-    A: Any,
-    *,
-    bits: float,
-    quantizer: str = "uniform",
-    granularity: str = "tensor",
-    scaling: str | None = None,
-    rounding: str = "nearest",
-    rng: Any = None,
-) -> Quantized:
-    """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
-
-    Parameters
-    ----------
-    A : array_like of shape (n, d)
-    bits : int or float
-        Bits an entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4, for trellis codes 1 to 6
-        in quarters.
-    quantizer : {"uniform", "lloyd-max", "normal-float", "e8p", "trellis", "trellis-6", ...}
-        The trellis codes of 2**6 to 2**14 states; ``"trellis"`` has 2**10.
-    granularity : {"tensor", "row", "column"}
-        What shares a scale. Neither this nor ``scaling`` matters at 16 bits.
-    scaling : {"minmax", "mse"}, optional
-        ``"minmax"``: the outermost levels are the extrema, as in paper 1 (for levels that are
-        not uniform, the largest magnitude). ``"mse"``: the scale and offset of least squared
-        error that a few alternations find. Default: ``"minmax"`` for ``"uniform"`` and
-        ``"normal-float"``, ``"mse"`` for the others.
-    rounding : {"nearest", "dithered"}
-        ``"dithered"`` rounds up with the probability that makes the result unbiased; uniform
-        levels with ``"minmax"`` only, so that nothing saturates, and not at 16 bits.
-    rng : int, numpy.random.Generator or None
-        Used by ``"dithered"`` alone.
-
-    Returns
-    -------
-    Quantized
-
-    Raises
-    ------
-    InputError
-        If an argument is outside what is offered; the message names it.
-
-    Notes
-    -----
-    The naive baseline and the quantizer of Algorithm 1 of LPLR (Saha, Srivastava, Pilanci,
-    NeurIPS 2023, Section 2). A constant matrix is stored exactly. Codes of several entries run
-    along the rows, or, where there is one scale and at least 512 rows, down the columns, which
-    makes products with vectors ten times as fast.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import lplr
-    >>> q = lplr.quantize(np.array([[0.0, 1.0], [2.0, 3.0]]), bits=2)
-    >>> q.to_dense()
-    array([[0., 1.],
-           [2., 3.]], dtype=float32)
-    """
-    A = check_matrix(A)
-    bits = check_bits(bits, "bits")
-    rng = settle_seed(rng) if rounding == "dithered" else rng  # else nothing is drawn
-    generator = check_rng(rng)
-    check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
-    book = get_codebook(quantizer, bits)
-    down = granularity == "tensor" and not book.entrywise and len(A) >= _TALL
-    q = round_matrix(A, book, granularity, scaling, rounding, generator, axis=0 if down else 1)
-    meta = {
-        "method": "quantize",
-        "quantizer": quantizer,
-        "bits": bits,
-        "granularity": granularity,
-        "scaling": scaling,
-        "rounding": rounding,
-        **provenance(rng),
-    }
-    if is_constant(A):
-        offset = np.full((1, 1), A[0, 0], np.float32)
-        q = constant_matrix(q.shape, book, offset, q.axis)
-    return replace(q, meta=meta)
-
-
-def is_constant(A: np.ndarray) -> bool:
-    """Whether all entries are equal."""
-    value = A[0, 0]
-    return bool((A[0] == value).all() and (A == value).all())
-
-
-def constant_matrix(
-    shape: tuple[int, int], book: Codebook, offset: np.ndarray, axis: int
-) -> Quantized:
-    """A matrix that is exactly its offset, of shape (1, 1), (n, 1) or (1, d)."""
-    n, d = shape
-    nbytes = book.nbytes(n, d) if axis == 0 else book.nbytes(d, n)
-    return Quantized(
-        shape=shape,
-        quantizer=book.name,
-        bits=book.bits,
-        codes=np.zeros(nbytes, np.uint8),
-        scale=np.zeros((1, 1), np.float32),
-        offset=offset,
-        axis=axis,
-    )
 
 
 def round_matrix(
@@ -141,14 +33,11 @@ def round_matrix(
     *,
     axis: int = 1,
 ) -> Quantized:
-    """The body of `quantize`, for a float32 matrix that has been checked.
+    """Round a float32 matrix; the options are those of `lplr.quantize`.
 
-    ``axis`` is that along which lattice groups lie; with a scale for each column, it is 0.
+    Lattice groups lie along ``axis``; with a scale for each column, that is 0.
     """
-    check_choice(granularity, "granularity", GRANULARITIES)
-    check_choice(rounding, "rounding", ("nearest", "dithered"))
-    natural = "minmax" if book.name in ("uniform", "normal-float") else "mse"
-    scaling = check_choice(scaling or natural, "scaling", ("minmax", "mse"))
+    scaling = scaling or ("minmax" if book.name in ("uniform", "normal-float") else "mse")
     if scaling == "minmax" and not book.entrywise:
         raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
     if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):

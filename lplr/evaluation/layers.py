@@ -16,7 +16,7 @@ from lplr.evaluation import errors, spectrum
 from lplr.evaluation.speed import peak_rss
 from lplr.exceptions import InputError, LplrError
 from lplr.matrices.base import Artefact
-from lplr.validation import check_matrix, check_real, settle_seed
+from lplr.validation import check_matrix, check_real, recorded_seed
 
 __all__ = ["FORMULAS", "LayerReport", "report_layers"]
 
@@ -149,7 +149,7 @@ def report_layers(
         )
     budget = check_real(bits_per_entry, "bits_per_entry")
     if compress is None:
-        compress = _default(budget, settle_seed(rng))
+        compress = _default(budget, recorded_seed(rng))
     return _report(layers, hessians, compress)
 
 

@@ -79,7 +79,7 @@ def rows_of(A: Any, name: str) -> Rows:
     from scipy.sparse.linalg import LinearOperator
 
     if isinstance(A, Artefact):
-        decode = A._decoder()
+        decode = A._row_reader()
         return Rows(A.shape, lambda i, j: decode(i, j).astype(np.float64), _rows_in(A.shape[1]))
     if isinstance(A, LinearOperator):
         return _rows_of_operator(A, name)

@@ -38,7 +38,7 @@ def decompositions(rounds: int) -> dict[str, dict[str, Any]]:
     for name in datasets.layer_names():
         layer = datasets.layer(name)
         W, H = layer.W, layer.H.astype(np.float64)
-        damped, _ = regularize(H, 0.01)
+        damped, _ = regularize(H)
         kept: dict[str, Any] = {}
 
         def default() -> None:

@@ -1,47 +1,49 @@
-"""The one gate for Hessians: a second moment, its diagonal, calibration inputs, or nothing."""
+"""The one gate for Hessians: a second moment, its diagonal or calibration inputs; and damping."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.parallel import matmul
-from lplr.validation import check_matrix
+from lplr.validation import check_matrix, check_real, warn_caller
 
-__all__ = ["LADDER", "check_hessian", "regularize"]
+__all__ = ["DAMPING", "DAMPING_STEPS", "check_hessian", "regularize"]
 
-# Shares of the mean diagonal that are tried, one after the other, once the asked one fails.
-LADDER = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
+DAMPING = 0.01  # share of the mean diagonal that is added by default
+# Shares that are tried, one after the other, once the asked one fails.
+DAMPING_STEPS = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
 # Least eigenvalue asked for, of the mean diagonal: factorizations in another basis or another
 # order then succeed in spite of rounding, whose size grows with the square of the order.
 _MARGIN = 1e-9
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
 
-def check_hessian(hessian: Any, d: int) -> np.ndarray:
-    """The Hessian that an argument stands for.
+def check_hessian(hessian: Any, columns: int) -> np.ndarray:
+    """The Hessian that an argument stands for; every function that takes one asks here.
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d), (d,) or (m, d), or None
+    hessian : array_like of shape (d, d), (d,) or (m, d)
         A symmetric second moment, its diagonal, or calibration inputs X, one a row, of which
-        ``X^T X / m`` is taken; None is the identity. A (d, d) array is a second moment.
-    d : int
-        Columns of the matrix to compress.
+        ``X^T X / m`` is taken. A (d, d) array is a second moment.
+    columns : int
+        d, the columns of the matrix whose errors it weighs.
 
     Returns
     -------
-    ndarray of shape (d, d), float64, exactly symmetric
+    ndarray of shape (d, d) or, for a diagonal, (d,), float64
+        Exactly symmetric.
 
     Raises
     ------
     InputError
         If it is not a finite real array of such a shape.
     HessianError
-        If it is zero, not symmetric within 1e-5 of its norm, or has a negative diagonal entry.
+        If it is zero, not symmetric within 1e-5 of its norm, or has a negative diagonal entry, or
+        an eigenvalue below -0.1 of its mean diagonal.
 
     Warns
     -----
@@ -52,43 +54,63 @@ def check_hessian(hessian: Any, d: int) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> from lplr.linalg.hessian import check_hessian
-    >>> check_hessian(np.array([1.0, 4.0]), 2)
-    array([[1., 0.],
-           [0., 4.]])
+    >>> check_hessian(np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]), 2).round(2)
+    array([[3.33, 4.  ],
+           [4.  , 6.67]])
     """
-    if hessian is None:
-        return np.eye(d)
+    H = _as_moment(hessian, columns)
+    square = np.ndim(hessian) == 2 and np.shape(hessian)[0] == columns
+    if square and not _is_positive_definite(
+        H + DAMPING_STEPS[-1] * np.trace(H) / columns * np.eye(columns)
+    ):
+        raise _indefinite()
+    return H
+
+
+def _as_moment(hessian: Any, columns: int) -> np.ndarray:
+    """What `check_hessian` returns, of which only the eigenvalues are not checked yet."""
     if np.ndim(hessian) == 1:
         diagonal = check_matrix(np.reshape(hessian, (1, -1)), "hessian", dtype=np.float64)[0]
-        if diagonal.shape != (d,):
-            raise InputError(f"hessian: a diagonal must have {d} entries, found {len(diagonal)}")
-        return _check_diagonal(np.diag(diagonal))
+        if diagonal.shape != (columns,):
+            raise InputError(
+                f"hessian: a diagonal must have {columns} entries, found {len(diagonal)}"
+            )
+        _check_diagonal(diagonal)
+        return diagonal
     H = check_matrix(hessian, "hessian", dtype=np.float64)
-    m = H.shape[0]
-    if H.shape[1] != d:
+    m, d = H.shape
+    if d != columns:
         raise InputError(
-            f"hessian: must have shape ({d}, {d}), ({d},) or (m, {d}) for calibration inputs, "
-            f"found {H.shape}"
+            f"hessian: must have shape ({columns}, {columns}), ({columns},) or (m, {columns}) for "
+            f"calibration inputs, found {H.shape}"
         )
     if m != d:
         if m < d:
-            warnings.warn(
-                f"hessian: {m} calibration inputs for {d} columns leave directions unseen; "
-                "damping decides there, more inputs are better",
+            warn_caller(
+                f"hessian: {m} calibration inputs for {d} columns leave directions without weight, "
+                "in which errors go unseen; more inputs are better",
                 DampingWarning,
-                stacklevel=3,
             )
         H = matmul(H.T, H) / m
-    elif np.linalg.norm(H - H.T) > _SYMMETRY * np.linalg.norm(H):
+        _check_diagonal(np.diagonal(H))
+        return (H + H.T) / 2
+    if np.linalg.norm(H - H.T) > _SYMMETRY * np.linalg.norm(H):
         raise HessianError(
-            "hessian: is not symmetric; pass a second moment, or calibration inputs with more "
-            f"rows than its {d} columns"
+            "hessian: is not symmetric; pass a second moment, or calibration inputs with more or "
+            f"fewer rows than its {d} columns"
         )
-    return _check_diagonal((H + H.T) / 2)
+    _check_diagonal(np.diagonal(H))
+    return (H + H.T) / 2
 
 
-def _check_diagonal(H: np.ndarray) -> np.ndarray:
-    diagonal = np.diagonal(H)
+def _indefinite() -> HessianError:
+    return HessianError(
+        f"hessian: has eigenvalues below -{DAMPING_STEPS[-1]:g} of its mean diagonal; it is not a "
+        "second moment"
+    )
+
+
+def _check_diagonal(diagonal: np.ndarray) -> None:
     if diagonal.min() < 0:
         k = int(diagonal.argmin())
         raise HessianError(
@@ -96,54 +118,79 @@ def _check_diagonal(H: np.ndarray) -> np.ndarray:
         )
     if diagonal.max() == 0:
         raise HessianError("hessian: is zero; pass None to weigh all columns alike")
-    return H
 
 
-def regularize(H: np.ndarray, damping: float) -> tuple[np.ndarray, float]:
+def _is_positive_definite(H: np.ndarray) -> bool:
+    from scipy.linalg import cholesky
+
+    try:
+        cholesky(H, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def regularize(
+    hessian: Any, *, damping: float = DAMPING, columns: int | None = None
+) -> tuple[np.ndarray, float]:
     """H over its mean diagonal, plus the least damping that makes it positive definite.
+
+    This is the Hessian under which `lplr.compress` and `lplr.caldera` code.
 
     Parameters
     ----------
-    H : ndarray of shape (d, d), float64, symmetric
+    hessian : array_like of shape (d, d), (d,) or (m, d)
+        A second moment, its diagonal, or calibration inputs, as in `lplr.compress`.
     damping : float
         Share of the mean diagonal that is added in any case.
+    columns : int, optional
+        d, the columns of the matrix; by default those of ``hessian``.
 
     Returns
     -------
     H : ndarray of shape (d, d), float64
     damping : float
-        What was added: the asked value, or the first sufficient step of `LADDER`.
+        The share that was added: the asked one, or the first sufficient one of 1e-8, 1e-6, 1e-4,
+        0.01 and 0.1.
 
     Raises
     ------
+    InputError
+        If an argument is outside what is offered; the message names it.
     HessianError
-        If it is still indefinite at the last step.
+        If ``hessian`` is not a second moment.
 
     Warns
     -----
     DampingWarning
         If more than the asked damping was needed.
-    """
-    from scipy.linalg import cholesky
 
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> H, damping = lplr.regularize(np.diag([1.0, 3.0]), damping=0.01)
+    >>> H
+    array([[0.51, 0.  ],
+           [0.  , 1.51]])
+    """
+    damping = check_real(damping, "damping", strict=False)
+    if columns is None:
+        columns = np.shape(hessian)[-1] if np.ndim(hessian) else 1
+    H = _as_moment(hessian, columns)
+    H = H if H.ndim == 2 else np.diag(H)
     H = H / np.mean(np.diagonal(H))
     diagonal = np.diagonal(H).copy()
     margin = _MARGIN + np.finfo(np.float64).eps * len(H) ** 2
-    for share in (damping, *(step for step in LADDER if step > damping)):
+    for share in (damping, *(step for step in DAMPING_STEPS if step > damping)):
         np.fill_diagonal(H, diagonal + (share - margin))
-        try:
-            cholesky(H, lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        if not _is_positive_definite(H):
             continue
         np.fill_diagonal(H, diagonal + share)
         if share > damping:
-            warnings.warn(
+            warn_caller(
                 f"hessian: is not positive definite; added {share:g} of its mean diagonal",
                 DampingWarning,
-                stacklevel=3,
             )
         return H, share
-    raise HessianError(
-        f"hessian: has eigenvalues below -{LADDER[-1]:g} of its mean diagonal; it is not a second "
-        "moment"
-    )
+    raise _indefinite()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.coding.feedback import ldl
+from lplr.linalg.ldl import ldl
 from lplr.parallel import matmul, run_blocks
 
 __all__ = ["gram", "least_squares", "rank_constrained", "solve"]

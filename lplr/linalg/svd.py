@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 
 from lplr.linalg.qr import orthonormal_basis, thin_qr
-from lplr.linalg.sketches import KINDS, Sketch, SketchOperator
+from lplr.linalg.sketches import Sketch
 from lplr.parallel import matmul, run_blocks, single_threaded_blas
 from lplr.validation import check_integer, check_matrix, check_rank
 
 __all__ = [
-    "KINDS",
-    "Sketch",
-    "SketchOperator",
-    "orthonormal_basis",
+    "SVD",
     "range_finder",
     "truncated_svd",
 ]
+
+SVD = tuple[np.ndarray, np.ndarray, np.ndarray]  # U, s, Vt
 
 _GRAM_WIDTH = 10  # sketch widths up to which one product A^T A is cheaper than iterating with A
 
@@ -88,7 +87,7 @@ def truncated_svd(
     n_power_iter: int = 3,
     sketch: str = "gaussian",
     rng: int | np.random.Generator | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> SVD:
     """Singular value decomposition of (nearly) the best rank-k approximation of A.
 
     Parameters
@@ -152,12 +151,10 @@ def truncated_svd(
     return U, s, Vt
 
 
-def _randomized_svd(
-    A: np.ndarray, k: int, S: np.ndarray, n_power_iter: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _randomized_svd(A: np.ndarray, k: int, S: np.ndarray, n_power_iter: int) -> SVD:
     def decompose(
         step: Callable[[np.ndarray], np.ndarray],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> SVD:
         Z = S
         for _ in range(n_power_iter):
             Z = orthonormal_basis(step(Z))
@@ -185,7 +182,7 @@ def _gram(A: np.ndarray) -> np.ndarray:
     return G
 
 
-def _exact_svd(Y: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _exact_svd(Y: np.ndarray, k: int) -> SVD:
     """The leading k singular triplets of a matrix that is at least as tall as wide."""
     from scipy.linalg import svd
 

@@ -1,30 +1,43 @@
-"""What every packed result is: a SciPy linear operator of known size that can be stored."""
+"""What every packed matrix is: a SciPy linear operator of known size that can be stored."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
+from lplr.linalg.hessian import check_hessian
+from lplr.matrices.errors import ReadRows, relative_error, squared_sums
 from lplr.parallel import run_blocks
 from lplr.validation import check_matrix
 
-__all__ = ["Artefact"]
+if TYPE_CHECKING:
+    from lplr.matrices.quantized import Quantized
+    from lplr.matrices.stacked import Stacked
 
-Rows = Callable[[int, int], np.ndarray]
+__all__ = ["PackedMatrix"]
+
 _BLOCK = 1 << 20  # entries decoded at a time: 4 MB of float32
 
 
-class Artefact(LinearOperator):
-    """A stored matrix: shape, exact size, products, error against an original.
+class PackedMatrix(LinearOperator):
+    """A matrix that is stored in few bits: its shape, exact size, products and error.
 
-    Subclasses are frozen dataclasses; they provide the rows, the products and the state that a
-    file holds.
+    The classes `Quantized`, `Stacked`, `LowRank` and `QPlusLowRank` are packed matrices; they are
+    frozen dataclasses, and a SciPy linear operator each.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    dtype : float32, of the decoded entries
+    meta : mapping
+        JSON-able record of how the matrix was made; ``meta["call"]`` repeats the call.
     """
 
     encoding: ClassVar[tuple[str, int]]
@@ -42,8 +55,51 @@ class Artefact(LinearOperator):
         """Stored bits over entries: ``8 * nbytes / (rows * columns)``."""
         return 8 * self.nbytes / (self.shape[0] * self.shape[1])
 
+    @property
+    def rank(self) -> int:
+        """Columns of L; 0 where there are no low-rank factors."""
+        return 0
+
+    def parts(self) -> dict[str, Quantized | Stacked]:
+        """The quantized matrices that it is made of, by name: ``matrix``, or ``Q``, ``L``, ``R``.
+
+        Returns
+        -------
+        dict of str to Quantized or Stacked
+        """
+        raise NotImplementedError
+
+    @property
+    def code(self) -> str:
+        """The quantizers and bits of all parts, in words."""
+        return ", ".join(f"{name} {part.code}" for name, part in self.parts().items())
+
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of the dense matrix, float32."""
+        """Rows ``start`` to ``stop`` of the dense matrix.
+
+        Parameters
+        ----------
+        start, stop : int
+            ``0 <= start <= stop <= n``.
+
+        Returns
+        -------
+        ndarray of shape (stop - start, d), float32
+
+        Raises
+        ------
+        InputError
+            If there are no such rows.
+        """
+        # A kernel would read rows that do not exist from whatever is there.
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise InputError(
+                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
+            )
+        return self._row_reader()(start, stop)
+
+    def _row_reader(self) -> ReadRows:
+        """A function for many calls of `rows`: what all blocks need is decoded once."""
         raise NotImplementedError
 
     def to_dense(self) -> np.ndarray:
@@ -54,8 +110,7 @@ class Artefact(LinearOperator):
         ndarray of shape ``shape``, float32
         """
         out = np.empty(self.shape, np.float32)
-
-        rows = self._decoder()
+        rows = self._row_reader()
 
         def block(start: int, stop: int) -> None:
             out[start:stop] = rows(start, stop)
@@ -63,22 +118,24 @@ class Artefact(LinearOperator):
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
-    def _check_rows(self, start: int, stop: int) -> None:
-        """Refuse rows that do not exist, which a kernel would read from whatever is there."""
-        if not 0 <= start <= stop <= self.shape[0]:
-            raise InputError(
-                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
-            )
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """What ``numpy.asarray`` makes of it: the dense matrix."""
         if copy is False:
             raise ValueError("a packed matrix has no dense array that could be shared")
         return self.to_dense().astype(dtype or self.dtype, copy=False)
 
-    def _decoder(self) -> Rows:
-        """``rows`` for many calls in turn: what all blocks need is decoded once."""
-        return self.rows
+    def scaled(self, factor: float) -> Self:
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        PackedMatrix of the same class
+        """
+        raise NotImplementedError
 
     def relative_error(self, A: Any, hessian: Any = None) -> float:
         """Error against the original, relative to its norm.
@@ -86,8 +143,9 @@ class Artefact(LinearOperator):
         Parameters
         ----------
         A : array_like of shape ``shape``
-        hessian : array_like of shape (d, d) or (d,), optional
-            Second moment H of the inputs, or its diagonal.
+        hessian : array_like of shape (d, d), (d,) or (m, d), optional
+            Second moment H of the inputs, its diagonal, or inputs, one a row, as in
+            `lplr.compress`; it is not damped here, see `lplr.regularize`.
 
         Returns
         -------
@@ -99,33 +157,19 @@ class Artefact(LinearOperator):
         ------
         InputError
             If ``A`` or ``hessian`` does not fit.
+        HessianError
+            If ``hessian`` is not a second moment.
         """
-        A = check_matrix(A, "A", dtype=np.float64 if _is_double(A) else np.float32)
+        double = getattr(A, "dtype", None) == np.float64
+        A = check_matrix(A, "A", dtype=np.float64 if double else np.float32)
         if A.shape != self.shape:
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
-        H = None
-        if hessian is not None:
-            H = np.asarray(hessian, np.float64)
-            if H.shape not in ((self.shape[1], self.shape[1]), (self.shape[1],)):
-                raise InputError(
-                    f"hessian: must have shape {(self.shape[1],) * 2} or {(self.shape[1],)}, "
-                    f"found {H.shape}"
-                )
-        blocks = -(-self.shape[0] // self._block_rows)
-        sums = np.zeros((2, blocks))
-        rows = self._decoder()
-
-        def block(start: int, stop: int) -> None:
-            a = A[start:stop].astype(np.float64)
-            for i, x in enumerate((a - rows(start, stop), a)):
-                weighted = x if H is None else (x * H if H.ndim == 1 else x @ H)
-                sums[i, start // self._block_rows] = np.vdot(weighted, x)
-
-        run_blocks(block, self.shape[0], self._block_rows)
+        H = None if hessian is None else check_hessian(hessian, self.shape[1])
+        sums = squared_sums(
+            lambda i, j: A[i:j], self._row_reader(), self.shape[0], self._block_rows, H
+        )
         error, norm = sums.sum(axis=1)
-        if norm <= 0:
-            return 0.0 if error <= 0 else float("inf")
-        return float(np.sqrt(max(error, 0.0) / norm))
+        return relative_error(error, norm)
 
     @property
     def _block_rows(self) -> int:
@@ -133,12 +177,12 @@ class Artefact(LinearOperator):
         return max(8, _BLOCK // self.shape[1] // 8 * 8)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._multiply(self.rows, X)
+        return self._multiply(self._row_reader(), X)
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
-        return self._multiply_transposed(self.rows, Y)
+        return self._multiply_transposed(self._row_reader(), Y)
 
-    def _multiply(self, rows: Rows, X: np.ndarray) -> np.ndarray:
+    def _multiply(self, rows: ReadRows, X: np.ndarray) -> np.ndarray:
         """The product of the matrix that ``rows`` decodes with X, a block of rows at a time."""
         out = np.empty((self.shape[0], X.shape[1]), np.result_type(self.dtype, X))
 
@@ -148,7 +192,7 @@ class Artefact(LinearOperator):
         run_blocks(block, self.shape[0], self._block_rows)
         return out
 
-    def _multiply_transposed(self, rows: Rows, Y: np.ndarray) -> np.ndarray:
+    def _multiply_transposed(self, rows: ReadRows, Y: np.ndarray) -> np.ndarray:
         parts: list[Any] = [None] * -(-self.shape[0] // self._block_rows)
 
         def block(start: int, stop: int) -> None:
@@ -163,20 +207,20 @@ class Artefact(LinearOperator):
     def _rmatvec(self, y: np.ndarray) -> np.ndarray:
         return self._rmatmat(y.reshape(-1, 1))
 
-    def _summary(self) -> dict[str, str]:
+    def _summary(self) -> list[tuple[str, str]]:
         """What a reader wants to know, by name."""
-        return {
-            "shape": f"{self.shape[0]} x {self.shape[1]}",
-            "stored": f"{self.nbytes:,} bytes, {self.bits_per_entry:.4g} bits an entry",
-        }
+        stored = f"{self.nbytes:,} bytes, {self.bits_per_entry:.4g} bits per entry"
+        rank = [("rank", f"rank {self.rank}")] if self.rank else []
+        shape = f"{self.shape[0]} x {self.shape[1]}"
+        return [("shape", shape), ("stored", stored), *rank, ("code", self.code)]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: " + "; ".join(self._summary().values()) + ">"
+        return f"<{type(self).__name__}: {'; '.join(said for _, said in self._summary())}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>"
-            for k, v in self._summary().items()
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(said)}</td></tr>"
+            for name, said in self._summary()
         )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
@@ -185,7 +229,15 @@ class Artefact(LinearOperator):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return _rebuild, (type(self), {**values, "meta": dict(self.meta)})
 
+    def _set(self, **values: Any) -> None:
+        """Set attributes while the frozen dataclass is being made; ``meta`` becomes read-only."""
+        for name, value in values.items():
+            if name == "meta":
+                value = MappingProxyType(dict(value))
+            object.__setattr__(self, name, value)
+
     def _state(self) -> dict[str, Any]:
+        """What a file holds: numbers, strings, arrays and packed matrices by name."""
         raise NotImplementedError
 
     @classmethod
@@ -203,9 +255,8 @@ class Artefact(LinearOperator):
             raise ValueError(f"not a {cls.__name__}: {error}") from error
 
 
-def _rebuild(cls: type[Artefact], values: dict[str, Any]) -> Artefact:
+def _rebuild(cls: type[PackedMatrix], values: dict[str, Any]) -> PackedMatrix:
     return cls(**values)
 
 
-def _is_double(A: Any) -> bool:
-    return getattr(A, "dtype", None) == np.float64
+Artefact = PackedMatrix

@@ -6,15 +6,15 @@ the dense product never exists unless `to_dense` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 
@@ -22,7 +22,7 @@ __all__ = ["LowRank"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LowRank(Artefact):
+class LowRank(PackedMatrix):
     """A product of two packed factors, L R + shift.
 
     Parameters
@@ -45,7 +45,7 @@ class LowRank(Artefact):
     >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
     >>> f = lplr.factorize(A, rank=10, bits=4, rng=0)
     >>> f
-    <LowRank: 200 x 100; 1,544 bytes, 0.6176 bits an entry; rank 10; L lloyd-max 4 bits, R ...>
+    <LowRank: 200 x 100; 1,544 bytes, 0.6176 bits per entry; rank 10; L lloyd-max 4 bits, R ...>
     >>> f.left.shape, f.right.shape
     ((200, 10), (10, 100))
     """
@@ -67,9 +67,8 @@ class LowRank(Artefact):
             )
         if not np.isfinite(self.shift):
             raise InputError(f"shift: must be finite, found {self.shift}")
-        object.__setattr__(self, "shape", (self.left.shape[0], self.right.shape[1]))
-        object.__setattr__(self, "shift", float(self.shift))
-        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        shape = self.left.shape[0], self.right.shape[1]
+        self._set(shape=shape, shift=float(self.shift), meta=self.meta)
 
     @property
     def rank(self) -> int:
@@ -81,29 +80,14 @@ class LowRank(Artefact):
         """Bytes of both factors, and of the shift if there is one."""
         return self.left.nbytes + self.right.nbytes + (8 if self.shift else 0)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of the dense matrix.
+    def parts(self) -> dict[str, Quantized | Stacked]:
+        """The factors: ``L`` and ``R``."""
+        return {"L": self.left, "R": self.right}
 
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start <= stop <= n``.
-
-        Returns
-        -------
-        ndarray of shape (stop - start, d), float32
-
-        Raises
-        ------
-        InputError
-            If there are no such rows.
-        """
-        return self._decoder()(start, stop)
-
-    def _decoder(self) -> Callable[[int, int], np.ndarray]:
-        right = self.right.to_dense()
+    def _row_reader(self) -> ReadRows:
+        left, right = self.left._row_reader(), self.right.to_dense()
         shift = np.float32(self.shift)
-        return lambda start, stop: self.left.rows(start, stop) @ right + shift
+        return lambda start, stop: left(start, stop) @ right + shift
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         out = self.left._matmat(self.right._matmat(X))
@@ -114,24 +98,8 @@ class LowRank(Artefact):
         return out + self.shift * Y.sum(axis=0) if self.shift else out
 
     def scaled(self, factor: float) -> LowRank:
-        """The same codes, standing for ``factor`` times the matrix.
-
-        Parameters
-        ----------
-        factor : float
-
-        Returns
-        -------
-        LowRank
-        """
+        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
         return replace(self, right=self.right.scaled(factor), shift=self.shift * factor)
-
-    def _summary(self) -> dict[str, str]:
-        return {
-            **super()._summary(),
-            "rank": f"rank {self.rank}",
-            "code": f"L {self.left.code}, R {self.right.code}",
-        }
 
     def _state(self) -> dict[str, Any]:
         return {"left": self.left, "right": self.right, "shift": self.shift}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.linalg.transforms import RandomizedTransform
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import ReadRows
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
@@ -20,7 +20,7 @@ __all__ = ["QPlusLowRank"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class QPlusLowRank(Artefact):
+class QPlusLowRank(PackedMatrix):
     """W ~ U^T (Q + L R) V with packed Q, L, R and random orthogonal transforms U, V.
 
     Parameters
@@ -69,8 +69,7 @@ class QPlusLowRank(Artefact):
                 not isinstance(transform, RandomizedTransform) or transform.n != size
             ):
                 raise InputError(f"{name}: must be a RandomizedTransform of size {size}")
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        self._set(shape=shape, meta=self.meta)
 
     @property
     def rank(self) -> int:
@@ -84,17 +83,12 @@ class QPlusLowRank(Artefact):
         seeds = sum(8 for transform in (self.left, self.right) if transform is not None)
         return self.backbone.nbytes + factors + seeds
 
+    def parts(self) -> dict[str, Quantized | Stacked]:
+        """The backbone ``Q``, and ``L`` and ``R`` where there are factors."""
+        return {"Q": self.backbone, **({} if self.low_rank is None else self.low_rank.parts())}
+
     def scaled(self, factor: float) -> QPlusLowRank:
-        """The same codes, standing for ``factor`` times the matrix.
-
-        Parameters
-        ----------
-        factor : float
-
-        Returns
-        -------
-        QPlusLowRank
-        """
+        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
         low_rank = None if self.low_rank is None else self.low_rank.scaled(factor)
         return replace(self, backbone=self.backbone.scaled(factor), low_rank=low_rank)
 
@@ -114,30 +108,8 @@ class QPlusLowRank(Artefact):
             out = self.left.undo(out, axis=0)
         return out
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of the dense matrix, float32.
-
-        Every row of W mixes all rows of Q, so this decodes the whole matrix.
-
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start <= stop <= n``.
-
-        Returns
-        -------
-        ndarray of shape (stop - start, d), float32
-
-        Raises
-        ------
-        InputError
-            If there are no such rows.
-        """
-        self._check_rows(start, stop)
-        return self.to_dense()[start:stop]
-
-    def _decoder(self) -> Callable[[int, int], np.ndarray]:
-        dense = self.to_dense()
+    def _row_reader(self) -> ReadRows:
+        dense = self.to_dense()  # every row of W mixes all rows of Q
         return lambda start, stop: dense[start:stop]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -165,16 +137,6 @@ class QPlusLowRank(Artefact):
         if self.low_rank is not None:
             out = out + getattr(self.low_rank, name)(X)
         return out if after is None else after.undo(np.ascontiguousarray(out), axis=0)
-
-    def _summary(self) -> dict[str, str]:
-        q = self.backbone
-        lr = self.low_rank
-        factors = "" if lr is None else f", L {lr.left.code}, R {lr.right.code}"
-        return {
-            **super()._summary(),
-            "rank": f"rank {self.rank}",
-            "code": f"Q {q.code}{factors}",
-        }
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"backbone": self.backbone}

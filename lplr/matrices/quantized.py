@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from types import MappingProxyType
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import ReadRows
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.spans import Spans
 
+if TYPE_CHECKING:
+    from lplr.matrices.stacked import Stacked
+
 __all__ = ["Quantized", "part"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Quantized(Artefact):
+class Quantized(PackedMatrix):
     """A matrix as packed codes: entry = scale * level + offset.
 
     Parameters
@@ -29,7 +32,7 @@ class Quantized(Artefact):
     shape : (int, int)
     quantizer : str
     bits : int or float
-        Bits an entry; with the quantizer, the key of the codebook.
+        Bits per entry; with the quantizer, the key of the codebook.
     codes : ndarray, uint8
         Code words in C order, packed as `lplr.quantizers.packing.pack` says; those of a lattice
         form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1. Those
@@ -52,7 +55,7 @@ class Quantized(Artefact):
     >>> import lplr
     >>> q = lplr.quantize(np.arange(64.0).reshape(8, 8), bits=4)
     >>> q
-    <Quantized: 8 x 8; 40 bytes, 5 bits an entry; uniform, 4 bits>
+    <Quantized: 8 x 8; 40 bytes, 5 bits per entry; uniform 4 bits>
     >>> (q @ np.ones(8)).shape
     (8,)
     """
@@ -74,11 +77,10 @@ class Quantized(Artefact):
             raise InputError(f"shape: must be positive, found {self.shape}")
         if self.axis not in (0, 1):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
-        _set(self, shape=(n, d), axis=int(self.axis))
+        self._set(shape=(n, d), axis=int(self.axis))
         book = self.codebook
-        _set(self, bits=book.bits)
         length, count = (n, d) if self.axis == 0 else (d, n)
-        _set(self, codes=_frozen(book.check_packed(self.codes, length, count)))
+        self._set(bits=book.bits, codes=_frozen(book.check_packed(self.codes, length, count)))
         for name in ("scale", "offset"):
             array = getattr(self, name)
             if array is None:
@@ -92,8 +94,8 @@ class Quantized(Artefact):
                 raise InputError(
                     f"{name}: must be finite float32 of shape (1, 1), ({n}, 1) or (1, {d})"
                 )
-            _set(self, **{name: _frozen(array)})
-        _set(self, meta=MappingProxyType(dict(self.meta)))
+            self._set(**{name: _frozen(array)})
+        self._set(meta=self.meta)
 
     @cached_property
     def codebook(self) -> Codebook:
@@ -113,29 +115,30 @@ class Quantized(Artefact):
         offset = 0 if self.offset is None else self.offset.nbytes
         return self.codes.nbytes + self.scale.nbytes + offset
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, float32.
+    def parts(self) -> dict[str, Quantized | Stacked]:
+        """The matrix itself, by the name ``matrix``."""
+        return {"matrix": self}
 
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start <= stop <= n``.
+    @property
+    def code(self) -> str:
+        """The quantizer and its bits, in words."""
+        return f"{self.quantizer} {self.bits} bits"
 
-        Returns
-        -------
-        ndarray of shape (stop - start, d), float32
+    def scaled(self, factor: float) -> Quantized:
+        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        unit = np.float32(factor)
+        offset = None if self.offset is None else self.offset * unit
+        return replace(self, scale=self.scale * unit, offset=offset)
 
-        Raises
-        ------
-        InputError
-            If there are no such rows.
-        """
-        self._check_rows(start, stop)
-        out = self._points(start, stop)
-        out *= part(self.scale, start, stop)
-        if self.offset is not None:
-            out += part(self.offset, start, stop)
-        return out
+    def _row_reader(self) -> ReadRows:
+        def rows(start: int, stop: int) -> np.ndarray:
+            out = self._points(start, stop)
+            out *= part(self.scale, start, stop)
+            if self.offset is not None:
+                out += part(self.offset, start, stop)
+            return out
+
+        return rows
 
     def _points(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` in code units, float32, contiguous."""
@@ -193,29 +196,6 @@ class Quantized(Artefact):
         run_blocks(block, words, span)
         return parts.sum(axis=0)[:, None]
 
-    @property
-    def code(self) -> str:
-        """The codebook, in words."""
-        return f"{self.quantizer} {self.bits} bits"
-
-    def scaled(self, factor: float) -> Quantized:
-        """The same codes, standing for ``factor`` times the matrix.
-
-        Parameters
-        ----------
-        factor : float
-
-        Returns
-        -------
-        Quantized
-        """
-        unit = np.float32(factor)
-        offset = None if self.offset is None else self.offset * unit
-        return replace(self, scale=self.scale * unit, offset=offset)
-
-    def _summary(self) -> dict[str, str]:
-        return {**super()._summary(), "code": f"{self.quantizer}, {self.bits} bits"}
-
     def _state(self) -> dict[str, Any]:
         state = {
             "rows": self.shape[0],
@@ -233,12 +213,6 @@ class Quantized(Artefact):
         state = dict(state)
         shape = (state.pop("rows", 0), state.pop("columns", 0))
         return super()._from_state({**state, "shape": shape})
-
-
-def _set(obj: Any, **values: Any) -> None:
-    """Set attributes of a frozen dataclass while it is being made."""
-    for name, value in values.items():
-        object.__setattr__(obj, name, value)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

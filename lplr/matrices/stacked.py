@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 
 __all__ = ["Stacked"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Stacked(Artefact):
+class Stacked(PackedMatrix):
     """Quantized matrices with codebooks of their own, joined to one matrix.
 
     Parameters
     ----------
-    parts : sequence of Quantized
+    blocks : sequence of Quantized
         Equal in the other dimension, and without offsets.
     axis : {0, 1}
         Above each other (0), or side by side (1).
@@ -33,105 +33,79 @@ class Stacked(Artefact):
     Raises
     ------
     InputError
-        If the parts do not fit each other.
+        If the blocks do not fit each other.
 
     Examples
     --------
     >>> import lplr
-    >>> from lplr.matrices.stacked import Stacked
     >>> A = lplr.datasets.synthetic(80, 60, "power", exponent=1.0, rng=0)
     >>> f = lplr.factorize(A, bits_per_entry=2, rng=0)
     >>> type(f.left).__name__, f.left.shape == (80, f.rank)
     ('Stacked', True)
-    >>> Stacked(f.left.parts[:2], axis=1).shape[0]
+    >>> lplr.Stacked(f.left.blocks[:2], axis=1).shape[0]
     80
     """
 
-    parts: tuple[Quantized, ...]
+    blocks: tuple[Quantized, ...]
     axis: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     encoding: ClassVar[tuple[str, int]] = ("stacked", 1)
 
     def __post_init__(self) -> None:
-        parts = tuple(self.parts)
-        if not parts or not all(isinstance(part, Quantized) for part in parts):
-            raise InputError("parts: must be one or more Quantized matrices")
-        if any(part.offset is not None for part in parts):
-            raise InputError("parts: must have no offset")
+        blocks = tuple(self.blocks)
+        if not blocks or not all(isinstance(block, Quantized) for block in blocks):
+            raise InputError("blocks: must be one or more Quantized matrices")
+        if any(block.offset is not None for block in blocks):
+            raise InputError("blocks: must have no offset")
         if self.axis not in (0, 1):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
-        sizes = {part.shape[1 - self.axis] for part in parts}
+        sizes = {block.shape[1 - self.axis] for block in blocks}
         if len(sizes) > 1:
-            raise InputError(f"parts: differ in the other dimension, found {sorted(sizes)}")
+            raise InputError(f"blocks: differ in the other dimension, found {sorted(sizes)}")
         shape = [0, 0]
         shape[1 - self.axis] = sizes.pop()
-        shape[self.axis] = sum(part.shape[self.axis] for part in parts)
-        for name, value in (
-            ("parts", parts),
-            ("axis", int(self.axis)),
-            ("shape", tuple(shape)),
-            ("meta", MappingProxyType(dict(self.meta))),
-        ):
-            object.__setattr__(self, name, value)
+        shape[self.axis] = sum(block.shape[self.axis] for block in blocks)
+        self._set(blocks=blocks, axis=int(self.axis), shape=tuple(shape), meta=self.meta)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all parts."""
-        return sum(part.nbytes for part in self.parts)
+        """Bytes of all blocks."""
+        return sum(block.nbytes for block in self.blocks)
+
+    def parts(self) -> dict[str, Quantized | Stacked]:
+        """The matrix itself, by the name ``matrix``."""
+        return {"matrix": self}
 
     @property
     def code(self) -> str:
-        """The codebooks, in words."""
-        names = sorted({part.quantizer for part in self.parts})
-        bits = [part.bits for part in self.parts]
+        """The quantizers and the range of bits, in words."""
+        names = sorted({block.quantizer for block in self.blocks})
+        bits = [block.bits for block in self.blocks]
         return f"{' and '.join(names)} {min(bits)} to {max(bits)} bits"
 
     def scaled(self, factor: float) -> Stacked:
-        """The same codes, standing for ``factor`` times the matrix.
-
-        Parameters
-        ----------
-        factor : float
-
-        Returns
-        -------
-        Stacked
-        """
-        return Stacked(tuple(part.scaled(factor) for part in self.parts), self.axis, self.meta)
+        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        return replace(self, blocks=tuple(block.scaled(factor) for block in self.blocks))
 
     @property
     def _edges(self) -> list[int]:
-        """Where each part begins along ``axis``, and where the last one ends."""
-        return np.cumsum([0] + [part.shape[self.axis] for part in self.parts]).tolist()
+        """Where each block begins along ``axis``, and where the last one ends."""
+        return np.cumsum([0] + [block.shape[self.axis] for block in self.blocks]).tolist()
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, float32.
+    def _row_reader(self) -> ReadRows:
+        def rows(start: int, stop: int) -> np.ndarray:
+            out = np.empty((stop - start, self.shape[1]), np.float32)
+            for block, (low, high) in zip(self.blocks, pairwise(self._edges), strict=True):
+                if self.axis == 1:
+                    out[:, low:high] = block.rows(start, stop)
+                    continue
+                first, last = max(start, low), min(stop, high)
+                if first < last:
+                    out[first - start : last - start] = block.rows(first - low, last - low)
+            return out
 
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start <= stop <= n``.
-
-        Returns
-        -------
-        ndarray of shape (stop - start, d), float32
-
-        Raises
-        ------
-        InputError
-            If there are no such rows.
-        """
-        self._check_rows(start, stop)
-        out = np.empty((stop - start, self.shape[1]), np.float32)
-        for part, (low, high) in zip(self.parts, pairwise(self._edges), strict=True):
-            if self.axis == 1:
-                out[:, low:high] = part.rows(start, stop)
-                continue
-            first, last = max(start, low), min(stop, high)
-            if first < last:
-                out[first - start : last - start] = part.rows(first - low, last - low)
-        return out
+        return rows
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._product(X, "_matmat", joined=self.axis == 0)
@@ -140,30 +114,27 @@ class Stacked(Artefact):
         return self._product(Y, "_rmatmat", joined=self.axis == 1)
 
     def _product(self, X: np.ndarray, name: str, *, joined: bool) -> np.ndarray:
-        """Products of the parts: joined, or of a piece of X each and added."""
+        """Products of the blocks: joined, or of a piece of X each and added."""
         if joined:
-            return np.concatenate([getattr(part, name)(X) for part in self.parts])
+            return np.concatenate([getattr(block, name)(X) for block in self.blocks])
         pieces = (X[low:high] for low, high in pairwise(self._edges))
-        terms = [getattr(q, name)(x) for q, x in zip(self.parts, pieces, strict=True)]
+        terms = [getattr(q, name)(x) for q, x in zip(self.blocks, pieces, strict=True)]
         return sum(terms[1:], start=terms[0])
 
-    def _summary(self) -> dict[str, str]:
-        return {**super()._summary(), "code": self.code}
-
     def _state(self) -> dict[str, Any]:
-        """All parts in a few arrays: a group for each would cost a kilobyte."""
-        numbers = [part.scale.reshape(-1) for part in self.parts]
+        """All blocks in a few arrays: a group for each would cost a kilobyte."""
+        blocks = self.blocks
         return {
             "axis": self.axis,
             "across": self.shape[1 - self.axis],
-            "quantizers": " ".join(part.quantizer for part in self.parts),
-            "bits": np.array([part.bits for part in self.parts], np.float32),
-            "sizes": np.array([part.shape[self.axis] for part in self.parts], np.int64),
-            "vectors": np.array([part.axis for part in self.parts], np.uint8),
-            "scales": np.array([part.scale.shape for part in self.parts], np.int64),
-            "code_bytes": np.array([part.codes.size for part in self.parts], np.int64),
-            "codes": np.concatenate([part.codes for part in self.parts]),
-            "scale": np.concatenate(numbers),
+            "quantizers": " ".join(block.quantizer for block in blocks),
+            "bits": np.array([block.bits for block in blocks], np.float32),
+            "sizes": np.array([block.shape[self.axis] for block in blocks], np.int64),
+            "vectors": np.array([block.axis for block in blocks], np.uint8),
+            "scales": np.array([block.scale.shape for block in blocks], np.int64),
+            "code_bytes": np.array([block.codes.size for block in blocks], np.int64),
+            "codes": np.concatenate([block.codes for block in blocks]),
+            "scale": np.concatenate([block.scale.reshape(-1) for block in blocks]),
         }
 
     @classmethod
@@ -184,7 +155,7 @@ class Stacked(Artefact):
             axis, across = state["axis"], state["across"]
             if len(state) != 10 or axis not in (0, 1):
                 raise ValueError("a stack of matrices has other members")
-            parts = [
+            blocks = [
                 Quantized(
                     (size, across) if axis == 0 else (across, size),
                     quantizer,
@@ -197,11 +168,11 @@ class Stacked(Artefact):
             ]
         except (KeyError, AttributeError, TypeError, IndexError, np.exceptions.AxisError) as error:
             raise ValueError(f"not a stack of matrices: {error}") from error
-        return cls(tuple(parts), axis, meta)
+        return cls(tuple(blocks), axis, meta)
 
 
 def _split(array: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
     """Consecutive pieces of the given sizes, all of the array."""
     if min(sizes, default=0) < 0 or sum(sizes) != array.size:
-        raise ValueError("the parts of a stack of matrices do not add up to it")
+        raise ValueError("the blocks of a stack of matrices do not add up to it")
     return np.split(array, np.cumsum(sizes)[:-1])

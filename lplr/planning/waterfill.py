@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from lplr.exceptions import BudgetError
-from lplr.planning.budget import Books, factor_nbytes
+from lplr.coding.blocks import ComponentBlock
+from lplr.coding.factor import CodebookPair
+from lplr.linalg.rotated_pivots import BlockEnergies
+from lplr.planning.codebooks import residual_share
+from lplr.planning.sizes import BLOCK_SCALES, budget_error, factor_nbytes
 
-__all__ = ["Block", "Rotated", "distribute", "expected_loss", "kept"]
+__all__ = ["distribute", "expected_loss"]
 
 _STEP = 1.2  # ratio of neighbouring block boundaries on the first grid
 _FINE = 8  # boundaries on either side of each chosen one on the second grid
@@ -18,64 +19,12 @@ _CLOSE = 6.0  # the same on a grid that follows another
 _HALVINGS = 16  # of each interval of prices
 
 
-@dataclass(frozen=True)
-class Block:
-    """Neighbouring singular components that are coded alike.
-
-    Parameters
-    ----------
-    start, stop : int
-        Which, in descending order of their singular values.
-    books : (Codebook, Codebook)
-        Of their columns of L and rows of R.
-    """
-
-    start: int
-    stop: int
-    books: Books
-
-
-class Rotated:
-    """The energy of blocks of components that the relative error of their codes applies to.
-
-    With Sigma^(1/2) on either side of a random rotation, ``mean(s) p(s)``, p the expected sum of
-    pivots. The sums that `lplr.planning.budget.expected_pivots` explains are kept cumulated over
-    the components, so that a block costs no more than a component.
-
-    Parameters
-    ----------
-    s : ndarray of shape (k,), positive, descending
-        Singular values.
-    """
-
-    def __init__(self, s: np.ndarray) -> None:
-        s = np.maximum(np.asarray(s, np.float64), s[0] * 1e-6)
-        decades = int(np.log10(s[0] / s[-1])) + 9
-        self._w = np.geomspace(s[-1] * 1e-4, s[0] * 1e4, 8 * decades)[:, None]
-        self._cumulated = _from_zero(s / (s + self._w))
-        self._sum, self._inverse = _from_zero(s), _from_zero(1 / s)
-
-    def __call__(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Energies of the blocks [start, stop), float64 of the shape of both."""
-        count = stop - start
-        mean = (self._sum[stop] - self._sum[start]) / count
-        t = (self._cumulated[:, stop] - self._cumulated[:, start]) / count
-        # From the arithmetic mean at t = 0 to the harmonic one at t = 1; w descends as t grows.
-        ones = np.ones((1, len(count)))
-        t = np.concatenate([0 * ones, t[::-1], ones])
-        w = self._w[::-1] * t[1:-1] / (1 - t[1:-1])
-        harmonic = count / (self._inverse[stop] - self._inverse[start])
-        pivot = np.concatenate([mean * ones, w, harmonic * ones])
-        return mean * count * np.trapezoid(pivot, t, axis=0)
-
-
-def _from_zero(x: np.ndarray) -> np.ndarray:
-    """Cumulated sums along the last axis, the first one 0."""
-    return np.concatenate([np.zeros((*x.shape[:-1], 1)), np.cumsum(x, axis=-1)], axis=-1)
-
-
 def expected_loss(
-    s: np.ndarray, shape: tuple[int, int], energy: float, blocks: list[Block]
+    s: np.ndarray,
+    shape: tuple[int, int],
+    energy: float,
+    blocks: list[ComponentBlock],
+    right_weight: float = 1.0,
 ) -> float:
     """The squared error that blocks leave, by the model of `distribute`.
 
@@ -86,7 +35,9 @@ def expected_loss(
     shape : (n, d)
     energy : float
         Squared Frobenius norm of the matrix.
-    blocks : list of Block
+    blocks : list of ComponentBlock
+    right_weight : float
+        What an error of R costs, over its cost without a Hessian.
 
     Returns
     -------
@@ -94,53 +45,29 @@ def expected_loss(
     """
     s = np.asarray(s, np.float64)[: blocks[-1].stop]
     tail = energy - float(np.square(s).sum())
-    return max(tail, 0.0) + _noise(Rotated(s), shape, blocks)
+    return max(tail, 0.0) + _noise(BlockEnergies(s), shape, blocks, right_weight)
 
 
-def _noise(rotated: Rotated, shape: tuple[int, int], blocks: list[Block]) -> float:
+def _noise(
+    energies: BlockEnergies,
+    shape: tuple[int, int],
+    blocks: list[ComponentBlock],
+    right_weight: float,
+) -> float:
     """What coding the blocks adds to the squared error."""
     edges = np.array([(b.start, b.stop) for b in blocks])
-    share = np.array([kept(b.books, blocks[-1].stop, shape) for b in blocks])
-    return float(share @ rotated(edges[:, 0], edges[:, 1]))
-
-
-def kept(books: Books, rank: int, shape: tuple[int, int]) -> float:
-    """The share of the energy of a component that coding both of its vectors leaves.
-
-    Parameters
-    ----------
-    books : (Codebook, Codebook)
-        Of errors c and c' on a normal distribution.
-    rank : int
-        Of all components together.
-    shape : (n, d)
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
-    ``1 - (1 - c) (1 - c')``, but errors of L that lie in its own column space, rank of n
-    directions, are a change of basis, which R undoes when it is fitted to the quantized L; most of
-    them: 0.8 is measured. R is quantized last, so nothing undoes its errors. On six matrices,
-    layers, images and text embeddings among them, at 0.5 to 3 bits an entry, the error that this
-    predicts is right to 3 % in most cases, and to 8 % in all but a phantom, whose singular vectors
-    are far from normal.
-    """
-    left = books[0].gaussian_mse * (1 - 0.8 * rank / shape[0])
-    return 1 - (1 - left) * (1 - books[1].gaussian_mse)
+    rank = blocks[-1].stop
+    share = np.array([residual_share(b.books, rank, shape, right_weight) for b in blocks])
+    return float(share @ energies(edges[:, 0], edges[:, 1]))
 
 
 def distribute(
     s: np.ndarray,
     shape: tuple[int, int],
     nbytes: float,
-    pairs: list[Books],
-    *,
-    per_rank: int,
-    once: int,
-) -> list[Block]:
+    pairs: list[CodebookPair],
+    right_weight: float = 1.0,
+) -> list[ComponentBlock]:
     """The blocks of components, and their codes, that lose least within a number of bytes.
 
     Parameters
@@ -152,12 +79,12 @@ def distribute(
         For codes and scales of everything.
     pairs : list of (Codebook, Codebook)
         On offer for each block.
-    per_rank, once : int
-        Float32 numbers stored for each component, and for each block.
+    right_weight : float
+        What an error of R costs under a Hessian, over its cost without one.
 
     Returns
     -------
-    list of Block
+    list of ComponentBlock
         From the first component on, none empty; what follows the last is left out.
 
     Raises
@@ -167,12 +94,11 @@ def distribute(
 
     Notes
     -----
-    Coding both vectors of a component leaves a share of its energy ``s_k^2``, see `kept`. In a
-    block that is rotated at random and quantized by feedback, it leaves that share of
-    ``mean(s) p(s)`` together, p the expected sum of pivots
-    (`lplr.planning.budget.expected_pivots`, with Sigma^(1/2) on either side): less than the sum
-    of ``s_k^2``, so that a block of unequal components makes up in part for rates that do not
-    exist.
+    Coding both vectors of a component leaves a share of its energy ``s_k^2``, see
+    `lplr.planning.codebooks.residual_share`. In a block that is rotated at random and quantized by
+    feedback, it leaves that share of ``mean(s) p(s)`` together, p the expected sum of pivots
+    (`lplr.linalg.rotated_pivots`, with Sigma^(1/2) on either side): less than the sum of
+    ``s_k^2``, so that a block of unequal components makes up in part for rates that do not exist.
 
     As in water-filling (Cover and Thomas, *Elements of Information Theory*, Section 10.3.3), at
     the optimum a byte buys the same everywhere. For one price of a byte, dynamic programming over
@@ -183,39 +109,36 @@ def distribute(
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.planning.budget import candidate_books
+    >>> from lplr.planning.codebooks import candidate_pairs
     >>> from lplr.planning.waterfill import distribute
     >>> s = 1 / np.arange(1, 41)
-    >>> pairs = candidate_books(("uniform", "uniform"), equal=True)
-    >>> blocks = distribute(s, (80, 80), 400, pairs, per_rank=1, once=1)
+    >>> pairs = candidate_pairs(("uniform", "uniform"), equal=True)
+    >>> blocks = distribute(s, (80, 80), 400, pairs)
     >>> [(block.stop - block.start, block.books[0].bits) for block in blocks]
     [(1, 5), (1, 4), (1, 3), (3, 2)]
     """
     s = np.asarray(s, np.float64)
     s = s[: max(1, np.count_nonzero(s > s[0] * 1e-7))]
-    search = _Search(s, shape, nbytes, pairs, per_rank, once)
-    blocks: list[Block] = []
+    search = _Search(s, shape, nbytes, pairs, right_weight)
+    blocks: list[ComponentBlock] = []
     rank = len(s) // 4
     for grid in (_geometric, _geometric, _around):
         found = search.best(grid(len(s), blocks), rank)
         blocks = search.better(blocks, found)
         if not blocks:
-            least = min(factor_nbytes(shape, 1, books, per_rank + once) for books in pairs)
-            enough = 1.001 * 8 * least / (shape[0] * shape[1])  # still enough with four digits
-            raise BudgetError(
-                f"bits_per_entry: too small for rank 1 at shape {shape}; use at least {enough:.4g}"
-            )
+            least = min(factor_nbytes(shape, 1, books, BLOCK_SCALES) for books in pairs)
+            raise budget_error(shape, least, "too small for rank 1")
         rank = blocks[-1].stop
     return blocks
 
 
-def _geometric(k: int, _: list[Block]) -> np.ndarray:
+def _geometric(k: int, _: list[ComponentBlock]) -> np.ndarray:
     """Boundaries from 0 to k, each about `_STEP` times the one before."""
     count = int(np.log(max(k, 2)) / np.log(_STEP)) + 2
     return np.unique(np.r_[0, np.geomspace(1, k, count).round().astype(int)])
 
 
-def _around(k: int, blocks: list[Block]) -> np.ndarray:
+def _around(k: int, blocks: list[ComponentBlock]) -> np.ndarray:
     """Boundaries near those of given blocks, closer to the small ones."""
     points = [0, k]
     for block in blocks:
@@ -232,61 +155,65 @@ class _Search:
         s: np.ndarray,
         shape: tuple[int, int],
         nbytes: float,
-        pairs: list[Books],
-        per_rank: int,
-        once: int,
+        pairs: list[CodebookPair],
+        right_weight: float,
     ) -> None:
-        self.s, self.shape, self.nbytes = s, shape, nbytes
-        self.scales = per_rank, once
+        self.s, self.shape, self.nbytes, self.right_weight = s, shape, nbytes, right_weight
         self.sizes: dict[tuple[int, int], int] = {}
-        cost = {id(books): self.size([Block(0, 64, books)]) / 64 for books in pairs}
+        cost = {id(books): self.size([ComponentBlock(0, 64, books)]) / 64 for books in pairs}
         # Of pairs that leave as much, or more, only the cheapest can be the best.
-        self.pairs: list[Books] = []
-        for books in sorted(pairs, key=lambda b: (kept(b, 0, shape), cost[id(b)])):
+        self.pairs: list[CodebookPair] = []
+        for books in sorted(pairs, key=lambda b: (self.share(b, 0), cost[id(b)])):
             if not self.pairs or cost[id(books)] < cost[id(self.pairs[-1])]:
                 self.pairs.append(books)
         self.cost = np.array([cost[id(books)] for books in self.pairs])
         self.tail = np.append(np.cumsum(np.square(s)[::-1])[::-1], 0.0)
-        self.rotated = Rotated(s)
+        self.energies = BlockEnergies(s)
         self.low, self.high = np.log(self.tail[0]) + 2.0 - np.array([_PRICES, 0.0])
 
-    def size(self, blocks: list[Block]) -> int:
+    def share(self, books: CodebookPair, rank: int) -> float:
+        """What coding leaves of the energy of a component."""
+        return residual_share(books, rank, self.shape, self.right_weight)
+
+    def size(self, blocks: list[ComponentBlock]) -> int:
         """Bytes of blocks."""
         return sum(self.block_size(b.stop - b.start, b.books) for b in blocks)
 
-    def block_size(self, count: int, books: Books) -> int:
+    def block_size(self, count: int, books: CodebookPair) -> int:
         """Bytes of so many components."""
         key = count, id(books)
         if key not in self.sizes:
-            per_rank, once = self.scales
-            self.sizes[key] = factor_nbytes(self.shape, count, books, per_rank * count + once)
+            self.sizes[key] = factor_nbytes(self.shape, count, books, BLOCK_SCALES)
         return self.sizes[key]
 
-    def loss(self, blocks: list[Block]) -> float:
+    def loss(self, blocks: list[ComponentBlock]) -> float:
         """The squared error that they leave."""
-        return float(self.tail[blocks[-1].stop]) + _noise(self.rotated, self.shape, blocks)
+        noise = _noise(self.energies, self.shape, blocks, self.right_weight)
+        return float(self.tail[blocks[-1].stop]) + noise
 
-    def better(self, one: list[Block], other: list[Block]) -> list[Block]:
+    def better(
+        self, one: list[ComponentBlock], other: list[ComponentBlock]
+    ) -> list[ComponentBlock]:
         """The blocks that leave less; none at all leave most."""
         found = [blocks for blocks in (one, other) if blocks]
         return min(found, key=self.loss, default=[])
 
-    def best(self, grid: np.ndarray, rank: int) -> list[Block]:
+    def best(self, grid: np.ndarray, rank: int) -> list[ComponentBlock]:
         """The best blocks with boundaries on the grid, or none if one component does not fit.
 
         ``rank`` is about how many components there will be.
         """
-        self.share = np.array([kept(books, rank, self.shape) for books in self.pairs])
         first, last = (x.ravel() for x in np.meshgrid(grid, grid, indexing="ij"))
         forward = first < last
         energy = np.zeros((len(grid), len(grid)))
-        energy.ravel()[forward] = self.rotated(first[forward], last[forward])
+        energy.ravel()[forward] = self.energies(first[forward], last[forward])
+        losses = np.array([self.share(b, rank) for b in self.pairs]) * energy[..., None]
         width = (grid - grid[:, None]).astype(np.float64)
         low, high = self.low, self.high
-        best: list[Block] = []
+        best: list[ComponentBlock] = []
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
-            blocks = self._at_price(grid, energy, width, float(np.exp(middle)))
+            blocks = self._at_price(grid, losses, width, float(np.exp(middle)))
             # Where the best blocks jump over the budget, what fits of those above may win.
             best = self.better(best, self._fitted(blocks))
             if self.size(blocks) > self.nbytes:
@@ -297,11 +224,11 @@ class _Search:
         return best
 
     def _at_price(
-        self, grid: np.ndarray, energy: np.ndarray, width: np.ndarray, price: float
-    ) -> list[Block]:
+        self, grid: np.ndarray, losses: np.ndarray, width: np.ndarray, price: float
+    ) -> list[ComponentBlock]:
         """The blocks that minimise the loss plus the price of their bytes."""
         # The best pair for each possible block, then the best way to each boundary.
-        options = self.share * energy[..., None] + price * self.cost * width[..., None]
+        options = losses + price * self.cost * width[..., None]
         pair = options.argmin(axis=-1)
         value = np.take_along_axis(options, pair[..., None], axis=-1)[..., 0]
         least, came = np.full(len(grid), np.inf), np.zeros(len(grid), int)
@@ -311,14 +238,14 @@ class _Search:
             came[j] = int(np.argmin(ways))
             least[j] = ways[came[j]]
         j = int(np.argmin(least + self.tail[grid]))
-        blocks: list[Block] = []
+        blocks: list[ComponentBlock] = []
         while j:
             i = came[j]
-            blocks.insert(0, Block(int(grid[i]), int(grid[j]), self.pairs[pair[i, j]]))
+            blocks.insert(0, ComponentBlock(int(grid[i]), int(grid[j]), self.pairs[pair[i, j]]))
             j = i
         return blocks
 
-    def _fitted(self, blocks: list[Block]) -> list[Block]:
+    def _fitted(self, blocks: list[ComponentBlock]) -> list[ComponentBlock]:
         """The blocks that fit, the last one with as many components as do."""
         while blocks:
             *before, last = blocks
@@ -329,6 +256,6 @@ class _Search:
                 fits = self.block_size(middle - last.start, last.books) <= room
                 low, high = (middle, high) if fits else (low, middle - 1)
             if low > last.start:
-                return [*before, Block(last.start, low, last.books)]
+                return [*before, ComponentBlock(last.start, low, last.books)]
             blocks = before
         return []

@@ -25,7 +25,7 @@ from lplr.evaluation.baselines.stored import (
 )
 from lplr.evaluation.extras import optional
 from lplr.exceptions import BudgetError, MissingPackageError
-from lplr.matrices.base import Rows
+from lplr.matrices.errors import ReadRows as Rows
 from lplr.matrices.quantized import Quantized
 from lplr.validation import check_matrix, check_real
 
@@ -70,7 +70,7 @@ class Scalar(Baseline):
         constants = (part for part in (self.scale, self.mean) if part is not None)
         return self._nbytes(self.codes, self.trained, *constants)
 
-    def _decoder(self) -> Rows:
+    def _row_reader(self) -> Rows:
         faiss = _faiss()
         index = faiss.IndexScalarQuantizer(self.shape[1], getattr(faiss.ScalarQuantizer, self.kind))
         faiss.copy_array_to_vector(self.trained, index.sq.trained)
@@ -106,7 +106,7 @@ class SignedLevels(Baseline):
         """Bytes of codes and steps."""
         return self._nbytes(self.codes, self.step)
 
-    def _decoder(self) -> Rows:
+    def _row_reader(self) -> Rows:
         n, d = self.shape
         codes = unpack_words(self.codes, self.bits, n * d).reshape(n, d)
         step, middle = self.step.to_dense(), np.float32((2**self.bits - 1) / 2)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.matrices.base import Artefact, Rows
+from lplr.matrices.base import Artefact
+from lplr.matrices.errors import ReadRows as Rows
 from lplr.matrices.quantized import Quantized
 
 __all__ = [
@@ -114,13 +115,13 @@ class Baseline(Artefact):
         start, stop : int
         """
         self._check_rows(start, stop)
-        return self._decoder()(start, stop)
+        return self._row_reader()(start, stop)
 
     def _multiply(self, rows: Rows, X: np.ndarray) -> np.ndarray:
-        return super()._multiply(self._decoder(), X)
+        return super()._multiply(self._row_reader(), X)
 
     def _multiply_transposed(self, rows: Rows, Y: np.ndarray) -> np.ndarray:
-        return super()._multiply_transposed(self._decoder(), Y)
+        return super()._multiply_transposed(self._row_reader(), Y)
 
 
 def _set_shape(obj: Baseline, n: int, d: int) -> None:
@@ -157,7 +158,7 @@ class VectorQuantized(Baseline):
         """Bytes of indices and codebooks."""
         return self._nbytes(self.codes, self.codebook)
 
-    def _decoder(self) -> Rows:
+    def _row_reader(self) -> Rows:
         n, d = self.shape
         codes = unpack_words(self.codes, self.width, n * self.words).reshape(n, self.words)
         book = self.codebook.to_dense()
@@ -194,8 +195,8 @@ class Shifted(Baseline):
         """Bytes of both parts."""
         return self._nbytes(self.base, self.mean)
 
-    def _decoder(self) -> Rows:
-        base, mean = self.base._decoder(), self.mean.to_dense()
+    def _row_reader(self) -> Rows:
+        base, mean = self.base._row_reader(), self.mean.to_dense()
         return lambda start, stop: base(start, stop) + mean
 
 
@@ -222,8 +223,8 @@ class Rotated(Baseline):
         """Bytes of both parts."""
         return self._nbytes(self.base, self.rotation)
 
-    def _decoder(self) -> Rows:
-        base, rotation = self.base._decoder(), self.rotation.to_dense()
+    def _row_reader(self) -> Rows:
+        base, rotation = self.base._row_reader(), self.rotation.to_dense()
         return lambda start, stop: base(start, stop) @ rotation
 
 
@@ -263,8 +264,8 @@ class Projected(Baseline):
     def _matrix(self) -> np.ndarray:
         return self.back(self.coordinates.shape[1], self.columns, self.seed)
 
-    def _decoder(self) -> Rows:
-        rows, matrix = self.coordinates._decoder(), self._matrix
+    def _row_reader(self) -> Rows:
+        rows, matrix = self.coordinates._row_reader(), self._matrix
         return lambda start, stop: rows(start, stop) @ matrix
 
 
@@ -300,12 +301,12 @@ class Selected(Baseline):
         rest = () if self.coefficients is None else (self.coefficients,)
         return self._nbytes(self.columns, *rest, self.chosen)
 
-    def _decoder(self) -> Rows:
+    def _row_reader(self) -> Rows:
         k, d = self.columns.shape[1], self.shape[1]
         chosen = unpack_words(self.chosen, word_width(d), k)
         matrix = np.zeros((k, d), np.float32)
         matrix[:, chosen] = np.eye(k, dtype=np.float32)
         if self.coefficients is not None:
             matrix[:, np.setdiff1d(np.arange(d), chosen)] = self.coefficients.to_dense()
-        columns = self.columns._decoder()
+        columns = self.columns._row_reader()
         return lambda start, stop: columns(start, stop) @ matrix

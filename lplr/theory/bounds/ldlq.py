@@ -58,7 +58,7 @@ def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
     >>> ldl_pivots([[4.0, 2.0], [2.0, 2.0]], order="min-pivot")
     array([2., 2.])
     """
-    from lplr.coding.feedback import ldl, min_pivot_ldl
+    from lplr.linalg.ldl import ldl, min_pivot_ldl
 
     H = check_hessian_matrix(hessian)
     check_choice(order, "order", ORDERS)

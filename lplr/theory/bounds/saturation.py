@@ -204,7 +204,7 @@ def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | Non
     """
     from scipy.linalg import solve_triangular
 
-    from lplr.coding.feedback import ldl
+    from lplr.linalg.ldl import ldl
     from lplr.theory.bounds.ldlq import ldl_pivots
 
     W = check_matrix(W, "W", dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The factorizations of paper 1: a rounded start, then, except for direct-SVD, least squares."""
+"""The factorizations of LPLR (Saha, Srivastava, Pilanci, NeurIPS 2023), both factors rounded."""
 
 from __future__ import annotations
 
@@ -6,25 +6,50 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.coding.rounding import constant_matrix, round_matrix
+from lplr.coding.factor import CodebookPair
+from lplr.coding.rounding import round_matrix
 from lplr.linalg.least_squares import gram, least_squares
+from lplr.linalg.sketches import Sketch
+from lplr.linalg.svd import range_finder
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.parallel import matmul
-from lplr.planning.budget import Books
 
-__all__ = ["constant_factors", "rounded_factors", "solved_factors"]
+__all__ = ["rounded_factors", "sketched_start", "solved_factors"]
+
+
+def sketched_start(
+    A: np.ndarray, m: int, sketch: str, n_power_iter: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The matrix that Algorithm 1 of LPLR rounds to L: a random sketch of the columns of A.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32
+    m : int
+        Columns of the sketch.
+    sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
+    n_power_iter : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (n, m), float32
+    """
+    if n_power_iter:
+        return range_finder(A, m, sketch=sketch, n_power_iter=n_power_iter, rng=rng)
+    return Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).apply(A)
 
 
 def solved_factors(
     A: np.ndarray,
     start: np.ndarray,
-    books: Books,
+    books: CodebookPair,
     rounding: str,
     normalize: bool,
     rng: np.random.Generator,
 ) -> LowRank:
-    """Algorithm 1 of paper 1: L = Q(start), R = Q'(argmin_W |L W - A|_F).
+    """Algorithm 1 of LPLR: L = Q(start), R = Q'(argmin_W |L W - A|_F).
 
     Parameters
     ----------
@@ -51,12 +76,12 @@ def rounded_factors(
     A: np.ndarray,
     U: np.ndarray,
     V: np.ndarray,
-    books: Books,
+    books: CodebookPair,
     rounding: str,
     normalize: bool,
     rng: np.random.Generator,
 ) -> LowRank:
-    """Direct-SVD: both factors rounded, nothing solved.
+    """Direct-SVD: both factors are rounded, and nothing is solved.
 
     Parameters
     ----------
@@ -104,14 +129,3 @@ def _normalized(
     offset = None if right.offset is None else right.offset * np.float32(alpha)
     right = replace(right, scale=right.scale * np.float32(alpha), offset=offset)
     return LowRank(left, right, shift=beta)
-
-
-def constant_factors(shape: tuple[int, int], value: float, rank: int, books: Books) -> LowRank:
-    """A matrix of one value, exactly: L is all ones, and only the first row of R is not zero."""
-    n, d = shape
-    first = np.zeros((rank, 1), np.float32)
-    first[0] = value
-    return LowRank(
-        constant_matrix((n, rank), books[0], np.ones((1, 1), np.float32), axis=0),
-        constant_matrix((rank, d), books[1], first, axis=1),
-    )

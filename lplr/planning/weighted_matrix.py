@@ -1,84 +1,58 @@
-"""What there is to compress, in the coordinates in which it is predicted and coded."""
+"""A matrix with the weights of its errors, and what planning and coding derive from both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from lplr.coding.alternation import squared_norm
-from lplr.coding.backbone import Pivots
-from lplr.coding.weighted import WeightedSpectrum
+from lplr.coding.backbone import FeedbackWeights
+from lplr.coding.constant import is_constant
+from lplr.linalg.ldl import squared_norm
 from lplr.linalg.svd import truncated_svd
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
-from lplr.planning.predict import Spectrum
+from lplr.planning.column_rates import ColumnRates
+from lplr.planning.curves import Spectrum, extended
+from lplr.planning.weighted_components import WeightedComponents
 
-__all__ = ["Situation", "extended"]
+__all__ = ["WeightedMatrix"]
 
 _LARGE = 2048  # sides from which on only the leading singular values are computed
-_LEADING = 256
-_USED = 0.75
-
-
-def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
-    """Leading singular values, followed by a power law that has the energy that they leave.
-
-    Parameters
-    ----------
-    s : ndarray of shape (k,), descending, positive
-    energy : float
-        Sum of the squares of all.
-    count : int
-        How many there are, more than k.
-
-    Returns
-    -------
-    ndarray of shape (count,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.planning.situation import extended
-    >>> s = 1 / np.arange(1, 101)
-    >>> guess = extended(s[:20], float(s @ s), 100)
-    >>> bool(np.abs(guess / s - 1).max() < 0.02)
-    True
-    """
-    k = len(s)
-    rest = max(energy - float(s @ s), 0.0)
-    ratio = np.log(np.arange(k + 1, count + 1) / k)
-    low, high = 0.0, 50.0  # exponents: the larger, the less energy
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        law = s[-1] ** 2 * np.exp(-2 * middle * ratio)
-        low, high = (middle, high) if law.sum() > rest else (low, middle)
-    return np.concatenate([s, s[-1] * np.exp(-high * ratio)])
+_LEADING = 256  # how many
+_USED = 0.75  # share of the components that a budget allows at one bit per entry, at most used
 
 
 @dataclass(frozen=True)
-class Situation:
-    """A matrix with the weights of its errors, and what follows from both.
+class WeightedMatrix:
+    """A matrix to compress; everything derived from it is computed on first use, once.
 
     Parameters
     ----------
     W : ndarray of shape (n, d), float32, of moderate size
     H : ndarray of shape (d, d), float64, regularised, or None
-        None is the identity.
+        Second moment of the inputs; None is the identity.
     seed : int
-        Of the transforms.
+        Of the transforms, and of the range finder of the spectrum.
+    factor_seed : int
+        Of the factors: no plan depends on which others were carried out.
     """
 
     W: np.ndarray
     H: np.ndarray | None
     seed: int
-    _weighted: dict[int, WeightedSpectrum] = field(default_factory=dict, init=False, repr=False)
+    factor_seed: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, d)."""
         return self.W.shape[0], self.W.shape[1]
+
+    @cached_property
+    def is_constant(self) -> bool:
+        """Whether all entries of W are equal."""
+        return is_constant(self.W)
 
     @cached_property
     def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
@@ -94,10 +68,15 @@ class Situation:
         return right.apply(left.apply(self.W, axis=0), axis=1)
 
     @cached_property
-    def pivots(self) -> Pivots:
-        """Of H in the rotated coordinates."""
+    def rates(self) -> ColumnRates:
+        """The rates of columns in the rotated coordinates."""
         H = None if self.H is None else self.transforms[1].two_sided(self.H)
-        return Pivots(H, self.shape[1])
+        return ColumnRates(H, FeedbackWeights(H, self.shape[1]))
+
+    @cached_property
+    def unrotated_rates(self) -> ColumnRates:
+        """The rates of columns of W itself."""
+        return ColumnRates(self.H, FeedbackWeights(self.H, self.shape[1]))
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -113,7 +92,7 @@ class Situation:
         values = eigvalsh(matmul(X, X.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
 
-    def weighted(self, nbytes: float) -> WeightedSpectrum | None:
+    def components(self, nbytes: float) -> WeightedComponents | None:
         """The components of W H^(1/2) that a budget can be spent on; None without weights.
 
         Parameters
@@ -122,17 +101,13 @@ class Situation:
 
         Returns
         -------
-        WeightedSpectrum or None
+        WeightedComponents or None
         """
         if self.H is None:
             return None
         n, d = self.shape
-        # Components have one bit an entry at least; 0.7 of those that this allows were used.
         rank = min(n, d, max(16, int(_USED * 8 * nbytes / (n + d))))
-        if rank not in self._weighted:
-            spectrum = WeightedSpectrum(self.rotated, self.pivots, rank, self.seed)
-            self._weighted[rank] = spectrum
-        return self._weighted[rank]
+        return WeightedComponents(self.rotated, self.rates.weights, rank, self.seed)
 
     @cached_property
     def norm(self) -> float:
@@ -152,7 +127,7 @@ class Situation:
         """
         if self.H is None:
             return squared_norm(E)
-        return self.pivots.loss(self.transforms[1].apply(E, axis=1))
+        return self.rates.weights.loss(self.transforms[1].apply(E, axis=1))
 
     def relative(self, loss: float) -> float:
         """The relative error of a loss; 0 for a matrix of zeros."""

@@ -1,0 +1,133 @@
+"""The problem that both modes of CALDERA solve, in rotated coordinates, and its candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from lplr.coding.factor import CodebookPair, Factor, fit_scales, pack_factors, product
+from lplr.linalg.ldl import Factorization, min_pivot_ldl, weighted_squared_norm
+from lplr.linalg.least_squares import gram
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
+from lplr.parallel import matmul
+from lplr.quantizers.base import Codebook
+
+__all__ = ["CalderaProblem", "Candidate", "Trace"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Codes and values of one solution; L and R hold the rank axis first.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (n, d), float32
+    q_codes : ndarray
+        Code words of Q: (ceil(n / group), d) for axis 0, (n, ceil(d / group)) for axis 1.
+    q_scale : float
+    axis : {0, 1}
+    left, right : Factor or None
+        Of shapes (k, n) and (k, d); None at rank 0.
+    """
+
+    Q: np.ndarray
+    q_codes: np.ndarray
+    q_scale: float
+    axis: int
+    left: Factor | None = None
+    right: Factor | None = None
+
+
+@dataclass(frozen=True)
+class CalderaProblem:
+    """Minimise tr((Q + L R - W) H (Q + L R - W)^T).
+
+    Parameters
+    ----------
+    W : ndarray of shape (n, d), float32
+    H : ndarray of shape (d, d), float64, positive definite
+    rank : int
+    q_book : Codebook
+        Of Q.
+    books : (Codebook, Codebook)
+        Of L and R.
+    """
+
+    W: np.ndarray
+    H: np.ndarray
+    rank: int
+    q_book: Codebook
+    books: CodebookPair
+
+    @cached_property
+    def factorization(self) -> Factorization:
+        """What `min_pivot_ldl` returns for H, but L in float32."""
+        order, L, D = min_pivot_ldl(self.H)
+        return order, L.astype(np.float32), D
+
+    def loss(self, E: np.ndarray) -> float:
+        """tr(E H E^T) of an (n, d) float32 matrix."""
+        order, L, D = self.factorization
+        return weighted_squared_norm(E[:, order], L, D)
+
+    def without(self, left: Factor | None, right: Factor | None) -> np.ndarray:
+        """What L R leaves of W, or W itself at rank 0."""
+        return self.W if left is None or right is None else self.W - product(left, right)
+
+    def pack(self, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:
+        """A candidate as packed matrices of ``unit`` times its values.
+
+        The scales of the factors are fitted once more: the error under H is a quadratic in the
+        scales of the rows of R.
+        """
+        backbone = Quantized(
+            shape=self.W.shape,
+            quantizer=self.q_book.name,
+            bits=self.q_book.bits,
+            codes=self.q_book.pack(best.q_codes, best.axis),
+            scale=np.full((1, 1), best.q_scale * unit, np.float32),
+            axis=best.axis,
+        )
+        if best.left is None or best.right is None:
+            return backbone, None
+        L, R = best.left.values, best.right.values
+        RH = matmul(R, self.H.astype(np.float32))
+        scale = fit_scales(best.right, gram(L), matmul(L, self.W - best.Q), RH)
+        return backbone, pack_factors(best.left, best.right, scale * np.float32(unit), self.books)
+
+
+@dataclass
+class Trace:
+    """The error after each half step, and the best candidate so far.
+
+    Parameters
+    ----------
+    problem : CalderaProblem
+    callback : callable, optional
+        Called with a dict of ``step`` (which half step), ``iteration`` and ``error``.
+    """
+
+    problem: CalderaProblem
+    callback: Callable[[dict[str, object]], None] | None = None
+    history: list[dict[str, object]] = field(default_factory=list, init=False)
+    best: Candidate | None = field(default=None, init=False)
+    least: float = field(default=float("inf"), init=False)
+
+    def __post_init__(self) -> None:
+        self._norm = self.problem.loss(self.problem.W)
+
+    def add(self, step: str, iteration: int, candidate: Candidate) -> float:
+        """Record a half step; returns its relative error."""
+        E = self.problem.without(candidate.left, candidate.right) - candidate.Q
+        error = float(np.sqrt(self.problem.loss(E) / self._norm)) if self._norm > 0 else 0.0
+        entry: dict[str, object] = {"step": step, "iteration": iteration, "error": error}
+        self.history.append(entry)
+        if error < self.least:
+            self.least, self.best = error, candidate
+        if self.callback is not None:
+            self.callback(dict(entry))
+        return error

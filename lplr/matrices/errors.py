@@ -1,0 +1,83 @@
+"""Squared errors of an approximation, summed a block of rows at a time in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lplr.exceptions import HessianError
+from lplr.parallel import run_blocks
+
+__all__ = ["ReadRows", "relative_error", "squared_sums"]
+
+ReadRows = Callable[[int, int], np.ndarray]  # (start, stop) to these rows of a matrix
+
+
+def squared_sums(
+    original: ReadRows,
+    approximation: ReadRows,
+    rows: int,
+    block: int,
+    H: np.ndarray | None = None,
+    by_row: bool = False,
+) -> np.ndarray:
+    """``tr(E H E^T)`` and ``tr(A H A^T)``, E the difference, by block of rows or by row.
+
+    Parameters
+    ----------
+    original, approximation : callable
+        Give the rows ``start`` to ``stop`` of A and of its approximation, of one shape.
+    rows : int
+        Of A.
+    block : int
+        Rows to read at a time.
+    H : ndarray of shape (d, d) or, a diagonal, (d,), optional
+        The identity by default.
+    by_row : bool
+
+    Returns
+    -------
+    ndarray of shape (2, rows) or (2, number of blocks), float64
+        Errors first.
+    """
+    out = np.empty((2, rows if by_row else -(-rows // block)))
+
+    def sums(start: int, stop: int) -> None:
+        a = original(start, stop).astype(np.float64, copy=False)
+        for i, x in enumerate((a - approximation(start, stop), a)):
+            weighted = x if H is None else x * H if H.ndim == 1 else x @ H
+            if by_row:
+                out[i, start:stop] = np.einsum("ij,ij->i", weighted, x)
+            else:
+                out[i, start // block] = np.vdot(weighted, x)
+
+    run_blocks(sums, rows, block)
+    return out
+
+
+def relative_error(error: float, norm: float) -> float:
+    """``sqrt(error / norm)``; where the norm is zero, 0 if the error is, else infinity.
+
+    Parameters
+    ----------
+    error, norm : float
+        Sums of squares, as `squared_sums` gives them.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    HessianError
+        If a sum is negative beyond rounding, which only an indefinite Hessian does.
+    """
+    if min(error, norm) < -1e-9 * max(abs(error), abs(norm)):
+        raise HessianError(
+            "hessian: has negative eigenvalues that outweigh the others here; "
+            "add damping with lplr.regularize"
+        )
+    if norm <= 0:
+        return 0.0 if error <= 0 else float("inf")
+    return float(np.sqrt(max(error, 0.0) / norm))

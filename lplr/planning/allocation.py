@@ -1,0 +1,106 @@
+"""What a matrix loses over its size, and the division of a budget among several of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lplr.exceptions import BudgetError
+from lplr.planning.candidates import constant_plans
+from lplr.planning.codebooks import codebooks_by_size, efficient_pairs, lower_hull
+from lplr.planning.curves import Curve, backbone_curve
+from lplr.planning.sizes import SEEDS, least_nbytes
+from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.quantizers.base import get_codebook
+
+__all__ = ["loss_curve", "lower_hull_curve", "spend"]
+
+_STEPS = 33  # budgets of a curve, from the smallest to _MOST bits per entry
+_MOST = 16.0
+_FINE = 32  # points of a hull from one such budget to the next
+_SMALL = (0.04, 0.1, 0.25, 0.7)  # bits per entry at which factors under H are looked at
+
+
+def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
+    """Predicted squared relative error over bytes, of the best kind of plan at each size.
+
+    Parameters
+    ----------
+    matrix : WeightedMatrix
+    effort : {"fast", "default", "best"}
+
+    Returns
+    -------
+    Curve
+    """
+    n, d = matrix.shape
+    if matrix.is_constant:
+        least = min(plan.nbytes((n, d)) for plan in constant_plans((n, d)))
+        return Curve(np.array([float(least)]), np.array([1e-300]))
+    least = least_nbytes((n, d))
+    spectrum = matrix.spectrum
+    factors = spectrum.curve(efficient_pairs(effort, (n, d)))
+    sizes = np.geomspace(least, max(_MOST / 8 * n * d, 2.0 * least), _STEPS)
+    books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
+    backbone = backbone_curve(matrix.rates, n, books, sizes[1:] - SEEDS)
+    unit = spectrum.energy / (n * d)
+    alone = factors if matrix.H is None else _weighted_curve(matrix, effort)
+    loss = np.empty(len(sizes))
+    for i, size in enumerate(sizes):
+        after = factors.loss / spectrum.energy * backbone.at(size - SEEDS - factors.nbytes) * unit
+        loss[i] = min(float(alone.at(np.array(size))), float(after.min()))
+    relative = np.maximum(loss / matrix.norm, 1e-300)
+    return Curve(sizes, np.minimum.accumulate(relative))
+
+
+def _weighted_curve(matrix: WeightedMatrix, effort: str) -> Curve:
+    """Loss over bytes of factors that are fitted under H, at a few small sizes."""
+    n, d = matrix.shape
+    components = matrix.components(_SMALL[-1] / 8 * n * d)
+    assert components is not None
+    sizes, losses = [0.0], [matrix.norm]
+    for bits in _SMALL:
+        try:
+            losses.append(components.plan(bits / 8 * n * d - SEEDS - 4, effort)[1])
+        except BudgetError:
+            continue
+        sizes.append(bits / 8 * n * d)
+    return Curve(np.array(sizes), np.minimum.accumulate(losses))
+
+
+def lower_hull_curve(curve: Curve) -> Curve:
+    """The lower convex hull of a curve, of points so close that a budget never lacks one."""
+    sizes = np.geomspace(curve.nbytes[0], curve.nbytes[-1], _FINE * (len(curve.nbytes) - 1) + 1)
+    sizes[0], sizes[-1] = curve.nbytes[0], curve.nbytes[-1]
+    loss = curve.at(sizes)
+    keep = lower_hull(sizes, loss)
+    return Curve(sizes[keep], loss[keep])
+
+
+def spend(hulls: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:
+    """Bytes of each matrix: the steepest segments of all hulls first.
+
+    Parameters
+    ----------
+    hulls : list of Curve
+        Convex.
+    factors : ndarray of shape (len(hulls),)
+        Of the losses.
+    nbytes : float
+        At least the sum of the smallest sizes.
+
+    Returns
+    -------
+    ndarray of shape (len(hulls),), float64
+    """
+    sizes = np.array([hull.nbytes[0] for hull in hulls])
+    segments = []
+    for i, (hull, factor) in enumerate(zip(hulls, factors, strict=True)):
+        lengths, gains = np.diff(hull.nbytes), -factor * np.diff(hull.loss)
+        segments += [(g / x, i, x) for g, x in zip(gains.tolist(), lengths.tolist(), strict=True)]
+    left = nbytes - sizes.sum()
+    # A sort that keeps the order of equals: within a hull the gains fall anyway.
+    for _, i, length in sorted(segments, key=lambda segment: -segment[0]):
+        taken = min(length, left)
+        sizes[i] += taken
+        left -= taken
+    return sizes

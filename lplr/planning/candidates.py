@@ -1,0 +1,214 @@
+"""The plans that compete for a budget, and the best of those that are carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import BudgetError
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.quantized import Quantized
+from lplr.planning.codebooks import codebooks_by_size, efficient_pairs, half_bit_pairs
+from lplr.planning.curves import Curve, backbone_curve, best_split
+from lplr.planning.plans import (
+    BackbonePlan,
+    ConstantPlan,
+    FactorsAndBackbonePlan,
+    LowRankPlan,
+    Plan,
+    RoundingPlan,
+    WeightedLowRankPlan,
+)
+from lplr.planning.sizes import SEEDS, blocks_nbytes, budget_error, least_nbytes
+from lplr.planning.waterfill import distribute, expected_loss
+from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.quantizers.base import get_codebook
+
+__all__ = ["best_of", "candidate_plans", "constant_plans"]
+
+_SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # for a backbone
+_LOW = 1.0  # bits per entry from which on factors under H never won
+_SAMPLE = 1 << 16  # entries on which plain rounding is tried
+_ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
+# Each pair is (error factor, work factor): plans of another family are carried out too whose
+# predicted error is within the first factor of the best plan's and whose work is within the second.
+_ALSO_TRIED: dict[str, tuple[tuple[float, float], ...]] = {
+    "fast": (),
+    "default": ((1.03, 0.7), (1.01, 2.0)),
+    "best": ((1.1, np.inf),),
+}
+_DISAPPOINTING = 1.1  # so much worse than predicted is a reason to carry out the next plan too
+
+
+def candidate_plans(matrix: WeightedMatrix, nbytes: float, effort: str) -> list[Plan]:
+    """Every kind of plan at the best use of the budget that is predicted for it, best first.
+
+    Parameters
+    ----------
+    matrix : WeightedMatrix
+    nbytes : float
+        The budget.
+    effort : {"fast", "default", "best"}
+
+    Returns
+    -------
+    list of Plan
+
+    Raises
+    ------
+    BudgetError
+        If nothing fits; the message names the smallest budget that something fits.
+    """
+    if matrix.is_constant:
+        return constant_plans(matrix.shape, nbytes)[:1]
+    if nbytes < least_nbytes(matrix.shape):
+        raise budget_error(matrix.shape, least_nbytes(matrix.shape))
+    weighted = list(_weighted_low_rank(matrix, nbytes, effort))
+    found: list[Plan] = [
+        *(weighted or _low_rank(matrix, nbytes, effort)),
+        *_backbones(matrix, nbytes, effort),
+        *_roundings(matrix, nbytes),
+    ]
+    return sorted(found, key=lambda plan: plan.predicted)
+
+
+def constant_plans(shape: tuple[int, int], nbytes: float = np.inf) -> list[Plan]:
+    """The plans for a matrix of one value that fit, best first.
+
+    Raises
+    ------
+    BudgetError
+        If none fits.
+    """
+    plans: list[Plan] = [ConstantPlan(0.0, as_factors) for as_factors in (False, True)]
+    fitting = [plan for plan in plans if plan.nbytes(shape) <= nbytes]
+    if not fitting:
+        raise budget_error(shape, min(plan.nbytes(shape) for plan in plans))
+    return fitting
+
+
+def best_of(
+    plans: list[Plan], matrix: WeightedMatrix, effort: str
+) -> tuple[LowRank | QPlusLowRank | Quantized, list[dict[str, Any]]]:
+    """Carry out the best plan, and others where predictions are close or it disappoints.
+
+    Parameters
+    ----------
+    plans : list of Plan
+        Best first.
+    matrix : WeightedMatrix
+    effort : {"fast", "default", "best"}
+
+    Returns
+    -------
+    packed : LowRank, QPlusLowRank or Quantized
+        The result of least measured error.
+    records : list of dict
+        `Plan.describe` of every plan, that of the result first; with ``error`` where measured.
+    """
+    records = [plan.describe(matrix.shape) for plan in plans]
+    best: tuple[float, int, Any] | None = None
+    for i, plan in enumerate(plans):
+        disappointed = best is not None and best[0] > _DISAPPOINTING * plan.predicted
+        if i and not disappointed and not _is_close(plan, plans[0], matrix.shape, effort):
+            continue
+        packed = plan.carry_out(matrix, effort)
+        error = matrix.relative(matrix.loss(matrix.W - packed.to_dense()))
+        records[i]["error"] = error
+        if best is None or error < best[0]:
+            best = error, i, packed
+    assert best is not None
+    return best[2], [records.pop(best[1]), *records]
+
+
+def _is_close(plan: Plan, first: Plan, shape: tuple[int, int], effort: str) -> bool:
+    """Whether another plan is worth its time beside the first one."""
+    if effort != "best" and plan.family == first.family:
+        return False
+    loss = plan.predicted / first.predicted if first.predicted > 0 else np.inf
+    work = plan.work(shape) / max(first.work(shape), 1)
+    return any(loss <= most and work <= longest for most, longest in _ALSO_TRIED[effort])
+
+
+def _low_rank(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[Plan]:
+    spectrum, shape = matrix.spectrum, matrix.shape
+    try:
+        blocks = distribute(spectrum.s, shape, nbytes, half_bit_pairs(effort, shape))
+    except BudgetError:
+        return
+    # Without weights an error has the mean weight, which is 1.
+    loss = expected_loss(spectrum.s, shape, spectrum.energy, blocks)
+    yield LowRankPlan(matrix.relative(loss), tuple(blocks))
+
+
+def _weighted_low_rank(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[Plan]:
+    n, d = matrix.shape
+    components = matrix.components(nbytes) if 8 * nbytes < _LOW * n * d else None
+    if components is None:
+        return
+    try:
+        blocks, loss = components.plan(nbytes - SEEDS - 4, effort)
+    except BudgetError:
+        return
+    yield WeightedLowRankPlan(matrix.relative(loss), tuple(blocks), components)
+
+
+def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[Plan]:
+    """A backbone alone, rotated and (where the seeds weigh) not, and one after factors."""
+    shape, spectrum = matrix.shape, matrix.spectrum
+    n, d = shape
+    books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
+    factors = spectrum.curve(efficient_pairs(effort, shape))
+    for rotated in (True, False) if nbytes < 100 * SEEDS else (True,):
+        room = nbytes - SEEDS * rotated
+        if min(books[1].nbytes(n, d) + 4, books[1].nbytes(n, 1) + 8) > room:
+            continue  # not even one column
+        rates = matrix.rates if rotated else matrix.unrotated_rates
+        curve = backbone_curve(rates, n, books, room * _SHARES)
+        per_energy = Curve(curve.nbytes, curve.loss / (n * d))
+        predicted = matrix.relative(spectrum.energy * float(per_energy.loss[-1]))
+        yield BackbonePlan(predicted, tuple(rates.groups(n, books, room)), rotated)
+        if not rotated:
+            continue
+        spent = best_split(factors, per_energy, room)
+        try:
+            blocks = distribute(spectrum.s, shape, spent, half_bit_pairs(effort, shape))
+        except BudgetError:
+            continue
+        rest = room - blocks_nbytes(blocks, shape)
+        loss = expected_loss(spectrum.s, shape, spectrum.energy, blocks)
+        predicted = matrix.relative(loss * float(per_energy.at(np.array(rest))))
+        backbone = BackbonePlan(predicted, tuple(rates.groups(n, books, rest)))
+        yield FactorsAndBackbonePlan(predicted, tuple(blocks), backbone)
+
+
+def _roundings(matrix: WeightedMatrix, nbytes: float) -> Iterator[Plan]:
+    """The best plain rounding, each at the largest width that fits, on a sample of rows."""
+    plans = []
+    for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
+        widths = [RoundingPlan(0.0, name, bits, granularity, scaling) for bits in range(1, 9)]
+        plans += [plan for plan in widths if plan.nbytes(matrix.shape) <= nbytes][-1:]
+    if plans:
+        best = plans[int(np.argmin(_sampled_errors(matrix, plans, _SAMPLE // 4)))]
+        (predicted,) = _sampled_errors(matrix, [best], _SAMPLE)
+        yield replace(best, predicted=predicted)
+
+
+def _sampled_errors(matrix: WeightedMatrix, plans: list[RoundingPlan], entries: int) -> list[float]:
+    """Relative errors of roundings of rows that hold about so many entries."""
+    n, d = matrix.shape
+    rows = np.unique(np.linspace(0, n - 1, max(1, min(n, entries // d))).astype(int))
+    sample = np.ascontiguousarray(matrix.W[rows])
+    H = None if matrix.H is None else matrix.H.astype(np.float32)
+
+    def weighted(E: np.ndarray) -> float:
+        return float(np.vdot(E if H is None else E @ H, E))
+
+    norm = weighted(sample)
+    losses = [weighted(sample - plan.round(sample).to_dense()) for plan in plans]
+    return [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in losses]

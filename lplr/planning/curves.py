@@ -1,0 +1,169 @@
+"""Predicted loss over bytes: of factors with rates by component, and of a backbone.
+
+Everything is an expected error energy under the regularised H, before anything is coded: the
+singular values of W, the pivots of H and the error of each code on a normal distribution decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lplr.coding.factor import CodebookPair
+from lplr.planning.codebooks import component_menu, residual_share
+from lplr.planning.column_rates import ColumnRates
+from lplr.quantizers.base import Codebook
+
+__all__ = ["Curve", "Spectrum", "backbone_curve", "best_split", "extended"]
+
+_PRICES = 80  # points of a curve of factors, about
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss over bytes; its logarithm is linear between the points.
+
+    Parameters
+    ----------
+    nbytes : ndarray, rising
+    loss : ndarray, falling
+    """
+
+    nbytes: np.ndarray
+    loss: np.ndarray
+
+    def at(self, nbytes: np.ndarray) -> np.ndarray:
+        """Loss at some sizes; infinite below the smallest."""
+        if not len(self.nbytes):
+            return np.full(np.shape(nbytes), np.inf)
+        out = np.exp(np.interp(nbytes, self.nbytes, np.log(self.loss)))
+        return np.where(np.asarray(nbytes) < self.nbytes[0], np.inf, out)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The singular values of a matrix, all or the leading ones, and its energy.
+
+    Parameters
+    ----------
+    s : ndarray of shape (k,), descending
+    energy : float
+        Squared norm; what the values do not explain never counts as coded.
+    shape : (n, d)
+    """
+
+    s: np.ndarray
+    energy: float
+    shape: tuple[int, int]
+
+    def curve(self, pairs: Sequence[CodebookPair]) -> Curve:
+        """Error energy over bytes of low-rank factors with rates by component.
+
+        Parameters
+        ----------
+        pairs : sequence of (Codebook, Codebook)
+            Those of `lplr.planning.codebooks.efficient_pairs`.
+
+        Returns
+        -------
+        Curve
+            Begins with nothing at all at 0 bytes.
+        """
+        energy = np.square(self.s)
+        rest = max(self.energy - float(energy.sum()), 0.0)
+        loss, cost = component_menu(pairs, self.shape)
+        top = np.log(max(energy[0], 1e-300)) - np.log(cost[1:].min())
+        sizes, losses = [0.0], [self.energy]
+        for price in np.exp(np.linspace(top + 1, top - 45, _PRICES)):
+            choice = np.argmin(energy[:, None] * loss + price * cost, axis=1)
+            size = cost[choice].sum() + 4 * len(np.unique(choice[choice > 0]))
+            if size > sizes[-1]:
+                rank = int(np.count_nonzero(choice))
+                left = [1.0, *(residual_share(books, rank, self.shape) for books in pairs)]
+                sizes.append(float(size))
+                losses.append(float((energy * np.array(left)[choice]).sum()) + rest)
+        return Curve(np.array(sizes), np.maximum(losses, 1e-300))
+
+
+def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
+    """Leading singular values, followed by a power law that has the energy that they leave.
+
+    Parameters
+    ----------
+    s : ndarray of shape (k,), descending, positive
+    energy : float
+        Sum of the squares of all.
+    count : int
+        How many there are, more than k.
+
+    Returns
+    -------
+    ndarray of shape (count,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.planning.curves import extended
+    >>> s = 1 / np.arange(1, 101)
+    >>> guess = extended(s[:20], float(s @ s), 100)
+    >>> bool(np.abs(guess / s - 1).max() < 0.02)
+    True
+    """
+    k = len(s)
+    rest = max(energy - float(s @ s), 0.0)
+    ratio = np.log(np.arange(k + 1, count + 1) / k)
+    low, high = 0.0, 50.0  # exponents: the larger, the less energy
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        law = s[-1] ** 2 * np.exp(-2 * middle * ratio)
+        low, high = (middle, high) if law.sum() > rest else (low, middle)
+    return np.concatenate([s, s[-1] * np.exp(-high * ratio)])
+
+
+def backbone_curve(
+    rates: ColumnRates, rows: int, books: Sequence[Codebook], sizes: np.ndarray
+) -> Curve:
+    """Loss ``tr(E H E^T)`` over bytes of a backbone, for W of unit mean square.
+
+    Parameters
+    ----------
+    rates : ColumnRates
+    rows : int
+        Of W.
+    books : sequence of Codebook
+        Those of `lplr.planning.codebooks.codebooks_by_size`, after that of columns left out.
+    sizes : ndarray, rising
+        Those at which even the coarsest code does not fit are left out.
+
+    Returns
+    -------
+    Curve
+    """
+    fit = sizes[sizes >= books[0].nbytes(rows, rates.weights.d) + 4]
+    losses = [rows * rates.loss(rates.groups(rows, books, float(size))) for size in fit]
+    return Curve(fit, np.array(losses, np.float64))
+
+
+def best_split(factors: Curve, backbone: Curve, nbytes: float) -> float:
+    """The bytes of a budget that factors should get, the rest going to a backbone after them.
+
+    Parameters
+    ----------
+    factors : Curve
+        Of `Spectrum.curve`: the energy that the backbone finds.
+    backbone : Curve
+        Loss for unit energy.
+    nbytes : float
+
+    Returns
+    -------
+    float
+        The size of a point of the first curve, not the one at nothing at all; 0 if none fits.
+    """
+    losses = factors.loss[1:] * backbone.at(nbytes - factors.nbytes[1:])
+    if not len(losses) or not np.isfinite(losses.min()):
+        return 0.0
+    # The sizes of that curve are right to a few bytes only.
+    return min(1.02 * float(factors.nbytes[1 + int(np.argmin(losses))]), 0.9 * nbytes)

@@ -1,0 +1,302 @@
+"""The ways to spend a budget: one class each, with its predicted error, its size and its coding.
+
+Four kinds compete: low-rank factors alone, a backbone alone, a backbone after low-rank factors,
+and the matrix rounded as it is, which nothing beats where its entries are few values. A matrix of
+one value has a kind of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lplr.coding.backbone import ColumnGroup, code_backbone, zero_backbone
+from lplr.coding.blocks import ComponentBlock, successive_factors, weighted_factors
+from lplr.coding.constant import constant_factors, constant_matrix
+from lplr.coding.rounding import round_matrix
+from lplr.linalg.svd import truncated_svd
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.quantized import Quantized
+from lplr.planning.sizes import (
+    SEEDS,
+    StoredScales,
+    backbone_nbytes,
+    blocks_nbytes,
+    factor_nbytes,
+    rounding_nbytes,
+)
+from lplr.planning.weighted_components import WeightedComponents
+from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.quantizers.base import get_codebook
+
+__all__ = [
+    "BackbonePlan",
+    "ConstantPlan",
+    "FactorsAndBackbonePlan",
+    "LowRankPlan",
+    "Plan",
+    "RoundingPlan",
+    "WeightedLowRankPlan",
+]
+
+_SWEEPS = {"fast": 0, "default": 1, "best": 2}  # of coordinate descent in a backbone, by effort
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to spend a budget on a matrix.
+
+    Parameters
+    ----------
+    predicted : float
+        Relative error.
+
+    Attributes
+    ----------
+    kind : str
+        What a record calls it.
+    family : {"factors", "backbone"}
+        Predictions of one family err alike, so that comparing them is safe.
+    """
+
+    kind: ClassVar[str]
+    family: ClassVar[str] = "factors"
+
+    predicted: float
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        """Bytes that will be stored."""
+        raise NotImplementedError
+
+    def work(self, shape: tuple[int, int]) -> int:
+        """Entries to code, about: the two factors nine times each, a backbone twice.
+
+        Trellis codes take five instead of nine; what compares two plans is their ratio.
+        """
+        return 0
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | QPlusLowRank | Quantized:
+        """Code the matrix."""
+        raise NotImplementedError
+
+    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """What a record says of the plan, JSON-able."""
+        nbytes = self.nbytes(shape)
+        bits = 8 * nbytes / (shape[0] * shape[1])
+        spent = self._spent()
+        return {
+            "kind": self.kind,
+            "predicted": self.predicted,
+            **spent,
+            "nbytes": nbytes,
+            "bits_per_entry": bits,
+        }
+
+    def _spent(self) -> dict[str, Any]:
+        """How the bits are spent."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ConstantPlan(Plan):
+    """A matrix of one value, exactly: rounded, or as factors where that is too large.
+
+    Parameters
+    ----------
+    predicted : float
+        0.
+    as_factors : bool
+    """
+
+    kind = "constant"
+
+    as_factors: bool = False
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        book = get_codebook("lloyd-max", 1)
+        if self.as_factors:
+            return factor_nbytes(shape, 1, (book, book), StoredScales(per_rank=1, once=3))
+        return rounding_nbytes(shape, book, "tensor")
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | Quantized:
+        book, value = get_codebook("lloyd-max", 1), float(matrix.W[0, 0])
+        if self.as_factors:
+            return constant_factors(matrix.shape, value, 1, (book, book))
+        return constant_matrix(matrix.shape, book, value, axis=1)
+
+
+@dataclass(frozen=True)
+class RoundingPlan(Plan):
+    """The matrix rounded as it is, by `lplr.quantize`.
+
+    Parameters
+    ----------
+    predicted : float
+    quantizer, bits, granularity, scaling
+        As in `lplr.quantize`.
+    """
+
+    kind = "rounding"
+
+    quantizer: str
+    bits: int
+    granularity: str
+    scaling: str
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        return rounding_nbytes(shape, get_codebook(self.quantizer, self.bits), self.granularity)
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Quantized:
+        return self.round(matrix.W)
+
+    def round(self, W: np.ndarray) -> Quantized:
+        """Some rows of a matrix, rounded."""
+        book = get_codebook(self.quantizer, self.bits)
+        return round_matrix(W, book, self.granularity, self.scaling)
+
+    def _spent(self) -> dict[str, Any]:
+        names = ("quantizer", "bits", "granularity", "scaling")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class LowRankPlan(Plan):
+    """Low-rank factors alone.
+
+    Parameters
+    ----------
+    predicted : float
+    blocks : tuple of ComponentBlock
+    """
+
+    kind = "low-rank"
+
+    blocks: tuple[ComponentBlock, ...]
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        return blocks_nbytes(self.blocks, shape)
+
+    def work(self, shape: tuple[int, int]) -> int:
+        return 9 * self.blocks[-1].stop * sum(shape)
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | QPlusLowRank:
+        return self._factors(matrix.W, matrix.factor_seed)
+
+    def _factors(self, W: np.ndarray, seed: int) -> LowRank:
+        svd = truncated_svd(W, self.blocks[-1].stop, rng=seed)
+        return successive_factors(W, svd, self.blocks, np.random.default_rng([seed, 1]))
+
+    def _spent(self) -> dict[str, Any]:
+        factors = [
+            {
+                "components": block.stop - block.start,
+                "quantizers": [book.name for book in block.books],
+                "bits": [book.bits for book in block.books],
+            }
+            for block in self.blocks
+        ]
+        return {"rank": self.blocks[-1].stop, "factors": factors}
+
+
+@dataclass(frozen=True)
+class WeightedLowRankPlan(LowRankPlan):
+    """Low-rank factors that are fitted under a Hessian, in rotated coordinates.
+
+    Parameters
+    ----------
+    predicted, blocks
+        As in `LowRankPlan`.
+    components : WeightedComponents
+        Of which the blocks are.
+    """
+
+    family = "backbone"
+
+    components: WeightedComponents
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        return super().nbytes(shape) + zero_backbone(shape).nbytes + SEEDS
+
+    def work(self, shape: tuple[int, int]) -> int:
+        return super().work(shape) + 2 * shape[0] * shape[1]
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+        found, rng = self.components, np.random.default_rng([matrix.factor_seed, 1])
+        factors = weighted_factors(found.W, found.svd, found.weights, self.blocks, rng)
+        return QPlusLowRank(zero_backbone(matrix.shape), factors, *matrix.transforms)
+
+
+@dataclass(frozen=True)
+class BackbonePlan(Plan):
+    """A backbone alone.
+
+    Parameters
+    ----------
+    predicted : float
+    groups : tuple of ColumnGroup
+    rotated : bool
+        Whether it lies in rotated coordinates.
+    """
+
+    kind = "backbone"
+    family = "backbone"
+
+    groups: tuple[ColumnGroup, ...]
+    rotated: bool = True
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        return backbone_nbytes(self.groups, shape[0]) + SEEDS * self.rotated
+
+    def work(self, shape: tuple[int, int]) -> int:
+        return 2 * shape[0] * shape[1]
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+        sweeps = _SWEEPS[effort]
+        if not self.rotated:
+            weights = matrix.unrotated_rates.weights
+            return QPlusLowRank(code_backbone(matrix.W, weights, self.groups, sweeps=sweeps))
+        Q = code_backbone(matrix.rotated, matrix.rates.weights, self.groups, sweeps=sweeps)
+        return QPlusLowRank(Q, None, *matrix.transforms)
+
+    def _spent(self) -> dict[str, Any]:
+        groups = [
+            {"columns": g.stop - g.start, "quantizer": g.book.name, "bits": g.book.bits}
+            for g in self.groups
+        ]
+        return {"backbone": groups}
+
+
+@dataclass(frozen=True)
+class FactorsAndBackbonePlan(LowRankPlan):
+    """Low-rank factors, and a backbone for what they leave, in rotated coordinates.
+
+    Parameters
+    ----------
+    predicted, blocks
+        As in `LowRankPlan`.
+    backbone : BackbonePlan
+    """
+
+    kind = "backbone + low-rank"
+    family = "backbone"
+
+    backbone: BackbonePlan
+
+    def nbytes(self, shape: tuple[int, int]) -> int:
+        return super().nbytes(shape) + self.backbone.nbytes(shape)
+
+    def work(self, shape: tuple[int, int]) -> int:
+        return super().work(shape) + self.backbone.work(shape)
+
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+        W, weights = matrix.rotated, matrix.rates.weights
+        factors = self._factors(W, matrix.factor_seed)
+        rest = W - factors.to_dense()
+        Q = code_backbone(rest, weights, self.backbone.groups, sweeps=_SWEEPS[effort])
+        return QPlusLowRank(Q, factors, *matrix.transforms)
+
+    def _spent(self) -> dict[str, Any]:
+        return self.backbone._spent() | super()._spent()

@@ -1,0 +1,164 @@
+"""Sizes in bytes: of what is stored, and of a budget of bits per entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lplr.coding.backbone import ColumnGroup
+from lplr.coding.blocks import ComponentBlock
+from lplr.coding.factor import CodebookPair
+from lplr.exceptions import BudgetError
+from lplr.quantizers.base import Codebook, get_codebook
+
+__all__ = [
+    "BLOCK_SCALES",
+    "SEEDS",
+    "StoredScales",
+    "backbone_nbytes",
+    "blocks_nbytes",
+    "budget_error",
+    "budget_nbytes",
+    "factor_nbytes",
+    "largest_rank",
+    "least_nbytes",
+    "rounding_nbytes",
+]
+
+_FLOAT32 = 4  # bytes of a scale or an offset
+SEEDS = 16  # bytes of the two seeds of randomized transforms
+
+
+@dataclass(frozen=True)
+class StoredScales:
+    """Float32 numbers that are stored beside the codes of two factors.
+
+    Parameters
+    ----------
+    per_rank : int
+        For each component.
+    once : int
+        For both factors together.
+    """
+
+    per_rank: int
+    once: int
+
+    def nbytes(self, rank: int) -> int:
+        """Bytes beside the codes of a rank."""
+        return _FLOAT32 * (self.per_rank * rank + self.once)
+
+
+BLOCK_SCALES = StoredScales(per_rank=1, once=1)  # of factors that are coded by feedback
+
+
+def budget_nbytes(bits_per_entry: float, shape: tuple[int, int]) -> float:
+    """Bytes of a budget; whole where they are but for the rounding of ``8 * nbytes / entries``.
+
+    So a size in bytes that was told as bits per entry buys just that size.
+
+    Parameters
+    ----------
+    bits_per_entry : float
+    shape : (n, d)
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from lplr.planning.sizes import budget_nbytes
+    >>> bits = 8 * 13 / 90
+    >>> bits * 90 / 8, budget_nbytes(bits, (3, 30))
+    (12.999999999999998, 13.0)
+    """
+    nbytes = bits_per_entry * shape[0] * shape[1] / 8
+    whole = float(round(nbytes))
+    return whole if abs(nbytes - whole) <= 1e-12 * whole else nbytes
+
+
+def budget_error(shape: tuple[int, int], least: float, what: str = "nothing fits") -> BudgetError:
+    """The refusal of a budget that names the smallest one that works."""
+    enough = 1.001 * 8 * least / (shape[0] * shape[1])  # still enough with four digits
+    return BudgetError(f"bits_per_entry: {what} at shape {shape}; use at least {enough:.4g}")
+
+
+def factor_nbytes(
+    shape: tuple[int, int], rank: int, books: CodebookPair, scales: StoredScales
+) -> int:
+    """Bytes of two packed factors.
+
+    Parameters
+    ----------
+    shape : (n, d)
+    rank : int
+    books : (Codebook, Codebook)
+        The vectors of codes run down the columns of L and along the rows of R.
+    scales : StoredScales
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from lplr.planning.sizes import StoredScales, factor_nbytes
+    >>> from lplr.quantizers import get_codebook
+    >>> book = get_codebook("uniform", 3)
+    >>> factor_nbytes((10, 10), 2, (book, book), StoredScales(per_rank=1, once=1))
+    28
+    """
+    sides = zip(shape, books, strict=True)
+    return sum(book.nbytes(side, rank) for side, book in sides) + scales.nbytes(rank)
+
+
+def largest_rank(
+    shape: tuple[int, int], nbytes: float, books: CodebookPair, scales: StoredScales
+) -> int:
+    """The largest rank whose factors fit into ``nbytes``, at most min(shape); 0 if none does.
+
+    Parameters
+    ----------
+    shape : (n, d)
+    nbytes : float
+    books : (Codebook, Codebook)
+    scales : StoredScales
+
+    Returns
+    -------
+    int
+    """
+    low, high = 0, min(shape)
+    while low < high:  # the size grows with the rank
+        middle = (low + high + 1) // 2
+        fits = factor_nbytes(shape, middle, books, scales) <= nbytes
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def blocks_nbytes(blocks: Sequence[ComponentBlock], shape: tuple[int, int]) -> int:
+    """Bytes of factors in blocks of components, scales included."""
+    return sum(factor_nbytes(shape, b.stop - b.start, b.books, BLOCK_SCALES) for b in blocks)
+
+
+def backbone_nbytes(groups: Sequence[ColumnGroup], rows: int) -> int:
+    """Bytes of a backbone in groups of columns, one scale for each group."""
+    return sum(g.book.nbytes(rows, g.stop - g.start) + _FLOAT32 for g in groups)
+
+
+def rounding_nbytes(shape: tuple[int, int], book: Codebook, granularity: str) -> int:
+    """Bytes of a rounded matrix: codes, and a scale and an offset for all, a row or a column."""
+    n, d = shape
+    scales = {"tensor": 1, "row": n, "column": d}[granularity]
+    return book.nbytes(d, n) + 2 * _FLOAT32 * scales
+
+
+def least_nbytes(shape: tuple[int, int]) -> int:
+    """Bytes of the smallest that is stored at a shape: rank 1, or all columns, at one bit."""
+    n, d = shape
+    book = get_codebook("lloyd-max", 1)
+    return min(
+        factor_nbytes(shape, 1, (book, book), BLOCK_SCALES),
+        backbone_nbytes([ColumnGroup(0, d, book)], n),
+    )

@@ -51,7 +51,7 @@ def test_factors_are_those_of_factorize(X: np.ndarray, model: lplr.LPLR) -> None
     f = lplr.factorize(X, rank=8, bits=5, rng=0)
     np.testing.assert_array_equal(model.factors_.to_dense(), f.to_dense())
     assert model.factors_.nbytes == f.nbytes
-    assert model.factors_.meta["seed"] == 0
+    assert model.factors_.meta["call"]["arguments"]["rng"] == 0
     error = np.linalg.norm(X - f.to_dense())
     assert model.reconstruction_err_ == pytest.approx(error, rel=1e-6)
     assert model.n_components_ == 8

@@ -11,13 +11,14 @@ from kinds import KINDS
 
 import lplr
 from lplr.algorithms.factorize import METHODS
-from lplr.coding.alternation import Factor, fit_scales
-from lplr.coding.feedback import min_pivot_ldl
+from lplr.coding.factor import Factor, fit_scales
 from lplr.coding.lplr import rounded_factors, solved_factors
+from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.least_squares import gram, least_squares, solve
 from lplr.linalg.qr import haar
-from lplr.linalg.svd import Sketch
-from lplr.planning import budget
+from lplr.linalg.rotated_pivots import expected_pivot_sum
+from lplr.linalg.sketches import Sketch
+from lplr.planning.sizes import StoredScales, factor_nbytes, largest_rank
 from lplr.quantizers import get_codebook
 
 SKETCHES = ("gaussian", "rademacher", "srht", "sparse-sign")
@@ -214,14 +215,14 @@ def test_lattices_run_down_l_and_along_r(A: np.ndarray) -> None:
 def test_meta_repeats_the_run(A: np.ndarray, method: str) -> None:
     f = lplr.factorize(A, rank=7, method=method, rng=5)
     assert (f.shape, f.rank, f.left.bits, f.right.bits) == (A.shape, 7, 4, 4)
-    assert f.meta["method"] == method
-    assert f.meta["seed"] == 5
+    call = f.meta["call"]["arguments"]
+    assert (call["method"], call["rng"]) == (method, 5)
     assert f.meta["versions"]["numpy"] == np.__version__
-    again = lplr.factorize(A, rank=f.rank, method=f.meta["method"], rng=f.meta["seed"])
+    again = lplr.factorize(A, rank=f.rank, method=call["method"], rng=call["rng"])
     np.testing.assert_array_equal(again.to_dense(), f.to_dense())
     other = lplr.factorize(A, rank=7, method=method, rng=np.random.default_rng(5))
     np.testing.assert_array_equal(other.to_dense(), f.to_dense())
-    assert other.meta["seed"] is None
+    assert other.meta["call"]["arguments"]["rng"]["bit_generator"] == "PCG64"
     assert not np.array_equal(
         lplr.factorize(A, rank=7, method=method, rng=6).to_dense(), f.to_dense()
     )
@@ -258,7 +259,7 @@ def test_budget_is_kept(shape, bits_per_entry, method, kind) -> None:
         f = lplr.factorize(A, bits_per_entry=bits_per_entry, **options)
     except lplr.exceptions.BudgetError:
         book = get_codebook(quantizer or "lloyd-max", bits or 2)
-        assert bits_per_entry * A.size / 8 < budget.factor_nbytes(shape, 1, (book, book), 6)
+        assert bits_per_entry * A.size / 8 < factor_nbytes(shape, 1, (book, book), StoredScales(0, 6))
         return
     assert f.bits_per_entry <= bits_per_entry
     if bits is not None and f.rank < min(shape):
@@ -281,14 +282,15 @@ def test_sizes_are_predicted(shape, rank, kind, method) -> None:
     A = np.random.default_rng(0).standard_normal(shape)
     f = lplr.factorize(A, rank=rank, quantizer=quantizer, bits=bits, method=method, rng=0)
     books = (get_codebook(quantizer, bits),) * 2
-    assert f.left.codes.nbytes + f.right.codes.nbytes == budget.factor_nbytes(shape, rank, books, 0)
+    assert f.left.codes.nbytes + f.right.codes.nbytes == factor_nbytes(shape, rank, books, StoredScales(0, 0))
 
 
 def test_largest_rank_is_the_largest() -> None:
     books = (get_codebook("e8p", 2), get_codebook("uniform", 5))
+    scales = StoredScales(per_rank=1, once=2)
     for nbytes in (0, 10, 50, 100, 1000, 10**6):
-        rank = budget.largest_rank((37, 29), nbytes, books, per_rank=1, once=2)
-        sizes = [budget.factor_nbytes((37, 29), k, books, 2 + k) for k in range(1, 30)]
+        rank = largest_rank((37, 29), nbytes, books, scales)
+        sizes = [factor_nbytes((37, 29), k, books, scales) for k in range(1, 30)]
         assert rank == sum(size <= nbytes for size in sizes)
 
 
@@ -300,7 +302,7 @@ def test_expected_pivots_are_those_of_a_random_rotation() -> None:
             G = haar(150, 150, rng)
             D = np.linalg.cholesky((G * spectrum) @ G.T).diagonal() ** 2
             sums.append(D.sum())
-        assert budget.expected_pivots(spectrum) == pytest.approx(np.mean(sums), rel=0.06)
+        assert expected_pivot_sum(spectrum) == pytest.approx(np.mean(sums), rel=0.06)
         # The order that is used does no worse.
         assert min_pivot_ldl((G * spectrum) @ G.T)[2].sum() <= sums[-1] * (1 + 1e-9)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import lplr
-from lplr.coding.faithful import block_ldl, lplr_factorize, quantize_blocks
-from lplr.coding.caldera import Problem
+from lplr.coding.caldera import CalderaProblem
+from lplr.coding.faithful import lplr_factorize, quantize_blocks
+from lplr.linalg.ldl import block_ldl
 from lplr.quantizers import get_codebook
 
 BOOKS = [("lloyd-max", 2), ("uniform", 3), ("e8p", 2)]
@@ -107,10 +108,10 @@ def test_zeros_stay_zero() -> None:
 # --- LPLRFactorize ---------------------------------------------------------------------------
 
 
-def problem(rng: np.random.Generator, n: int, d: int, rank: int, bits: int) -> Problem:
+def problem(rng: np.random.Generator, n: int, d: int, rank: int, bits: int) -> CalderaProblem:
     books = (get_codebook("lloyd-max", bits), get_codebook("lloyd-max", bits))
     W = rng.standard_normal((n, d)).astype(np.float32)
-    return Problem(W, hessian(rng, d), rank, get_codebook("e8p", 2), books)
+    return CalderaProblem(W, hessian(rng, d), rank, get_codebook("e8p", 2), books)
 
 
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20)])

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from lplr import parallel
-from lplr.coding.feedback import ldl, matched_scale, min_pivot_ldl, quantize_feedback
+from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.kernels.feedback import feedback_columns, feedback_panel
+from lplr.linalg.ldl import ldl, min_pivot_ldl
 from lplr.quantizers import get_codebook
 
 SCALAR = [("uniform", 1), ("uniform", 2), ("uniform", 4), ("uniform", 8)]

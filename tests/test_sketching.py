@@ -8,7 +8,8 @@ from lplr.datasets import fashion_mnist
 from lplr.exceptions import InputError
 from lplr.kernels.project import sparse_project
 from lplr.linalg.qr import orthonormal_basis, thin_qr
-from lplr.linalg.svd import KINDS, Sketch, _gram, range_finder, truncated_svd
+from lplr.linalg.sketches import KINDS, Sketch
+from lplr.linalg.svd import _gram, range_finder, truncated_svd
 
 
 def with_spectrum(n, d, sigma):

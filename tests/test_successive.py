@@ -14,12 +14,14 @@ import lplr
 from lplr.exceptions import BudgetError, InputError
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
-from lplr.planning.budget import candidate_books, factor_nbytes
-from lplr.planning.waterfill import Block, distribute, expected_loss
+from lplr.coding.blocks import ComponentBlock
+from lplr.planning.codebooks import candidate_pairs
+from lplr.planning.sizes import blocks_nbytes
+from lplr.planning.waterfill import distribute, expected_loss
 from lplr.storage.container import load, save
 from lplr.theory import rate_distortion_limit
 
-PAIRS = candidate_books(None, equal=False)
+PAIRS = candidate_pairs(None, equal=False)
 SPECTRA = {
     "1/k": 1 / np.arange(1, 101),
     "flat": np.ones(100),
@@ -27,12 +29,6 @@ SPECTRA = {
     "low rank": np.r_[np.linspace(2, 1, 10), np.zeros(90)],
     "one": np.r_[1.0, np.zeros(99)],
 }
-
-
-def size(shape: tuple[int, int], blocks: list[Block]) -> int:
-    return sum(
-        factor_nbytes(shape, b.stop - b.start, b.books, scales=b.stop - b.start + 1) for b in blocks
-    )
 
 
 @pytest.mark.parametrize("bits", [0.3, 1.0, 2.0, 5.0, 40.0])
@@ -43,20 +39,20 @@ def test_a_distribution_fits_and_is_in_order(
 ) -> None:
     s = SPECTRA[name]
     nbytes = bits * shape[0] * shape[1] / 8
-    blocks = distribute(s, shape, nbytes, PAIRS, per_rank=1, once=1)
-    assert size(shape, blocks) <= nbytes
+    blocks = distribute(s, shape, nbytes, PAIRS)
+    assert blocks_nbytes(blocks, shape) <= nbytes
     assert blocks[0].start == 0
     assert all(b.start < b.stop for b in blocks)
     assert all(a.stop == b.start for a, b in pairwise(blocks))
     assert blocks[-1].stop <= np.count_nonzero(s)
 
 
-def partitions(k: int, pairs: list) -> Iterator[list[Block]]:
+def partitions(k: int, pairs: list) -> Iterator[list[ComponentBlock]]:
     """Every way to cut up to k components into blocks, with every choice of codes."""
     for cuts in range(1, 2**k):
         edges = [0, *(i + 1 for i in range(k) if cuts >> i & 1)]
         for choice in product(pairs, repeat=len(edges) - 1):
-            yield [Block(i, j, b) for (i, j), b in zip(pairwise(edges), choice, strict=True)]
+            yield [ComponentBlock(i, j, b) for (i, j), b in zip(pairwise(edges), choice, strict=True)]
 
 
 def test_a_distribution_is_nearly_the_best_of_all() -> None:
@@ -64,21 +60,21 @@ def test_a_distribution_is_nearly_the_best_of_all() -> None:
     where one price for all may miss up to a tenth of the error."""
     s = np.array([5.0, 2.0, 1.0, 0.6, 0.3])
     shape, energy = (60, 40), float(s @ s)
-    pairs = candidate_books(("uniform", "uniform"), equal=True)[:3]
+    pairs = candidate_pairs(("uniform", "uniform"), equal=True)[:3]
     every = list(partitions(5, pairs))
     losses = np.array([expected_loss(s, shape, energy, blocks) for blocks in every])
-    sizes = np.array([size(shape, blocks) for blocks in every])
+    sizes = np.array([blocks_nbytes(blocks, shape) for blocks in every])
     for nbytes in (60, 120, 200, 300):
-        found = distribute(s, shape, nbytes, pairs, per_rank=1, once=1)
+        found = distribute(s, shape, nbytes, pairs)
         best = losses[sizes <= nbytes].min()
         assert best * (1 - 1e-12) <= expected_loss(s, shape, energy, found) <= 1.1 * best
 
 
 def test_a_budget_below_one_component_names_the_least() -> None:
     with pytest.raises(BudgetError, match="use at least") as caught:
-        distribute(np.ones(5), (100, 100), 10, PAIRS, per_rank=1, once=1)
+        distribute(np.ones(5), (100, 100), 10, PAIRS)
     enough = float(str(caught.value).rsplit(" ", 1)[1])
-    assert distribute(np.ones(5), (100, 100), enough * 1250, PAIRS, per_rank=1, once=1)
+    assert distribute(np.ones(5), (100, 100), enough * 1250, PAIRS)
 
 
 @pytest.mark.parametrize(("exponent", "most"), [(0.5, 1.06), (1.0, 1.10), (2.0, 1.28)])
@@ -129,7 +125,7 @@ def stacks() -> tuple[Stacked, Stacked]:
 def test_a_stack_is_its_parts() -> None:
     rng = np.random.default_rng(1)
     for stack, join in zip(stacks(), (np.hstack, np.vstack), strict=True):
-        dense = join([part.to_dense() for part in stack.parts])
+        dense = join([part.to_dense() for part in stack.blocks])
         np.testing.assert_array_equal(stack.to_dense(), dense)
         for start, stop in ((0, 0), (0, 2), (2, 7), (3, 4), (1, stack.shape[0])):
             np.testing.assert_array_equal(stack.rows(start, stop), dense[start:stop])
@@ -137,13 +133,13 @@ def test_a_stack_is_its_parts() -> None:
         np.testing.assert_allclose(stack @ X, dense @ X, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(stack.T @ Y, dense.T @ Y, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(stack.scaled(-2.0).to_dense(), -2 * dense, rtol=1e-6)
-        assert stack.nbytes == sum(part.nbytes for part in stack.parts)
+        assert stack.nbytes == sum(part.nbytes for part in stack.blocks)
         assert "2 to 8 bits" in repr(stack)
 
 
 def test_a_stack_refuses_what_does_not_fit() -> None:
     wide, tall = stacks()
-    for parts, axis in (((), 0), ((wide.parts[0],), 2), ((wide.parts[0], tall.parts[0]), 0)):
+    for parts, axis in (((), 0), ((wide.blocks[0],), 2), ((wide.blocks[0], tall.blocks[0]), 0)):
         with pytest.raises(InputError):
             Stacked(parts, axis=axis)
     with pytest.raises(InputError):

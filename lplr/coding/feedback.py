@@ -201,7 +201,7 @@ def quantize_feedback(
         error[order, start:stop] = e
         codes[order, part] = c
 
-    run_blocks(block, n, codebook.span(n))
+    run_blocks(block, n, codebook.segment_length(n))
     return codes, scale[np.argsort(order)], error
 
 
@@ -252,7 +252,7 @@ def polish(
         error[:, start:stop] = e
         codes[:, part] = c
 
-    run_blocks(block, X.shape[1], codebook.span(X.shape[1]))
+    run_blocks(block, X.shape[1], codebook.segment_length(X.shape[1]))
     return codes, error
 
 

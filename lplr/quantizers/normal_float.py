@@ -23,8 +23,8 @@ def normal_float(bits: int) -> ScalarCodebook:
     Notes
     -----
     There are 2**(bits-1) levels from -1 to 0 and 2**(bits-1) + 1 levels from 0 to 1; both groups
-    contain the exact zero. Both groups are equally spaced in probability, and are scaled so that the
-    outermost levels are -1 and 1. The probability beyond the outermost level is the mean of those
+    contain the exact zero. Each group is equally spaced in probability and scaled so that its
+    outermost level is -1 or 1. The probability beyond the outermost levels is the mean of those
     that either group alone would give. At one bit there is no room for a zero: the levels are -1
     and 1.
 

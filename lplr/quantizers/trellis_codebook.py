@@ -122,37 +122,14 @@ class TrellisCodebook:
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Product of some rows of a matrix, whose vectors are its columns, with a vector.
-
-        Parameters
-        ----------
-        packed : ndarray, uint8
-        words : (n, d)
-        rows : slice
-            One segment.
-        x : ndarray of shape (d,), float32
-
-        Returns
-        -------
-        ndarray of shape (rows,), float32, in code units
-        """
+        """Product of one segment of all columns with a vector; see `E8P.dot`."""
         stream, shape = self._at(packed, words, rows)
         return self.trellis.dot(stream, shape, slice(0, shape[1]), x)
 
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:
-        """Product of the transpose of some rows with a vector; see `dot`.
-
-        Parameters
-        ----------
-        packed, words, rows : as in `dot`
-        y : ndarray of shape (rows,), float32
-
-        Returns
-        -------
-        ndarray of shape (d,), float32, in code units
-        """
+        """Product of the transpose of one segment with a vector; see `E8P.dot_transposed`."""
         stream, shape = self._at(packed, words, rows)
         return self.trellis.dot_transposed(stream, shape, slice(0, shape[0]), y)
 
@@ -166,15 +143,5 @@ class TrellisCodebook:
 
 @cache
 def trellis_codebook(state_bits: int, bits: float) -> TrellisCodebook:
-    """The trellis codebook of 2**state_bits states.
-
-    Parameters
-    ----------
-    state_bits : int, 6 to 14
-    bits : int or float, 1 to 6 in steps of 1/4
-
-    Returns
-    -------
-    TrellisCodebook
-    """
+    """The trellis codebook of 2**state_bits states, with the table that comes with the package."""
     return TrellisCodebook(Trellis.stored(state_bits, bits))

@@ -29,30 +29,13 @@ def _step(table: np.ndarray, bits: int | float) -> np.float32:
 
 
 def rounded(table: np.ndarray, bits: int | float) -> np.ndarray:
-    """A table rounded to the grid of stored values.
-
-    Parameters
-    ----------
-    table : ndarray of shape (2**L,), float32
-    bits : int or float
-
-    Returns
-    -------
-    ndarray of shape (2**L,), float32
-    """
+    """A table, float32 of shape (2**L,), rounded to the grid of stored values."""
     step = _step(table, bits)
     return np.round(table / step).astype(np.float32) * step
 
 
 def write_tables(path: Path, tables: Tables) -> None:
-    """Write the lower half of each table; `rounded` made them, and they are antisymmetric.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    tables : dict
-        By (L, 4 * bits): table and Gaussian mean squared error.
-    """
+    """Write the lower half of each table; `rounded` made them, and they are antisymmetric."""
     keys = sorted(tables)
     halves = [tables[key][0][: 1 << (key[0] - 1)] for key in keys]
     steps = [_step(half, key[1] / 4) for half, key in zip(halves, keys, strict=True)]
@@ -73,17 +56,7 @@ def write_tables(path: Path, tables: Tables) -> None:
 
 
 def read_tables(path: Path) -> Tables:
-    """The tables of a file that `write_tables` has written.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Returns
-    -------
-    dict
-        By (L, 4 * bits): table and Gaussian mean squared error.
-    """
+    """The tables of a file that `write_tables` has written."""
     with np.load(path) as file:
         values = file["high"].astype(np.int16) << 8 | file["low"]
         keys, steps, errors = file["keys"], file["steps"], file["errors"]

@@ -83,7 +83,7 @@ def unpack(packed, width, start, out):
     mask = np.uint64((1 << width) - 1)
     byte = (start * width) >> 3
     shift = np.uint64((start * width) & 7)
-    # Groups whose whole word lies inside the stream; the few codes after them go one by one.
+    # Groups of eight codes whose word lies inside the stream; the rest is read one by one.
     full = min(n >> 3, max(0, (packed.shape[0] - 8 - byte) // width + 1))
     for g in range(full):
         word = _load(packed, byte + g * width) >> shift

@@ -1,13 +1,14 @@
 """Sylvester-Hadamard transforms of size n = 2^p, ``H[i, j] = (-1)^popcount(i & j)``, unnormalised.
 
-Two loops, because what is contiguous differs: along a row the stages of stride 1, 2, 4 need a
-rotation of the index bits to vectorise; along any other axis whole runs of entries are alike.
+There are two loops, because different entries are contiguous. Along a row, the stages of stride 1,
+2 and 4 vectorise only after a rotation of the index bits. Along any other axis, runs of
+neighbouring entries undergo the same operations.
 """
 
 import numpy as np
 from numba import njit
 
-_PIECE = 8192  # entries that a sequence of stages works on while they are in the L1 cache
+_PIECE = 8192  # entries that all stages of small stride transform while they are in the L1 cache
 
 
 @njit(cache=True, nogil=True)
@@ -38,7 +39,7 @@ def _rotate4(x, y):
 
 @njit(cache=True, nogil=True)
 def _butterflies(x, h):
-    """All stages of stride h, 2h, ... of the flat array x, in place; h >= 1 entries are alike."""
+    """All stages of stride h, 2h, ... of the flat array x, in place; h neighbours are alike."""
     n = x.shape[0]
     while 4 * h <= n:
         for b in range(0, n, 4 * h):
@@ -68,7 +69,7 @@ def _butterflies(x, h):
 
 @njit(cache=True, nogil=True)
 def _all_stages(x, width):
-    """``x = (H kron I_width) @ x``: small strides first, piece by piece within the L1 cache."""
+    """``x = (H kron I_width) @ x``; small strides come first, piece by piece in the L1 cache."""
     piece = width
     while piece < x.shape[0] and 2 * piece <= _PIECE:
         piece *= 2
@@ -132,8 +133,8 @@ def hadamard_strided(X, width, first, last):
 def hadamard_columns(X, pre, post, out, first, last):
     """``out[:, c] = post * (H @ (pre * X[:, c]))`` for the columns c from ``first`` to ``last``.
 
-    They are copied side by side, transformed together and put back, so that memory is read and
-    written once; choose so few columns that the copy stays in the second-level cache.
+    The columns are copied side by side, transformed together and copied back, so that memory is
+    read and written once. Choose so few columns that the copy stays in the second-level cache.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ _INNER = 256  # entries of those rows that are transposed at a time: 16 KB in fl
 def sparse_project(A, positions, values, out, first, last):
     """``out[i] = A[i] @ S`` for the rows i from ``first`` to ``last``, S given by its rows.
 
-    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. Sixteen rows of A are
-    transposed, so that each non-zero of S costs one multiply-add of a whole register.
+    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. The loop transposes sixteen
+    rows of A, so that each non-zero of S costs one multiply-add of a whole register.
 
     Parameters
     ----------

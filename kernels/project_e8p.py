@@ -1,13 +1,13 @@
-"""Products with matrices held as E8P code words, and their expansion, at the speed of memory.
+"""Products with matrices of packed E8P code words, and their decoding, at the speed of memory.
 
-A code word selects rows of tables of eight int8: one row, or two in the residual forms. The
-large table takes 512 KB, so it lives in the second-level cache, and a word costs one load of
-eight bytes, a conversion and a multiply-add of a whole register. Numba would leave a loop over
-eight entries scalar; the intrinsics below emit 8-wide LLVM instructions, which every target
-lowers to what it has. They have no unjitted form.
+A code word selects one row of eight int8 from a table, or one row from each of two tables in the
+residual forms. The large table takes 512 KB and stays in the second-level cache; a code word costs
+one load of eight bytes, a conversion and a multiply-add of a whole register. Numba does not
+vectorise a loop over eight entries, so the intrinsics below emit LLVM instructions for vectors of
+eight, which every target lowers to its own instructions. Intrinsics do not run unjitted.
 
-Words are read where they are packed, as little-endian integers of ``stride`` bytes. The index
-into a table is ``(16-bit integer at byte `at` of the word) >> shift``:
+Code words are read where they are packed, as little-endian integers of ``stride`` bytes. The index
+into a table is ``(16-bit integer at byte `at` of the code word) >> shift``:
 
     first stage   at 0, shift 0          second stage of 24 bits   at 1, shift 8
                                          second stage of 32 bits   at 2, shift 0
@@ -21,8 +21,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, register_model
 
-_TILE = 64  # words transposed together: their points take 2 KB
-_STRIP = 512  # columns whose sums are kept by entry of a word: 16 KB
+_TILE = 64  # code words transposed together: their points take 2 KB
+_STRIP = 512  # columns handled together: eight partial sums for each take 16 KB
 
 
 class _Float8(types.Type):
@@ -133,7 +133,7 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
     Parameters
     ----------
     packed : uint8 (any,)
-    stride, first : int, bytes of a word and number of the first word
+    stride, first : int, bytes per code word and number of the first code word
     at, shift : int, where the index of the second stage is
     step : float32, scale of the second stage
     points : int8 (65536, 8), first stage times 4
@@ -152,9 +152,9 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
 
 @njit(cache=True, nogil=True)
 def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
-    """As `decode`, for words whose entries lie down a column: word (g, j) to out[8 g :, j].
+    """As `decode`, for code words whose entries lie down a column: (g, j) goes to out[8 g :, j].
 
-    ``out`` is float32 (8 m, d); ``first`` is the number of the word of its corner.
+    ``out`` is float32 (8 m, d); ``first`` is the number of the code word at its corner.
     """
     d = out.shape[1]
     tile = np.empty((_TILE, 8), np.float32)
@@ -171,14 +171,14 @@ def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
 
 @njit(cache=True, nogil=True)
 def multiply(packed, stride, first, at, shift, factor, table, x, out):
-    """Add ``factor`` times the product of one stage with a vector; entries lie down columns.
+    """Add ``factor`` times the product of one stage with a vector; code words lie down columns.
 
     ``out[8 g : 8 g + 8] += factor * sum over j of table[index of word (g, j)] * x[j]``
 
     Parameters
     ----------
     packed : uint8 (any,)
-    stride, first : int, bytes of a word and number of the first word
+    stride, first : int, bytes per code word and number of the first code word
     at, shift : int, where the index is
     factor : float32
     table : int8 (256 or 65536, 8)
@@ -188,7 +188,7 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
     d = len(x)
     m = len(out)
     for g in range(0, m, 4):
-        # Four groups together; at the end the last one stands in for those that are missing.
+        # Four groups are read together; at the end, the last one replaces missing ones.
         b0 = (first + g * d) * stride + at
         b1 = (first + min(g + 1, m - 1) * d) * stride + at
         b2 = (first + min(g + 2, m - 1) * d) * stride + at
@@ -224,7 +224,7 @@ def multiply_transposed(packed, stride, first, at, shift, factor, table, y, out)
     """
     d = len(out)
     m = len(y)
-    lanes = np.empty((_STRIP, 8), np.float32)  # sums over g, by entry of a word
+    lanes = np.empty((_STRIP, 8), np.float32)  # for each column, eight partial sums over g
     for start in range(0, d, _STRIP):
         n = min(_STRIP, d - start)
         lanes[:n] = 0

@@ -1,10 +1,10 @@
-"""Expansion of packed trellis sequences, and products with them.
+"""Decoding of packed trellis sequences, and products with them.
 
 Sequences of ``total`` bits follow one another in one little-endian bit stream. The state after
-symbol t is the window of L bits that ends where the symbol ends; where it reaches back past the
-start of its sequence it goes on at the end of it (``wraps``) or reads zeros. So any entry can be
-read without those before it. The four widths repeat: one word of 8 bytes holds the windows of
-four entries, at most 7 + 14 + 18 bits.
+symbol t is the window of L bits that ends where the symbol ends. A window that reaches back past
+the start of its sequence continues at the end of the sequence (``wraps``) or reads zeros. So any
+entry can be decoded without those before it. The four widths repeat, and one word of 8 bytes holds
+the windows of four entries, at most 7 + 14 + 18 bits.
 """
 
 import numpy as np
@@ -70,7 +70,7 @@ def decode_sequence(packed, first, total, wraps, widths, table, start, out):
             out[i] = table[_window(packed, first, total, wraps, stop, state_bits)]
             i += 1
             continue
-        # Whole groups whose first window starts inside the sequence, from words of the stream.
+        # Whole groups of four, whose first window starts inside the sequence: one word for each.
         while i + 4 <= n and bit + 71 <= end:
             word = _word(packed, bit >> 3) >> np.uint64(bit & 7)
             out[i] = table[word & mask]
@@ -127,7 +127,7 @@ def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values
     for i in range(len(out)):
         first = (sequence + i) * total
         decode_sequence(packed, first, total, wraps, widths, table, 0, values)
-        # Eight sums, in a fixed order, so that the loop needs no licence to reorder.
+        # Four sums in a fixed order: they run in parallel without a licence to reorder (fastmath).
         s0 = s1 = s2 = s3 = np.float32(0.0)
         n = len(y)
         for t in range(0, n - 3, 4):
@@ -162,17 +162,3 @@ def pack(codes, widths, out):
                 byte += 1
     if used:
         out[byte] = word
-
-
-@njit(cache=True, nogil=True)
-def unpack(packed, widths, codes):
-    """The inverse of `pack`; ``codes`` is written."""
-    bit = 0
-    for i in range(codes.shape[0]):
-        for t in range(codes.shape[1]):
-            width = widths[t & 3]
-            word = np.int64(packed[bit >> 3])
-            if (bit & 7) + width > 8:
-                word |= np.int64(packed[(bit >> 3) + 1]) << 8
-            codes[i, t] = word >> (bit & 7) & ((1 << width) - 1)
-            bit += width

@@ -1,10 +1,10 @@
-"""Products with packed trellis sequences of two bits an entry, at the speed of memory.
+"""Products with packed trellis sequences of two bits per entry, at the speed of memory.
 
-Four consecutive entries fill a byte of the stream, and their windows end in it and go back L - 2
-bits before it: one table of 2**(L + 6) rows gives all four values, as int8 multiples of a step. It
-takes 2**(L + 8) bytes, so up to L = 12 it lives in the second-level cache. Sixteen entries are
-four rows: one word of the stream, four loads of four bytes, a conversion and a multiply-add of
-whole registers. The intrinsics emit the vector instructions; they have no unjitted form.
+Four consecutive entries fill one byte of the stream. Their windows end in this byte and reach back
+L - 2 bits before it, so one table of 2**(L + 6) rows gives all four values, as int8 multiples of a
+step. The table takes 2**(L + 8) bytes and stays in the second-level cache up to L = 12. Sixteen
+entries cost one word of the stream, four loads of four bytes, a conversion and a multiply-add of
+whole registers. The intrinsics emit these vector instructions; they do not run unjitted.
 """
 
 # mypy: ignore-errors
@@ -120,7 +120,7 @@ def _word(packed, byte):
 
 @njit(cache=True, nogil=True, inline="always")
 def _first_word(packed, byte, size, wraps):
-    """As `_word` at the start of a sequence: before it are the bytes at its end, or zeros."""
+    """As `_word` at the start of a sequence, after the bytes at its end or after zeros."""
     word = np.uint64(0)
     for i in range(4):
         word |= np.uint64(packed[np.uint64(byte + i)]) << np.uint64(32 + 8 * i)

@@ -1,4 +1,4 @@
-"""Rounding to scalar levels: uniform, nearest or dithered, and nearest of any sorted levels."""
+"""Rounding to scalar levels: nearest or dithered for uniform levels, nearest for any others."""
 
 import numpy as np
 from numba import njit
@@ -12,8 +12,8 @@ def round_uniform(x, dither, top, codes):
     ----------
     x : float32 (n,), in code units
     dither : float32 (n,) or (0,)
-        Uniform on [0, 1): rounds up with the probability that makes the result unbiased.
-        Empty: the nearest level, a tie to the lower one.
+        Uniform on [0, 1): an entry is rounded up with the probability that makes it unbiased.
+        If empty, each entry gets the nearest level, and a tie goes to the lower one.
     top : int, 1 to 255
     codes : uint8 (n,), written
     """

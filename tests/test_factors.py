@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import WORDS
+from kinds import BLOCKS
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 import lplr
@@ -18,7 +18,7 @@ from lplr.exceptions import InputError
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes
 
-KIND = st.sampled_from(WORDS)
+KIND = st.sampled_from(BLOCKS)
 
 
 def random_quantized(

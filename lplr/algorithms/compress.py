@@ -10,10 +10,11 @@ from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.parallel import single_threaded_blas
-from lplr.planning.candidates import best_of, candidate_plans
+from lplr.planning.candidates import candidate_plans
 from lplr.planning.codebooks import EFFORTS
 from lplr.planning.plans import Plan
 from lplr.planning.sizes import budget_nbytes
+from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.provenance import recorded
 from lplr.validation import bring_into_range, check_choice, check_matrix, check_real, check_rng

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
-
-if TYPE_CHECKING:
-    from lplr.matrices.stacked import Stacked
 
 __all__ = ["Quantized", "part"]
 
@@ -115,7 +112,7 @@ class Quantized(PackedMatrix):
         offset = 0 if self.offset is None else self.offset.nbytes
         return self.codes.nbytes + self.scale.nbytes + offset
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The matrix itself, by the name ``matrix``."""
         return {"matrix": self}
 

@@ -55,7 +55,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Orthonormal basis of the row space of the quantized R: the right singular vectors of L R.
         Where the product has a lower rank, the basis is completed arbitrarily.
     singular_values_ : ndarray of shape (n_components_,), of the dtype of X
-        Of the product L R, descending.
+        Singular values of the product L R, descending.
     explained_variance_ : ndarray of shape (n_components_,), of the dtype of X
         Variance of each column of the transformed training data.
     explained_variance_ratio_ : ndarray of shape (n_components_,), of the dtype of X

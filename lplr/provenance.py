@@ -127,7 +127,7 @@ def as_call(meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H") -> s
     Parameters
     ----------
     meta : mapping
-        Of the object.
+        The record of the object.
     matrix, hessian : str
         Names that stand for the arrays.
 

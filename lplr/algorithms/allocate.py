@@ -31,8 +31,8 @@ class Allocation(NamedTuple):
     predicted : tuple of float
         Relative error of each at its budget.
     uniform : tuple of float
-        Relative error of each if all had the same bits an entry; infinite where a matrix is too
-        small for that.
+        Relative error of each if all had the same bits per entry; infinite where a matrix is
+        too small for that.
 
     Examples
     --------

@@ -67,7 +67,7 @@ def caldera(
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         H, its diagonal, or calibration inputs X, one a row; by default the identity.
     rank : int
-        Of L R: 0 (feedback quantization alone) to min(n, d).
+        Rank of L R: 0 (feedback quantization alone) to min(n, d).
     q_bits : int or float
         Bits per entry of Q: 2, 3 or 4 as E8P lattice codes, 1 to 8 and 16 as scalar ones, 1 to 6
         in quarters as trellis codes.
@@ -86,9 +86,9 @@ def caldera(
     incoherence : bool
         Rotate W and H by randomized Hadamard (or Hartley) transforms first.
     quantizer : {"e8p", "lloyd-max", "uniform", "normal-float", "trellis", ...}, optional
-        Of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max. ``"trellis"``, or ``"trellis-6"``
-        to ``"trellis-14"``, codes L as well, and R up to three bits: 10 to 12 % less error at 2
-        and 4 bits, in two to five times the time.
+        The code of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max. ``"trellis"``, or
+        ``"trellis-6"`` to ``"trellis-14"``, codes L as well, and R up to three bits: 10 to 12 %
+        less error at 2 and 4 bits, in two to five times the time.
     rng : int, numpy.random.Generator or None
     callback : callable, optional
         Called after each half step with a dict of ``step``, ``iteration`` and ``error``.

@@ -75,7 +75,7 @@ def factorize(
         ``"lplr"``: Algorithm 1 of the LPLR paper, from a random sketch. ``"lplr-svd"``: the same
         from the SVD. ``"direct-svd"``: both factors of the SVD rounded, nothing solved.
     sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
-        Of ``"lplr"``, and of the range finder behind the other methods.
+        The random matrix of ``"lplr"``, and of the range finder behind the other methods.
     n_oversamples : int, optional
         Extra columns of that range finder's sketch; by default a quarter of the rank, at least
         10. ``"lplr"`` has none: its sketch has ``rank`` columns.

@@ -193,7 +193,7 @@ def pack_factors(
     ----------
     left, right : Factor
     scale : ndarray of shape (m,), float32
-        Of the rows of R, instead of those that it has.
+        Scales of the rows of R, instead of those that it has.
     books : (Codebook, Codebook)
     meta : dict, optional
 
@@ -233,7 +233,7 @@ def stack_factors(
     Parameters
     ----------
     pairs : sequence of (Factor, Factor)
-        Of each block.
+        The factors of each block.
     books : sequence of (Codebook, Codebook)
     meta : dict, optional
 

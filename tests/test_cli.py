@@ -23,7 +23,7 @@ import pytest
 
 import lplr
 from lplr import datasets
-from lplr.cli.inputs import read_input
+from lplr.inputs import read_input
 from lplr.cli.main import main
 from lplr.exceptions import LplrError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lplr.cli.inputs import members, read_input, read_member
+from lplr.inputs import members, read_input, read_member
 from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.storage.safetensors import read_tensor, tensors
 

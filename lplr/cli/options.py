@@ -17,7 +17,6 @@ from lplr.exceptions import (
     InputError,
     MissingFileError,
 )
-from lplr.inputs import split_input
 
 __all__ = [
     "INPUTS",
@@ -92,6 +91,8 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
         `ExistingFileError`, `MissingFileError`, `FolderError` or `FilePermissionError` where one
         of these fits.
     """
+    from lplr.inputs import split_input  # here, since NumPy comes with it
+
     path = Path(name)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{name}: an output of this command ends in {' or '.join(suffixes)}")

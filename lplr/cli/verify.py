@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
 
     digest = verify(args.file)
     f = lplr.load(args.file)
-    original, note = None, ""
+    original, against = None, args.against
     if args.against is not None:
         from lplr.inputs import read_input
         from lplr.validation import check_matrix
 
         source = read_input(args.against)
-        note = f" ({source.note})" if source.note else ""
+        against += f" ({source.note})" if source.note else ""
         dtype = np.float32 if np.can_cast(source.array.dtype, np.float32) else np.float64
         original = check_matrix(source.array, args.against, dtype=dtype)
         if original.shape != f.shape:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if original is not None:
         lines += [
-            ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {args.against}{note}"),
+            ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {against}"),
             ("largest", f"{report['largest_error']:.6g} (difference of one entry)"),
         ]
     print(columns(lines))

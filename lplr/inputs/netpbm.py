@@ -65,4 +65,4 @@ def read_samples(path: str) -> tuple[np.ndarray, int]:
         raise CorruptFileError(f"{path}: {what}; save one picture of {width} x {height} in a file")
     if not 0 < largest < 65536 or (count and not 0 <= samples.min() <= samples.max() <= largest):
         raise CorruptFileError(f"{path}: is damaged: it has values outside 0 to {largest}")
-    return samples.reshape(shape), largest
+    return samples.astype(np.uint16).reshape(shape), largest

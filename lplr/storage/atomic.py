@@ -1,9 +1,9 @@
 """The one writer: under its final name a file is the complete new one or the untouched old one.
 
-The bytes go to a temporary file ``.lplr-<32 hex digits>.tmp`` in the folder of the target. That file
-is synced to disk and compared with what was meant; only then it gets the final name, and the folder
-is synced. An exception of any kind removes the temporary file. Only the kill of the process or a
-power cut can leave one behind: such a file is never a result and may be deleted.
+The bytes go to a temporary file ``.lplr-<32 hex digits>.tmp`` in the folder of the target. It is
+synced to disk and compared with what was meant; only then it gets the final name, and the folder is
+synced. An exception of any kind removes the temporary file. Only the kill of the process or a power
+cut can leave one behind: such a file is never a result and may be deleted.
 """
 
 from __future__ import annotations

@@ -199,6 +199,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.skipif("HDF5_USE_FILE_LOCKING" in os.environ, reason="needs HDF5 to lock files")
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
 def test_hdf5_open_for_writing(A: np.ndarray, libver: str) -> None:
     """Another process has it open; then it is killed, which the newer format remembers."""
@@ -227,8 +228,8 @@ def test_hdf5_on_a_file_system_without_locks(
     A: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*args: object) -> None:
-        said = "Unable to synchronously open file (unable to lock file, errno = 37)"
-        raise OSError(errno.ENOLCK, said)
+        said = f"Unable to open file (unable to lock file, errno = {errno.ENOLCK}, ...)"
+        raise OSError(said)
 
     Path("x.h5").touch()
     monkeypatch.setattr(h5py, "File", no_locks)

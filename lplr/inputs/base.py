@@ -18,7 +18,7 @@ class Input:
     Parameters
     ----------
     array : ndarray
-        Of the stored dtype where NumPy has it; .npy and .safetensors files are mapped, not read.
+        It has the stored dtype if NumPy knows that; .npy and .safetensors files are mapped.
     path : str
         The file.
     member : str

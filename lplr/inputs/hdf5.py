@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,14 +66,15 @@ def _explain(path: str, error: OSError) -> None:
     import h5py
 
     said = str(error)
-    if "lock" in said and error.errno in (errno.EAGAIN, errno.EACCES):
+    if lock := re.search(r"unable to lock file, errno = (\d+)", said):
+        number = int(lock[1])
+        if number in (errno.EAGAIN, errno.EACCES):
+            raise InputError(
+                f"{path}: another program has it open for writing; close it there and try again"
+            ) from None
         raise InputError(
-            f"{path}: another program has it open for writing; close it there and try again"
-        ) from None
-    if "unable to lock file" in said:
-        raise InputError(
-            f"{path}: cannot be locked on this file system ({os.strerror(error.errno or 0)}); copy "
-            "it to a local disk, or set HDF5_USE_FILE_LOCKING=FALSE while nothing writes it"
+            f"{path}: cannot be locked on this file system ({os.strerror(number)}); copy it to a "
+            "local disk, or set HDF5_USE_FILE_LOCKING=FALSE while nothing writes it"
         ) from None
     if "already open for write" in said:
         raise InputError(

@@ -52,7 +52,7 @@ class Tensor:
         As the format names it, such as ``"BF16"``.
     shape : tuple of int
     offset : int
-        Of its first byte in the file.
+        Position of its first byte in the file.
     """
 
     dtype: str
@@ -61,7 +61,7 @@ class Tensor:
 
 
 def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a file by name, in the order of their data.
+    """List the tensors of a file by name, in the order of their data.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
     Returns
     -------
     object
-        Of ``use``.
+        What ``use`` returns.
 
     Raises
     ------

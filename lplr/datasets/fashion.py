@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lplr.datasets.bundled import read_bundled
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, MissingFileError
 from lplr.validation import check_choice, check_integer
 
 __all__ = ["LabelledImages", "fashion_mnist"]
@@ -82,7 +82,9 @@ def fashion_mnist(
     Raises
     ------
     InputError
-        If an argument is outside its range, or if the full set is needed but not found.
+        If an argument is outside its range.
+    MissingFileError
+        If the full set is needed but not found; it is an `InputError` too.
     CorruptFileError
         If a file is damaged or has another format than its name says.
 
@@ -114,11 +116,12 @@ def fashion_mnist(
         pixels, labels = arrays[f"{split}_images"][:count], arrays[f"{split}_labels"][:count]
     else:
         if not _has_full(source, split):
-            raise InputError(
+            raise MissingFileError(
                 f"subset: all of Fashion-MNIST is needed and {source} does not have it; install "
                 "the Debian package dataset-fashion-mnist, or name a folder with its files by "
                 f"folder= or {_VARIABLE}; subset='small' has {_SMALL[split]} "
-                f"{split} images"
+                f"{split} images",
+                str(source),
             )
         images_path, labels_path = _full_paths(source, split)
         pixels = _read_idx(images_path, (available, 28, 28), count).reshape(count, _PIXELS)

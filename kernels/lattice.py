@@ -22,12 +22,13 @@ Loops run over the groups of a chunk, on flat scratch arrays of known size: they
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _CHUNK = 32  # groups handled together: all scratch arrays stay in the first-level cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort(a, b, c, d, e, f, g, h):
     """Eight numbers downwards, by Batcher's odd-even merge network of 19 comparators."""
     a, b, c, d = max(a, b), min(a, b), max(c, d), min(c, d)
@@ -42,7 +43,7 @@ def _sort(a, b, c, d, e, f, g, h):
     return a, b, c, d, e, f, g, h
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score_families(x, t, plan):
     """The best of the families closed under permutation, for each group and one shift.
 
@@ -104,7 +105,7 @@ def _score_families(x, t, plan):
         plan[6 * _CHUNK + g] = uneven + 2.0 * (total - halves) - 12.0 + offset
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(x, plans, word):
     """Turn the better of the plans of both shifts into positions and signs of a code word.
 
@@ -144,7 +145,7 @@ def _place(x, plans, word):
         word[g] = head + (positions << 7) + signs + change
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _search_far(x, g, shift, score, code, y):
     """Score and code word of the better of a given one and the vectors of squared norm 12.
 
@@ -185,7 +186,7 @@ def _search_far(x, g, shift, score, code, y):
     return score, code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_e8p(x, index, plans, word):
     """Code words of the E8P points nearest to the groups of ``x``, into ``word``."""
     y = np.empty(8)
@@ -202,7 +203,7 @@ def _nearest_e8p(x, index, plans, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_root(x, word):
     """Code words of the points nearest to the groups of ``x`` among 0, E8 roots and 15 +-2 e_i.
 
@@ -248,7 +249,7 @@ def _nearest_root(x, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _quantize(x, step, index, points, tail, plans, word, first):
     """Code words of a chunk; overwrites ``x`` where there is a second stage."""
     for stage in range(1 if len(tail) == 1 else 2):
@@ -267,7 +268,7 @@ def _quantize(x, step, index, points, tail, plans, word, first):
             word[g] = word[g] << 16 | first[g]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distance(y, step, points, tail, code):
     """Squared distance of eight entries from the point of a code word of two stages."""
     first, second = points[code & 65535], tail[code >> 16]
@@ -277,7 +278,7 @@ def _distance(y, step, points, tail, code):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
     """Quantize the rows of a panel from last to first, each after the errors of those before.
 

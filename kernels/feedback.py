@@ -6,12 +6,13 @@ run over contiguous, independent entries and vectorise.
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _CHUNK = 64  # entries handled together: the errors of a 64-row panel then fit in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes):
     """Quantize the rows of a panel from last to first, each with the errors of those below it.
 
@@ -70,7 +71,7 @@ def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes)
                 out[i] = ek[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_columns(target, base, outer, inner, thresholds, levels, scale, error, codes):
     """Quantize vectors from last to first, under a Hessian for their entries as well.
 

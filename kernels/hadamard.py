@@ -6,12 +6,13 @@ neighbouring entries undergo the same operations.
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _PIECE = 8192  # entries that all stages of small stride transform while they are in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rotate2(x, y):
     """One radix-2 step on the top index bit, which becomes the lowest bit of y's index."""
     q = x.shape[0] // 2
@@ -22,7 +23,7 @@ def _rotate2(x, y):
         y[2 * j + 1] = a - b
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rotate4(x, y):
     """One radix-4 step on the two top index bits, which become the lowest bits of y's index."""
     q = x.shape[0] // 4
@@ -37,7 +38,7 @@ def _rotate4(x, y):
         y[4 * j + 3] = d - e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _butterflies(x, h):
     """All stages of stride h, 2h, ... of the flat array x, in place; h neighbours are alike."""
     n = x.shape[0]
@@ -67,7 +68,7 @@ def _butterflies(x, h):
             x1[j] = s - x1[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _all_stages(x, width):
     """``x = (H kron I_width) @ x``; small strides come first, piece by piece in the L1 cache."""
     piece = width
@@ -78,7 +79,7 @@ def _all_stages(x, width):
     _butterflies(x, piece)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_rows(X, pre, post, out, first, last):
     """``out[i] = post * (H @ (pre * X[i]))`` for the rows i from ``first`` to ``last``.
 
@@ -116,7 +117,7 @@ def hadamard_rows(X, pre, post, out, first, last):
             out[i, j] = x[j] * post[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_strided(X, width, first, last):
     """Replace the rows i from ``first`` to ``last`` by ``(H kron I_width) @ X[i]``, in place.
 
@@ -129,7 +130,7 @@ def hadamard_strided(X, width, first, last):
         _all_stages(X[i], width)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_columns(X, pre, post, out, first, last):
     """``out[:, c] = post * (H @ (pre * X[:, c]))`` for the columns c from ``first`` to ``last``.
 

@@ -22,12 +22,13 @@ Loops run over the groups of a chunk, on flat scratch arrays of fixed size, so t
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _CHUNK = 32  # groups of eight entries handled together; the scratch arrays stay in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort(a, b, c, d, e, f, g, h):
     """Eight numbers downwards, by Batcher's odd-even merge network of 19 comparators."""
     a, b, c, d = max(a, b), min(a, b), max(c, d), min(c, d)
@@ -42,7 +43,7 @@ def _sort(a, b, c, d, e, f, g, h):
     return a, b, c, d, e, f, g, h
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score_families(x, t, plan):
     """The best of the families closed under permutation, for each group and one shift.
 
@@ -106,7 +107,7 @@ def _score_families(x, t, plan):
         plan[6 * _CHUNK + g] = uneven + 2.0 * (total - halves) - 12.0 + offset
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(x, plans, word):
     """Turn the better of the plans of both shifts into positions and signs of a code word.
 
@@ -146,7 +147,7 @@ def _place(x, plans, word):
         word[g] = head + (positions << 7) + signs + change
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _search_far(x, g, shift, score, code, y):
     """Score and code word of the best vector of squared norm 12, or the given ones if better.
 
@@ -187,7 +188,7 @@ def _search_far(x, g, shift, score, code, y):
     return score, code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_e8p(x, index, plans, word):
     """Code words of the E8P points nearest to the groups of ``x``, into ``word``."""
     y = np.empty(8)
@@ -204,7 +205,7 @@ def _nearest_e8p(x, index, plans, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_root(x, word):
     """Code words of the points nearest to the groups of ``x`` among 0, E8 roots and 15 +-2 e_i.
 
@@ -250,7 +251,7 @@ def _nearest_root(x, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _quantize(x, step, index, points, tail, plans, word, first):
     """Code words of a chunk; overwrites ``x`` where there is a second stage."""
     for stage in range(1 if len(tail) == 1 else 2):
@@ -269,7 +270,7 @@ def _quantize(x, step, index, points, tail, plans, word, first):
             word[g] = word[g] << 16 | first[g]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distance(y, step, points, tail, code):
     """Squared distance of eight entries from the point of a code word of two stages."""
     first, second = points[code & 65535], tail[code >> 16]
@@ -279,7 +280,7 @@ def _distance(y, step, points, tail, code):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
     """Quantize the rows of a panel from last to first, each with the errors of those below it.
 

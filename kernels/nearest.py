@@ -1,9 +1,9 @@
 """The k least values of a stream, for many queries at once."""
 
-from numba import njit
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep_least(products, scale, offset, first, values, indices):
     """Merge the values ``offset[j] + scale[j] * products[i, j]`` into those of query i.
 

@@ -1,13 +1,14 @@
 """Products with sparse sketches."""
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _ROWS = 16  # rows of A handled together: one or two vector registers
 _INNER = 256  # entries of those rows that are transposed at a time: 16 KB in float32
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sparse_project(A, positions, values, out, first, last):
     """``out[i] = A[i] @ S`` for the rows i from ``first`` to ``last``, S given by its rows.
 

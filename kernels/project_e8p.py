@@ -4,7 +4,7 @@ A code word selects one row of eight int8 from a table, or one row from each of 
 residual forms. The large table takes 512 KB and stays in the second-level cache; a code word costs
 one load of eight bytes, a conversion and a multiply-add of a whole register. Numba does not
 vectorise a loop over eight entries, so the intrinsics below emit LLVM instructions for vectors of
-eight, which every target lowers to its own instructions. Intrinsics do not run unjitted.
+eight, which every target lowers to its own instructions.
 
 Code words are read where they are packed, as little-endian integers of ``stride`` bytes. The index
 into a table is ``(16-bit integer at byte `at` of the code word) >> shift``:
@@ -18,8 +18,10 @@ into a table is ``(16-bit integer at byte `at` of the code word) >> shift``:
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic, models, register_model
+from numba import types
+from numba.extending import models, register_model
+
+from lplr.kernels.jit import intrinsic, kernel
 
 _TILE = 64  # code words transposed together: their points take 2 KB
 _STRIP = 512  # columns handled together: eight partial sums for each take 16 KB
@@ -52,7 +54,7 @@ def _shuffle(builder, vector, lanes):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
-@intrinsic
+@intrinsic(lambda: np.zeros(8, np.float32))
 def _zero(typing):
     def generate(context, builder, signature, args):
         return ir.Constant(_VECTOR, [0.0] * 8)
@@ -60,7 +62,7 @@ def _zero(typing):
     return _float8(), generate
 
 
-@intrinsic
+@intrinsic(lambda array, row: array[row].astype(np.float32))
 def _load(typing, array, row):
     """Row ``row`` of an int8 or float32 array of rows of eight, as float32."""
 
@@ -73,7 +75,7 @@ def _load(typing, array, row):
     return _float8(array, types.int64), generate
 
 
-@intrinsic
+@intrinsic(lambda array, row, value: array.__setitem__(row, value))
 def _store(typing, array, row, value):
     """Write to row ``row`` of a float32 array of rows of eight."""
 
@@ -85,7 +87,7 @@ def _store(typing, array, row, value):
     return types.none(array, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(lambda x, y, z: x * y + z)
 def _multiply_add(typing, x, y, z):
     """``x * y + z``; x may be a float32, for all eight."""
 
@@ -105,7 +107,7 @@ def _multiply_add(typing, x, y, z):
     return _float8(x, _float8, _float8), generate
 
 
-@intrinsic
+@intrinsic(lambda x: x.reshape(2, 2, 2).sum(0).sum(0).sum(0))
 def _sum(typing, x):
     """Sum of the eight, by halves."""
 
@@ -119,14 +121,14 @@ def _sum(typing, x):
     return types.float32(x), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _index(packed, byte, shift):
     """The index at ``byte``, whose type is unsigned so that Numba tests for no negative one."""
     low, high = np.uint64(byte), np.uint64(byte + 1)
     return (np.int64(packed[low]) | np.int64(packed[high]) << 8) >> shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode(packed, stride, first, at, shift, step, points, tail, out):
     """Points of consecutive code words, in code units.
 
@@ -150,7 +152,7 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
         _store(out, i, value)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
     """As `decode`, for code words whose entries lie down a column: (g, j) goes to out[8 g :, j].
 
@@ -169,7 +171,7 @@ def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
                     row[j] = tile[j, i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply(packed, stride, first, at, shift, factor, table, x, out):
     """Add ``factor`` times the product of one stage with a vector; code words lie down columns.
 
@@ -210,7 +212,7 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
             _store(out, g + 3, _multiply_add(factor, y3, _load(out, g + 3)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply_transposed(packed, stride, first, at, shift, factor, table, y, out):
     """Add ``factor`` times the product of the transpose of one stage with a vector.
 

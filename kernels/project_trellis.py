@@ -8,10 +8,11 @@ the windows of four entries, at most 7 + 14 + 18 bits.
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _word(packed, byte):
     """The 8 bytes from ``byte`` as one little-endian uint64 (LLVM makes it a single load)."""
     at = np.uint64(byte)  # unsigned, so that Numba tests for no negative index
@@ -21,7 +22,7 @@ def _word(packed, byte):
     return word
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _window(packed, first, total, wraps, stop, state_bits):
     """The state that ends ``stop`` bits into the sequence that starts at bit ``first``."""
     state = 0
@@ -29,12 +30,12 @@ def _window(packed, first, total, wraps, stop, state_bits):
         bit = 0
         if i >= 0 or wraps:
             at = first + (i if i >= 0 else i + total)
-            bit = packed[at >> 3] >> (at & 7) & 1
+            bit = np.int64(packed[at >> 3]) >> (at & 7) & 1
         state |= bit << (i - stop + state_bits)
     return state
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_sequence(packed, first, total, wraps, widths, table, start, out):
     """Values of consecutive entries of one sequence, in code units.
 
@@ -85,14 +86,14 @@ def decode_sequence(packed, first, total, wraps, widths, table, start, out):
             stop += period
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode(packed, sequence, total, wraps, widths, table, start, out):
     """As `decode_sequence`, for consecutive sequences from number ``sequence`` on: out (m, n)."""
     for i in range(len(out)):
         decode_sequence(packed, (sequence + i) * total, total, wraps, widths, table, start, out[i])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply(packed, total, wraps, widths, table, start, x, values, out):
     """Add the sum of all sequences, each times an entry of a vector.
 
@@ -111,7 +112,7 @@ def multiply(packed, total, wraps, widths, table, start, x, values, out):
             out[t] += x[i] * values[t]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values, out):
     """Inner products of consecutive sequences with a vector.
 
@@ -140,7 +141,7 @@ def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values
         out[i] = (s0 + s1) + (s2 + s3)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pack(codes, widths, out):
     """Write the bit stream of sequences, one after the other.
 

@@ -1,10 +1,11 @@
 """Rounding to scalar levels: nearest or dithered for uniform levels, nearest for any others."""
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def round_uniform(x, dither, top, codes):
     """Codes 0 to ``top`` of the levels ``code - top / 2``.
 
@@ -31,7 +32,7 @@ def round_uniform(x, dither, top, codes):
             codes[i] = np.uint8(np.int32(min(max(y, zero), highest)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def round_levels(x, thresholds, codes):
     """Codes of the nearest levels: the number of thresholds below each entry.
 

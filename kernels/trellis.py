@@ -12,7 +12,7 @@ of the path so far; the cost of a state and the best way back follow from it::
 
 The constant x**2 is left out, so that a far outlier does not cost the other entries their digits.
 Numba does not vectorise the loops of sixteen, so the intrinsics below emit vector instructions,
-which every target lowers to its own. Intrinsics do not run unjitted.
+which every target lowers to its own.
 """
 
 # mypy: ignore-errors
@@ -20,8 +20,10 @@ which every target lowers to its own. Intrinsics do not run unjitted.
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int64, njit, types, uint8, void
-from numba.extending import intrinsic, models, register_model
+from numba import float32, int64, types, uint8, void
+from numba.extending import models, register_model
+
+from lplr.kernels.jit import intrinsic, kernel
 
 # Arguments that are only read have read-only types, which accept writable arrays as well.
 _MATRIX = types.Array(float32, 2, "C", readonly=True)
@@ -61,7 +63,7 @@ def _spread(builder, vector, lanes):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
-@intrinsic
+@intrinsic(lambda x: np.full(_LANES, x, np.float32))
 def _splat(typing, x):
     """A float32 in all lanes."""
 
@@ -73,7 +75,11 @@ def _splat(typing, x):
     return _lanes(types.float32), generate
 
 
-@intrinsic(prefer_literal=True)
+def _plain_load(array, at, k):
+    return np.repeat(array[at : at + max(_LANES >> k, 1)], 1 << k)
+
+
+@intrinsic(_plain_load, prefer_literal=True)
 def _load(typing, array, at, k):
     """Entries from ``at`` on, each in 2**k lanes."""
     shift = k.literal_value
@@ -87,7 +93,7 @@ def _load(typing, array, at, k):
     return _lanes(array, types.int64, k), generate
 
 
-@intrinsic
+@intrinsic(lambda array, at, value: array[at : at + _LANES].__setitem__(slice(None), value))
 def _store(typing, array, at, value):
     def generate(context, builder, signature, args):
         place = _pointer(context, builder, signature.args[0], *args[:2], _VECTOR)
@@ -97,7 +103,7 @@ def _store(typing, array, at, value):
     return types.none(array, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(lambda value, double, before: before + value * (value - double))
 def _cost(typing, value, double, before):
     """``before + value * (value - double)``"""
 
@@ -111,7 +117,7 @@ def _cost(typing, value, double, before):
     return _lanes(value, double, before), generate
 
 
-@intrinsic
+@intrinsic(np.minimum)
 def _min(typing, x, y):
     def generate(context, builder, signature, args):
         x, y = args
@@ -120,7 +126,7 @@ def _min(typing, x, y):
     return _lanes(x, y), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _least(before, table, double, g, m, pairs, k, lanes):
     """Least costs of the ways into the sixteen ``g`` from ``g`` on; ``lanes`` is min(k, 4)."""
     even = odd = _splat(np.float32(np.inf))  # two chains, so that neither waits for itself
@@ -133,7 +139,7 @@ def _least(before, table, double, g, m, pairs, k, lanes):
     return _min(even, odd)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _advance(before, table, double, state_bits, k, k_next, after):
     """One step: the least costs ``after`` from those ``before``; ``double`` is 2 x."""
     m = 1 << (state_bits - k_next)
@@ -161,7 +167,7 @@ def _advance(before, table, double, state_bits, k, k_next, after):
             _store(after, g, _least(before, table, x, g, m, pairs, k, 4))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _search(x, first, count, widths, table, state_bits, start, end, until, best, codes, values):
     """Cheapest path over ``count`` entries from ``first`` on, going on at 0 after the last entry.
 
@@ -212,15 +218,13 @@ def _search(x, first, count, widths, table, state_bits, start, end, until, best,
     return g
 
 
-@njit(
+@kernel(
     [
         void(
             *(_MATRIX, _MATRIX, _MATRIX, _WIDTHS, _VALUES, int64, _VALUES),
             *(_OUT, _OUT, _OUT, uint8[:, ::1]),
         )
-    ],
-    cache=True,
-    nogil=True,
+    ]
 )
 def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, error, codes):
     """Quantize the rows of a panel from last to first; each row is one sequence.

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
@@ -254,7 +254,7 @@ def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:
     """Singular values and right singular vectors of L R without forming it, float64."""
     from scipy.linalg import qr, svd
 
-    with single_threaded_blas():
+    with reproducible():
         T = qr(factors.left.to_dense().astype(np.float64), mode="r")[0][: factors.rank]
         Q, S = qr(factors.right.to_dense().T.astype(np.float64), mode="economic")
         U, s, Wt = svd(T @ S.T)

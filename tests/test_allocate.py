@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lplr.planning.predict import Curve
 
 import lplr
 from lplr.algorithms.allocate import _spend
 from lplr.exceptions import BudgetError, HessianError, InputError
-from lplr.planning.predict import Curve
 
 
 def rng() -> np.random.Generator:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import lplr
-from lplr.coding.faithful import block_ldl, lplr_factorize, quantize_blocks
 from lplr.coding.caldera import Problem
+from lplr.coding.faithful import block_ldl, lplr_factorize, quantize_blocks
 from lplr.quantizers import get_codebook
 
 BOOKS = [("lloyd-max", 2), ("uniform", 3), ("e8p", 2)]

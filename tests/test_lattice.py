@@ -9,7 +9,7 @@ import pytest
 
 from lplr.exceptions import InputError
 from lplr.kernels import lattice
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.quantizers import get_codebook
 from lplr.quantizers.lattice import E8P, _absolute_vectors, e8p_points, root_points
 
@@ -19,7 +19,7 @@ MASK_16 = np.uint32(0xFFFF)
 @pytest.fixture(autouse=True, scope="module")
 def _quiet_blas():
     """Threads gain nothing on the narrow products of the oracle, and lose on a busy machine."""
-    with single_threaded_blas():
+    with reproducible():
         yield
 
 

@@ -6,16 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.linalg import norm
-
-import lplr
-from lplr.algorithms.compress import _Task
-from lplr.coding.backbone import _FIT, Backbone, Columns, Pivots, size_of
-from lplr.coding.blocks import weighted_factors
-from lplr.exceptions import BudgetError, InputError
-from lplr.linalg.hessian import regularize
-from lplr.matrices.quantized import Quantized
-from lplr.matrices.stacked import Stacked
 from lplr.planning.predict import (
     EFFORTS,
     Curve,
@@ -28,6 +18,16 @@ from lplr.planning.predict import (
 )
 from lplr.planning.search import choices, size_of_blocks, smallest
 from lplr.planning.situation import Situation, extended
+from numpy.linalg import norm
+
+import lplr
+from lplr.algorithms.compress import _Task
+from lplr.coding.backbone import _FIT, Backbone, Columns, Pivots, size_of
+from lplr.coding.blocks import weighted_factors
+from lplr.exceptions import BudgetError, InputError
+from lplr.linalg.hessian import regularize
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 from lplr.quantizers import get_codebook
 from lplr.storage.container import load, save
 

@@ -18,7 +18,6 @@ from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
-from lplr.parallel import single_threaded_blas
 from lplr.planning.codebooks import caldera_codebooks
 from lplr.planning.ranks import RankPlan
 from lplr.planning.sizes import BLOCK_SCALES, SEEDS
@@ -134,26 +133,25 @@ def caldera(
         raise InputError(f"callback: must be callable, found {callback!r}")
     generator = check_rng(rng)
     left = right = None
-    with single_threaded_blas():
-        weights = np.ones(d) if hessian is None else hessian
-        H, used = regularize(weights, damping=damping, columns=d)
-        if is_constant(W):
-            history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
-            if callback is not None:
-                callback(dict(history[0]))
-            backbone, factors = _constant(W, rank, q_book, books)
-        else:
-            unit, W = bring_into_range(W)
-            if incoherence:
-                left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
-                W = right.apply(left.apply(W, axis=0), axis=1)
-                H = right.two_sided(H)
-            problem = CalderaProblem(W, H, rank, q_book, books)
-            trace = Trace(problem, callback)
-            MODES[mode](problem, trace, rounds, generator)
-            assert trace.best is not None
-            history = trace.history
-            backbone, factors = problem.pack(trace.best, unit)
+    weights = np.ones(d) if hessian is None else hessian
+    H, used = regularize(weights, damping=damping, columns=d)
+    if is_constant(W):
+        history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
+        if callback is not None:
+            callback(dict(history[0]))
+        backbone, factors = _constant(W, rank, q_book, books)
+    else:
+        unit, W = bring_into_range(W)
+        if incoherence:
+            left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
+            W = right.apply(left.apply(W, axis=0), axis=1)
+            H = right.two_sided(H)
+        problem = CalderaProblem(W, H, rank, q_book, books)
+        trace = Trace(problem, callback)
+        MODES[mode](problem, trace, rounds, generator)
+        assert trace.best is not None
+        history = trace.history
+        backbone, factors = problem.pack(trace.best, unit)
     meta = {"damping": used, "history": history}
     return QPlusLowRank(backbone, factors, left, right, meta=meta)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.linalg.qr import haar
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.validation import check_choice, check_integer, check_real, check_rng
 
 __all__ = ["synthetic"]
@@ -71,7 +71,7 @@ def synthetic(
     d = check_integer(d, "d", 1)
     sigma = _singular_values(min(n, d), spectrum, exponent, rank)
     generator = check_rng(rng)
-    with single_threaded_blas():  # the same bits on any number of cores
+    with reproducible():  # the same bits on any number of cores
         U = haar(n, len(sigma), generator)
         V = haar(d, len(sigma), generator)
         return (U * sigma) @ V.T

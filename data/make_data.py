@@ -3,13 +3,13 @@
 Every file is an .npz with LZMA members that `numpy.load` reads. Three reversible steps make the
 arrays compressible, and `lplr.datasets` undoes them:
 
-* byte planes: an array of shape ``s`` with items of b bytes becomes uint8 of shape ``(b, *s)``,
-  plane 0 holding the lowest bytes, since signs and exponents compress but mantissas do not;
-* of a symmetric matrix, the lower triangle, row by row;
-* weights that were dequantized from GGML's Q4_1 (``scale * code + offset`` for each 32 entries of
-  a row, float16 scale and offset, codes 0 to 15) are stored as these parts again.
+* Byte planes: an array of shape ``s`` with items of b bytes becomes uint8 of shape ``(b, *s)``.
+  Plane 0 holds the lowest bytes. Signs and exponents compress, mantissas do not.
+* A symmetric matrix is stored as its lower triangle, row by row.
+* Weights that were dequantized from GGML's Q4_1 (``scale * code + offset`` for each 32 entries of
+  a row, with float16 scale and offset and codes 0 to 15) are stored as these parts again.
 
-One step is not reversible: entries of one large Hessian are rounded to multiples of 2⁻²⁰.
+One step is not reversible: the entries of one large Hessian are rounded to multiples of 2⁻²⁰.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def split_q4_1(W: np.ndarray) -> dict[str, np.ndarray]:
     """
     n, d = W.shape
     blocks = W.reshape(-1, BLOCK)
-    low, span = blocks.min(axis=1), np.ptp(blocks, axis=1)
+    low, width = blocks.min(axis=1), np.ptp(blocks, axis=1)
     codes = np.zeros(blocks.shape, np.uint8)
     scale = np.zeros(len(blocks), np.float16)
     offset = np.zeros(len(blocks), np.float16)
     todo = np.ones(len(blocks), bool)
     for k in range(15, 0, -1):
-        s16 = (span / k).astype(np.float16)
+        s16 = (width / k).astype(np.float16)
         s = s16.astype(np.float32)
         q = np.rint((blocks - low[:, None]) / np.where(s > 0, s, 1)[:, None])
         for first in range(16 - k):

@@ -2,10 +2,10 @@
 
 Contract, for every function here:
 
-* arguments are C-contiguous arrays of exactly the dtypes that the docstring names, and scalars;
+* its arguments are scalars and C-contiguous arrays of exactly the dtypes that its docstring names;
 * the caller validates, allocates and owns the outputs; a kernel never allocates a result;
-* single-threaded and without the GIL: rows are the parallel axis, and `lplr.parallel.run_blocks`
-  hands out fixed blocks of them, so a result never depends on the number of threads;
-* a kernel calls only kernels of its own file, since Numba's cache does not notice a change in
-  another one.
+* it runs on one thread and without the GIL: rows are the parallel axis, and
+  `lplr.parallel.run_blocks` hands out fixed blocks of them, so that a result never depends on the
+  number of threads;
+* it calls only kernels of its own file, since Numba's cache does not notice changes in other files.
 """

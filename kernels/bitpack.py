@@ -7,14 +7,16 @@ most 7 + 8 w <= 63 bits for w <= 7, and for w = 8 every code starts on a byte.
 """
 
 import numpy as np
-from numba import float32, int64, njit, types, uint8, void
+from numba import float32, int64, types, uint8, void
+
+from lplr.kernels.jit import kernel
 
 # Frozen factors hold read-only arrays; these types take both kinds in one compilation.
 _BYTES = types.Array(uint8, 1, "C", readonly=True)
 _LEVELS = types.Array(float32, 1, "C", readonly=True)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _load(packed, byte):
     """The 8 bytes from ``byte`` as one little-endian uint64 (LLVM makes it a single load)."""
     return (
@@ -29,7 +31,7 @@ def _load(packed, byte):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _code(packed, width, i):
     """Code ``i``, read from the one or two bytes that hold it."""
     bit = i * width
@@ -40,7 +42,7 @@ def _code(packed, width, i):
     return (word >> np.uint64(bit & 7)) & np.uint64((1 << width) - 1)
 
 
-@njit([void(_BYTES, int64, uint8[::1])], cache=True, nogil=True)
+@kernel([void(_BYTES, int64, uint8[::1])])
 def pack(codes, width, out):
     """Write the bit stream of ``codes``, padding bits zero.
 
@@ -67,7 +69,7 @@ def pack(codes, width, out):
         word >>= np.uint64(8)
 
 
-@njit([void(_BYTES, int64, int64, uint8[::1])], cache=True, nogil=True)
+@kernel([void(_BYTES, int64, int64, uint8[::1])])
 def unpack(packed, width, start, out):
     """Read codes ``start`` to ``start + len(out)`` of a stream.
 
@@ -83,7 +85,7 @@ def unpack(packed, width, start, out):
     mask = np.uint64((1 << width) - 1)
     byte = (start * width) >> 3
     shift = np.uint64((start * width) & 7)
-    # Groups whose whole word lies inside the stream; the few codes after them go one by one.
+    # Groups of eight codes whose word lies inside the stream; the rest is read one by one.
     full = min(n >> 3, max(0, (packed.shape[0] - 8 - byte) // width + 1))
     for g in range(full):
         word = _load(packed, byte + g * width) >> shift
@@ -93,7 +95,7 @@ def unpack(packed, width, start, out):
         out[i] = _code(packed, width, start + i)
 
 
-@njit([void(_BYTES, int64, int64, _LEVELS, float32[::1])], cache=True, nogil=True)
+@kernel([void(_BYTES, int64, int64, _LEVELS, float32[::1])])
 def unpack_levels(packed, width, start, levels, out):
     """Read codes as in `unpack` and write the level of each.
 

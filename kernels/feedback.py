@@ -1,19 +1,20 @@
 """Feedback quantization of one panel for scalar codebooks.
 
-The same loop serves LDL feedback and coordinate descent; only what the caller passes differs
-(see `lplr.coding.feedback`). Everything is held with the feedback axis first, so that the
-inner loops run over contiguous, independent entries and vectorise.
+The same loop serves LDL feedback and coordinate descent, with different arguments (see
+`lplr.coding.feedback`). The feedback axis is the first axis of every array, so that the inner loops
+run over contiguous, independent entries and vectorise.
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _CHUNK = 64  # entries handled together: the errors of a 64-row panel then fit in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes):
-    """Quantize the rows of a panel from last to first, each after the errors of those before.
+    """Quantize the rows of a panel from last to first, each with the errors of those below it.
 
     For each row k, from the last to the first, and each entry::
 
@@ -58,8 +59,8 @@ def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes)
             for i in range(_CHUNK):
                 y[i] *= inverse
                 index[i] = 0
-            # Counting thresholds one after the other beats a binary search up to 8 bits:
-            # it compares a vector at a time and gathers nothing.
+            # Counting thresholds one after the other beats a binary search up to 8 bits, since it
+            # compares whole registers and gathers nothing.
             for threshold in thresholds:
                 for i in range(_CHUNK):
                     index[i] += np.int32(y[i] > threshold)
@@ -70,13 +71,13 @@ def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes)
                 out[i] = ek[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_columns(target, base, outer, inner, thresholds, levels, scale, error, codes):
-    """Quantize vectors from last to first under the Hessian of their entries as well.
+    """Quantize vectors from last to first, under a Hessian for their entries as well.
 
-    The Hessian is a Kronecker product, so is its LDL factor. For each vector j, from the last to
-    the first, ``t = target[j] + sum over i > j of outer[i, j] * error[i]``; then its entries a,
-    from the last to the first::
+    The Hessian is a Kronecker product, and so is its LDL factor. Vector j, from the last to the
+    first, starts from ``t = target[j] + sum over i > j of outer[i, j] * error[i]``. Its entries a
+    follow from the last to the first::
 
         y = t[a] + sum over b > a of inner[b, a] * (t[b] - q[b])
         q[a] = scale[a] * (level nearest to y / scale[a])

@@ -1,16 +1,18 @@
 """Sylvester-Hadamard transforms of size n = 2^p, ``H[i, j] = (-1)^popcount(i & j)``, unnormalised.
 
-Two loops, because what is contiguous differs: along a row the stages of stride 1, 2, 4 need a
-rotation of the index bits to vectorise; along any other axis whole runs of entries are alike.
+There are two loops, because different entries are contiguous. Along a row, the stages of stride 1,
+2 and 4 vectorise only after a rotation of the index bits. Along any other axis, runs of
+neighbouring entries undergo the same operations.
 """
 
 import numpy as np
-from numba import njit
 
-_PIECE = 8192  # entries that a sequence of stages works on while they are in the L1 cache
+from lplr.kernels.jit import kernel
+
+_PIECE = 8192  # entries that all stages of small stride transform while they are in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rotate2(x, y):
     """One radix-2 step on the top index bit, which becomes the lowest bit of y's index."""
     q = x.shape[0] // 2
@@ -21,7 +23,7 @@ def _rotate2(x, y):
         y[2 * j + 1] = a - b
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rotate4(x, y):
     """One radix-4 step on the two top index bits, which become the lowest bits of y's index."""
     q = x.shape[0] // 4
@@ -36,9 +38,9 @@ def _rotate4(x, y):
         y[4 * j + 3] = d - e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _butterflies(x, h):
-    """All stages of stride h, 2h, ... of the flat array x, in place; h >= 1 entries are alike."""
+    """All stages of stride h, 2h, ... of the flat array x, in place; h neighbours are alike."""
     n = x.shape[0]
     while 4 * h <= n:
         for b in range(0, n, 4 * h):
@@ -66,9 +68,9 @@ def _butterflies(x, h):
             x1[j] = s - x1[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _all_stages(x, width):
-    """``x = (H kron I_width) @ x``: small strides first, piece by piece within the L1 cache."""
+    """``x = (H kron I_width) @ x``; small strides come first, piece by piece in the L1 cache."""
     piece = width
     while piece < x.shape[0] and 2 * piece <= _PIECE:
         piece *= 2
@@ -77,7 +79,7 @@ def _all_stages(x, width):
     _butterflies(x, piece)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_rows(X, pre, post, out, first, last):
     """``out[i] = post * (H @ (pre * X[i]))`` for the rows i from ``first`` to ``last``.
 
@@ -115,7 +117,7 @@ def hadamard_rows(X, pre, post, out, first, last):
             out[i, j] = x[j] * post[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_strided(X, width, first, last):
     """Replace the rows i from ``first`` to ``last`` by ``(H kron I_width) @ X[i]``, in place.
 
@@ -128,12 +130,12 @@ def hadamard_strided(X, width, first, last):
         _all_stages(X[i], width)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hadamard_columns(X, pre, post, out, first, last):
     """``out[:, c] = post * (H @ (pre * X[:, c]))`` for the columns c from ``first`` to ``last``.
 
-    They are copied side by side, transformed together and put back, so that memory is read and
-    written once; choose so few columns that the copy stays in the second-level cache.
+    The columns are copied side by side, transformed together and copied back, so that memory is
+    read and written once. Choose so few columns that the copy stays in the second-level cache.
 
     Parameters
     ----------

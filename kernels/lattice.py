@@ -5,29 +5,30 @@ In code units an E8P point is ``s * a + t``: ``a`` one of 256 vectors of positiv
 ``t`` = 1/4 or -1/4 in every entry. The code word is ``(t < 0) << 15 | index of a << 7 | signs``;
 bit i of the signs is set where entry i < 7 is negative, and the parity gives the eighth.
 
-The search is exact and holds no list of candidates. For one t let y = x - t and sort |y|
-downwards, y1 >= ... >= y8. Maximise ``2 <s a, y> - |a|^2``. The larger entries of a belong to
-the larger |y|, and if the signs of y have the wrong parity, flipping that of y8, where a = 1/2,
-costs least. So every family of vectors a that is closed under permutation is scored by a prefix
-sum, with S the sum of the |y|, less 2 y8 for a flip, and P_j = y1 + ... + yj:
+The search is exact and needs no list of candidates. For one t let y = x - t, and sort |y|
+downwards, y1 >= ... >= y8. The score to maximise is ``2 <s a, y> - |a|^2``. The larger entries of
+a belong to the larger |y|; if the signs of y have the wrong parity, the cheapest flip is that of
+y8, where a = 1/2. So a prefix sum gives the best score of every family of vectors a that is closed
+under permutation. With S the sum of the |y|, less 2 y8 for a flip, and P_j = y1 + ... + yj:
 
     j times 3/2:    S + 2 P_j - (2 + 2 j), j <= 4        one 5/2:    S + 4 y1 - 8
     5/2 and 3/2:    S + 4 y1 + 2 y2 - 10
 
-The 29 vectors of squared norm 12 are not closed; they are visited where a bound on their score
-reaches the best of the others. All is computed in float64, in which these sums of a few float32
-numbers are exact for data of ordinary range, and ties go to the lowest code word.
+The 29 vectors of squared norm 12 are not closed under permutation; the search visits them where a
+bound on their score reaches the best of the other scores. Everything is in float64, in which these
+sums of a few float32 numbers are exact for data of ordinary range. Ties go to the lowest code word.
 
-Loops run over the groups of a chunk, on flat scratch arrays of known size: they vectorise.
+Loops run over the groups of a chunk, on flat scratch arrays of fixed size, so that they vectorise.
 """
 
 import numpy as np
-from numba import njit
 
-_CHUNK = 32  # groups handled together: all scratch arrays stay in the first-level cache
+from lplr.kernels.jit import kernel
+
+_CHUNK = 32  # groups of eight entries handled together; the scratch arrays stay in the L1 cache
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort(a, b, c, d, e, f, g, h):
     """Eight numbers downwards, by Batcher's odd-even merge network of 19 comparators."""
     a, b, c, d = max(a, b), min(a, b), max(c, d), min(c, d)
@@ -42,7 +43,7 @@ def _sort(a, b, c, d, e, f, g, h):
     return a, b, c, d, e, f, g, h
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score_families(x, t, plan):
     """The best of the families closed under permutation, for each group and one shift.
 
@@ -50,9 +51,10 @@ def _score_families(x, t, plan):
     ----------
     x : float64 (8 * _CHUNK,), entry-major
     t : float64, 1/4 or -1/4
-    plan : float64 (7 * _CHUNK,), written: the score; how many entries of a
-        exceed 1/2; the least |y| among them; the |y| of the 5/2, or infinity; 1 for a flip of
-        sign, else 0; the least |y|; a bound on the score of the vectors of squared norm 12
+    plan : float64 (7 * _CHUNK,), written
+        Seven numbers for each group: the score; how many entries of a exceed 1/2; the least |y|
+        among them; the |y| where a is 5/2, or infinity; 1 for a flip of a sign, else 0; the least
+        |y|; a bound on the score of the vectors of squared norm 12.
     """
     for g in range(_CHUNK):
         v0, v1, v2 = x[g] - t, x[_CHUNK + g] - t, x[2 * _CHUNK + g] - t
@@ -68,8 +70,8 @@ def _score_families(x, t, plan):
         p2 = y1 + y2
         p4 = p2 + (y3 + y4)
         total = (p4 + (y5 + y6)) + (y7 + y8)
-        # The number of minus signs has the parity of the coordinate sum of a, which is even
-        # for an even number of entries 3/2, whatever that of entries 5/2.
+        # The number of minus signs has the parity of the coordinate sum of a. The sum is even for
+        # an even number of entries 3/2, however many entries are 5/2.
         even_flip = 1.0 if odd else 0.0
         odd_flip = 1.0 - even_flip
         even = total - 2.0 * even_flip * y8
@@ -93,7 +95,8 @@ def _score_families(x, t, plan):
         score = uneven + 2.0 * (p2 + y1) - 10.0
         if score > best:
             best, count, least, largest, flip = score, 2.0, y2, y1, odd_flip
-        # The three entries 1/2 of the 29: {0, any two}, {1, 2, any} and {1, 3, one of 4, 5, 6}.
+        # The 29 vectors have their three entries 1/2 at {0, any two}, at {1, 2, any} or at
+        # {1, 3, one of 4, 5, 6}.
         a456 = min(min(a4, a5), a6)
         halves = max(y6, a0) + (y7 + y8)
         halves = min(halves, a1 + a2 + min(min(a3, a7), a456))
@@ -104,14 +107,14 @@ def _score_families(x, t, plan):
         plan[6 * _CHUNK + g] = uneven + 2.0 * (total - halves) - 12.0 + offset
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(x, plans, word):
     """Turn the better of the plans of both shifts into positions and signs of a code word.
 
-    ``word``, int64 (_CHUNK,), is written: ``shift << 18 | family << 15 | positions << 7 | signs``
-    with a bit of ``positions`` for each entry above 1/2 and the family 0 without a 5/2, 1 if the
-    first of these entries is the 5/2, and 2 if the second is. Among equal |y| the earlier entry
-    gets the larger value; a flip goes where it makes the lowest code word.
+    ``word``, int64 (_CHUNK,), is written: ``shift << 18 | family << 15 | positions << 7 | signs``.
+    Each entry above 1/2 sets its bit of ``positions``. The family is 0 if none of them is 5/2, 1 if
+    the first one is, and 2 if the second one is. Among equal |y|, the earlier entry gets the larger
+    value, and a flip goes where it makes the lowest code word.
     """
     plus, minus = plans[0], plans[1]
     for g in range(_CHUNK):
@@ -144,11 +147,11 @@ def _place(x, plans, word):
         word[g] = head + (positions << 7) + signs + change
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _search_far(x, g, shift, score, code, y):
-    """Score and code word of the better of a given one and the vectors of squared norm 12.
+    """Score and code word of the best vector of squared norm 12, or the given ones if better.
 
-    These are the first 29 in lexicographic order of the positions i < j < k of their three
+    The vectors are the first 29 in lexicographic order of the positions i < j < k of their three
     entries 1/2 among entries 3/2; their number of minus signs is odd.
     """
     t = -0.25 if shift else 0.25
@@ -185,7 +188,7 @@ def _search_far(x, g, shift, score, code, y):
     return score, code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_e8p(x, index, plans, word):
     """Code words of the E8P points nearest to the groups of ``x``, into ``word``."""
     y = np.empty(8)
@@ -202,7 +205,7 @@ def _nearest_e8p(x, index, plans, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest_root(x, word):
     """Code words of the points nearest to the groups of ``x`` among 0, E8 roots and 15 +-2 e_i.
 
@@ -211,7 +214,7 @@ def _nearest_root(x, word):
     first seven; +-2 e_i, ``241 + 2 i + sign``, without -2 e_7. Ties go to the lowest.
     """
     for g in range(_CHUNK):
-        z1 = z2 = -1.0  # the largest two |x|, of the earliest entries, and where they are
+        z1 = z2 = -1.0  # the largest two |x|, in the earliest entries; i1 and i2 say where
         i1 = i2 = n1 = n2 = 0
         total, low, minus, signs = 0.0, np.inf, 0, 0
         for i in range(8):
@@ -248,7 +251,7 @@ def _nearest_root(x, word):
         word[g] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _quantize(x, step, index, points, tail, plans, word, first):
     """Code words of a chunk; overwrites ``x`` where there is a second stage."""
     for stage in range(1 if len(tail) == 1 else 2):
@@ -267,7 +270,7 @@ def _quantize(x, step, index, points, tail, plans, word, first):
             word[g] = word[g] << 16 | first[g]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distance(y, step, points, tail, code):
     """Squared distance of eight entries from the point of a code word of two stages."""
     first, second = points[code & 65535], tail[code >> 16]
@@ -277,13 +280,14 @@ def _distance(y, step, points, tail, code):
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
-    """Quantize the rows of a panel from last to first, each after the errors of those before.
+    """Quantize the rows of a panel from last to first, each with the errors of those below it.
 
-    With one stage the point is the nearest. With two, each stage is, and their sum need not be;
-    a word that ``codes`` holds (at first 0) stays if it is nearer, so that a descent never climbs.
-    As `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive entries of a row::
+    With one stage, the point is the nearest one. With two stages each one finds its nearest point,
+    but their sum need not be the nearest sum. So the code word that ``codes`` holds (0 at first)
+    stays if its point is nearer, and coordinate descent never increases the loss. The loop is that
+    of `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive entries of a row::
 
         y = target[k] + sum over j > k of coeff[j, k] * error[j]
         codes[k, g] = code word near (y / scale[k])[8 g : 8 g + 8]
@@ -297,9 +301,9 @@ def feedback_panel(target, base, coeff, scale, step, index, points, tail, error,
     step : float32, scale of the second stage
     index : uint8 (1024,), from family and positions of large entries to the absolute vector
     points : int8 (65536, 8), E8P points times 4
-    tail : int8 (1 or 256 or 65536, 8), points of the second stage times 4: zero for none, the
-        E8 roots with their fillers, or E8P again
-    codes : uint32 (p, m), first stage in the low 16 bits; written, and with a second stage read
+    tail : int8 (1 or 256 or 65536, 8), points of the second stage times 4: a single row for no
+        second stage, the E8 roots with the points that fill up the 256, or E8P again
+    codes : uint32 (p, m), first stage in the low 16 bits; written, and read if there are two stages
     """
     p, n = target.shape
     width = 8 * _CHUNK

@@ -1,14 +1,14 @@
-"""The k least of a stream of values, for many queries at once."""
+"""The k least values of a stream, for many queries at once."""
 
-from numba import njit
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep_least(products, scale, offset, first, values, indices):
     """Merge the values ``offset[j] + scale[j] * products[i, j]`` into those of query i.
 
-    Of equal values the one that comes first stays, so that a stream in the order of its indices
-    gives what a stable sort would.
+    Among equal values, the one that comes first stays. A stream in the order of its indices thus
+    gives the same result as a stable sort.
 
     Parameters
     ----------

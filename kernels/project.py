@@ -1,18 +1,19 @@
 """Products with sparse sketches."""
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 _ROWS = 16  # rows of A handled together: one or two vector registers
 _INNER = 256  # entries of those rows that are transposed at a time: 16 KB in float32
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sparse_project(A, positions, values, out, first, last):
     """``out[i] = A[i] @ S`` for the rows i from ``first`` to ``last``, S given by its rows.
 
-    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. Sixteen rows of A are
-    transposed, so that each non-zero of S costs one multiply-add of a whole register.
+    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. The loop transposes sixteen
+    rows of A, so that each non-zero of S costs one multiply-add of a whole register.
 
     Parameters
     ----------

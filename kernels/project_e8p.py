@@ -1,13 +1,13 @@
-"""Products with matrices held as E8P code words, and their expansion, at the speed of memory.
+"""Products with matrices of packed E8P code words, and their decoding, at the speed of memory.
 
-A code word selects rows of tables of eight int8: one row, or two in the residual forms. The
-large table takes 512 KB, so it lives in the second-level cache, and a word costs one load of
-eight bytes, a conversion and a multiply-add of a whole register. Numba would leave a loop over
-eight entries scalar; the intrinsics below emit 8-wide LLVM instructions, which every target
-lowers to what it has. They have no unjitted form.
+A code word selects one row of eight int8 from a table, or one row from each of two tables in the
+residual forms. The large table takes 512 KB and stays in the second-level cache; a code word costs
+one load of eight bytes, a conversion and a multiply-add of a whole register. Numba does not
+vectorise a loop over eight entries, so the intrinsics below emit LLVM instructions for vectors of
+eight, which every target lowers to its own instructions.
 
-Words are read where they are packed, as little-endian integers of ``stride`` bytes. The index
-into a table is ``(16-bit integer at byte `at` of the word) >> shift``:
+Code words are read where they are packed, as little-endian integers of ``stride`` bytes. The index
+into a table is ``(16-bit integer at byte `at` of the code word) >> shift``:
 
     first stage   at 0, shift 0          second stage of 24 bits   at 1, shift 8
                                          second stage of 32 bits   at 2, shift 0
@@ -18,11 +18,13 @@ into a table is ``(16-bit integer at byte `at` of the word) >> shift``:
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic, models, register_model
+from numba import types
+from numba.extending import models, register_model
 
-_TILE = 64  # words transposed together: their points take 2 KB
-_STRIP = 512  # columns whose sums are kept by entry of a word: 16 KB
+from lplr.kernels.jit import intrinsic, kernel
+
+_TILE = 64  # code words transposed together: their points take 2 KB
+_STRIP = 512  # columns handled together: eight partial sums for each take 16 KB
 
 
 class _Float8(types.Type):
@@ -52,7 +54,7 @@ def _shuffle(builder, vector, lanes):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
-@intrinsic
+@intrinsic(lambda: np.zeros(8, np.float32))
 def _zero(typing):
     def generate(context, builder, signature, args):
         return ir.Constant(_VECTOR, [0.0] * 8)
@@ -60,7 +62,7 @@ def _zero(typing):
     return _float8(), generate
 
 
-@intrinsic
+@intrinsic(lambda array, row: array[row].astype(np.float32))
 def _load(typing, array, row):
     """Row ``row`` of an int8 or float32 array of rows of eight, as float32."""
 
@@ -73,7 +75,7 @@ def _load(typing, array, row):
     return _float8(array, types.int64), generate
 
 
-@intrinsic
+@intrinsic(lambda array, row, value: array.__setitem__(row, value))
 def _store(typing, array, row, value):
     """Write to row ``row`` of a float32 array of rows of eight."""
 
@@ -85,7 +87,7 @@ def _store(typing, array, row, value):
     return types.none(array, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(lambda x, y, z: x * y + z)
 def _multiply_add(typing, x, y, z):
     """``x * y + z``; x may be a float32, for all eight."""
 
@@ -105,7 +107,7 @@ def _multiply_add(typing, x, y, z):
     return _float8(x, _float8, _float8), generate
 
 
-@intrinsic
+@intrinsic(lambda x: x.reshape(2, 2, 2).sum(0).sum(0).sum(0))
 def _sum(typing, x):
     """Sum of the eight, by halves."""
 
@@ -119,21 +121,21 @@ def _sum(typing, x):
     return types.float32(x), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _index(packed, byte, shift):
     """The index at ``byte``, whose type is unsigned so that Numba tests for no negative one."""
     low, high = np.uint64(byte), np.uint64(byte + 1)
     return (np.int64(packed[low]) | np.int64(packed[high]) << 8) >> shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode(packed, stride, first, at, shift, step, points, tail, out):
     """Points of consecutive code words, in code units.
 
     Parameters
     ----------
     packed : uint8 (any,)
-    stride, first : int, bytes of a word and number of the first word
+    stride, first : int, bytes per code word and number of the first code word
     at, shift : int, where the index of the second stage is
     step : float32, scale of the second stage
     points : int8 (65536, 8), first stage times 4
@@ -150,11 +152,11 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
         _store(out, i, value)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
-    """As `decode`, for words whose entries lie down a column: word (g, j) to out[8 g :, j].
+    """As `decode`, for code words whose entries lie down a column: (g, j) goes to out[8 g :, j].
 
-    ``out`` is float32 (8 m, d); ``first`` is the number of the word of its corner.
+    ``out`` is float32 (8 m, d); ``first`` is the number of the code word at its corner.
     """
     d = out.shape[1]
     tile = np.empty((_TILE, 8), np.float32)
@@ -169,16 +171,16 @@ def decode_columns(packed, stride, first, at, shift, step, points, tail, out):
                     row[j] = tile[j, i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply(packed, stride, first, at, shift, factor, table, x, out):
-    """Add ``factor`` times the product of one stage with a vector; entries lie down columns.
+    """Add ``factor`` times the product of one stage with a vector; code words lie down columns.
 
     ``out[8 g : 8 g + 8] += factor * sum over j of table[index of word (g, j)] * x[j]``
 
     Parameters
     ----------
     packed : uint8 (any,)
-    stride, first : int, bytes of a word and number of the first word
+    stride, first : int, bytes per code word and number of the first code word
     at, shift : int, where the index is
     factor : float32
     table : int8 (256 or 65536, 8)
@@ -188,7 +190,7 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
     d = len(x)
     m = len(out)
     for g in range(0, m, 4):
-        # Four groups together; at the end the last one stands in for those that are missing.
+        # Four groups are read together; at the end, the last one replaces missing ones.
         b0 = (first + g * d) * stride + at
         b1 = (first + min(g + 1, m - 1) * d) * stride + at
         b2 = (first + min(g + 2, m - 1) * d) * stride + at
@@ -210,7 +212,7 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
             _store(out, g + 3, _multiply_add(factor, y3, _load(out, g + 3)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply_transposed(packed, stride, first, at, shift, factor, table, y, out):
     """Add ``factor`` times the product of the transpose of one stage with a vector.
 
@@ -224,7 +226,7 @@ def multiply_transposed(packed, stride, first, at, shift, factor, table, y, out)
     """
     d = len(out)
     m = len(y)
-    lanes = np.empty((_STRIP, 8), np.float32)  # sums over g, by entry of a word
+    lanes = np.empty((_STRIP, 8), np.float32)  # for each column, eight partial sums over g
     for start in range(0, d, _STRIP):
         n = min(_STRIP, d - start)
         lanes[:n] = 0

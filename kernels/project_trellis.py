@@ -1,17 +1,18 @@
-"""Expansion of packed trellis sequences, and products with them.
+"""Decoding of packed trellis sequences, and products with them.
 
 Sequences of ``total`` bits follow one another in one little-endian bit stream. The state after
-symbol t is the window of L bits that ends where the symbol ends; where it reaches back past the
-start of its sequence it goes on at the end of it (``wraps``) or reads zeros. So any entry can be
-read without those before it. The four widths repeat: one word of 8 bytes holds the windows of
-four entries, at most 7 + 14 + 18 bits.
+symbol t is the window of L bits that ends where the symbol ends. A window that reaches back past
+the start of its sequence continues at the end of the sequence (``wraps``) or reads zeros. So any
+entry can be decoded without those before it. The four widths repeat, and one word of 8 bytes holds
+the windows of four entries, at most 7 + 14 + 18 bits.
 """
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _word(packed, byte):
     """The 8 bytes from ``byte`` as one little-endian uint64 (LLVM makes it a single load)."""
     at = np.uint64(byte)  # unsigned, so that Numba tests for no negative index
@@ -21,7 +22,7 @@ def _word(packed, byte):
     return word
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _window(packed, first, total, wraps, stop, state_bits):
     """The state that ends ``stop`` bits into the sequence that starts at bit ``first``."""
     state = 0
@@ -29,12 +30,12 @@ def _window(packed, first, total, wraps, stop, state_bits):
         bit = 0
         if i >= 0 or wraps:
             at = first + (i if i >= 0 else i + total)
-            bit = packed[at >> 3] >> (at & 7) & 1
+            bit = np.int64(packed[at >> 3]) >> (at & 7) & 1
         state |= bit << (i - stop + state_bits)
     return state
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_sequence(packed, first, total, wraps, widths, table, start, out):
     """Values of consecutive entries of one sequence, in code units.
 
@@ -70,7 +71,7 @@ def decode_sequence(packed, first, total, wraps, widths, table, start, out):
             out[i] = table[_window(packed, first, total, wraps, stop, state_bits)]
             i += 1
             continue
-        # Whole groups whose first window starts inside the sequence, from words of the stream.
+        # Whole groups of four, whose first window starts inside the sequence: one word for each.
         while i + 4 <= n and bit + 71 <= end:
             word = _word(packed, bit >> 3) >> np.uint64(bit & 7)
             out[i] = table[word & mask]
@@ -85,14 +86,14 @@ def decode_sequence(packed, first, total, wraps, widths, table, start, out):
             stop += period
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode(packed, sequence, total, wraps, widths, table, start, out):
     """As `decode_sequence`, for consecutive sequences from number ``sequence`` on: out (m, n)."""
     for i in range(len(out)):
         decode_sequence(packed, (sequence + i) * total, total, wraps, widths, table, start, out[i])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply(packed, total, wraps, widths, table, start, x, values, out):
     """Add the sum of all sequences, each times an entry of a vector.
 
@@ -111,7 +112,7 @@ def multiply(packed, total, wraps, widths, table, start, x, values, out):
             out[t] += x[i] * values[t]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values, out):
     """Inner products of consecutive sequences with a vector.
 
@@ -127,7 +128,7 @@ def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values
     for i in range(len(out)):
         first = (sequence + i) * total
         decode_sequence(packed, first, total, wraps, widths, table, 0, values)
-        # Eight sums, in a fixed order, so that the loop needs no licence to reorder.
+        # Four sums in a fixed order: they run in parallel without a licence to reorder (fastmath).
         s0 = s1 = s2 = s3 = np.float32(0.0)
         n = len(y)
         for t in range(0, n - 3, 4):
@@ -140,7 +141,7 @@ def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values
         out[i] = (s0 + s1) + (s2 + s3)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pack(codes, widths, out):
     """Write the bit stream of sequences, one after the other.
 
@@ -162,17 +163,3 @@ def pack(codes, widths, out):
                 byte += 1
     if used:
         out[byte] = word
-
-
-@njit(cache=True, nogil=True)
-def unpack(packed, widths, codes):
-    """The inverse of `pack`; ``codes`` is written."""
-    bit = 0
-    for i in range(codes.shape[0]):
-        for t in range(codes.shape[1]):
-            width = widths[t & 3]
-            word = np.int64(packed[bit >> 3])
-            if (bit & 7) + width > 8:
-                word |= np.int64(packed[(bit >> 3) + 1]) << 8
-            codes[i, t] = word >> (bit & 7) & ((1 << width) - 1)
-            bit += width

@@ -1,10 +1,10 @@
-"""Products with packed trellis sequences of two bits an entry, at the speed of memory.
+"""Products with packed trellis sequences of two bits per entry, at the speed of memory.
 
-Four consecutive entries fill a byte of the stream, and their windows end in it and go back L - 2
-bits before it: one table of 2**(L + 6) rows gives all four values, as int8 multiples of a step. It
-takes 2**(L + 8) bytes, so up to L = 12 it lives in the second-level cache. Sixteen entries are
-four rows: one word of the stream, four loads of four bytes, a conversion and a multiply-add of
-whole registers. The intrinsics emit the vector instructions; they have no unjitted form.
+Four consecutive entries fill one byte of the stream. Their windows end in this byte and reach back
+L - 2 bits before it, so one table of 2**(L + 6) rows gives all four values, as int8 multiples of a
+step. The table takes 2**(L + 8) bytes and stays in the second-level cache up to L = 12. Sixteen
+entries cost one word of the stream, four loads of four bytes, a conversion and a multiply-add of
+whole registers. The intrinsics emit these vector instructions.
 """
 
 # mypy: ignore-errors
@@ -12,8 +12,10 @@ whole registers. The intrinsics emit the vector instructions; they have no unjit
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int8, int64, njit, types, uint8, void
-from numba.extending import intrinsic, models, register_model
+from numba import float32, int8, int64, types, uint8, void
+from numba.extending import models, register_model
+
+from lplr.kernels.jit import intrinsic, kernel
 
 _LANES = 16
 _BYTES = types.Array(uint8, 1, "C", readonly=True)
@@ -42,7 +44,7 @@ def _pointer(context, builder, array_type, array, at, kind):
     return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
 
 
-@intrinsic
+@intrinsic(lambda x: np.full(_LANES, x, np.float32))
 def _splat(typing, x):
     """A float32 in all lanes."""
 
@@ -55,7 +57,7 @@ def _splat(typing, x):
     return _sixteen(types.float32), generate
 
 
-@intrinsic
+@intrinsic(lambda array, at: array[at : at + _LANES].copy())
 def _load(typing, array, at):
     def generate(context, builder, signature, args):
         loaded = builder.load(_pointer(context, builder, signature.args[0], *args, _VECTOR))
@@ -65,7 +67,7 @@ def _load(typing, array, at):
     return _sixteen(array, types.int64), generate
 
 
-@intrinsic
+@intrinsic(lambda array, at, value: array[at : at + _LANES].__setitem__(slice(None), value))
 def _store(typing, array, at, value):
     def generate(context, builder, signature, args):
         place = _pointer(context, builder, signature.args[0], *args[:2], _VECTOR)
@@ -75,7 +77,12 @@ def _store(typing, array, at, value):
     return types.none(array, types.int64, value), generate
 
 
-@intrinsic
+def _plain_rows(table, word, mask):
+    numbers = [word >> np.uint64(8 * i) & mask for i in range(4)]
+    return table[numbers].ravel().astype(np.float32)
+
+
+@intrinsic(_plain_rows)
 def _rows(typing, table, word, mask):
     """Four rows of an int8 table, as float32: those numbered ``word >> 8 i & mask``."""
 
@@ -95,7 +102,7 @@ def _rows(typing, table, word, mask):
     return _sixteen(table, types.uint64, types.uint64), generate
 
 
-@intrinsic
+@intrinsic(lambda x, y, z: x * y + z)
 def _multiply_add(typing, x, y, z):
     """``x * y + z``"""
 
@@ -108,7 +115,7 @@ def _multiply_add(typing, x, y, z):
     return _sixteen(x, y, z), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _word(packed, byte):
     """The 4 bytes of 16 entries, which start at ``byte``, above the 4 bytes before them."""
     at = np.uint64(byte - 4)  # unsigned, so that Numba tests for no negative index
@@ -118,9 +125,9 @@ def _word(packed, byte):
     return word
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _first_word(packed, byte, size, wraps):
-    """As `_word` at the start of a sequence: before it are the bytes at its end, or zeros."""
+    """As `_word` at the start of a sequence, after the bytes at its end or after zeros."""
     word = np.uint64(0)
     for i in range(4):
         word |= np.uint64(packed[np.uint64(byte + i)]) << np.uint64(32 + 8 * i)
@@ -129,11 +136,7 @@ def _first_word(packed, byte, size, wraps):
     return word
 
 
-@njit(
-    [void(_BYTES, int64, types.boolean, _TABLE, int64, float32, _VALUES, float32[::1])],
-    cache=True,
-    nogil=True,
-)
+@kernel([void(_BYTES, int64, types.boolean, _TABLE, int64, float32, _VALUES, float32[::1])])
 def multiply_bytes(packed, size, wraps, table, start, step, x, out):
     """Add the sum of all sequences, each times an entry of a vector.
 
@@ -169,11 +172,7 @@ def multiply_bytes(packed, size, wraps, table, start, step, x, out):
             t += 16
 
 
-@njit(
-    [void(_BYTES, int64, int64, types.boolean, _TABLE, float32, _VALUES, float32[::1])],
-    cache=True,
-    nogil=True,
-)
+@kernel([void(_BYTES, int64, int64, types.boolean, _TABLE, float32, _VALUES, float32[::1])])
 def multiply_bytes_transposed(packed, sequence, size, wraps, table, step, y, out):
     """Inner products of consecutive sequences, from number ``sequence`` on, with a vector.
 

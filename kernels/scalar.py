@@ -1,10 +1,11 @@
-"""Rounding to scalar levels: uniform, nearest or dithered, and nearest of any sorted levels."""
+"""Rounding to scalar levels: nearest or dithered for uniform levels, nearest for any others."""
 
 import numpy as np
-from numba import njit
+
+from lplr.kernels.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def round_uniform(x, dither, top, codes):
     """Codes 0 to ``top`` of the levels ``code - top / 2``.
 
@@ -12,8 +13,8 @@ def round_uniform(x, dither, top, codes):
     ----------
     x : float32 (n,), in code units
     dither : float32 (n,) or (0,)
-        Uniform on [0, 1): rounds up with the probability that makes the result unbiased.
-        Empty: the nearest level, a tie to the lower one.
+        Uniform on [0, 1): an entry is rounded up with the probability that makes it unbiased.
+        If empty, each entry gets the nearest level, and a tie goes to the lower one.
     top : int, 1 to 255
     codes : uint8 (n,), written
     """
@@ -31,7 +32,7 @@ def round_uniform(x, dither, top, codes):
             codes[i] = np.uint8(np.int32(min(max(y, zero), highest)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def round_levels(x, thresholds, codes):
     """Codes of the nearest levels: the number of thresholds below each entry.
 

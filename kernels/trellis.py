@@ -2,17 +2,17 @@
 
 The search labels states newest symbol lowest: symbol c of k bits takes state s to
 ``(s << k | c) mod 2**L``, the bits of a packed window reversed (`lplr.quantizers.trellis` owns
-the packed labelling and reverses the table for this one). Then the states that a step may come
-from are 2**k contiguous slices, and neighbours share their own predecessors, so sixteen states
-are advanced together. What is kept of step t is, for every ``g = s >> k``, the least cost of all
-that came before; both the cost of a state and the best way back follow from it::
+the packed labelling and reverses the table for this one). With these labels the states that a step
+may come from form 2**k contiguous slices, and neighbouring states share their predecessors, so that
+one vector operation advances sixteen states. For every ``g = s >> k``, step t keeps the least cost
+of the path so far; the cost of a state and the best way back follow from it::
 
     cost[s] = before[s >> k] + table[s] * (table[s] - 2 x)
     next[g] = min over j < 2**K of cost[j << (L - K) | g]        K: width of the next symbol
 
-The constant x**2 is left out, which keeps far outliers from swamping the costs of the rest. Numba
-would leave the loops of sixteen scalar; the intrinsics below emit vector instructions, which
-every target lowers to what it has. They have no unjitted form.
+The constant x**2 is left out, so that a far outlier does not cost the other entries their digits.
+Numba does not vectorise the loops of sixteen, so the intrinsics below emit vector instructions,
+which every target lowers to its own.
 """
 
 # mypy: ignore-errors
@@ -20,17 +20,19 @@ every target lowers to what it has. They have no unjitted form.
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int64, njit, types, uint8, void
-from numba.extending import intrinsic, models, register_model
+from numba import float32, int64, types, uint8, void
+from numba.extending import models, register_model
 
-# What is only read may be read-only; these types take both kinds in one compilation.
+from lplr.kernels.jit import intrinsic, kernel
+
+# Arguments that are only read have read-only types, which accept writable arrays as well.
 _MATRIX = types.Array(float32, 2, "C", readonly=True)
 _VALUES = types.Array(float32, 1, "C", readonly=True)
 _WIDTHS = types.Array(int64, 1, "C", readonly=True)
 _OUT = float32[:, ::1]
 
 _LANES = 16
-_REBASE = 16  # steps after which costs are taken relative to one of them; every state is reached
+_REBASE = 16  # steps between subtractions of one cost from all; by then every state is reached
 _FAR = np.float32(1e30)  # cost of a state where a search may not start
 
 
@@ -61,7 +63,7 @@ def _spread(builder, vector, lanes):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
-@intrinsic
+@intrinsic(lambda x: np.full(_LANES, x, np.float32))
 def _splat(typing, x):
     """A float32 in all lanes."""
 
@@ -73,7 +75,11 @@ def _splat(typing, x):
     return _lanes(types.float32), generate
 
 
-@intrinsic(prefer_literal=True)
+def _plain_load(array, at, k):
+    return np.repeat(array[at : at + max(_LANES >> k, 1)], 1 << k)
+
+
+@intrinsic(_plain_load, prefer_literal=True)
 def _load(typing, array, at, k):
     """Entries from ``at`` on, each in 2**k lanes."""
     shift = k.literal_value
@@ -87,7 +93,7 @@ def _load(typing, array, at, k):
     return _lanes(array, types.int64, k), generate
 
 
-@intrinsic
+@intrinsic(lambda array, at, value: array[at : at + _LANES].__setitem__(slice(None), value))
 def _store(typing, array, at, value):
     def generate(context, builder, signature, args):
         place = _pointer(context, builder, signature.args[0], *args[:2], _VECTOR)
@@ -97,7 +103,7 @@ def _store(typing, array, at, value):
     return types.none(array, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(lambda value, double, before: before + value * (value - double))
 def _cost(typing, value, double, before):
     """``before + value * (value - double)``"""
 
@@ -111,7 +117,7 @@ def _cost(typing, value, double, before):
     return _lanes(value, double, before), generate
 
 
-@intrinsic
+@intrinsic(np.minimum)
 def _min(typing, x, y):
     def generate(context, builder, signature, args):
         x, y = args
@@ -120,7 +126,7 @@ def _min(typing, x, y):
     return _lanes(x, y), generate
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _least(before, table, double, g, m, pairs, k, lanes):
     """Least costs of the ways into the sixteen ``g`` from ``g`` on; ``lanes`` is min(k, 4)."""
     even = odd = _splat(np.float32(np.inf))  # two chains, so that neither waits for itself
@@ -133,7 +139,7 @@ def _least(before, table, double, g, m, pairs, k, lanes):
     return _min(even, odd)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _advance(before, table, double, state_bits, k, k_next, after):
     """One step: the least costs ``after`` from those ``before``; ``double`` is 2 x."""
     m = 1 << (state_bits - k_next)
@@ -161,7 +167,7 @@ def _advance(before, table, double, state_bits, k, k_next, after):
             _store(after, g, _least(before, table, x, g, m, pairs, k, 4))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _search(x, first, count, widths, table, state_bits, start, end, until, best, codes, values):
     """Cheapest path over ``count`` entries from ``first`` on, going on at 0 after the last entry.
 
@@ -212,18 +218,16 @@ def _search(x, first, count, widths, table, state_bits, start, end, until, best,
     return g
 
 
-@njit(
+@kernel(
     [
         void(
             *(_MATRIX, _MATRIX, _MATRIX, _WIDTHS, _VALUES, int64, _VALUES),
             *(_OUT, _OUT, _OUT, uint8[:, ::1]),
         )
-    ],
-    cache=True,
-    nogil=True,
+    ]
 )
 def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, error, codes):
-    """Quantize the rows of a panel from last to first, each row being one sequence.
+    """Quantize the rows of a panel from last to first; each row is one sequence.
 
     For each row k, from the last to the first::
 
@@ -238,16 +242,16 @@ def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, e
     widths : int64 (4,), 1 to 6; symbol t has ``widths[t % 4]`` bits
     table : float32 (2**L,), value of each state, newest symbol lowest
     wrap : int
-        0: a sequence starts from state 0. Else the state before it is the one at its end, which
-        is first found by a search from this many entries before the end to as many after the
-        start, at most n; the sequence has at least L bits.
+        If 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from the state
+        at its end. A first search finds this state, from ``wrap`` entries before the end to as many
+        after the start; ``wrap`` is at most n, and the sequence has at least L bits.
     scale : float32 (p,), not negative; 0 makes the values 0
     best : float32 (max(n, 2 wrap) + 1, max(16, 2**(L - least width))), scratch
     work : float32 (2, n), scratch
     codes : uint8 (p, n), written
 
-    Of ``table`` and ``best`` each row should start on a multiple of 64 bytes, since vectors that
-    straddle two cache lines take twice as long to load.
+    Each row of ``table`` and ``best`` should start on a multiple of 64 bytes, since a vector that
+    straddles two cache lines takes twice as long to load.
     """
     p, n = target.shape
     state_bits = 0

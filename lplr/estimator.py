@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
@@ -33,7 +33,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Rank of the factorization, from 1 to min(n_samples, n_features). By default what
         ``bits_per_entry`` buys or, without it, min(n_samples, n_features).
     bits : int or (int, int), optional
-        Bits of an entry of L and of R; 4 by default.
+        Bits per entry of L and of R; 4 by default.
     bits_per_entry : float, optional
         Stored bits over n_samples * n_features, instead of ``n_components``.
     method : {"feedback", "lplr", "lplr-svd", "direct-svd"}
@@ -41,7 +41,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_oversamples : int, optional
     n_power_iter : int, optional
     quantizer : str or (str, str), optional
-        These five as in `lplr.factorize`.
+    effort : {"fast", "default", "best"}
+        These six as in `lplr.factorize`.
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None
         An int makes ``fit`` reproducible and is the ``rng`` of `lplr.factorize`. None draws from
         the operating system; the global NumPy state is neither read nor changed.
@@ -54,7 +55,11 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Orthonormal basis of the row space of the quantized R: the right singular vectors of L R.
         Where the product has a lower rank, the basis is completed arbitrarily.
     singular_values_ : ndarray of shape (n_components_,), of the dtype of X
-        Of the product L R, descending.
+        Singular values of the product L R, descending.
+    explained_variance_ : ndarray of shape (n_components_,), of the dtype of X
+        Variance of each column of the transformed training data.
+    explained_variance_ratio_ : ndarray of shape (n_components_,), of the dtype of X
+        The same over the sum of the variances of the columns of X; 0 where that is 0.
     reconstruction_err_ : float
         Frobenius norm of the training data minus L R.
     n_components_ : int
@@ -90,6 +95,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     (3, 50)
     >>> model.factors_.nbytes < X.nbytes / 60
     True
+    >>> bool(model.explained_variance_ratio_.sum() > 0.9)
+    True
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_oversamples: int | None = None,
         n_power_iter: int | None = None,
         quantizer: str | tuple[str, str] | None = None,
+        effort: str = "default",
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -113,6 +121,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_oversamples = n_oversamples
         self.n_power_iter = n_power_iter
         self.quantizer = quantizer
+        self.effort = effort
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -145,6 +154,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             n_oversamples=self.n_oversamples,
             n_power_iter=self.n_power_iter,
             quantizer=self.quantizer,
+            effort=self.effort,
             rng=_rng(self.random_state),
         )
         s, Vt = _singular_pairs(factors)
@@ -154,6 +164,11 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.components_ = Vt.astype(X.dtype)
         self.singular_values_ = s.astype(X.dtype)
         self.reconstruction_err_ = factors.relative_error(X) * norm if norm else 0.0
+        variance = np.var(X @ self.components_.T, axis=0, dtype=np.float64)
+        total = np.var(X, axis=0, dtype=np.float64).sum()
+        self.explained_variance_ = variance.astype(X.dtype)
+        ratio = variance / total if total > 0 else np.zeros_like(variance)
+        self.explained_variance_ratio_ = ratio.astype(X.dtype)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -239,7 +254,7 @@ def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:
     """Singular values and right singular vectors of L R without forming it, float64."""
     from scipy.linalg import qr, svd
 
-    with single_threaded_blas():
+    with reproducible():
         T = qr(factors.left.to_dense().astype(np.float64), mode="r")[0][: factors.rank]
         Q, S = qr(factors.right.to_dense().T.astype(np.float64), mode="economic")
         U, s, Wt = svd(T @ S.T)

@@ -1,7 +1,13 @@
 """Typed errors and warnings: every refusal of the package is one of these.
 
-A message names the argument, says what was found and what to do about it.
+A message names the argument, says what was found and what to do about it. An error about the
+place of a file is also the exception that Python's own functions raise there, so that
+``except FileNotFoundError`` catches `MissingFileError`.
 """
+
+from __future__ import annotations
+
+import errno
 
 
 class LplrError(Exception):
@@ -14,6 +20,46 @@ class InputError(LplrError, ValueError):
 
 class BudgetError(InputError):
     """A bit budget is too small for anything that can be stored at that shape."""
+
+
+class _FileError(InputError, OSError):
+    """An `InputError` about a file, with the ``errno`` and ``filename`` of the `OSError` it is."""
+
+    _errno = 0
+
+    def __init__(self, message: str, filename: str | None = None) -> None:
+        super().__init__(message)
+        self.errno, self.strerror, self.filename = self._errno, message, filename
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
+        return type(self), (str(self), self.filename)
+
+
+class MissingFileError(_FileError, FileNotFoundError):
+    """There is no file or folder of the name that was given."""
+
+    _errno = errno.ENOENT
+
+
+class ExistingFileError(_FileError, FileExistsError):
+    """A file would be replaced, and nobody said that it may be."""
+
+    _errno = errno.EEXIST
+
+
+class FolderError(_FileError, IsADirectoryError):
+    """There is a folder where a file belongs."""
+
+    _errno = errno.EISDIR
+
+
+class FilePermissionError(_FileError, PermissionError):
+    """The permissions of a file or folder do not allow what was asked."""
+
+    _errno = errno.EACCES
 
 
 class HessianError(LplrError, ValueError):

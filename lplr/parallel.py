@@ -1,31 +1,59 @@
 """Threads that never change a result.
 
-Work is cut into blocks whose size depends on the shape alone; a block runs on one thread with
-single-threaded BLAS, and no two blocks share an output. Hence the same bits on one thread and
-on many. This is the only place of the package that starts a thread.
+Work is cut into blocks whose size depends on the shape alone. A block runs on one thread with
+single-threaded BLAS, and no two blocks share an output, so the result has the same bits on one
+thread and on many. This is the only module of the package that starts threads for computation.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["matmul", "n_threads", "run_blocks", "single_threaded", "single_threaded_blas"]
+from lplr.exceptions import InputError
+
+__all__ = ["matmul", "n_threads", "reproducible", "run_blocks", "single_threaded"]
 
 
 def n_threads() -> int:
-    """Threads to use: ``LPLR_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the usable cores."""
-    for name in ("LPLR_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value)
+    """Number of threads to use.
+
+    Returns
+    -------
+    int
+        ``LPLR_NUM_THREADS`` if it is set, else the first number of ``OMP_NUM_THREADS``, else the
+        number of cores that this process may use.
+
+    Raises
+    ------
+    InputError
+        If ``LPLR_NUM_THREADS`` is no whole number from 1.
+
+    Examples
+    --------
+    >>> from lplr.parallel import n_threads
+    >>> n_threads() >= 1
+    True
+    """
+    own = os.environ.get("LPLR_NUM_THREADS", "").strip()
+    if own:
+        if not (own.isdecimal() and int(own) > 0):
+            raise InputError(
+                f"LPLR_NUM_THREADS is {own!r}; set it to a whole number from 1, or unset it"
+            )
+        return int(own)
+    # OpenMP takes one number for each level of nested parallelism: "4,2".
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if omp.isdecimal() and int(omp) > 0:
+        return int(omp)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -33,47 +61,82 @@ def run_blocks(fn: Callable[[int, int], Any], n: int, block: int) -> None:
     """Call ``fn(start, stop)`` on consecutive blocks of ``range(n)``, in threads.
 
     ``fn`` must write only to the part of its outputs that belongs to its block. After an
-    exception no further block is started; it is raised once the running ones have ended. Inside
-    a block, another call runs on the thread it is in.
+    exception no further block is started; the exception is raised once the running blocks have
+    ended. A call from inside a block runs on the thread of that block. Where no thread can be
+    started, as while the interpreter shuts down, the calling thread does all the work.
 
     Parameters
     ----------
     fn : callable
     n : int
     block : int
-        Depends on shapes alone, never on the number of threads.
+        Must depend on shapes alone, never on the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.parallel import run_blocks
+    >>> squares = np.arange(5)
+    >>> def square(start, stop):
+    ...     squares[start:stop] **= 2
+    >>> run_blocks(square, n=5, block=2)
+    >>> squares
+    array([ 0,  1,  4,  9, 16])
     """
-    todo = deque(range(0, n, block))
-    workers = 1 if getattr(_inside, "block", False) else min(n_threads(), len(todo))
+    starts = deque(range(0, n, block))
+    threads = 1 if getattr(_inside, "block", False) else min(n_threads(), len(starts))
+    if threads <= 1:
+        with reproducible():
+            for start in starts:
+                fn(start, min(start + block, n))
+        return
+
+    changed = threading.Condition()
+    helping = 0
+    errors: list[BaseException] = []
 
     def work() -> None:
-        _inside.block = workers > 1
         try:
-            while True:
-                try:
-                    start = todo.popleft()
-                except IndexError:
-                    return
-                fn(start, min(start + block, n))
+            with single_threaded():
+                while True:
+                    try:
+                        start = starts.popleft()
+                    except IndexError:
+                        return
+                    fn(start, min(start + block, n))
         except BaseException:
-            todo.clear()
+            starts.clear()
             raise
-        finally:
-            _inside.block = False
 
-    with single_threaded_blas():
-        if workers <= 1:
-            for start in todo:
-                fn(start, min(start + block, n))
-            return
-        # The calling thread works as well: one wake-up less, which small products feel.
-        helpers = [_pool(workers).submit(work) for _ in range(workers - 1)]
+    def help_out() -> None:
+        nonlocal helping
+        with changed:
+            if not starts:  # came too late: the caller may have returned already
+                return
+            helping += 1
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            with changed:
+                helping -= 1
+                changed.notify()
+
+    with reproducible():
+        try:
+            # The calling thread works as well: one wake-up less, which small products feel.
+            for _ in range(threads - 1):
+                _pool(threads - 1).submit(help_out)
+        except RuntimeError:
+            pass  # The interpreter is shutting down, or the system has no thread left.
         try:
             work()
         finally:
-            wait(helpers)
-        for helper in helpers:
-            helper.result()
+            with changed:
+                changed.wait_for(lambda: helping == 0)
+        if errors:
+            raise errors.pop()
 
 
 _inside = threading.local()
@@ -81,34 +144,29 @@ _inside = threading.local()
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Keep what the calling thread does, BLAS and `run_blocks`, on that thread."""
+    """Keep what the calling thread does, in BLAS and in `run_blocks`, on that thread."""
     before = getattr(_inside, "block", False)
     _inside.block = True
     try:
-        with single_threaded_blas():
+        with reproducible():
             yield
     finally:
         _inside.block = before
 
 
-_executor: ThreadPoolExecutor | None = None
+_executor: Any = None
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """The threads of this process, kept between calls; started anew after a fork."""
+def _pool(size: int) -> Any:
+    """The helper threads of this process, kept between calls."""
     global _executor
-    if _executor is None or _executor._max_workers < workers - 1:
-        _executor = ThreadPoolExecutor(workers - 1, thread_name_prefix="lplr")
-    return _executor
+    pool = _executor
+    if pool is None or pool._max_workers < size:
+        # Imported late: after the main thread has ended, this import is a RuntimeError.
+        from concurrent.futures import ThreadPoolExecutor
 
-
-def _forget_pool() -> None:
-    global _executor
-    _executor = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+        pool = _executor = ThreadPoolExecutor(size, thread_name_prefix="lplr")
+    return pool
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -154,43 +212,107 @@ def _tile(n: int) -> int:
     return max(128, -(-n // 128) * 16)
 
 
-_lock = threading.Lock()
-_depth = 0
-_limiter: Any = None
-
-
 @contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Limit BLAS to one thread while at least one caller is inside.
+def reproducible() -> Iterator[None]:
+    """Compute what the package computes elsewhere, whatever the calling program has set.
 
-    BLAS results may differ with its thread count; a count of users, rather than a saved value
-    for each, keeps the limit in force until the last of several concurrent callers has left.
+    Inside, BLAS uses one thread, because its results may differ with the number of threads, and
+    NumPy treats floating-point errors as it does by default. Any thread may enter, also while it
+    or another thread is inside; the BLAS limit that was found is set again when the last one
+    leaves. Every public function that computes stands inside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.parallel import reproducible
+    >>> with np.errstate(all="raise"), reproducible():
+    ...     np.float32(1e-30) * np.float32(1e-30)
+    np.float32(0.0)
     """
-    global _depth, _limiter
-    with _lock:
-        if _depth == 0:
-            _limiter = _controller().limit(limits=1, user_api="blas")
-        _depth += 1
+    shared, local = _blas_libraries()
+    guard = object()
+    lowered: list[tuple[_Blas, int]] = []
     try:
-        yield
-    finally:
         with _lock:
-            _depth -= 1
-            if _depth == 0:
-                _limiter.restore_original_limits()
-                _limiter = None
+            _guards[guard] = threading.get_ident()
+            for blas in shared:
+                found = blas.get()
+                if found != 1:
+                    # Another library may have changed the limit since the first guard. Limits
+                    # lower the number, so the largest that was seen is the one without a limit.
+                    _found[blas] = max(found, _found.get(blas, found))
+                    blas.set(1)
+        for blas in local:
+            found = blas.get()
+            if found != 1:
+                lowered.append((blas, found))
+                blas.set(1)
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+            yield
+    finally:
+        for blas, found in lowered:
+            blas.set(found)
+        with _lock:
+            _guards.pop(guard, None)
+            _lift_unless_guarded()
 
 
-_cached_controller: Any = None
+@dataclass(frozen=True, eq=False)
+class _Blas:
+    """How the number of threads of one BLAS library is read and set."""
+
+    get: Callable[[], int]
+    set: Callable[[int], Any]
 
 
-def _controller() -> Any:
-    """Threadpoolctl's view of the loaded BLAS libraries, found once."""
-    global _cached_controller
-    if _cached_controller is None:
-        # SciPy ships a BLAS of its own; load it first, or the controller would not see it.
-        import scipy.linalg  # noqa: F401
-        from threadpoolctl import ThreadpoolController
+# Reentrant: a garbage collection inside may run a finalizer that computes. Each step below leaves
+# a state in which such a finalizer, or one that an exception cuts short, does no harm.
+_lock = threading.RLock()
+_guards: dict[object, int] = {}  # of all threads: guard and the thread that it is in
+_found: dict[_Blas, int] = {}  # the limits to set again
 
-        _cached_controller = ThreadpoolController()
-    return _cached_controller
+
+def _lift_unless_guarded() -> None:
+    while _found and not _guards:
+        blas, found = _found.popitem()
+        if blas.get() == 1:  # else another library has set a limit since, which stands
+            blas.set(found)
+
+
+@functools.cache
+def _blas_libraries() -> tuple[list[_Blas], list[_Blas]]:
+    """The BLAS libraries with one limit for the process, and those with one for each thread."""
+    # SciPy ships a BLAS of its own; load it first, or the controller would not see it.
+    import ctypes
+
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    shared, local = [], []
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        if library.internal_api == "openblas" and library.threading_layer != "openmp":
+            # Threadpoolctl lets only one thread at a time set this limit and ignores the others,
+            # so OpenBLAS is called directly; PYFUNCTYPE keeps the interpreter lock meanwhile.
+            name = next(name for name in library.check_symbols if hasattr(library.dynlib, name))
+            get = ctypes.PYFUNCTYPE(ctypes.c_int)((name, library.dynlib))
+            set_ = ctypes.PYFUNCTYPE(None, ctypes.c_int)(
+                (name.replace("_get_", "_set_"), library.dynlib)
+            )
+            shared.append(_Blas(get, set_))
+        else:
+            local.append(_Blas(library.get_num_threads, library.set_num_threads))
+    return shared, local
+
+
+def _start_anew_after_fork() -> None:
+    """Only the thread that forked lives on in the child: forget the helpers and other guards."""
+    global _executor, _lock
+    _executor, _lock = None, threading.RLock()
+    for guard, thread in list(_guards.items()):
+        if thread != threading.get_ident():
+            del _guards[guard]
+    _lift_unless_guarded()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_after_fork)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from time import perf_counter
 from typing import TypeVar
 
 from lplr.parallel import n_threads, single_threaded
@@ -18,17 +20,19 @@ _Result = TypeVar("_Result")
 def map_in_order(
     fn: Callable[[_Item], _Result], items: Sequence[_Item], patience: float = 0.25
 ) -> Iterator[_Result]:
-    """``fn`` of each item, in order, on all cores once it is known to be worth their start.
+    """Apply ``fn`` to each item, and yield the results in order.
+
+    The work starts in this process and moves to worker processes once it has taken a while.
+    The workers end with this process, within about a second where it is killed (on POSIX).
 
     Parameters
     ----------
     fn : callable
-        Its result may depend on its argument alone: items that are slow to come are computed by
-        copies of it in other processes.
+        Its result may depend on its argument alone, since the workers call copies of ``fn``.
     items : sequence
     patience : float
-        Seconds of work after which `n_threads` processes take over; starting them takes two or
-        three times as long, once in the life of this process.
+        Seconds that this process works alone before it starts `n_threads` workers. Their start
+        takes longer than the default, 0.5 s or more, but only once in the life of this process.
 
     Yields
     ------
@@ -45,18 +49,48 @@ def map_in_order(
     >>> list(map_in_order(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
-    start, here = perf_counter(), 0
-    while here < len(items) and (n_threads() == 1 or perf_counter() - start < patience):
-        yield _alone(fn, items[here])
-        here += 1
-    rest = items[here:]
-    if rest:
-        from joblib import Parallel, delayed
-
-        work = delayed(partial(_alone, fn))
-        yield from Parallel(n_threads(), return_as="generator")(work(item) for item in rest)
+    start, done = time.perf_counter(), 0
+    while done < len(items) and (n_threads() == 1 or time.perf_counter() - start < patience):
+        yield _alone(fn, items[done])
+        done += 1
+    try:
+        for result in _in_workers(fn, items[done:]):
+            yield result
+            done += 1
+    except RuntimeError:
+        if threading.main_thread().is_alive():
+            raise
+        # While the interpreter shuts down no worker takes an item.
+        for item in items[done:]:
+            yield _alone(fn, item)
 
 
 def _alone(fn: Callable[[_Item], _Result], item: _Item) -> _Result:
     with single_threaded():
         return fn(item)
+
+
+def _in_workers(fn: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    if items:
+        from joblib import Parallel, delayed
+
+        work = delayed(functools.partial(_work, os.getpid(), fn))
+        yield from Parallel(n_threads(), return_as="generator")(work(item) for item in items)
+
+
+def _work(parent: int, fn: Callable[[_Item], _Result], item: _Item) -> _Result:
+    _end_with(parent)
+    return _alone(fn, item)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent, which may be killed and then tells it nothing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.name == "posix":  # elsewhere the number of the parent stays the same after its end
+        threading.Thread(target=watch, daemon=True).start()

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from lplr._version import __version__
+from lplr.parallel import reproducible
 from lplr.validation import recorded_seed
 
 __all__ = ["as_call", "generator", "recorded", "versions"]
@@ -25,10 +26,11 @@ def recorded(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """A decorator of the functions that return packed matrices: it records their calls.
 
-    The result's ``meta`` gains ``call``, a dict of ``function`` (its public name) and
-    ``arguments`` (all but the matrix and callbacks, with their defaults), and ``versions``. A
-    ``hessian`` is recorded as its shape and SHA-256, a generator as its state before the call, and
-    a seed that was drawn because ``rng`` is None as that seed.
+    The function runs inside `lplr.parallel.reproducible`. The ``meta`` of its result gains
+    ``call``, a dict of ``function`` (its public name) and ``arguments`` (all but the matrix and
+    callbacks, with their defaults), and ``versions``. A ``hessian`` is recorded as its shape and
+    SHA-256, a generator as its state before the call, and a seed that was drawn because ``rng`` is
+    None as that seed.
 
     Parameters
     ----------
@@ -54,7 +56,8 @@ def recorded(
             if draws(given):
                 given["rng"] = recorded_seed(given["rng"])
             rng = _rng(given["rng"])  # before the call changes the state
-            result = cast(Any, fn(*bound.args, **bound.kwargs))
+            with reproducible():
+                result = cast(Any, fn(*bound.args, **bound.kwargs))
             arguments = {
                 name: rng if name == "rng" else _argument(name, value)
                 for name, value in given.items()
@@ -127,7 +130,7 @@ def as_call(meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H") -> s
     Parameters
     ----------
     meta : mapping
-        Of the object.
+        The record of the object.
     matrix, hessian : str
         Names that stand for the arrays.
 

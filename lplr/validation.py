@@ -43,7 +43,7 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     name : str
         What the messages call it.
     dtype : float32 or float64
-        Of the result. No code is wider than 16 bits, so float32 is enough for all of them.
+        The dtype of the result; no code is wider than 16 bits, so float32 is enough.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def check_integer(value: Any, name: str, low: int, high: int | None = None) -> i
 
 
 def check_bits(value: Any, name: str) -> float:
-    """Bits an entry: from 1 to 16, whole or in quarters; an int where whole.
+    """Bits per entry: from 1 to 16, whole or in quarters; an int where whole.
 
     Parameters
     ----------
@@ -337,4 +337,4 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("lplr."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)

@@ -1,13 +1,13 @@
-"""The codebooks that tests go through: all whose code words are independent, and some trellises."""
+"""The codebooks that tests go through: all block codebooks, and some trellis codes."""
 
 from __future__ import annotations
 
 from lplr.quantizers import QUANTIZERS
 
-WORDS: list[tuple[str, float]] = [
+BLOCKS: list[tuple[str, float]] = [
     (name, bits)
     for name, (widths, _) in QUANTIZERS.items()
     if not name.startswith("trellis")
     for bits in widths
 ]
-KINDS = [*WORDS, ("trellis-8", 1), ("trellis-8", 2), ("trellis-8", 2.75)]
+KINDS = [*BLOCKS, ("trellis-8", 1), ("trellis-8", 2), ("trellis-8", 2.75)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -20,8 +21,10 @@ from lplr.storage.container import load, save, verify
 def test_overwrite_must_be_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(b"precious")
-    with pytest.raises(InputError, match="overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite") as caught:
         save(path, small(n=2, d=2))
+    assert isinstance(caught.value, InputError)
+    assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(path))
     assert path.read_bytes() == b"precious"
     save(path, small(n=2, d=2), overwrite=True)
     verify(path)

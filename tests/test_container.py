@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -261,12 +263,32 @@ def test_state_that_the_class_refuses_is_a_corrupt_file(
             load(tmp_path / "x.h5")
 
 
-def test_places_that_cannot_be_read(tmp_path: Path) -> None:
+def test_places_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is an InputError; where Python has an exception of its own, it is that one as well."""
     os.mkfifo(tmp_path / "pipe")
-    for name in ("", "missing.h5", "pipe"):
+    (tmp_path / "secret.h5").touch()
+    stat = os.stat
+
+    def refuse(path: object, **options: Any) -> os.stat_result:  # to root all is readable
+        if path == tmp_path / "secret.h5":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for name, python, code in (
+        ("", IsADirectoryError, errno.EISDIR),
+        ("missing.h5", FileNotFoundError, errno.ENOENT),
+        ("secret.h5", PermissionError, errno.EACCES),
+        ("pipe", InputError, None),
+    ):
         for read in (load, inspect, verify):
-            with pytest.raises(InputError, match="path"):
+            with pytest.raises(python, match="path") as caught:
                 read(tmp_path / name)
+            assert isinstance(caught.value, InputError)
+            assert getattr(caught.value, "errno", None) == code
+            assert getattr(caught.value, "filename", None) == (
+                str(tmp_path / name) if code else None
+            )
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\x89HDF\r\n\x1a\n" + bytes(2000), MAGIC])

@@ -25,15 +25,15 @@ SPECTRA = {
 }
 
 
-@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (30, 30)])
 @pytest.mark.parametrize("name", SPECTRA)
-def test_synthetic_has_the_named_spectrum(name: str, shape: tuple[int, int]) -> None:
+def test_synthetic_has_the_named_spectrum(name: str) -> None:
     options, sigma = SPECTRA[name]
-    A = datasets.synthetic(*shape, name, rng=1, **options)
-    assert A.shape == shape
-    assert A.dtype == np.float64
-    # Weyl: rounding moves a singular value by a small multiple of eps * σ_1, here 10.
-    np.testing.assert_allclose(np.linalg.svd(A, compute_uv=False), sigma, atol=1e-13)
+    for shape in ((30, 50), (50, 30)):
+        A = datasets.synthetic(*shape, name, rng=1, **options)
+        assert A.shape == shape
+        assert A.dtype == np.float64
+        # Weyl: rounding moves a singular value by a small multiple of eps * σ_1, here 10.
+        np.testing.assert_allclose(np.linalg.svd(A, compute_uv=False), sigma, atol=1e-13)
 
 
 def test_synthetic_takes_singular_values() -> None:
@@ -72,17 +72,14 @@ def test_acceptance_matrix(power_law_1000: np.ndarray) -> None:
     [
         ((0, 5), {}, "n"),
         ((5, 2.5), {}, "d"),
-        ((5, True), {}, "d"),
         ((5, 5, "steep"), {}, "spectrum"),
         ((5, 5, [1, 2]), {}, "spectrum"),
         ((5, 5, [1, 1, 1, 1, -1]), {}, "spectrum"),
         ((5, 5, [1, 1, 1, 1, np.nan]), {}, "spectrum"),
         ((5, 5, [1, 1, 1, 1, 1j]), {}, "spectrum"),
         ((5, 5), {"exponent": -1}, "exponent"),
-        ((5, 5), {"exponent": np.inf}, "exponent"),
         ((5, 5, "low-rank"), {"rank": 0}, "rank"),
         ((5, 5), {"rng": "seed"}, "rng"),
-        ((5, 5), {"rng": -1}, "rng"),
     ],
 )
 def test_synthetic_refuses(arguments: tuple, options: dict, named: str) -> None:
@@ -90,31 +87,32 @@ def test_synthetic_refuses(arguments: tuple, options: dict, named: str) -> None:
         datasets.synthetic(*arguments, **options)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "value"),
-    [
-        (0, 0, 0.2),  # brain
-        (0, 0.9, 1.0),  # skull
-        (0, 0.95, 0.0),  # outside
-        (0.8, 0, 0.0),
-        (0.22, 0, 0.0),  # ventricles
-        (-0.22, 0, 0.0),
-        (0.15, -0.25, 0.0),  # they lean outwards: the mirrored point belongs to neither
-        (0.29, -0.25, 0.2),
-        (0.3, 0.25, 0.0),
-        (-0.32, 0.3, 0.0),
-        (0, 0.4, 0.3),  # the large disc is in the upper half
-        (0, -0.4, 0.2),
-        (0, -0.1, 0.3),
-        (-0.08, -0.605, 0.3),  # the small ones
-        (0, -0.606, 0.3),
-        (0.06, -0.605, 0.3),
-    ],
-)
-def test_phantom_has_its_ellipses(x: float, y: float, value: float) -> None:
+PHANTOM = [
+    (0, 0, 0.2),  # brain
+    (0, 0.9, 1.0),  # skull
+    (0, 0.95, 0.0),  # outside
+    (0.8, 0, 0.0),
+    (0.22, 0, 0.0),  # ventricles
+    (-0.22, 0, 0.0),
+    (0.15, -0.25, 0.0),  # they lean outwards: the mirrored point belongs to neither
+    (0.29, -0.25, 0.2),
+    (0.3, 0.25, 0.0),
+    (-0.32, 0.3, 0.0),
+    (0, 0.4, 0.3),  # the large disc is in the upper half
+    (0, -0.4, 0.2),
+    (0, -0.1, 0.3),
+    (-0.08, -0.605, 0.3),  # the small ones
+    (0, -0.606, 0.3),
+    (0.06, -0.605, 0.3),
+]
+
+
+def test_phantom_has_its_ellipses() -> None:
     n = 1001
-    column, row = round((x * n + n - 1) / 2), round((n - 1 - y * n) / 2)
-    assert datasets.shepp_logan(n)[row, column] == value
+    image = datasets.shepp_logan(n)
+    for x, y, value in PHANTOM:
+        column, row = round((x * n + n - 1) / 2), round((n - 1 - y * n) / 2)
+        assert image[row, column] == value, (x, y)
 
 
 def test_phantom_mean_is_the_sum_of_the_ellipses() -> None:
@@ -133,17 +131,17 @@ def test_phantom_values_and_sizes() -> None:
 
 
 def test_small_fashion_mnist() -> None:
-    for split, n in (("train", 6000), ("test", 1000)):
+    for split, n, first in (("train", 6000, [9, 0, 0, 3, 0]), ("test", 1000, [9, 2, 1, 1, 6])):
         images, labels = datasets.fashion_mnist(split, subset="small")
         assert images.shape == (n, 784)
         assert images.dtype == np.float32
         assert (images.min(), images.max()) == (0, 1)
         assert labels.shape == (n,)
         assert labels.dtype == np.uint8
+        assert labels[:5].tolist() == first
         assert set(labels) == set(range(10))
         assert images.flags.writeable
         assert labels.flags.writeable
-    assert datasets.fashion_mnist("train", n=5).labels.tolist() == [9, 0, 0, 3, 0]
 
 
 def test_full_fashion_mnist_starts_like_the_small_one(fashion_10000: np.ndarray) -> None:
@@ -183,17 +181,16 @@ def test_damaged_full_set_is_refused(tmp_path: Path) -> None:
     _imitate_full(tmp_path, 1200)
     with pytest.raises(CorruptFileError, match="IDX"):  # shorter than its header says
         datasets.fashion_mnist("test", n=1201, folder=tmp_path)
-    images = tmp_path / "t10k-images-idx3-ubyte.gz"
+    images, labels = tmp_path / "t10k-images-idx3-ubyte.gz", tmp_path / "t10k-labels-idx1-ubyte.gz"
     whole = images.read_bytes()
-    images.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CorruptFileError, match="gzip"):
-        datasets.fashion_mnist("test", n=1200, folder=tmp_path)
-    images.write_bytes(b"not gzip")
-    with pytest.raises(CorruptFileError, match="gzip"):
-        datasets.fashion_mnist("test", n=1200, folder=tmp_path)
-    images.write_bytes((tmp_path / "t10k-labels-idx1-ubyte.gz").read_bytes())
-    with pytest.raises(CorruptFileError, match="IDX"):
-        datasets.fashion_mnist("test", n=1200, folder=tmp_path)
+    for content, said in (
+        (whole[: len(whole) // 2], "gzip"),
+        (b"not gzip", "gzip"),
+        (labels.read_bytes(), "IDX"),
+    ):
+        images.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=said):
+            datasets.fashion_mnist("test", n=1200, folder=tmp_path)
 
 
 def test_missing_full_set_names_the_package(tmp_path: Path) -> None:
@@ -210,7 +207,6 @@ def test_missing_full_set_names_the_package(tmp_path: Path) -> None:
         ({"split": "validation"}, "split"),
         ({"subset": "large"}, "subset"),
         ({"n": 0}, "n"),
-        ({"n": 2.0}, "n"),
         ({"n": 60001}, "n"),
         ({"n": 6001, "subset": "small"}, "n"),
     ],
@@ -253,8 +249,9 @@ def test_layer(name: str) -> None:
     assert hashlib.sha256(layer.W.astype("<f4").tobytes()).hexdigest() == digest
     assert layer.H.shape == (shape[1], shape[1])
     np.testing.assert_array_equal(layer.H, layer.H.T)
-    mean_diagonal = layer.H.diagonal().mean()
-    assert np.linalg.eigvalsh(layer.H.astype(np.float64))[0] >= -1e-6 * mean_diagonal
+    # Cholesky fails unless the least eigenvalue is above -1e-6 of the mean diagonal.
+    H = layer.H.astype(np.float64)
+    np.linalg.cholesky(H + 1e-6 * H.diagonal().mean() * np.eye(len(H)))
     assert layer.W.flags.writeable
     assert layer.H.flags.writeable
 
@@ -270,11 +267,7 @@ def test_text_embeddings() -> None:
     # Unit rows before they were rounded to float16: each square is off by at most 2 * 2^-11.
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
     np.testing.assert_allclose(norms, 1, atol=2.0**-11)
-
-
-def test_text_embeddings_know_their_topics() -> None:
     # The accuracy that data/README.md states: cosine, k = 11, first 80 % train.
-    embeddings, labels, class_names = datasets.text_embeddings()
     n = len(labels) * 4 // 5
     nearest = np.argpartition(-(embeddings[n:] @ embeddings[:n].T), 10, axis=1)[:, :11]
     votes = (labels[nearest][..., None] == np.arange(len(class_names))).sum(axis=1)
@@ -290,13 +283,12 @@ def test_a_damaged_file_of_the_package_is_reported(
     with pytest.raises(CorruptFileError, match="install lplr again"):
         datasets.layer(name)
     path = tmp_path / f"{name}.npz"
-    path.write_bytes(whole[:100_000])
-    with pytest.raises(CorruptFileError, match="install lplr again"):
-        datasets.layer(name)
-    whole[1000] ^= 1  # inside the compressed weights
-    path.write_bytes(whole)
-    with pytest.raises(CorruptFileError, match="install lplr again"):
-        datasets.layer(name)
+    flipped = whole.copy()
+    flipped[1000] ^= 1  # inside the compressed weights
+    for damaged in (whole[:100_000], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptFileError, match="install lplr again"):
+            datasets.layer(name)
 
 
 def test_make_data_and_loader_are_inverse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_codes_of_sequences(bits: float, scalar: int) -> None:
     # Normal quantiles in random order: not trained, but a code better than any scalar one.
     rng = np.random.default_rng(2)
     table = norm.ppf((rng.permutation(256) + 0.5) / 256).astype(np.float32)
-    mse, error = _simulated(Trellis.from_table(table, bits, np.nan), 128, rng)
+    mse, error = _simulated(Trellis(table, bits, np.nan), 128, rng)
     assert mse - 6 * error > gaussian_limit(bits)
     assert mse + 6 * error < quantizer_distortion("lloyd-max", scalar).mse
 

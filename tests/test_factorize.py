@@ -259,7 +259,9 @@ def test_budget_is_kept(shape, bits_per_entry, method, kind) -> None:
         f = lplr.factorize(A, bits_per_entry=bits_per_entry, **options)
     except lplr.exceptions.BudgetError:
         book = get_codebook(quantizer or "lloyd-max", bits or 2)
-        assert bits_per_entry * A.size / 8 < factor_nbytes(shape, 1, (book, book), StoredScales(0, 6))
+        assert bits_per_entry * A.size / 8 < factor_nbytes(
+            shape, 1, (book, book), StoredScales(0, 6)
+        )
         return
     assert f.bits_per_entry <= bits_per_entry
     if bits is not None and f.rank < min(shape):
@@ -282,7 +284,9 @@ def test_sizes_are_predicted(shape, rank, kind, method) -> None:
     A = np.random.default_rng(0).standard_normal(shape)
     f = lplr.factorize(A, rank=rank, quantizer=quantizer, bits=bits, method=method, rng=0)
     books = (get_codebook(quantizer, bits),) * 2
-    assert f.left.codes.nbytes + f.right.codes.nbytes == factor_nbytes(shape, rank, books, StoredScales(0, 0))
+    assert f.left.codes.nbytes + f.right.codes.nbytes == factor_nbytes(
+        shape, rank, books, StoredScales(0, 0)
+    )
 
 
 def test_largest_rank_is_the_largest() -> None:

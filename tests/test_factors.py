@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import WORDS
+from kinds import BLOCKS
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 import lplr
@@ -18,7 +18,7 @@ from lplr.exceptions import InputError
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes
 
-KIND = st.sampled_from(WORDS)
+KIND = st.sampled_from(BLOCKS)
 
 
 def random_quantized(
@@ -324,13 +324,13 @@ def test_html_is_a_table_of_the_same(make) -> None:
     page = f._repr_html_()
     assert page.startswith("<table>")
     assert page.endswith("</table>")
-    for value in f._summary().values():
+    for _, value in f._summary():
         assert value in page
 
 
 def test_html_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     evil = "<script>alert('&')</script>"
-    monkeypatch.setattr(lplr.LowRank, "_summary", lambda self: {evil: evil})
+    monkeypatch.setattr(lplr.LowRank, "_summary", lambda self: [(evil, evil)])
     page = random_low_rank()._repr_html_()
     assert "<script>" not in page
     assert page.count("&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;") == 2

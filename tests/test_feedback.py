@@ -12,7 +12,6 @@ import naive
 import numpy as np
 import pytest
 
-from lplr import parallel
 from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.linalg.ldl import ldl, min_pivot_ldl
@@ -286,7 +285,7 @@ def test_same_bits_at_any_number_of_threads(book, monkeypatch: pytest.MonkeyPatc
     X = rng.standard_normal((70, 1600)).astype(np.float32)
     results = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(parallel, "n_threads", lambda threads=threads: threads)
+        monkeypatch.setenv("LPLR_NUM_THREADS", str(threads))
         results.append(quantize_feedback(X, H, get_codebook(*book), sweeps=1))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):

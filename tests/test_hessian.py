@@ -77,7 +77,7 @@ def test_almost_symmetric_is_made_symmetric() -> None:
 def test_as_many_inputs_as_columns_are_no_moment() -> None:
     """A square array is a second moment; the message says what to do about inputs."""
     X = np.random.default_rng(0).standard_normal((D, D))
-    with pytest.raises(HessianError, match=r"hessian: .*not symmetric.*more or fewer rows than its 40"):
+    with pytest.raises(HessianError, match=r"hessian: .*not symmetric.*more or fewer rows"):
         check_hessian(X, D)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lplr.exceptions import InputError, LplrError
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.theory.montecarlo import Cell, Outcome, Statement, Status, run
 from lplr.theory.statements import STATEMENTS
 from lplr.theory.streaming import LogHistogram, Moments, Tally
@@ -341,7 +341,7 @@ def test_trials_of_lplr_cost_little_more_than_their_products() -> None:
     A, S, L = (rng.standard_normal(shape) for shape in ((n, d), (d, m), (n, m)))
 
     def products() -> None:
-        with single_threaded_blas():
+        with reproducible():
             for _ in range(trials):
                 A @ S
                 L.T @ L

@@ -25,7 +25,14 @@ import lplr
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
-PUBLIC_MODULES = ("lplr", "lplr.datasets", "lplr.exceptions", "lplr.theory", "lplr.theory.bounds")
+PUBLIC_MODULES = (
+    "lplr",
+    "lplr.datasets",
+    "lplr.exceptions",
+    "lplr.inputs",
+    "lplr.theory",
+    "lplr.theory.bounds",
+)
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **env: str) -> str:

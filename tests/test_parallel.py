@@ -14,7 +14,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import lplr
-from lplr.parallel import matmul, n_threads, run_blocks, single_threaded_blas
+from lplr.parallel import matmul, n_threads, reproducible, run_blocks
 
 METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd")
 
@@ -83,8 +83,8 @@ def test_an_exception_comes_through_and_stops_the_rest(monkeypatch, threads: str
 def test_one_blas_thread_inside_as_many_as_before_outside() -> None:
     before = blas_threads()
     inside = []
-    with single_threaded_blas():
-        with single_threaded_blas():
+    with reproducible():
+        with reproducible():
             inside.append(blas_threads())
         inside.append(blas_threads())  # the inner exit must not lift the limit
         run_blocks(lambda i, j: inside.append(blas_threads()), 3, 1)

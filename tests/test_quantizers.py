@@ -27,7 +27,7 @@ def around(levels: np.ndarray) -> np.ndarray:
 # --- kernels ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [1, 2, 5, 8])
 def test_round_uniform_is_brute_force(bits: int) -> None:
     levels = get_codebook("uniform", bits).levels
     x = around(levels)
@@ -38,7 +38,7 @@ def test_round_uniform_is_brute_force(bits: int) -> None:
         assert codes.tolist() == expected
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [1, 2, 5, 8])
 def test_dithered_rounding_goes_up_by_the_dither(bits: int) -> None:
     levels = get_codebook("uniform", bits).levels
     x = around(levels)
@@ -61,13 +61,14 @@ def test_round_levels_is_brute_force(bits: int) -> None:
     # Any sorted levels; multiples of 1/4, so that midpoints and ties are exact.
     levels = np.sort(rng.choice(1000, 2**bits, replace=False)).astype(np.float32) / 4 - 100
     thresholds = (levels[1:] + levels[:-1]) / 2
-    x = rng.permutation(np.r_[levels, thresholds, rng.integers(-1200, 1300, 300) / np.float32(8)])
-    x = np.tile(x.astype(np.float32), 12 if bits == 8 else 1)  # more than one chunk of 4096
+    x = rng.permutation(np.r_[levels, thresholds, rng.integers(-1200, 1300, 99) / np.float32(8)])
+    x = x.astype(np.float32)
     expected = [naive.nearest(v, levels) for v in x]
-    for kernel in (round_levels, round_levels.py_func) if bits < 8 else (round_levels,):
-        codes = np.full(x.size, 77, np.uint8)
-        kernel(x, thresholds, codes)
-        assert codes.tolist() == expected
+    copies = 1 + 4096 // x.size  # more than one chunk of 4096
+    for kernel, repeat in ((round_levels, copies), (round_levels.py_func, 1)):
+        codes = np.full(x.size * repeat, 77, np.uint8)
+        kernel(np.tile(x, repeat), thresholds, codes)
+        assert codes.tolist() == expected * repeat
 
 
 # --- levels ----------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_normal_float_of_four_bits_is_the_published_one() -> None:
     np.testing.assert_allclose(get_codebook("normal-float", 4).levels, published, atol=2e-7)
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_lloyd_max_levels_are_centroids(bits: int) -> None:
     levels = get_codebook("lloyd-max", bits).levels.astype(np.float64)
     edges = np.r_[-np.inf, (levels[1:] + levels[:-1]) / 2, np.inf]
@@ -135,7 +136,7 @@ def test_published_steps_and_errors() -> None:
 def test_error_on_gaussian_data(name: str, bits: int) -> None:
     """Simulation against the exact integral: fails by chance once in 10^8 books (6 sigma)."""
     book = get_codebook(name, bits)
-    x = np.random.default_rng(bits).standard_normal(300_000).astype(np.float32)
+    x = np.random.default_rng(bits).standard_normal(100_000).astype(np.float32)
     scale = np.float32(book.gaussian_scale)
     q = scale * book.decode(book.encode((x / scale)[:, None]))[:, 0]
     e = (x.astype(np.float64) - q) ** 2
@@ -209,3 +210,19 @@ def test_registry_refuses_what_is_not_offered() -> None:
 
 def test_a_codebook_is_built_once() -> None:
     assert get_codebook("lloyd-max", 5) is get_codebook("lloyd-max", 5)
+    assert get_codebook("trellis", 2) is get_codebook("trellis-10", 2.0)
+
+
+def test_zero_stores_nothing_and_errs_by_the_entry() -> None:
+    book = get_codebook("zero", 0)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    codes = book.encode(x[..., None])
+    assert not book.decode(codes).any()
+    packed = book.check_packed(book.pack(codes, 0), 2, 3)
+    assert packed.nbytes == book.nbytes(2, 3) == 0
+    assert not book.unpack(packed, (2, 3), slice(1, 2), 0).any()
+    error = np.empty_like(x)
+    book.panel(x, x, np.eye(2, dtype=np.float32), np.ones(2, np.float32), error, codes)
+    np.testing.assert_array_equal(error, x)
+    with pytest.raises(InputError, match="packed codes"):
+        book.check_packed(np.zeros(1, np.uint8), 2, 3)

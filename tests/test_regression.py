@@ -137,8 +137,8 @@ def test_same_bits_at_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> 
     L = rng.standard_normal((150, 30)).astype(np.float32)
     results = []
     for threads in (1, 2):
-        monkeypatch.setattr(parallel, "n_threads", lambda threads=threads: threads)
-        with parallel.single_threaded_blas():
+        monkeypatch.setenv("LPLR_NUM_THREADS", str(threads))
+        with parallel.reproducible():
             results.append((*rank_constrained(A, H, 20), *least_squares(L, A.astype(np.float32))))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from kinds import WORDS
+from kinds import BLOCKS
 
 import lplr
 from lplr.coding.rounding import GRANULARITIES, half_scale, round_matrix
@@ -43,7 +43,7 @@ def decoded(q: lplr.Quantized) -> np.ndarray:
     return points[:n, :d] * q.scale + offset
 
 
-@given(matrices(), st.sampled_from(WORDS), st.sampled_from(GRANULARITIES), st.data())
+@given(matrices(), st.sampled_from(BLOCKS), st.sampled_from(GRANULARITIES), st.data())
 @settings(max_examples=250)
 def test_round_trip(A, kind, granularity, data) -> None:
     """What is decoded is what the packed codes say, and each entry is as near as it can be."""
@@ -92,7 +92,7 @@ def test_min_max_is_that_of_the_paper(A: np.ndarray, bits: int, granularity: str
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.7, 1e-20, 1e20])
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_constants(kind, value: float, granularity: str) -> None:
     """Exact at any width: stored as an offset."""
     name, bits = kind
@@ -104,7 +104,7 @@ def test_constants(kind, value: float, granularity: str) -> None:
 # --- scales ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "bits"), [k for k in WORDS if k[1] < 16 and k[0] != "e8p"])
+@pytest.mark.parametrize(("name", "bits"), [k for k in BLOCKS if k[1] < 16 and k[0] != "e8p"])
 def test_mse_beats_min_max_on_gaussian_data(name: str, bits: int) -> None:
     A = np.random.default_rng(bits).standard_normal((200, 150)).astype(np.float32)
     error = {

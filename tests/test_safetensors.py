@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lplr.cli.inputs import members, read_input, read_member
 from lplr.exceptions import CorruptFileError, InputError, LplrError
-from lplr.storage.safetensors import read_tensor, tensors
+from lplr.inputs import members, read_input, read_member
+from lplr.inputs.safetensors import read, tensors
 
 NAMES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2",
-    "U32": "u4", "I32": "i4", "F32": "f4", "U64": "u8", "I64": "i8", "F64": "f8",
+    "U32": "u4", "I32": "i4", "F32": "f4", "U64": "u8", "I64": "i8", "F64": "f8", "C64": "c8",
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_every_dtype(tmp_path: Path, padding: int) -> None:
     path = save(tmp_path / "all.safetensors", arrays)
     assert list(tensors(path)) == list(arrays)
     for name, array in arrays.items():
-        found = read_tensor(path, name)
+        found = read(str(path), name).array
         assert found.dtype == array.dtype
         assert found.flags.aligned
         np.testing.assert_array_equal(found, array)
@@ -66,7 +66,7 @@ def test_bfloat16(tmp_path: Path) -> None:
     values = {0x3F80: 1.0, 0xC000: -2.0, 0x7F80: np.inf, 0x0001: 2.0**-133, 0x4049: 3.140625}
     data = b"".join(code.to_bytes(2, "little") for code in values)
     path = write(tmp_path / "b.safetensors", {"w": entry("BF16", [5, 1], 0, 10)}, data)
-    found = read_tensor(path, "w")
+    found = read(str(path), "w").array
     assert found.dtype == np.float32
     assert found[:, 0].tolist() == list(values.values())
 
@@ -83,33 +83,6 @@ def test_as_an_input(tmp_path: Path) -> None:
         read_input(two)
     with pytest.raises(InputError, match="has no 'c'; it has: a, b"):
         read_input(f"{two}:c")
-
-
-def test_members_of_other_files(tmp_path: Path) -> None:
-    import h5py
-
-    A = np.eye(3)
-    npz, h5, npy = (str(tmp_path / f"x.{suffix}") for suffix in ("npz", "h5", "npy"))
-    np.savez(npz, second=A, first=A)
-    np.save(npy, A)
-    with h5py.File(h5, "w") as file:
-        file["group/a"] = A
-        file["b"] = A
-        file["link"] = h5py.SoftLink("/b")
-    assert members(npz) == ["second", "first"]
-    assert members(h5) == ["/b", "/group/a"]
-    assert members(npy) == [""]
-    for path in (npz, h5, npy):
-        for member in members(path):
-            np.testing.assert_array_equal(read_member(path, member).array, A)
-    for path in ("none.npz", tmp_path / "x.txt"):
-        (tmp_path / "x.txt").touch()
-        with pytest.raises(InputError):
-            members(str(path))
-    for path in (npz, h5):
-        Path(path).write_bytes(Path(path).read_bytes()[:50])
-        with pytest.raises(CorruptFileError):
-            members(path)
 
 
 GOOD = {"w": entry("F32", [2, 2], 0, 16)}
@@ -131,8 +104,14 @@ GOOD = {"w": entry("F32", [2, 2], 0, 16)}
         ({"__metadata__": "a"}, b"", "__metadata__"),
         ({"w": 3}, b"", "'w' is not described"),
         ({"w": {**GOOD["w"], "more": 1}}, bytes(16), "'w' is not described"),
-        ({"w": entry("F33", [2, 2], 0, 16)}, bytes(16), "unknown dtype 'F33'"),
-        ({"w": entry(["F32"], [2, 2], 0, 16)}, bytes(16), "unknown dtype"),  # type: ignore[arg-type]
+        ({"w": entry(["F32"], [2, 2], 0, 16)}, bytes(16), "no name"),  # type: ignore[arg-type]
+        ({"w": entry("F8_E8M0", [2, 3], 0, 7)}, bytes(7), "'w' has 7 bytes, which F8_E8M0"),
+        ({"w": entry("F4", [2, 3], 0, 6)}, bytes(6), "'w' has 6 bytes, which F4"),
+        ({"w": entry("F33", [2, 2], 16, 0)}, bytes(16), "'w' has -16 bytes"),
+        ({"w": entry("F33", [2, 2], 0, 15)}, bytes(16), "has bytes after its data"),
+        ({"w": entry("F33", [2, 2], 0, 17)}, bytes(16), "is truncated"),
+        ({"w": entry("F33", [2**62, 2**62], 0, 0)}, b"", "no array can have"),
+        ({**GOOD, "v": entry("F33", [2], 12, 20)}, bytes(20), "'v' overlaps another"),
         ({"w": entry("F32", [2, 3], 0, 16)}, bytes(16), "'w' has 16 bytes, which F32"),
         ({"w": entry("F32", [2**62, 2**62, 2**6], 0, 0)}, b"", "no array can have"),
         ({"w": entry("F32", [0, 2**62], 0, 0)}, b"", "no array can have"),
@@ -151,9 +130,9 @@ GOOD = {"w": entry("F32", [2, 2], 0, 16)}
 )
 def test_damaged(tmp_path: Path, header: Any, data: bytes, message: str) -> None:
     path = write(tmp_path / "x.safetensors", header, data)
-    for read in (tensors, members, lambda p: read_tensor(p, "w"), read_input):
+    for reader in (tensors, members, lambda p: read(p, "w"), read_input):
         with pytest.raises(CorruptFileError, match=message):
-            read(str(path))
+            reader(str(path))
 
 
 @pytest.mark.parametrize("length", [3, 10**9, 2**64 - 1])
@@ -169,11 +148,59 @@ def test_length_of_the_header(tmp_path: Path, length: int) -> None:
         tensors(path)
 
 
-def test_dtypes_that_numpy_lacks(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.safetensors", {"w": entry("F8_E4M3", [2, 2], 0, 4)}, bytes(4))
-    assert tensors(path)["w"].dtype == "F8_E4M3"
-    with pytest.raises(InputError, match="w: has the dtype F8_E4M3; convert it"):
-        read_tensor(path, "w")
+def test_floats_of_8_bits(tmp_path: Path) -> None:
+    """Against the definition, bit by bit, for all 256 codes of both kinds."""
+
+    def value(code: int, exponent_bits: int, bias: int, finite_only: bool) -> float:
+        sign = -1.0 if code & 128 else 1.0
+        mantissa_bits = 7 - exponent_bits
+        exponent = (code & 127) >> mantissa_bits
+        fraction = (code & (1 << mantissa_bits) - 1) / 2**mantissa_bits
+        if not finite_only and exponent == 2**exponent_bits - 1:
+            return sign * np.inf if fraction == 0 else np.nan
+        if finite_only and code & 127 == 127:
+            return np.nan
+        if exponent == 0:
+            return sign * fraction * 2.0 ** (1 - bias)
+        return sign * (1 + fraction) * 2.0 ** (exponent - bias)
+
+    header = {
+        "a": entry("F8_E4M3", [16, 16], 0, 256),
+        "b": entry("F8_E5M2", [256], 256, 512),
+    }
+    path = str(write(tmp_path / "x.safetensors", header, bytes(range(256)) * 2))
+    for name, kind in (("a", (4, 7, True)), ("b", (5, 15, False))):
+        found = read(path, name)
+        assert found.array.dtype == np.float32
+        expected = [value(code, *kind) for code in range(256)]
+        np.testing.assert_array_equal(found.array.ravel(), expected)
+        assert np.signbit(found.array.ravel()[128])
+        assert "without scales" in found.note
+    assert np.nanmax(read(path, "a").array) == 448
+    assert found.array[123] == 57344
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nbytes"),
+    [("F8_E8M0", 8), ("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6), ("F8_E4M3FNUZ", 8), ("X7", 3)],
+)
+def test_a_dtype_that_is_not_read_leaves_the_others(
+    tmp_path: Path, dtype: str, nbytes: int
+) -> None:
+    end = 16 + nbytes
+    header = {
+        "w": GOOD["w"],
+        "scale": entry(dtype, [2, 4], 16, end),
+        "v": entry("F32", [1], end, end + 4),
+    }
+    data = np.arange(4, dtype="<f4").tobytes() + bytes(nbytes) + np.float32(5).tobytes()
+    path = str(write(tmp_path / "x.safetensors", header, data))
+    assert members(path) == ["w", "scale", "v"]
+    assert tensors(path)["scale"].dtype == dtype
+    np.testing.assert_array_equal(read_member(path, "w").array, [[0, 1], [2, 3]])
+    assert read_input(f"{path}:v").array == 5
+    with pytest.raises(InputError, match=f"scale: has the dtype {dtype}, which is not read"):
+        read_input(f"{path}:scale")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -186,6 +213,6 @@ def test_no_change_escapes_as_another_error(tmp_path: Path, place: int, change: 
     path.write_bytes(original)
     try:
         for name in tensors(path):
-            read_tensor(path, name)
+            read(str(path), name)
     except LplrError:
         pass

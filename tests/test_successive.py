@@ -11,10 +11,10 @@ import pytest
 from numpy.linalg import norm
 
 import lplr
+from lplr.coding.blocks import ComponentBlock
 from lplr.exceptions import BudgetError, InputError
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
-from lplr.coding.blocks import ComponentBlock
 from lplr.planning.codebooks import candidate_pairs
 from lplr.planning.sizes import blocks_nbytes
 from lplr.planning.waterfill import distribute, expected_loss
@@ -52,7 +52,9 @@ def partitions(k: int, pairs: list) -> Iterator[list[ComponentBlock]]:
     for cuts in range(1, 2**k):
         edges = [0, *(i + 1 for i in range(k) if cuts >> i & 1)]
         for choice in product(pairs, repeat=len(edges) - 1):
-            yield [ComponentBlock(i, j, b) for (i, j), b in zip(pairwise(edges), choice, strict=True)]
+            yield [
+                ComponentBlock(i, j, b) for (i, j), b in zip(pairwise(edges), choice, strict=True)
+            ]
 
 
 def test_a_distribution_is_nearly_the_best_of_all() -> None:

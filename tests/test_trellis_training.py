@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
-import subprocess
+import runpy
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from lplr.quantizers.trellis_tables import (
     write_tables,
 )
 
-# The mean of 1e6 squared errors varies by about 0.1 % from sample to sample.
-SPREAD = 1.005
+# The mean of 2.5e5 squared errors varies by about 0.2 % from sample to sample.
+SPREAD = 1.01
 
 DIGEST = "554a36208b17fee67e29f394b5621316785f233eefe352f151fee0141f928776"
 
@@ -28,33 +29,31 @@ DIGEST = "554a36208b17fee67e29f394b5621316785f233eefe352f151fee0141f928776"
 @pytest.mark.parametrize(
     ("state_bits", "bits", "target"),
     [
-        (8, 2, 0.0815),
-        (10, 2, 0.0765),
-        (12, 2, 0.0725),
-        (12, 3, 0.0195),
-        (12, 4, 0.0053),
-        (10, 1, 0.28),
-        # What the shipped tables reach.
+        # What the tables of the package reach.
         (8, 2, 0.0740 * SPREAD),
         (10, 2, 0.0709 * SPREAD),
         (12, 2, 0.0687 * SPREAD),
         (10, 2.5, 0.0366 * SPREAD),
+        # Looser limits.
+        (12, 3, 0.0195),
+        (12, 4, 0.0053),
+        (10, 1, 0.28),
     ],
 )
 def test_error_on_a_gaussian(state_bits, bits, target):
     table, mse = stored_table(state_bits, bits)
-    error = train_trellis.gaussian_error(table, bits, rng=1)
+    error = train_trellis.gaussian_error(table, bits, samples=250_000, rng=1)
     assert error <= target
     assert error == pytest.approx(mse, rel=SPREAD - 1)
 
 
 def test_a_table_for_every_code():
     for quarters in range(4, 25):
-        errors = [Trellis(state_bits, quarters / 4).gaussian_mse for state_bits in STATE_BITS]
+        errors = [Trellis.stored(L, quarters / 4).gaussian_mse for L in STATE_BITS]
         # Each further bit of state helps; none beats the rate-distortion function 4**-bits.
         assert all(b <= a for a, b in itertools.pairwise(errors)), quarters
         assert errors[-1] > 4.0 ** -(quarters / 4)
-        book = Trellis(8, quarters / 4)
+        book = Trellis.stored(8, quarters / 4)
         np.testing.assert_array_equal(book.table, -book.table[::-1])
     assert TABLES.stat().st_size < 500_000
 
@@ -71,7 +70,7 @@ def test_tables_never_change():
 
 def test_more_bits_cost_less_error():
     for state_bits in (8, 10, 12):
-        errors = [Trellis(state_bits, q / 4).gaussian_mse for q in range(4, 25)]
+        errors = [Trellis.stored(state_bits, q / 4).gaussian_mse for q in range(4, 25)]
         assert all(b < a for a, b in itertools.pairwise(errors))
 
 
@@ -130,7 +129,7 @@ def test_lloyd_pass_moves_to_the_means():
     table = train_trellis.linear_table(0.5 ** np.array([4, 6, 3, 5, 1, 2]), 2)
     better, error = train_trellis.lloyd_pass(table, 2, x)
     np.testing.assert_array_equal(better, -better[::-1])
-    book = Trellis.from_table(table, 2, 0.0)
+    book = Trellis(table, 2, 0.0)
     values = book.decode(book.encode(x[..., None]))[..., 0]
     assert error == pytest.approx(np.mean((x - values).astype(np.float64) ** 2), rel=1e-6)
     for value in np.unique(table)[:5]:
@@ -160,18 +159,27 @@ def test_missing_table_is_refused():
         stored_table(15, 2)
 
 
-def test_script_writes_tables(tmp_path):
+def test_script_writes_tables(tmp_path, monkeypatch, capsys):
     path = tmp_path / "own.npz"
-    command = [sys.executable, "-m", "lplr.quantizers.train_trellis"]
+    quick = partial(train_trellis.gaussian_error, samples=20_000)
+    monkeypatch.setattr(train_trellis, "gaussian_error", quick)
     options = ["--state-bits", "6", "7", "--bits", "2", "--trials", "3", "--passes", "1"]
     options += ["--per-state", "1", "--output", str(path)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("L =  6,  2.0 bits: 0.")
+    assert train_trellis.main(options) == 0
+    assert capsys.readouterr().out.startswith("L =  6,  2.0 bits: 0.")
     tables = read_tables(path)
     assert sorted(tables) == [(6, 8), (7, 8)]
     table, error = tables[7, 8]
-    assert Trellis.from_table(table, 2, error).name == "trellis-7"
-    # A second run keeps what is better.
+    assert Trellis(table, 2, error).name == "trellis-7"
+    # A second run keeps what is better, and leaves one file.
     kept = tables[6, 8][1]
     train_trellis.main([*options, "--seed", "1"])
     assert read_tables(path)[6, 8][1] <= kept
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_script_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_trellis", "--help"])
+    with pytest.raises(SystemExit, match="^0$"):
+        runpy.run_path(train_trellis.__file__, run_name="__main__")
+    assert "--per-state" in capsys.readouterr().out

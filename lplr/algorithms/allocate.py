@@ -9,7 +9,7 @@ import numpy as np
 
 from lplr.exceptions import BudgetError, InputError
 from lplr.linalg.hessian import regularize
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.planning.allocation import loss_curve, lower_hull_curve, spend
 from lplr.planning.codebooks import EFFORTS
 from lplr.planning.weighted_matrix import WeightedMatrix
@@ -31,8 +31,8 @@ class Allocation(NamedTuple):
     predicted : tuple of float
         Relative error of each at its budget.
     uniform : tuple of float
-        Relative error of each if all had the same bits an entry; infinite where a matrix is too
-        small for that.
+        Relative error of each if all had the same bits per entry; infinite where a matrix is
+        too small for that.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def allocate(
     """
     total = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
-    with single_threaded_blas():
+    with reproducible():
         checked = _check_matrices(matrices)
         factors = _check_weights(weights, len(checked))
         curves = [loss_curve(matrix, effort) for matrix in checked]

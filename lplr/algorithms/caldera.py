@@ -18,7 +18,6 @@ from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
-from lplr.parallel import single_threaded_blas
 from lplr.planning.codebooks import caldera_codebooks
 from lplr.planning.ranks import RankPlan
 from lplr.planning.sizes import BLOCK_SCALES, SEEDS
@@ -67,7 +66,7 @@ def caldera(
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         H, its diagonal, or calibration inputs X, one a row; by default the identity.
     rank : int
-        Of L R: 0 (feedback quantization alone) to min(n, d).
+        Rank of L R: 0 (feedback quantization alone) to min(n, d).
     q_bits : int or float
         Bits per entry of Q: 2, 3 or 4 as E8P lattice codes, 1 to 8 and 16 as scalar ones, 1 to 6
         in quarters as trellis codes.
@@ -86,9 +85,9 @@ def caldera(
     incoherence : bool
         Rotate W and H by randomized Hadamard (or Hartley) transforms first.
     quantizer : {"e8p", "lloyd-max", "uniform", "normal-float", "trellis", ...}, optional
-        Of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max. ``"trellis"``, or ``"trellis-6"``
-        to ``"trellis-14"``, codes L as well, and R up to three bits: 10 to 12 % less error at 2
-        and 4 bits, in two to five times the time.
+        The code of Q; by default E8P at 2, 3 and 4 bits, else Lloyd-Max. ``"trellis"``, or
+        ``"trellis-6"`` to ``"trellis-14"``, codes L as well, and R up to three bits: 10 to 12 %
+        less error at 2 and 4 bits, in two to five times the time.
     rng : int, numpy.random.Generator or None
     callback : callable, optional
         Called after each half step with a dict of ``step``, ``iteration`` and ``error``.
@@ -134,26 +133,25 @@ def caldera(
         raise InputError(f"callback: must be callable, found {callback!r}")
     generator = check_rng(rng)
     left = right = None
-    with single_threaded_blas():
-        weights = np.ones(d) if hessian is None else hessian
-        H, used = regularize(weights, damping=damping, columns=d)
-        if is_constant(W):
-            history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
-            if callback is not None:
-                callback(dict(history[0]))
-            backbone, factors = _constant(W, rank, q_book, books)
-        else:
-            unit, W = bring_into_range(W)
-            if incoherence:
-                left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
-                W = right.apply(left.apply(W, axis=0), axis=1)
-                H = right.two_sided(H)
-            problem = CalderaProblem(W, H, rank, q_book, books)
-            trace = Trace(problem, callback)
-            MODES[mode](problem, trace, rounds, generator)
-            assert trace.best is not None
-            history = trace.history
-            backbone, factors = problem.pack(trace.best, unit)
+    weights = np.ones(d) if hessian is None else hessian
+    H, used = regularize(weights, damping=damping, columns=d)
+    if is_constant(W):
+        history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
+        if callback is not None:
+            callback(dict(history[0]))
+        backbone, factors = _constant(W, rank, q_book, books)
+    else:
+        unit, W = bring_into_range(W)
+        if incoherence:
+            left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
+            W = right.apply(left.apply(W, axis=0), axis=1)
+            H = right.two_sided(H)
+        problem = CalderaProblem(W, H, rank, q_book, books)
+        trace = Trace(problem, callback)
+        MODES[mode](problem, trace, rounds, generator)
+        assert trace.best is not None
+        history = trace.history
+        backbone, factors = problem.pack(trace.best, unit)
     meta = {"damping": used, "history": history}
     return QPlusLowRank(backbone, factors, left, right, meta=meta)
 

@@ -9,11 +9,12 @@ from lplr.linalg.hessian import regularize
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
-from lplr.parallel import single_threaded_blas
-from lplr.planning.candidates import best_of, candidate_plans
+from lplr.parallel import reproducible
+from lplr.planning.candidates import candidate_plans
 from lplr.planning.codebooks import EFFORTS
 from lplr.planning.plans import Plan
 from lplr.planning.sizes import budget_nbytes
+from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.provenance import recorded
 from lplr.validation import bring_into_range, check_choice, check_matrix, check_real, check_rng
@@ -86,9 +87,8 @@ def compress(
     >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
     ('QPlusLowRank', True)
     """
-    with single_threaded_blas():
-        matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
-        packed, (plan, *others) = best_of(plans, matrix, effort)
+    matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
+    packed, (plan, *others) = best_of(plans, matrix, effort)
     meta = {"damping": damping, "plan": plan, "others": others}
     return replace(packed.scaled(unit), meta=meta)
 
@@ -125,7 +125,7 @@ def predictions(
     >>> [plan["kind"] for plan in lplr.predictions(A, bits_per_entry=1.5, rng=0)]
     ['low-rank', 'backbone + low-rank', 'backbone', 'rounding']
     """
-    with single_threaded_blas():
+    with reproducible():
         matrix, plans, _, _ = _planned(A, bits_per_entry, hessian, rng, effort)
     return [plan.describe(matrix.shape) for plan in plans]
 

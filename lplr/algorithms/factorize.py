@@ -14,7 +14,6 @@ from lplr.exceptions import InputError
 from lplr.linalg.sketches import KINDS
 from lplr.linalg.svd import truncated_svd
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import single_threaded_blas
 from lplr.planning.codebooks import factor_codebooks
 from lplr.planning.ranks import CONSTANT_SCALES, METHOD_SCALES, RankPlan, feasible_ranks
 from lplr.planning.sizes import StoredScales, budget_nbytes
@@ -75,7 +74,7 @@ def factorize(
         ``"lplr"``: Algorithm 1 of the LPLR paper, from a random sketch. ``"lplr-svd"``: the same
         from the SVD. ``"direct-svd"``: both factors of the SVD rounded, nothing solved.
     sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
-        Of ``"lplr"``, and of the range finder behind the other methods.
+        The random matrix of ``"lplr"``, and of the range finder behind the other methods.
     n_oversamples : int, optional
         Extra columns of that range finder's sketch; by default a quarter of the rank, at least
         10. ``"lplr"`` has none: its sketch has ``rank`` columns.
@@ -93,8 +92,9 @@ def factorize(
         Store ``alpha L R + beta`` with the best scalars, the "normalise and shift" of the paper;
         not for ``"feedback"``, whose scales are fitted anyway.
     effort : {"fast", "default", "best"}
-        For ``"feedback"``: how often the factors are fitted to each other, and for ``"best"``
-        trellis codes where no ``quantizer`` is named.
+        For ``"feedback"``: how often the factors are fitted to each other. ``"fast"`` takes about
+        half of the time and leaves 1 to 6 % more error. ``"best"`` also uses trellis codes where
+        no ``quantizer`` is named: 1 to 13 % less error in five to nine times the time.
     rng : int, numpy.random.Generator or None
 
     Returns
@@ -150,38 +150,36 @@ def factorize(
     if constant:
         return constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
     unit, A = bring_into_range(A)
-    # Also around what runs outside the blocks: BLAS results depend on its number of threads.
-    with single_threaded_blas():
-        if method != "lplr":
-            k = max(plan.rank for plan in plans)
-            U, s, Vt = truncated_svd(
-                A, k, n_oversamples=extra, n_power_iter=power, sketch=sketch, rng=seed
-            )
-        if feedback and len(plans) > 1:  # a budget: rates differ by component
-            nbytes = budget_nbytes(bits_per_entry, A.shape)  # type: ignore[arg-type]
-            blocks = distribute(s, A.shape, nbytes, [plan.books for plan in plans])
-            generator = np.random.default_rng([seed, 1])
-            return successive_factors(A, (U, s, Vt), blocks, generator, effort).scaled(unit)
+    if method != "lplr":
+        k = max(plan.rank for plan in plans)
+        U, s, Vt = truncated_svd(
+            A, k, n_oversamples=extra, n_power_iter=power, sketch=sketch, rng=seed
+        )
+    if feedback and len(plans) > 1:  # a budget: rates differ by component
+        nbytes = budget_nbytes(bits_per_entry, A.shape)  # type: ignore[arg-type]
+        blocks = distribute(s, A.shape, nbytes, [plan.books for plan in plans])
+        generator = np.random.default_rng([seed, 1])
+        return successive_factors(A, (U, s, Vt), blocks, generator, effort).scaled(unit)
 
-        def run(plan: RankPlan) -> LowRank:
-            m, books = plan.rank, plan.books
-            if method == "lplr":
-                generator = np.random.default_rng(seed)
-                start = sketched_start(A, m, sketch, power, generator)
-                return solved_factors(A, start, books, rounding, normalize, generator)
-            generator = np.random.default_rng([seed, 1])  # not the stream of the range finder
-            if feedback:
-                svd = U[:, :m], s[:m], Vt[:m]
-                return feedback_factors(A, svd, books, generator, PASSES[effort])
-            if method == "lplr-svd":
-                start = U[:, :m] * s[:m]
-                return solved_factors(A, start, books, rounding, normalize, generator)
-            right = s[:m, None] * Vt[:m]
-            return rounded_factors(A, U[:, :m], right, books, rounding, normalize, generator)
+    def run(plan: RankPlan) -> LowRank:
+        m, books = plan.rank, plan.books
+        if method == "lplr":
+            generator = np.random.default_rng(seed)
+            start = sketched_start(A, m, sketch, power, generator)
+            return solved_factors(A, start, books, rounding, normalize, generator)
+        generator = np.random.default_rng([seed, 1])  # not the stream of the range finder
+        if feedback:
+            svd = U[:, :m], s[:m], Vt[:m]
+            return feedback_factors(A, svd, books, generator, PASSES[effort])
+        if method == "lplr-svd":
+            start = U[:, :m] * s[:m]
+            return solved_factors(A, start, books, rounding, normalize, generator)
+        right = s[:m, None] * Vt[:m]
+        return rounded_factors(A, U[:, :m], right, books, rounding, normalize, generator)
 
-        results = [run(plan) for plan in plans]
-        # The error costs a product of its own: measured only where there is a choice.
-        best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
+    results = [run(plan) for plan in plans]
+    # The error costs a product of its own: measured only where there is a choice.
+    best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
     return best.scaled(unit)
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lplr.cli.options import INPUTS, check_output, print_json, split_input
+from lplr.cli.options import INPUTS, check_output, print_json
 
 __all__ = ["add_files", "run"]
 
@@ -90,8 +90,8 @@ def _refuse_options(args: argparse.Namespace) -> None:
 
 def _open_all(files: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """How to read each matrix, by its name in its file where that tells it from the others."""
-    from lplr.cli.inputs import members, read_member
     from lplr.exceptions import InputError
+    from lplr.inputs import members, read_member, split_input
 
     found: dict[str, Callable[[], Any]] = {}
     for file in files:

@@ -166,7 +166,12 @@ def _write_files(
     if args.out is not None:
         about = {name: {"title": s.title, "source": s.source} for name, s in statements.items()}
         settings = {"trials": args.trials, "level": _LEVEL, "full": args.full}
-        attrs = {"settings": settings, "statements": about, "seed": args.seed, "versions": versions()}
+        attrs = {
+            "settings": settings,
+            "statements": about,
+            "seed": args.seed,
+            "versions": versions(),
+        }
         rows = [_row(cell) for cell in cells]
         write_table(args.out, rows, attrs=attrs, overwrite=args.overwrite)
     if args.plot is not None:

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         _check_size(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
-    from lplr.cli.inputs import read_input
+    from lplr.inputs import read_input
     from lplr.validation import check_matrix
 
     source = read_input(args.input)
@@ -147,7 +147,7 @@ def _check_size(args: argparse.Namespace) -> None:
 
 def _hessian(args: argparse.Namespace) -> Any:
     """What ``--hessian`` names, or None."""
-    from lplr.cli.inputs import read_input
+    from lplr.inputs import read_input
 
     if not args.hessian:
         return None

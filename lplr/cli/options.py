@@ -6,12 +6,17 @@ import argparse
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lplr.exceptions import InputError
+from lplr.exceptions import (
+    ExistingFileError,
+    FilePermissionError,
+    FolderError,
+    InputError,
+    MissingFileError,
+)
 
 __all__ = [
     "INPUTS",
@@ -21,18 +26,13 @@ __all__ = [
     "add_seed",
     "check_output",
     "print_json",
-    "split_input",
 ]
 
 INPUTS = (
     "a .npy file; a member of an .npz (FILE.npz:MEMBER, or FILE.npz with one member); a dataset "
     "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); a tensor of a .safetensors "
-    "file, named in the same way; or an image (grey values in 0 to 1; colours become luminance)"
-)
-
-# A file and what is named inside it; the colon of a Windows drive is not followed by a match.
-_MEMBER = re.compile(
-    r"(?P<file>.+\.(?:npz|h5|hdf5|safetensors)):(?P<member>.+)", re.IGNORECASE | re.DOTALL
+    "file, named in the same way; or an image (grey values in 0 to 1; colours become luminance; "
+    "FILE.tif:2 is the second of several pages)"
 )
 
 
@@ -73,12 +73,6 @@ def add_seed(parser: Any) -> None:
     )
 
 
-def split_input(name: str) -> tuple[str, str]:
-    """File and member of ``FILE:MEMBER``; no member where a file has all of the name."""
-    match = None if os.path.exists(name) else _MEMBER.fullmatch(name)
-    return (match["file"], match["member"]) if match else (name, "")
-
-
 def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: str) -> None:
     """Refuse an output that could not be written, before any work is done for it.
 
@@ -94,23 +88,30 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     Raises
     ------
     InputError
+        `ExistingFileError`, `MissingFileError`, `FolderError` or `FilePermissionError` where one
+        of these fits.
     """
+    from lplr.inputs import split_input  # here, since NumPy comes with it
+
     path = Path(name)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{name}: an output of this command ends in {' or '.join(suffixes)}")
     folder = path.parent
     if not folder.is_dir():
-        raise InputError(f"{name}: the folder {str(folder)!r} does not exist; make it first")
+        message = f"{name}: the folder {str(folder)!r} does not exist; make it first"
+        raise MissingFileError(message, str(folder))
     if not os.access(folder, os.W_OK):
-        raise InputError(f"{name}: the folder {str(folder)!r} is not writable; name another one")
+        message = f"{name}: the folder {str(folder)!r} is not writable; name another one"
+        raise FilePermissionError(message, str(folder))
     if path.is_dir():
-        raise InputError(f"{name}: is a folder; name a file")
+        raise FolderError(f"{name}: is a folder; name a file", name)
     if os.path.lexists(path):
         file, _ = split_input(source)
         if os.path.exists(file) and os.path.exists(path) and os.path.samefile(path, file):
             raise InputError(f"{name}: is the input itself; name another file")
         if not overwrite:
-            raise InputError(f"{name}: exists; pass --overwrite or name another file")
+            message = f"{name}: exists; pass --overwrite or name another file"
+            raise ExistingFileError(message, name)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

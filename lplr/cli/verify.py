@@ -18,7 +18,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "verify",
         "check a packed file, and measure it against the original",
         "lplr verify weights.h5 --against weights.npy",
-        "Every byte is covered by a digest, and every component is decoded. Exit code 2 if "
+        "A digest covers every byte, and every component is decoded. The exit code is 2 if "
         "anything is wrong with the file.",
     )
     parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
@@ -39,14 +39,15 @@ def run(args: argparse.Namespace) -> int:
 
     digest = verify(args.file)
     f = lplr.load(args.file)
-    original = None
+    original, against = None, args.against
     if args.against is not None:
-        from lplr.cli.inputs import read_input
+        from lplr.inputs import read_input
         from lplr.validation import check_matrix
 
-        original = read_input(args.against).array
-        dtype = np.float64 if original.dtype == np.float64 else np.float32
-        original = check_matrix(original, args.against, dtype=dtype)
+        source = read_input(args.against)
+        against += f" ({source.note})" if source.note else ""
+        dtype = np.float32 if np.can_cast(source.array.dtype, np.float32) else np.float64
+        original = check_matrix(source.array, args.against, dtype=dtype)
         if original.shape != f.shape:
             raise InputError(
                 f"{args.against}: has shape {original.shape}, {args.file} has {f.shape}; "
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         if original is not None:
             with progress.step("measuring the error"):
                 report["relative_error"] = f.relative_error(original)
+                report["note"] = source.note
                 report["largest_error"] = _largest_difference(dense, original)
     if args.json:
         print_json(report)
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if original is not None:
         lines += [
-            ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {args.against}"),
+            ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {against}"),
             ("largest", f"{report['largest_error']:.6g} (difference of one entry)"),
         ]
     print(columns(lines))

@@ -45,13 +45,13 @@ def feedback_factors(
     ----------
     A : ndarray of shape (n, d), float32
     svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
-        Of (nearly) the best rank-m approximation.
+        SVD of (nearly) the best rank-m approximation.
     books : (Codebook, Codebook)
-        Of L and R.
+        The codebooks of L and R.
     rng : numpy.random.Generator
         Draws the rotation of the rank space.
     passes : int
-        Of the alternation, at most.
+        Passes of the alternation, at most.
 
     Returns
     -------

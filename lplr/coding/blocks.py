@@ -50,7 +50,7 @@ class ComponentBlock:
     start, stop : int
         Which, in descending order of their singular values.
     books : (Codebook, Codebook)
-        Of their columns of L and rows of R.
+        The codebooks of their columns of L and rows of R.
     """
 
     start: int
@@ -71,7 +71,7 @@ def successive_factors(
     ----------
     A : ndarray of shape (n, d), float32
     svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
-        Of (nearly) the best rank-m approximation, m at least the last block's ``stop``.
+        SVD of (nearly) the best rank-m approximation, m at least the last block's ``stop``.
     blocks : sequence of ComponentBlock
         As `lplr.planning.waterfill.distribute` chooses them.
     rng : numpy.random.Generator
@@ -116,9 +116,9 @@ def weighted_factors(
     ----------
     W : ndarray of shape (n, d), float32
     svd : (U, s, Vt)
-        Of ``W L D^(1/2)``, H = L diag(D) L^T.
+        SVD of ``W L D^(1/2)``, where H = L diag(D) L^T.
     weights : FeedbackWeights
-        Of H, not the identity.
+        The weights of H, which is not the identity.
     blocks : sequence of ComponentBlock
         The codes of R are scalar.
     rng : numpy.random.Generator

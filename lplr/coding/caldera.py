@@ -31,7 +31,7 @@ class Candidate:
     q_scale : float
     axis : {0, 1}
     left, right : Factor or None
-        Of shapes (k, n) and (k, d); None at rank 0.
+        Their shapes are (k, n) and (k, d); None at rank 0.
     """
 
     Q: np.ndarray
@@ -52,9 +52,9 @@ class CalderaProblem:
     H : ndarray of shape (d, d), float64, positive definite
     rank : int
     q_book : Codebook
-        Of Q.
+        The codebook of Q.
     books : (Codebook, Codebook)
-        Of L and R.
+        The codebooks of L and R.
     """
 
     W: np.ndarray

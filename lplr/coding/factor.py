@@ -20,7 +20,7 @@ from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.scalar import ScalarCodebook
-from lplr.quantizers.spans import Spans
+from lplr.quantizers.trellis_codebook import TrellisCodebook
 
 __all__ = [
     "CodebookPair",
@@ -108,7 +108,7 @@ def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = 
     X = solve(G, B)
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
-    sweeps = _SWEEPS if not isinstance(book, Spans) else 0 if rough else _TRELLIS_SWEEPS
+    sweeps = _SWEEPS if not isinstance(book, TrellisCodebook) else 0 if rough else _TRELLIS_SWEEPS
     codes, scale, error = quantize_feedback(X, G, book, sweeps=sweeps)
     return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
 
@@ -193,7 +193,7 @@ def pack_factors(
     ----------
     left, right : Factor
     scale : ndarray of shape (m,), float32
-        Of the rows of R, instead of those that it has.
+        Scales of the rows of R, instead of those that it has.
     books : (Codebook, Codebook)
     meta : dict, optional
 
@@ -233,7 +233,7 @@ def stack_factors(
     Parameters
     ----------
     pairs : sequence of (Factor, Factor)
-        Of each block.
+        The factors of each block.
     books : sequence of (Codebook, Codebook)
     meta : dict, optional
 

@@ -69,7 +69,7 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
     Returns
     -------
     left, right : Factor
-        Of shapes (k, n) and (k, d).
+        Their shapes are (k, n) and (k, d).
     """
     _, V = rank_constrained(A, problem.H, problem.rank)
     # Singular values are split evenly, so that both factors have the same range.

@@ -108,7 +108,7 @@ def quantize_feedback(
         error[order, start:stop] = e
         codes[order, part] = c
 
-    run_blocks(block, n, codebook.span(n))
+    run_blocks(block, n, codebook.segment_length(n))
     return codes, scale[np.argsort(order)], error
 
 
@@ -159,7 +159,7 @@ def polish(
         error[:, start:stop] = e
         codes[:, part] = c
 
-    run_blocks(block, X.shape[1], codebook.span(X.shape[1]))
+    run_blocks(block, X.shape[1], codebook.segment_length(X.shape[1]))
     return codes, error
 
 

@@ -1,8 +1,8 @@
-"""Matrices to compress: synthetic ones of a known spectrum, and small real ones.
+"""Matrices to compress: synthetic ones with a known spectrum, and small real ones.
 
-Everything here works offline. The real data are files of the package (`data/README.md` names
-origin, licence and command of each); only all of Fashion-MNIST has to be installed, and no function
-downloads anything.
+Everything here works offline, and no function downloads anything. The real data are files of the
+package; `data/README.md` gives the origin and the licence of each file, and the command that made
+it. Only the full Fashion-MNIST has to be installed.
 """
 
 from lplr.datasets.bundled import Layer, TextEmbeddings, layer, layer_names, text_embeddings

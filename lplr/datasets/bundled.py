@@ -1,4 +1,4 @@
-"""The real data that are part of this package: transformer layers and text embeddings."""
+"""The real data in this package: transformer layers and text embeddings."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Layer(NamedTuple):
     ----------
     name : str
     W : ndarray of shape (n, d), float32
-        Weights; row i makes output i.
+        Weights; row i gives output i.
     H : ndarray of shape (d, d), float32
-        Mean of x xᵀ over the inputs x, symmetric, not regularised.
+        Mean of x xᵀ over the inputs x; symmetric and not regularised.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class TextEmbeddings(NamedTuple):
     Parameters
     ----------
     embeddings : ndarray of shape (n, d), float32
-        Unit rows, to the precision of the float16 that they are stored in.
+        Rows of norm 1, up to the rounding to float16.
     labels : ndarray of shape (n,), uint8
         Index into ``class_names``.
     class_names : tuple of str
@@ -69,7 +69,7 @@ class TextEmbeddings(NamedTuple):
 
 
 def layer_names() -> tuple[str, ...]:
-    """Names of the transformer layers that are part of this package.
+    """Names of the transformer layers in this package.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def layer_names() -> tuple[str, ...]:
 
 
 def layer(name: str) -> Layer:
-    """A linear layer of a transformer with the Hessian of its inputs.
+    """A linear layer of a transformer, and the Hessian from its inputs.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def layer(name: str) -> Layer:
     Notes
     -----
     All weights and two of the Hessians are as captured, bit for bit. H of ``minilm_l3_output`` is
-    rounded to multiples of 2⁻²⁰, which changes tr(E H Eᵀ)/tr(W H Wᵀ) by less than 1e-5 of itself
-    for the rounding errors E of every method tried; `data/README.md` has the measurement.
+    rounded to multiples of 2⁻²⁰. For the errors E of all methods that were tried, this changes
+    tr(E H Eᵀ)/tr(W H Wᵀ) by a relative 1e-5 at most; `data/README.md` has the measurement.
 
     Examples
     --------
@@ -126,13 +126,13 @@ def layer(name: str) -> Layer:
 
 
 def text_embeddings() -> TextEmbeddings:
-    """Embeddings of 4224 short texts on 15 topics, of the Debian package fortunes.
+    """Embeddings of 4224 short texts on 15 topics, from the Debian package fortunes.
 
     Returns
     -------
     TextEmbeddings
-        ``embeddings`` of shape (4224, 384): mean-pooled outputs of all-MiniLM-L6-v2. The rows are
-        shuffled; by convention the first 80 % train and the rest test.
+        ``embeddings`` has shape (4224, 384): mean-pooled outputs of all-MiniLM-L6-v2. The rows are
+        shuffled; by convention the first 80 % are for training and the rest for testing.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def text_embeddings() -> TextEmbeddings:
 
 
 def read_bundled(name: str) -> dict[str, np.ndarray]:
-    """Every member of a file of this package."""
+    """All arrays in a file of this package."""
     from lzma import LZMAError  # here, since a few builds of Python lack it
 
     path = _DATA / f"{name}.npz"
@@ -162,13 +162,13 @@ def read_bundled(name: str) -> dict[str, np.ndarray]:
 
 
 def _from_planes(planes: np.ndarray, dtype: str) -> np.ndarray:
-    """Array of shape (…) from uint8 byte planes of shape (itemsize, …), the lowest byte first."""
+    """Array of shape (…) from its byte planes, uint8 of shape (itemsize, …), lowest byte first."""
     items = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view(dtype)[..., 0]
     return items.astype(items.dtype.newbyteorder("="))
 
 
 def _join_q4_1(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Weights as GGML's Q4_1 defines them: scale * code + offset for each 32 entries of a row."""
+    """Weights in GGML's Q4_1: scale * code + offset, with one pair for 32 entries of a row."""
     packed, scale, offset = arrays["W_codes"], arrays["W_scale"], arrays["W_offset"]
     codes = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*scale.shape, -1)
     W = scale.astype(np.float32)[..., None] * codes + offset.astype(np.float32)[..., None]

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: the first images from this package, all of it from where it is installed."""
+"""Fashion-MNIST: the first images are in this package, the full set can be installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lplr.datasets.bundled import read_bundled
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, MissingFileError
 from lplr.validation import check_choice, check_integer
 
 __all__ = ["LabelledImages", "fashion_mnist"]
 
-_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the Debian package
+_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package installs it
 _VARIABLE = "LPLR_FASHION_MNIST"
 _PREFIX = {"train": "train", "test": "t10k"}
 _SMALL = {"train": 6000, "test": 1000}
@@ -25,12 +25,12 @@ _PIXELS = 784
 
 
 class LabelledImages(NamedTuple):
-    """Images as rows of a matrix.
+    """Images, as the rows of a matrix, with their labels.
 
     Parameters
     ----------
     images : ndarray of shape (n, pixels), float32
-        Grey values in [0, 1], row by row of the image.
+        Grey values in [0, 1], one row of the image after the other.
     labels : ndarray of shape (n,), uint8
 
     Examples
@@ -57,22 +57,22 @@ def fashion_mnist(
 ) -> LabelledImages:
     """Fashion-MNIST, 28×28 images of clothes in ten classes, the first `n` of a split.
 
-    The first 6000 training and 1000 test images are part of this package. All 60000 and 10000 are
-    read from the Debian package dataset-fashion-mnist, or from any folder that has the four
-    files of the official distribution (``train-images-idx3-ubyte.gz``, …).
+    The first 6000 training and 1000 test images are in this package. The full set, 60000 and 10000
+    images, is read from the Debian package dataset-fashion-mnist, or from any folder with the
+    four files of the official distribution (``train-images-idx3-ubyte.gz``, …).
 
     Parameters
     ----------
     split : {"train", "test"}
     n : int, optional
-        How many images; all of the subset if not given.
+        How many images; by default all images of the subset.
     subset : {"auto", "small", "full"}
-        What is part of this package, or the installed one; ``"auto"`` takes the small one where
-        it has `n` images, else the full one, and without `n` all that is there. Both start with
-        the same images.
+        The images in this package, or the full set. ``"auto"`` takes the small subset if it has
+        `n` images, otherwise the full set; without `n`, the full set if it is installed. Both start
+        with the same images.
     folder : path, optional
-        Where the full one lies. Default: the variable ``LPLR_FASHION_MNIST``, else the place of
-        the Debian package.
+        The folder with the full set. By default, the environment variable ``LPLR_FASHION_MNIST``
+        names it; if that is not set, the folder of the Debian package is used.
 
     Returns
     -------
@@ -82,9 +82,11 @@ def fashion_mnist(
     Raises
     ------
     InputError
-        If an argument is outside its range, or the full set is needed and not there.
+        If an argument is outside its range.
+    MissingFileError
+        If the full set is needed but not found; it is an `InputError` too.
     CorruptFileError
-        If a file is not what its name says.
+        If a file is damaged or has another format than its name says.
 
     References
     ----------
@@ -114,11 +116,12 @@ def fashion_mnist(
         pixels, labels = arrays[f"{split}_images"][:count], arrays[f"{split}_labels"][:count]
     else:
         if not _has_full(source, split):
-            raise InputError(
+            raise MissingFileError(
                 f"subset: all of Fashion-MNIST is needed and {source} does not have it; install "
                 "the Debian package dataset-fashion-mnist, or name a folder with its files by "
                 f"folder= or {_VARIABLE}; subset='small' has {_SMALL[split]} "
-                f"{split} images"
+                f"{split} images",
+                str(source),
             )
         images_path, labels_path = _full_paths(source, split)
         pixels = _read_idx(images_path, (available, 28, 28), count).reshape(count, _PIXELS)

@@ -8,8 +8,8 @@ from lplr.validation import check_integer
 
 __all__ = ["shepp_logan"]
 
-# Intensity, semi-axes, centre and rotation in degrees of the ten ellipses; x right, y up, both
-# from -1 to 1. Intensities with Toft's contrast, which shows the small ones.
+# The ten ellipses: intensity, semi-axes, centre, and rotation in degrees. x points right and y up,
+# both from -1 to 1. The intensities are those of Toft, which make the small ellipses visible.
 _ELLIPSES = (
     (1.0, 0.69, 0.92, 0.0, 0.0, 0.0),
     (-0.8, 0.6624, 0.874, 0.0, -0.0184, 0.0),
@@ -25,12 +25,12 @@ _ELLIPSES = (
 
 
 def shepp_logan(n: int = 256) -> np.ndarray:
-    """The Shepp–Logan head phantom: ten ellipses, with the contrast that shows the small ones.
+    """The Shepp–Logan head phantom: ten ellipses, with a contrast that shows the small ones.
 
     Parameters
     ----------
     n : int
-        Pixels a side. A pixel has the value at its centre; the image spans [-1, 1]².
+        Pixels per side. A pixel has the value at its centre; the image covers [-1, 1]².
 
     Returns
     -------
@@ -64,5 +64,5 @@ def shepp_logan(n: int = 256) -> np.ndarray:
         along = (x - x0) * c + (y - y0) * s
         across = (y - y0) * c - (x - x0) * s
         image[(along / a) ** 2 + (across / b) ** 2 <= 1] += intensity
-    # All sums are multiples of 0.1; without this the dark regions would be at -5e-17.
+    # All sums are multiples of 0.1; without rounding, dark regions would be at -5e-17.
     return np.abs(image.round(1))

@@ -1,4 +1,4 @@
-"""Matrices of a given spectrum between Haar-distributed factors."""
+"""Random matrices with given singular values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.linalg.qr import haar
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.validation import check_choice, check_integer, check_real, check_rng
 
 __all__ = ["synthetic"]
@@ -25,22 +25,22 @@ def synthetic(
     rank: int = 10,
     rng: int | np.random.Generator | None = None,
 ) -> np.ndarray:
-    """A matrix U diag(σ) Vᵀ of a given spectrum with Haar-distributed U and V.
+    """A matrix U diag(σ) Vᵀ with given singular values and Haar-distributed U and V.
 
     Parameters
     ----------
     n, d : int
         Rows and columns.
     spectrum : str or array_like of shape (min(n, d),)
-        Singular values, or the name of a rule for σ_k, k = 1, 2, …:
-        ``"flat"`` 1; ``"power"`` k^-exponent; ``"exponential"`` exp(-(k - 1)/rank);
-        ``"low-rank"`` 1 up to `rank`, then 0; ``"outlier"`` 10 up to `rank`, then 1.
+        The singular values, or the name of a rule for σ_k, k = 1, 2, …: ``"flat"`` is 1;
+        ``"power"`` is k^-exponent; ``"exponential"`` is exp(-(k - 1)/rank); ``"low-rank"`` is 1 up
+        to `rank`, then 0; ``"outlier"`` is 10 up to `rank`, then 1.
     exponent : float
-        Of the power law, at least 0.
+        The exponent of the power law, at least 0.
     rank : int
-        At least 1; the named rules allow more than min(n, d).
+        At least 1; it may exceed min(n, d).
     rng : int, numpy.random.Generator or None
-        Same seed, same matrix; between LAPACK builds, up to rounding.
+        The same seed gives the same matrix; with another LAPACK, it differs by rounding.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def synthetic(
     d = check_integer(d, "d", 1)
     sigma = _singular_values(min(n, d), spectrum, exponent, rank)
     generator = check_rng(rng)
-    with single_threaded_blas():  # the same bits on any number of cores
+    with reproducible():  # the same bits on any number of cores
         U = haar(n, len(sigma), generator)
         V = haar(d, len(sigma), generator)
         return (U * sigma) @ V.T

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lplr.parallel import matmul, single_threaded_blas
+from lplr.parallel import matmul, reproducible
 
 __all__ = ["FORMULAS", "Spectrum", "singular_values"]
 
@@ -87,5 +87,5 @@ def singular_values(A: np.ndarray) -> np.ndarray:
     for start in range(0, len(A), rows):
         part = np.ascontiguousarray(A[start : start + rows], np.float64)
         gram += matmul(part.T, part)
-    with single_threaded_blas():  # the same bits on any number of cores
+    with reproducible():  # the same bits on any number of cores
         return np.sqrt(np.linalg.eigvalsh(gram).clip(0))[::-1]

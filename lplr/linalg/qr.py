@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.parallel import run_blocks, single_threaded_blas
+from lplr.parallel import reproducible, run_blocks
 
 __all__ = ["haar", "orthonormal_basis", "thin_qr"]
 
@@ -28,7 +28,7 @@ def haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.linalg import qr
 
     G = rng.standard_normal((n, k))
-    with single_threaded_blas():
+    with reproducible():
         Q, R = qr(G, mode="economic", overwrite_a=True, check_finite=False)
     return Q * np.copysign(1.0, np.diagonal(R))
 
@@ -69,7 +69,7 @@ def thin_qr(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, m = Y.shape
     first = _cholesky_qr(Y) if n >= 2 * m else None
     if first is None:
-        with single_threaded_blas():
+        with reproducible():
             Q, R = qr(Y.astype(np.float64), mode="economic", check_finite=False)
         return np.ascontiguousarray(Q, Y.dtype), R
     Q, R, condition = first
@@ -101,7 +101,7 @@ def _cholesky_qr(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
     # Columns of unit length: a difference in scale alone is no ill-conditioning.
     G /= norms
     G /= norms[:, None]
-    with single_threaded_blas():
+    with reproducible():
         try:
             R = cholesky(G, check_finite=False)
         except LinAlgError:

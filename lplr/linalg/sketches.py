@@ -45,7 +45,7 @@ class Sketch:
     d, m : int
         Rows and columns of S.
     n_nonzeros : int
-        Of a row of S; only for sparse-sign.
+        Entries of a row of S that are not zero; only for sparse-sign.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class Sketch:
         ----------
         rng : int, Generator or None
         dtype : float32 or float64
-            Of S; a float32 sketch is drawn in float32 and is not the rounded float64 one.
+            The dtype of S; a float32 sketch is drawn in float32 and is not the rounded float64 one.
 
         Returns
         -------

@@ -9,7 +9,7 @@ import numpy as np
 
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import Sketch
-from lplr.parallel import matmul, run_blocks, single_threaded_blas
+from lplr.parallel import matmul, reproducible, run_blocks
 from lplr.validation import check_integer, check_matrix, check_rank
 
 __all__ = [
@@ -187,7 +187,7 @@ def _exact_svd(Y: np.ndarray, k: int) -> SVD:
     from scipy.linalg import svd
 
     Q, R = thin_qr(Y)
-    with single_threaded_blas():
+    with reproducible():
         U, s, Wt = svd(R, check_finite=False)
     U, s, Wt = (np.ascontiguousarray(part, Y.dtype) for part in (U[:, :k], s[:k], Wt[:k]))
     return matmul(Q, U), s, Wt

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -16,10 +16,6 @@ from lplr.linalg.hessian import check_hessian
 from lplr.matrices.errors import ReadRows, relative_error, squared_sums
 from lplr.parallel import run_blocks
 from lplr.validation import check_matrix
-
-if TYPE_CHECKING:
-    from lplr.matrices.quantized import Quantized
-    from lplr.matrices.stacked import Stacked
 
 __all__ = ["PackedMatrix"]
 
@@ -60,7 +56,7 @@ class PackedMatrix(LinearOperator):
         """Columns of L; 0 where there are no low-rank factors."""
         return 0
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The quantized matrices that it is made of, by name: ``matrix``, or ``Q``, ``L``, ``R``.
 
         Returns

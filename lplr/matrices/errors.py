@@ -29,7 +29,7 @@ def squared_sums(
     original, approximation : callable
         Give the rows ``start`` to ``stop`` of A and of its approximation, of one shape.
     rows : int
-        Of A.
+        Rows of A.
     block : int
         Rows to read at a time.
     H : ndarray of shape (d, d) or, a diagonal, (d,), optional

@@ -80,7 +80,7 @@ class LowRank(PackedMatrix):
         """Bytes of both factors, and of the shift if there is one."""
         return self.left.nbytes + self.right.nbytes + (8 if self.shift else 0)
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The factors: ``L`` and ``R``."""
         return {"L": self.left, "R": self.right}
 

@@ -83,7 +83,7 @@ class QPlusLowRank(PackedMatrix):
         seeds = sum(8 for transform in (self.left, self.right) if transform is not None)
         return self.backbone.nbytes + factors + seeds
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The backbone ``Q``, and ``L`` and ``R`` where there are factors."""
         return {"Q": self.backbone, **({} if self.low_rank is None else self.low_rank.parts())}
 

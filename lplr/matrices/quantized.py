@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -15,10 +15,7 @@ from lplr.matrices.errors import ReadRows
 from lplr.parallel import run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
-from lplr.quantizers.spans import Spans
-
-if TYPE_CHECKING:
-    from lplr.matrices.stacked import Stacked
+from lplr.quantizers.trellis_codebook import TrellisCodebook
 
 __all__ = ["Quantized", "part"]
 
@@ -36,7 +33,7 @@ class Quantized(PackedMatrix):
     codes : ndarray, uint8
         Code words in C order, packed as `lplr.quantizers.packing.pack` says; those of a lattice
         form an array of shape (ceil(n / 8), d) for axis 0 and (n, ceil(d / 8)) for axis 1. Those
-        of a trellis are sequences along ``axis``, see `lplr.quantizers.spans.Spans`.
+        of a trellis are sequences along ``axis``, see `TrellisCodebook`.
     scale : ndarray of shape (1, 1), (n, 1) or (1, d), float32
     offset : ndarray of shape (1, 1), (n, 1) or (1, d), float32, optional
     axis : {0, 1}
@@ -115,7 +112,7 @@ class Quantized(PackedMatrix):
         offset = 0 if self.offset is None else self.offset.nbytes
         return self.codes.nbytes + self.scale.nbytes + offset
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The matrix itself, by the name ``matrix``."""
         return {"matrix": self}
 
@@ -168,10 +165,10 @@ class Quantized(PackedMatrix):
     @property
     def _has_packed_products(self) -> bool:
         """Whether a vector is multiplied by the packed codes, which has to lie down columns."""
-        return isinstance(self.codebook, (E8P, Spans)) and self.axis == 0
+        return isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
 
     def _dot(self, X: np.ndarray) -> np.ndarray:
-        book, (words, _) = cast("E8P | Spans", self.codebook), self._words
+        book, (words, _) = cast("E8P | TrellisCodebook", self.codebook), self._words
         x = np.ascontiguousarray(X[:, 0])
         g = book.group
         out = np.empty(g * words, np.float32)
@@ -179,12 +176,12 @@ class Quantized(PackedMatrix):
         def block(start: int, stop: int) -> None:
             out[g * start : g * stop] = book.dot(self.codes, self._words, slice(start, stop), x)
 
-        run_blocks(block, words, book.span(self.shape[0]) // g)
+        run_blocks(block, words, book.segment_length(self.shape[0]) // g)
         return out[: self.shape[0], None]
 
     def _dot_transposed(self, Y: np.ndarray) -> np.ndarray:
-        book, (words, d) = cast("E8P | Spans", self.codebook), self._words
-        g, span = book.group, book.span(self.shape[0]) // book.group
+        book, (words, d) = cast("E8P | TrellisCodebook", self.codebook), self._words
+        g, span = book.group, book.segment_length(self.shape[0]) // book.group
         y = np.zeros(g * words, np.float32)
         y[: self.shape[0]] = Y[:, 0]
         parts = np.empty((-(-words // span), d), np.float32)

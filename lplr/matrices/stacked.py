@@ -73,7 +73,7 @@ class Stacked(PackedMatrix):
         """Bytes of all blocks."""
         return sum(block.nbytes for block in self.blocks)
 
-    def parts(self) -> dict[str, Quantized | Stacked]:
+    def parts(self) -> dict[str, PackedMatrix]:
         """The matrix itself, by the name ``matrix``."""
         return {"matrix": self}
 

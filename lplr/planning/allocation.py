@@ -84,7 +84,7 @@ def spend(hulls: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:
     hulls : list of Curve
         Convex.
     factors : ndarray of shape (len(hulls),)
-        Of the losses.
+        Weights of the losses.
     nbytes : float
         At least the sum of the smallest sizes.
 

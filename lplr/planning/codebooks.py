@@ -249,9 +249,9 @@ def residual_share(
     Parameters
     ----------
     books : (Codebook, Codebook)
-        Of errors c and c' on a normal distribution.
+        Their errors on a normal distribution are c and c'.
     rank : int
-        Of all components together.
+        Number of all components together.
     shape : (n, d)
     right_weight : float
         What an error of R costs under a Hessian, over its cost without one.

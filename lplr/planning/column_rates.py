@@ -29,7 +29,7 @@ class ColumnRates:
     H : ndarray of shape (d, d), float64, positive definite, mean diagonal about 1, or None
         None is the identity.
     weights : FeedbackWeights
-        Of the same H.
+        The weights of the same H.
 
     Notes
     -----
@@ -97,7 +97,7 @@ class ColumnRates:
         Parameters
         ----------
         rows : int
-            Of W.
+            Rows of W.
         books : sequence of Codebook
             On offer, in the order of their sizes and of falling errors.
         nbytes : float

@@ -131,7 +131,7 @@ def backbone_curve(
     ----------
     rates : ColumnRates
     rows : int
-        Of W.
+        Rows of W.
     books : sequence of Codebook
         Those of `lplr.planning.codebooks.codebooks_by_size`, after that of columns left out.
     sizes : ndarray, rising
@@ -152,7 +152,7 @@ def best_split(factors: Curve, backbone: Curve, nbytes: float) -> float:
     Parameters
     ----------
     factors : Curve
-        Of `Spectrum.curve`: the energy that the backbone finds.
+        The curve of `Spectrum.curve`: the energy that the backbone finds.
     backbone : Curve
         Loss for unit energy.
     nbytes : float

@@ -210,7 +210,7 @@ class WeightedLowRankPlan(LowRankPlan):
     predicted, blocks
         As in `LowRankPlan`.
     components : WeightedComponents
-        Of which the blocks are.
+        The components that the blocks divide.
     """
 
     family = "backbone"

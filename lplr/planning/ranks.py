@@ -34,7 +34,7 @@ class RankPlan:
     ----------
     rank : int
     books : (Codebook, Codebook)
-        Of L and R.
+        The codebooks of L and R.
     scales : StoredScales
     """
 

@@ -161,7 +161,7 @@ class _Search:
         self.s, self.shape, self.nbytes, self.right_weight = s, shape, nbytes, right_weight
         self.sizes: dict[tuple[int, int], int] = {}
         cost = {id(books): self.size([ComponentBlock(0, 64, books)]) / 64 for books in pairs}
-        # Of pairs that leave as much, or more, only the cheapest can be the best.
+        # Among pairs that leave as much or more, only the cheapest can be the best.
         self.pairs: list[CodebookPair] = []
         for books in sorted(pairs, key=lambda b: (self.share(b, 0), cost[id(b)])):
             if not self.pairs or cost[id(books)] < cost[id(self.pairs[-1])]:

@@ -30,11 +30,11 @@ class WeightedComponents:
     W : ndarray of shape (n, d), float32
         In the coordinates of the weights.
     weights : FeedbackWeights
-        Of H, not the identity.
+        The weights of H, which is not the identity.
     rank : int
         How many components at most.
     seed : int
-        Of the range finder.
+        Seed of the range finder.
     """
 
     def __init__(self, W: np.ndarray, weights: FeedbackWeights, rank: int, seed: int) -> None:

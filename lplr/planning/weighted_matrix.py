@@ -34,9 +34,9 @@ class WeightedMatrix:
     H : ndarray of shape (d, d), float64, regularised, or None
         Second moment of the inputs; None is the identity.
     seed : int
-        Of the transforms, and of the range finder of the spectrum.
+        Seed of the transforms and of the range finder.
     factor_seed : int
-        Of the factors: no plan depends on which others were carried out.
+        Seed of the factors: no plan depends on which others were carried out.
     """
 
     W: np.ndarray
@@ -56,7 +56,7 @@ class WeightedMatrix:
 
     @cached_property
     def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
-        """Of rows and of columns."""
+        """The transforms of rows and of columns."""
         rng = np.random.default_rng(self.seed)
         n, d = self.shape
         return RandomizedTransform.sample(n, rng), RandomizedTransform.sample(d, rng)

@@ -1,42 +1,36 @@
-"""E8P: eight entries in sixteen bits, and the residual forms for three and four bits an entry."""
+"""E8P: eight entries in sixteen bits, and its residual forms for three and four bits per entry."""
 
 from __future__ import annotations
 
 from functools import cache
 from itertools import combinations, islice, permutations
-from typing import NamedTuple
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.quantizers.words import Words
+from lplr.quantizers.block_codebook import BlockCodebook
+from lplr.quantizers.packing import read_only
 
 __all__ = ["E8P", "e8p_points", "root_points"]
 
 
-class _Form(NamedTuple):
-    """Constants of one width; the last three are measured, see `E8P`."""
-
-    tail: str  # codebook of the second stage
-    step: float  # scale of the second stage; a multiple of 1/128, so that sums are exact
-    gaussian_scale: float
-    gaussian_mse: float
-
-
-_FORMS = {
-    2: _Form("none", 1.0, 1 / 1.035, 0.09151),
-    3: _Form("roots", 63 / 128, 1 / 0.983, 0.02957),
-    4: _Form("e8p", 33 / 128, 1 / 0.885, 0.00836),
+# By bits per entry: the scale of the second stage, a multiple of 1/128, so that sums are exact; the
+# best factor on N(0, 1), and the mean squared error there, both measured.
+_CONSTANTS = {
+    2: (1.0, 1 / 1.035, 0.09151),
+    3: (63 / 128, 1 / 0.983, 0.02957),
+    4: (33 / 128, 1 / 0.885, 0.00836),
 }
 
 
-class E8P(Words):
+class E8P(BlockCodebook):
     """The E8P lattice code and its residual forms.
 
-    At two bits an entry, a point is ``s * a + t``, cut from the lattice E8 shifted by +-1/4: the
-    absolute vector ``a`` is one of 256 of half-integers, see `e8p_points`, the signs ``s`` make
-    the coordinate sum of ``s * a`` even, and ``t`` is 1/4 or -1/4 in every entry. Three bits
-    add a point of `root_points`, four bits a second E8P point, on the scaled residual::
+    At two bits per entry, a point is ``s * a + t``, cut from the lattice E8 shifted by +-1/4: the
+    absolute vector ``a`` is one of 256 vectors of half-integers, see `e8p_points`; the signs ``s``
+    make the coordinate sum of ``s * a`` even; and ``t`` is 1/4 or -1/4 in every entry. A second
+    stage codes the scaled residual, by a point of `root_points` at three bits and by a second E8P
+    point at four bits::
 
         point = first + step * second,   second nearest to (x - first) / step
 
@@ -46,9 +40,9 @@ class E8P(Words):
 
     Attributes
     ----------
-    name, bits, group : "e8p", bits an entry, 8 entries a code word
+    name, bits, group : "e8p", bits per entry, 8 entries per code word
     width : int, bits of a code word: 16, 24 or 32
-    dtype : numpy dtype of code words, uint32; the first stage in the low 16 bits
+    dtype : numpy dtype of code words, uint32; the first stage is in the low 16 bits
     gaussian_scale, gaussian_mse : float
         The factor on the points that is best on N(0, 1), and the mean squared error there.
 
@@ -59,10 +53,10 @@ class E8P(Words):
 
     Notes
     -----
-    The code is that of QuIP# (Tseng et al. 2024), written from its definition; the choice of the
-    29 absolute vectors of squared norm 12 is a rule here, and the second stage of three bits has
-    fillers of its own. At two bits the nearest point is exact. At three and four bits each
-    stage is exact, their sum is not always the nearest of all sums.
+    The code is that of QuIP# (Tseng et al. 2024), written from its definition. Two choices differ
+    from theirs: a rule picks the 29 absolute vectors of squared norm 12, and other points fill up
+    the second stage of three bits. At two bits, `encode` finds the nearest point exactly. At three
+    and four bits each stage is exact, but their sum is not always the nearest of all sums.
 
     Examples
     --------
@@ -78,18 +72,16 @@ class E8P(Words):
     name = "e8p"
     group = 8
     entrywise = False
+    dtype = np.dtype(np.uint32)
 
     def __init__(self, bits: int) -> None:
-        if bits not in _FORMS:
-            raise InputError(f"bits: E8P codes 2, 3 or 4 bits an entry, not {bits!r}")
-        form = _FORMS[bits]
-        self.bits = bits
-        self.width = 8 * bits
-        self.dtype = np.dtype(np.uint32)
-        self.gaussian_scale = form.gaussian_scale
-        self.gaussian_mse = form.gaussian_mse
-        self.step = np.float32(form.step)
-        self._tail = form.tail
+        if bits not in _CONSTANTS:
+            raise InputError(f"bits: E8P codes 2, 3 or 4 bits per entry, not {bits!r}")
+        step, self.gaussian_scale, self.gaussian_mse = _CONSTANTS[bits]
+        self.bits, self.width = bits, 8 * bits
+        self.step = np.float32(step)
+        # Where the index of the second stage is in a code word: byte and shift.
+        self._second = (1, 8) if bits == 3 else (2, 0)
 
     @property
     def points(self) -> np.ndarray:
@@ -99,17 +91,13 @@ class E8P(Words):
     @property
     def tail(self) -> np.ndarray:
         """Points of the second stage times 4, int8 of shape (1 or 256 or 65536, 8)."""
-        if self._tail == "none":
-            return _frozen(np.zeros((1, 8), np.int8))
-        return root_points() if self._tail == "roots" else e8p_points()
+        return {2: _zero_point, 3: root_points, 4: e8p_points}[self.bits]()
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Code words of shape (...) of float32 ``x`` of shape (..., 8), in code units."""
         x = np.ascontiguousarray(x, np.float32)
         codes = np.zeros(x.shape[:-1], self.dtype)
-        row = x.reshape(1, -1)
-        # A panel of one row and scale 1 has no feedback.
-        one = np.ones(1, np.float32)
+        row, one = x.reshape(1, -1), np.ones(1, np.float32)  # a panel of one row has no feedback
         self.panel(row, row, one[None], one, np.empty_like(row), codes.reshape(1, -1))
         return codes
 
@@ -119,15 +107,11 @@ class E8P(Words):
 
         codes = np.ascontiguousarray(codes, self.dtype)
         out = np.empty((*codes.shape, 8), np.float32)
-        # Little-endian words of four bytes, whatever the width: the stages are where they are.
-        packed = _frozen(codes.reshape(-1).astype("<u4", copy=False).view(np.uint8))
-        decode(packed, 4, 0, *self._second, self.points, self.tail, out.reshape(-1, 8))
+        # In little-endian words of four bytes, each stage is where it is in a packed word.
+        packed = read_only(codes.reshape(-1).astype("<u4", copy=False).view(np.uint8))
+        tables = self.step, self.points, self.tail
+        decode(packed, 4, 0, *self._second, *tables, out.reshape(-1, 8))
         return out
-
-    @property
-    def _second(self) -> tuple[int, int, np.float32]:
-        """Where the index of the second stage is in a word (byte, shift), and its scale."""
-        return (*((1, 8) if self._tail == "roots" else (2, 0)), self.step)
 
     def unpack(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
@@ -139,16 +123,16 @@ class E8P(Words):
         out = np.empty((8 * n, d) if axis == 0 else (n, 8 * d), np.float32)
         target = out if axis == 0 else out.reshape(-1, 8)
         kernel = decode_columns if axis == 0 else decode
-        packed, first = _frozen(packed.view()), rows.start * d
-        kernel(packed, self.bits, first, *self._second, self.points, self.tail, target)
+        tables = self.step, self.points, self.tail
+        kernel(read_only(packed), self.bits, rows.start * d, *self._second, *tables, target)
         return out
 
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Product of some rows of code words, entries down columns, with a vector.
+        """Product of some rows of code words, whose entries lie down columns, with a vector.
 
-        Never expands more than eight entries; faster than a dense product.
+        The product expands eight entries at a time, so it is faster than a dense one.
 
         Parameters
         ----------
@@ -156,7 +140,7 @@ class E8P(Words):
         words : (int, int)
             Shape (m, d) of the array of code words.
         rows : slice
-            Of code words.
+            Rows of the array of code words.
         x : ndarray of shape (d,), float32
 
         Returns
@@ -166,9 +150,8 @@ class E8P(Words):
         from lplr.kernels.project_e8p import multiply
 
         out = np.zeros((rows.stop - rows.start, 8), np.float32)
-        for where, factor, table in self._stages():
-            packed, first = _frozen(packed.view()), rows.start * words[1]
-            multiply(packed, self.bits, first, *where, factor, table, x, out)
+        for stage in self._stages():
+            multiply(read_only(packed), self.bits, rows.start * words[1], *stage, x, out)
         return out.reshape(-1)
 
     def dot_transposed(
@@ -188,47 +171,38 @@ class E8P(Words):
         from lplr.kernels.project_e8p import multiply_transposed
 
         out = np.zeros(words[1], np.float32)
-        for where, factor, table in self._stages():
-            packed, first = _frozen(packed.view()), rows.start * words[1]
-            args = (packed, self.bits, first, *where, factor, table, y.reshape(-1, 8), out)
-            multiply_transposed(*args)
+        first, y = rows.start * words[1], y.reshape(-1, 8)
+        for stage in self._stages():
+            multiply_transposed(read_only(packed), self.bits, first, *stage, y, out)
         return out
 
-    def _stages(self) -> list[tuple[tuple[int, int], np.float32, np.ndarray]]:
-        """Place in a word, factor and table of each stage."""
+    def _stages(self) -> list[tuple[int, int, np.float32, np.ndarray]]:
+        """Byte and shift in a code word, factor and table of each stage."""
         quarter = np.float32(0.25)
-        first = ((0, 0), quarter, self.points)
-        if self._tail == "none":
-            return [first]
-        return [first, (self._second[:2], quarter * self.step, self.tail)]
+        stages = [(0, 0, quarter, self.points)]
+        if self.bits > 2:
+            stages.append((*self._second, quarter * self.step, self.tail))
+        return stages
 
-    def panel(
-        self,
-        target: np.ndarray,
-        base: np.ndarray,
-        coeff: np.ndarray,
-        scale: np.ndarray,
-        error: np.ndarray,
-        codes: np.ndarray,
-    ) -> None:
-        """Feedback-quantize a panel; see `lplr.kernels.lattice.feedback_panel`."""
+    def panel(self, *arrays: np.ndarray) -> None:
+        """Quantize a panel with feedback; see `lplr.kernels.lattice.feedback_panel`."""
         from lplr.kernels.lattice import feedback_panel
 
-        feedback_panel(
-            target, base, coeff, scale, self.step, _index(), self.points, self.tail, error, codes
-        )
+        target, base, coeff, scale, error, codes = arrays
+        tables = self.step, _absolute_vectors()[1], self.points, self.tail
+        feedback_panel(target, base, coeff, scale, *tables, error, codes)
 
 
 @cache
 def _absolute_vectors() -> tuple[np.ndarray, np.ndarray]:
-    """The 256 absolute vectors, doubled, and the table from positions to their index.
+    """The 256 absolute vectors, doubled, and the table that gives the index of each.
 
     Returns
     -------
     vectors : ndarray of shape (256, 8), int64
     index : ndarray of shape (1024,), uint8
-        Entry ``family * 256 + mask``, the bits of the mask being the entries above 1/2: family 0
-        has no 5/2, in family 1 the first of them is 5/2, in family 2 the second.
+        The index is in entry ``family * 256 + mask``. The bits of the mask are the entries above
+        1/2. None of these is 5/2 in family 0, the first one is in family 1, the second in family 2.
     """
     vectors = np.ones((256, 8), np.int64)
     index = np.zeros(1024, np.uint8)
@@ -250,22 +224,19 @@ def _absolute_vectors() -> tuple[np.ndarray, np.ndarray]:
         vectors[row] = 3
         vectors[row, list(small)] = 1
         row += 1
-    return vectors, _frozen(index)
-
-
-def _index() -> np.ndarray:
-    return _absolute_vectors()[1]
+    return vectors, read_only(index)
 
 
 @cache
 def e8p_points() -> np.ndarray:
     """The 65536 points of E8P times 4, by code word; built on first use.
 
-    The absolute vectors are, in this order: those with 0, 1, 2, 3 or 4 entries 3/2 among 1/2;
-    one entry 5/2; one 5/2 and one 3/2 (the 227 of squared norm at most 10); and, of those with
-    five entries 3/2, the first 29 in the order of the positions of their three entries 1/2.
-    Code word: ``(t < 0) << 15 | index << 7 | signs``, with bit i of the signs set where entry
-    i < 7 of ``s * a`` is negative; the sign of entry 7 makes its coordinate sum even.
+    All entries of an absolute vector are 1/2 but for a few. The vectors are, in this order: those
+    with 0, 1, 2, 3 or 4 entries 3/2; those with one 5/2; those with one 5/2 and one 3/2 (these are
+    the 227 of squared norm at most 10); and the first 29 with five entries 3/2, in the order of
+    the positions of their three entries 1/2. The code word is ``(t < 0) << 15 | index << 7 |
+    signs``; bit i of the signs is set where entry i < 7 of ``s * a`` is negative, and the sign of
+    entry 7 makes the coordinate sum even.
 
     Returns
     -------
@@ -287,15 +258,15 @@ def e8p_points() -> np.ndarray:
     signed[..., 7] = 2 * vectors[:, None, 7] * (1 - 2 * wrong)
     points[1] = signed - 1
     points[0] += 1
-    return _frozen(points.reshape(65536, 8))
+    return read_only(points.reshape(65536, 8))
 
 
 @cache
 def root_points() -> np.ndarray:
-    """The 256 points of the three-bit second stage times 4, by code word.
+    """The 256 points of the second stage of three bits times 4, by code word.
 
-    Zero; the 240 roots of E8, namely +-e_i +-e_j and the (+-1/2)^8 with an even number of minus
-    signs; and the 15 vectors +-2 e_i other than -2 e_7.
+    They are zero; the 240 roots of E8, namely +-e_i +-e_j and the (+-1/2)^8 with an even number of
+    minus signs; and the 15 vectors +-2 e_i other than -2 e_7.
 
     Returns
     -------
@@ -314,9 +285,10 @@ def root_points() -> np.ndarray:
     row += 128
     for i in range(15):
         points[row + i, i // 2] = -8 if i % 2 else 8
-    return _frozen(points)
+    return read_only(points)
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array
+@cache
+def _zero_point() -> np.ndarray:
+    """The only point of a second stage that does not exist."""
+    return read_only(np.zeros((1, 8), np.int8))

@@ -22,10 +22,10 @@ def lloyd_max(bits: int) -> ScalarCodebook:
 
     Notes
     -----
-    The levels solve "each level is the centroid of its cell". Lloyd's own iteration takes
-    thousands of rounds at 8 bits; this is Newton's method on the same equation, whose Jacobian
-    is tridiagonal, started from the asymptotically optimal density of Panter and Dite (1951):
-    the cube root of the normal density, that is a normal density of variance 3.
+    Each level is the centroid of its cell. Lloyd's iteration for these equations takes thousands of
+    rounds at 8 bits; Newton's method, whose Jacobian is tridiagonal here, takes a few. It starts
+    from the density of levels that is best for many levels (Panter and Dite 1951): the cube root of
+    the normal density, which is a normal density of variance 3.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def lloyd_max(bits: int) -> ScalarCodebook:
     for _ in range(50):
         mass, first, density, edges = gaussian_cells(q)
         centroid = first / mass
-        # How a centroid moves with the lower and the upper edge of its cell; the outermost
+        # Derivatives of a centroid by the lower and the upper edge of its cell; the outermost
         # edges are at infinity and do not move.
         lower = np.r_[0.0, density[1:-1] * (centroid[1:] - edges[1:-1])] / mass
         upper = np.r_[density[1:-1] * (edges[1:-1] - centroid[:-1]), 0.0] / mass

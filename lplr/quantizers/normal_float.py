@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.quantizers.scalar import ScalarCodebook, gaussian_mse
+from lplr.quantizers.scalar import ScalarCodebook, best_scale
 
 __all__ = ["normal_float"]
 
@@ -22,10 +22,11 @@ def normal_float(bits: int) -> ScalarCodebook:
 
     Notes
     -----
-    2**(bits-1) levels are not positive and 2**(bits-1) + 1 not negative, equally spaced in
-    probability, sharing an exact zero, scaled so that the outermost are -1 and 1. The outermost
-    probability is the mean of those that either side alone would give. At one bit there is no
-    room for a zero: the two levels are -1 and 1.
+    There are 2**(bits-1) levels from -1 to 0 and 2**(bits-1) + 1 levels from 0 to 1; both groups
+    contain the exact zero. Each group is equally spaced in probability and scaled so that its
+    outermost level is -1 or 1. The probability beyond the outermost levels is the mean of those
+    that either group alone would give. At one bit there is no room for a zero: the levels are -1
+    and 1.
 
     Examples
     --------
@@ -33,7 +34,6 @@ def normal_float(bits: int) -> ScalarCodebook:
     >>> [round(float(x), 3) for x in normal_float(4).levels[6:10]]
     [-0.091, 0.0, 0.08, 0.161]
     """
-    from scipy.optimize import minimize_scalar
     from scipy.special import ndtri
 
     half = 2 ** (bits - 1)
@@ -45,8 +45,4 @@ def normal_float(bits: int) -> ScalarCodebook:
         positive = -ndtri(np.linspace(tail, 0.5, half + 1))[::-1]
         levels = np.concatenate([negative[:-1], [0.0], positive[1:]]) / positive[-1]
 
-    def mse(scale: float) -> float:
-        return gaussian_mse(levels * scale)
-
-    scale = minimize_scalar(mse, bounds=(0.5, 8.0), method="bounded", options={"xatol": 1e-9}).x
-    return ScalarCodebook("normal-float", levels.astype(np.float32), float(scale))
+    return ScalarCodebook("normal-float", levels.astype(np.float32), best_scale(levels, 0.5, 8.0))

@@ -1,9 +1,9 @@
-"""Bit-packing of code words at any width, without a lost bit.
+"""Bit-packing of code words of any width, without a lost bit.
 
-Layout: one little-endian bit stream. With width w, code i occupies bits [i w, (i + 1) w), least
+Layout: one little-endian bit stream. At width w, code i occupies bits [i w, (i + 1) w), least
 significant bit first, and bit b of the stream is bit b % 8 of byte b // 8. The stream has
-ceil(count w / 8) bytes, and the bits after the last code are zero. For widths 16, 24 and 32 this
-is the same as little-endian integers of 2, 3 and 4 bytes.
+ceil(count w / 8) bytes, and the bits after the last code are zero. At widths 16, 24 and 32 the
+stream is the same as little-endian integers of 2, 3 and 4 bytes.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def packed_nbytes(count: int, width: int) -> int:
     >>> packed_nbytes(3, 3)
     2
     """
-    width = _check_width(width)
+    if isinstance(width, bool) or width not in WIDTHS:
+        raise InputError(f"width: must be one of {', '.join(map(str, WIDTHS))}, found {width!r}")
     if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
-        raise InputError(f"count must be an integer of at least 0, not {count!r}")
-    return -(-int(count) * width // 8)
+        raise InputError(f"count: must be an integer of at least 0, found {count!r}")
+    return -(-int(count) * int(width) // 8)
 
 
 def pack(codes: np.ndarray, width: int) -> np.ndarray:
@@ -67,13 +68,13 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
     >>> pack(np.array([1, 2, 3]), 3)
     array([209,   0], dtype=uint8)
     """
-    width = _check_width(width)
     codes = np.asarray(codes)
+    size = packed_nbytes(codes.size, width)
     if codes.dtype.kind not in "ui":
-        raise InputError(f"codes must be an array of integers, not of dtype {codes.dtype}")
+        raise InputError(f"codes: must be an array of integers, found dtype {codes.dtype}")
     if codes.size and (codes.min() < 0 or int(codes.max()) >> width):
         raise InputError(
-            f"codes must be in 0 to {2**width - 1} for width {width}; "
+            f"codes: must be from 0 to {2**width - 1} for width {width}; "
             f"found {codes.min()} to {codes.max()}"
         )
     flat = codes.reshape(-1)
@@ -82,7 +83,7 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
         return wide.view(np.uint8).reshape(-1, wide.itemsize)[:, : width // 8].flatten()
     from lplr.kernels import bitpack
 
-    out = np.empty(packed_nbytes(flat.size, width), np.uint8)
+    out = np.empty(size, np.uint8)
     bitpack.pack(np.ascontiguousarray(flat, np.uint8), width, out)
     return out
 
@@ -153,29 +154,35 @@ def check_packed(packed: Any, width: int, count: int) -> np.ndarray:
     >>> check_packed(np.array([209, 8], np.uint8), 3, 3)
     Traceback (most recent call last):
         ...
-    lplr.exceptions.InputError: packed has non-zero bits after its last code; it is damaged
+    lplr.exceptions.InputError: packed codes: a bit after the last code is set; they are damaged
     """
-    size = packed_nbytes(count, width)
-    if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.shape != (size,):
-        found = (
-            f"{packed.dtype} of shape {packed.shape}"
-            if isinstance(packed, np.ndarray)
-            else type(packed).__name__
-        )
-        raise InputError(
-            f"packed must be uint8 of shape ({size},) for {count} codes of {width} bits, "
-            f"not {found}"
-        )
-    used = count * width % 8
-    if used and packed[-1] >> used:
-        raise InputError("packed has non-zero bits after its last code; it is damaged")
-    return np.ascontiguousarray(packed)
+    packed = check_bytes(packed, packed_nbytes(count, width), f"{count} codes of {width} bits")
+    check_padding(packed, count * width)
+    return packed
 
 
-def _check_width(width: int) -> int:
-    if isinstance(width, bool) or width not in WIDTHS:
-        raise InputError(f"width must be one of {', '.join(map(str, WIDTHS))}, not {width!r}")
-    return int(width)
+def check_bytes(packed: Any, size: int, content: str) -> np.ndarray:
+    """The bytes as a contiguous array; InputError if they are not ``size`` entries of uint8."""
+    if not isinstance(packed, np.ndarray):
+        found = type(packed).__name__
+    elif packed.dtype == np.uint8 and packed.shape == (size,):
+        return np.ascontiguousarray(packed)
+    else:
+        found = f"{packed.dtype} of shape {packed.shape}"
+    raise InputError(f"packed codes: must be uint8 of shape ({size},) for {content}, found {found}")
+
+
+def check_padding(packed: np.ndarray, bits: int) -> None:
+    """InputError if the last byte has set bits after the ``bits`` that are in use."""
+    if bits % 8 and packed[-1] >> bits % 8:
+        raise InputError("packed codes: a bit after the last code is set; they are damaged")
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A read-only view, so that a kernel is compiled once, for arrays that cannot be written."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def _wide_dtype(width: int) -> np.dtype:

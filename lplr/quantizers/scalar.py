@@ -1,20 +1,19 @@
-"""Scalar codebooks: a sorted list of levels, one code an entry."""
+"""Scalar codebooks: a sorted list of levels, and one code word per entry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from lplr.quantizers.words import Words
+from lplr.quantizers.block_codebook import BlockCodebook
+from lplr.quantizers.packing import read_only
 
-__all__ = ["ScalarCodebook", "gaussian_cells", "gaussian_mse"]
+__all__ = ["ScalarCodebook", "best_scale", "gaussian_cells", "gaussian_mse"]
 
 
-@dataclass(frozen=True, eq=False)
-class ScalarCodebook(Words):
-    """Levels on the line; a value is coded by its nearest level, a tie by the lower one.
+class ScalarCodebook(BlockCodebook):
+    """Levels on the real line; a value is coded by its nearest level, a tie by the lower one.
 
     Parameters
     ----------
@@ -24,29 +23,15 @@ class ScalarCodebook(Words):
         Factor on the levels that minimises the mean squared error on N(0, 1).
     """
 
-    name: str
-    levels: np.ndarray
-    gaussian_scale: float
-    thresholds: np.ndarray = field(init=False, repr=False)
-    group: int = field(default=1, init=False)
-    entrywise: bool = field(default=True, init=False)
-    dtype: np.dtype = field(default=np.dtype(np.uint8), init=False)
+    group = 1
+    entrywise = True
+    dtype = np.dtype(np.uint8)
 
-    def __post_init__(self) -> None:
-        thresholds = (self.levels[1:] + self.levels[:-1]) * np.float32(0.5)
-        for array in (self.levels, thresholds):
-            array.setflags(write=False)
-        object.__setattr__(self, "thresholds", thresholds)
-
-    @property
-    def bits(self) -> int:
-        """Bits an entry."""
-        return int(self.levels.size).bit_length() - 1
-
-    @property
-    def width(self) -> int:  # type: ignore[override]
-        """Bits of one code word, here of one entry."""
-        return self.bits
+    def __init__(self, name: str, levels: np.ndarray, gaussian_scale: float) -> None:
+        self.name, self.gaussian_scale = name, gaussian_scale
+        self.levels = read_only(levels)
+        self.thresholds = read_only((levels[1:] + levels[:-1]) * np.float32(0.5))
+        self.bits = self.width = levels.size.bit_length() - 1
 
     @cached_property
     def gaussian_mse(self) -> float:
@@ -76,18 +61,11 @@ class ScalarCodebook(Words):
         unpack_levels(packed, self.bits, rows.start * words[1], self.levels, out.reshape(-1))
         return out
 
-    def panel(
-        self,
-        target: np.ndarray,
-        base: np.ndarray,
-        coeff: np.ndarray,
-        scale: np.ndarray,
-        error: np.ndarray,
-        codes: np.ndarray,
-    ) -> None:
-        """Feedback-quantize a panel; see `lplr.kernels.feedback.feedback_panel`."""
+    def panel(self, *arrays: np.ndarray) -> None:
+        """Quantize a panel with feedback; see `Codebook.panel`."""
         from lplr.kernels.feedback import feedback_panel
 
+        target, base, coeff, scale, error, codes = arrays
         feedback_panel(target, base, coeff, self.thresholds, self.levels, scale, error, codes)
 
 
@@ -120,3 +98,16 @@ def gaussian_mse(levels: np.ndarray) -> float:
     q = np.asarray(levels, np.float64)
     mass, first, _, _ = gaussian_cells(q)
     return float(1.0 - 2.0 * first @ q + mass @ q**2)
+
+
+def best_scale(levels: np.ndarray, low: float, high: float) -> float:
+    """The factor on the levels from ``low`` to ``high`` that minimises `gaussian_mse`."""
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda scale: gaussian_mse(levels * scale),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return float(found.x)

@@ -1,16 +1,15 @@
 """Training of trellis tables: ``python -m lplr.quantizers.train_trellis --help``.
 
-The start is a table that is linear in the bits of the state: the numbers v of 2**L quantiles of
-a Gaussian are ``v = sum over b of a_b * bit_b (mod 2**L)``. The newest symbol shifts v by whole
-strata, so that the values that may follow are spread over the line, and with the other ``a_b``
-well chosen so are those of any few paths that meet again; a random search followed by hill
-climbing on the error itself finds them. From L - 1 to L bits only one more is sought. Lloyd
-passes on fresh samples then move each value to the mean of what it codes, shrunk by
-``count / (count + 2)``.
+Training starts from a table that is linear in the bits of the state: the state whose bits are b_i
+gets quantile number ``v = sum over i of a_i * b_i (mod 2**L)`` of a Gaussian. The newest symbol
+shifts v by whole strata, so the values that may follow a state are spread over the line. With well
+chosen ``a_i`` the same holds for any few paths that meet again; a random search and then hill
+climbing on the error itself choose them. For L bits it keeps the ``a_i`` of L - 1 bits and adds
+one. Lloyd passes on fresh samples then move each value to the mean of what it codes.
 
-The tables that the package comes with are part of its file format, so they are never trained
-again; others serve through `Trellis.from_table`. Tables are antisymmetric,
-``table[~s] = -table[s]``, as the source is symmetric, and half of each is stored.
+The tables that come with the package are part of its file format, so they are never trained again;
+`Trellis` takes any other table. Tables are antisymmetric, ``table[~s] = -table[s]``, since the
+Gaussian is symmetric.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from lplr.quantizers.trellis_tables import read_tables, rounded, write_tables
 __all__ = ["gaussian_error", "linear_table", "lloyd_pass", "search_coefficients", "train_table"]
 
 _SEQUENCE = 2048  # entries of a training sequence: long enough for its start not to matter
-_COUNT = 2.0  # shrinkage: a value moves by count / (count + 2) of the way
+_SHRINK = 2.0  # a value that codes n samples moves by n / (n + 2) of the way to their mean
 
 
 def linear_table(coefficients: np.ndarray, bits: int | float) -> np.ndarray:
@@ -37,7 +36,7 @@ def linear_table(coefficients: np.ndarray, bits: int | float) -> np.ndarray:
     Parameters
     ----------
     coefficients : ndarray of shape (L,), float64 in [0, 1)
-        ``a_b / 2**L`` of each bit, the lowest first.
+        ``a_i / 2**L`` of each bit, the lowest bit first.
     bits : int or float
 
     Returns
@@ -48,19 +47,20 @@ def linear_table(coefficients: np.ndarray, bits: int | float) -> np.ndarray:
     Notes
     -----
     The values of an ideal code have variance 1 - D, which is the limit of many states. With one
-    state a value is a cell of its own, and the best density of cells has variance 3. The power
-    between the two is a fit to trials at 2, 3, 4 and 6 bits.
+    symbol per state each value has a cell of its own, and the best density of cells has variance 3.
+    The power between the two is a fit to trials at 2, 3, 4 and 6 bits.
     """
     from scipy.special import ndtri
 
     L = len(coefficients)
     n = 1 << L
     a = np.round(coefficients * n).astype(np.int64)
-    # The complement of a state has v' = sum(a) + 2 b - v for an offset b; it is n - 1 - v, the
-    # opposite quantile, if sum(a) + 2 b = -1, so the sum must be odd.
+    # With an added offset b, the complement of a state gets v' = sum(a) + 2 b - v. It is the
+    # opposite quantile, n - 1 - v, if sum(a) + 2 b = -1; so the sum has to be odd.
     a[0] += 1 - a.sum() % 2
     offset = (-1 - a.sum()) // 2
-    v = (_bits_of_states(L) @ a + offset) % n
+    state_bits = np.arange(n)[:, None] >> np.arange(L) & 1
+    v = (state_bits @ a + offset) % n
     variance = (1 - 4.0**-bits) * 3.0 ** ((bits / L) ** 1.5)
     return (np.sqrt(variance) * ndtri((v + 0.5) / n)).astype(np.float32)
 
@@ -74,30 +74,18 @@ def search_coefficients(
     samples: int = 100_000,
     rng: int | np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Coefficients of `linear_table` of small error.
+    """Coefficients, float64 of shape (state_bits,), with which `linear_table` has a small error.
 
-    Parameters
-    ----------
-    state_bits : int
-    bits : int or float
-    start : ndarray of shape (state_bits - 1,), float64, optional
-        Coefficients of one bit less, which the new lowest bit is put before.
-    trials : int
-        Half of them are drawn at random, the others change one coefficient of the best.
-    samples : int
-    rng : int, numpy.random.Generator or None
-
-    Returns
-    -------
-    ndarray of shape (state_bits,), float64
+    Half of the trials are drawn at random; the others change one coefficient of the best. All keep
+    ``start``, the coefficients of one bit less, and draw the new lowest one.
     """
     rng = np.random.default_rng(rng)
     x = _samples(samples, rng)
-    top = max(symbol_widths(bits))
-    strata = 0.5 ** np.arange(min(top, state_bits), 0, -1)  # the newest symbol: whole strata
-    best, least = None, np.inf
+    widths = symbol_widths(bits)
+    strata = 0.5 ** np.arange(min(max(widths), state_bits), 0, -1)  # for the newest symbol
+    best, least = np.empty(0), np.inf
     for trial in range(trials):
-        if best is None or trial < trials // 2:
+        if trial < max(trials // 2, 1):
             a = rng.random(state_bits)
             if start is None:
                 a[state_bits - len(strata) :] = strata
@@ -105,56 +93,35 @@ def search_coefficients(
                 a[1:] = start
         else:
             a = best.copy()
-            b = int(rng.integers(max(state_bits - min(symbol_widths(bits)), 1)))
-            a[b] = rng.random() if trial % 2 else (a[b] + 0.06 * rng.standard_normal()) % 1.0
-        error = _mean_square(linear_table(a, bits), bits, x)[0]
+            i = int(rng.integers(max(state_bits - min(widths), 1)))
+            a[i] = rng.random() if trial % 2 else (a[i] + 0.06 * rng.standard_normal()) % 1.0
+        error = _code(linear_table(a, bits), bits, x)[0]
         if error < least:
             best, least = a, error
-    assert best is not None
     return best
 
 
 def lloyd_pass(table: np.ndarray, bits: int | float, x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Move each value to the mean of the samples that it codes.
+    """Move each value towards the mean of the samples that it codes.
 
-    Parameters
-    ----------
-    table : ndarray of shape (2**L,), float32, antisymmetric
-    bits : int or float
-    x : ndarray of shape (m, n), float32
-        Sequences of samples.
-
-    Returns
-    -------
-    table : ndarray of shape (2**L,), float32
-    error : float
-        Mean squared error of the table that was given.
+    Takes sequences ``x``, float32 of shape (m, n); returns the new table and the mean squared
+    error of the given one.
     """
-    error, codes = _mean_square(table, bits, x)
-    states = _states(codes, len(table), bits)
+    error, codes = _code(table, bits, x)
+    # Decoded with the table 0, 1, 2, ..., the symbols give the state of every entry.
+    numbers = Trellis(np.arange(len(table), dtype=np.float32), bits, 0.0)
+    states = numbers.decode(codes).reshape(-1).astype(np.int64)
     count = np.bincount(states, minlength=len(table)).astype(np.float64)
     total = np.bincount(states, x.reshape(-1), len(table))
     count, total = count + count[::-1], total - total[::-1]
-    return (table + (total - count * table) / (count + _COUNT)).astype(np.float32), error
+    return (table + (total - count * table) / (count + _SHRINK)).astype(np.float32), error
 
 
 def gaussian_error(
     table: np.ndarray, bits: int | float, *, samples: int = 1_000_000, rng: int = 0
 ) -> float:
-    """Mean squared error on N(0, 1) of long sequences.
-
-    Parameters
-    ----------
-    table : ndarray of shape (2**L,), float32
-    bits : int or float
-    samples : int
-    rng : int
-
-    Returns
-    -------
-    float
-    """
-    return _mean_square(table, bits, _samples(samples, np.random.default_rng(rng)))[0]
+    """Mean squared error of a table on N(0, 1), measured on long sequences."""
+    return _code(table, bits, _samples(samples, np.random.default_rng(rng)))[0]
 
 
 def train_table(
@@ -173,12 +140,14 @@ def train_table(
     ----------
     state_bits : int
     bits : int or float
-    start, trials
-        As in `search_coefficients`.
+    start : ndarray of shape (state_bits - 1,), float64, optional
+        Coefficients of one bit less, which the search keeps.
+    trials : int
+        Starts that are compared, see `search_coefficients`.
     passes : int
         Lloyd passes.
     per_state : int
-        Samples of a pass for each state; at least 100 000 in all.
+        Samples per state and pass; a pass has at least 100 000.
     rng : int, numpy.random.Generator or None
 
     Returns
@@ -198,8 +167,7 @@ def train_table(
     a = search_coefficients(state_bits, bits, start=start, trials=trials, rng=rng)
     table = linear_table(a, bits)
     for _ in range(passes):
-        x = _samples(max(per_state << state_bits, 100_000), rng)
-        table, _ = lloyd_pass(table, bits, x)
+        table, _ = lloyd_pass(table, bits, _samples(max(per_state << state_bits, 100_000), rng))
     return table, a
 
 
@@ -208,9 +176,9 @@ def _samples(count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal((-(-count // _SEQUENCE), _SEQUENCE), dtype=np.float32)
 
 
-def _mean_square(table: np.ndarray, bits: int | float, x: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean squared error and symbols, coded in threads."""
-    book = Trellis.from_table(table, bits, 0.0)
+def _code(table: np.ndarray, bits: int | float, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean squared error and symbols of sequences, coded in threads."""
+    book = Trellis(table, bits, 0.0)
     codes = np.empty(x.shape, np.uint8)
     errors = np.empty(len(x))
 
@@ -223,16 +191,6 @@ def _mean_square(table: np.ndarray, bits: int | float, x: np.ndarray) -> tuple[f
     return float(errors.mean()), codes
 
 
-def _states(codes: np.ndarray, size: int, bits: int | float) -> np.ndarray:
-    """State of every entry: what is decoded with the table 0, 1, 2, …"""
-    numbers = Trellis.from_table(np.arange(size, dtype=np.float32), bits, 0.0)
-    return numbers.decode(codes).reshape(-1).astype(np.int64)
-
-
-def _bits_of_states(state_bits: int) -> np.ndarray:
-    return np.arange(1 << state_bits)[:, None] >> np.arange(state_bits) & 1
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train tables and write them to one file."""
     parser = argparse.ArgumentParser(
@@ -240,31 +198,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--state-bits", type=int, nargs="+", default=list(STATE_BITS))
     parser.add_argument("--bits", type=float, nargs="+", default=[i / 4 for i in range(4, 25)])
-    parser.add_argument("--output", type=Path, required=True, help="a better table is kept")
+    parser.add_argument("--output", type=Path, required=True, help="a better table in it stays")
     parser.add_argument("--trials", type=int, default=200, help="starts that are compared")
     parser.add_argument("--passes", type=int, default=25, help="Lloyd passes")
-    parser.add_argument("--per-state", type=int, default=200, help="samples of a pass a state")
+    parser.add_argument("--per-state", type=int, default=200, help="samples per state and pass")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     tables = read_tables(args.output) if args.output.exists() else {}
+    effort = {"trials": args.trials, "passes": args.passes, "per_state": args.per_state}
     for bits in args.bits:
-        start = None
+        coefficients: np.ndarray | None = None
         for state_bits in sorted(args.state_bits):
-            rng = np.random.default_rng([args.seed, state_bits, int(4 * bits)])
-            if start is not None and len(start) != state_bits - 1:
-                start = None
-            table, start = train_table(
-                state_bits,
-                bits,
-                start=start,
-                trials=args.trials,
-                passes=args.passes,
-                per_state=args.per_state,
-                rng=rng,
-            )
+            key = state_bits, int(4 * bits)
+            is_next = coefficients is not None and len(coefficients) == state_bits - 1
+            start, rng = coefficients if is_next else None, np.random.default_rng([args.seed, *key])
+            table, coefficients = train_table(state_bits, bits, start=start, rng=rng, **effort)
             table = rounded(table, bits)
             error = gaussian_error(table, bits)
-            key = (state_bits, int(4 * bits))
             if key not in tables or error < tables[key][1]:
                 tables[key] = (table, error)
                 write_tables(args.output, tables)

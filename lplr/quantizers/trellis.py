@@ -1,4 +1,4 @@
-"""Trellis codes: one to six bits an entry, each value chosen by a window of the bit stream."""
+"""Trellis codes: one to six bits per entry; a window of the bit stream selects each value."""
 
 from __future__ import annotations
 
@@ -7,49 +7,53 @@ from functools import cache, cached_property
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.quantizers.packing import read_only
 from lplr.quantizers.trellis_tables import stored_table
 
 __all__ = ["STATE_BITS", "Trellis", "symbol_widths"]
 
 STATE_BITS = range(6, 15)
 
-_WRAP = 5  # a sequence wraps if its bits are this many windows, where that begins to pay
-_LOOK = 12  # windows on either side of the start that are searched for the state before it
+_WRAP = 5  # a sequence is tail-biting from this many windows of bits on; shorter ones lose by it
+_LOOK = 12  # windows on either side of the start that the search for the state before it sees
 
 
 class Trellis:
     """A bitshift trellis code of sequences.
 
-    Symbol c_t of K_t bits follows the symbols before it in one little-endian bit stream, and the
-    value of entry t is ``table[state]``, the state being the L bits of the stream that end with
-    the symbol::
+    The symbols of a sequence form one little-endian bit stream; symbol c_t has K_t bits. The value
+    of entry t is ``table[state]``, where the state is the window of L bits that ends with the
+    symbol::
 
         state_t = state_(t-1) >> K_t | c_t << (L - K_t)
 
-    So L bits decide each value although it costs only K_t, and the Viterbi search finds the
-    symbols whose values are nearest to a whole sequence. The bits before a sequence are those at
-    its end (tail-biting): nothing is stored for the start. A sequence of less than 5 L bits
-    starts from state 0 instead.
+    So L bits decide each value although it costs only K_t bits. The Viterbi search finds the
+    symbols whose values are nearest to a whole sequence. The code is tail-biting: the window before
+    the first symbol holds the last bits of the sequence, so nothing is stored for the start. A
+    sequence of less than 5 L bits starts from state 0 instead.
 
     Parameters
     ----------
-    state_bits : int, 6 to 14
-        L: each further bit doubles the time of the search and lowers the error.
+    table : ndarray of shape (2**L,), float32
+        The value of each state. Each further bit of L, 6 to 14, doubles the time of the search
+        and lowers the error.
     bits : int or float
         1 to 6 in steps of 1/4. The width of symbol t is
         ``floor((t + 1) * bits) - floor(t * bits)``.
+    gaussian_mse : float
+        Mean squared error on N(0, 1), measured on long sequences.
 
     Attributes
     ----------
-    name, bits, group : "trellis-L", bits an entry, 1
+    name, bits, group : "trellis-L", bits per entry, 1
     dtype : numpy dtype of symbols, uint8
     state_bits : int
+        L.
     widths : tuple of 4 int
         Symbol t has ``widths[t % 4]`` bits.
     table : ndarray of shape (2**L,), float32, read-only
     gaussian_scale, gaussian_mse : float
-        1, the scale at which the table was trained, and the mean squared error on N(0, 1),
-        measured on long sequences.
+        1, since tables are trained on N(0, 1), and the argument.
 
     Raises
     ------
@@ -57,15 +61,15 @@ class Trellis:
 
     Notes
     -----
-    The bitshift trellis is that of QTIP (Tseng et al. 2024). Unlike there, the window starts
-    with the newest symbol in its highest bits, the tables are trained, not computed, and the
-    state at the start is estimated from a few windows on either side of it.
+    The bitshift trellis is that of QTIP (Tseng et al. 2024). There are three differences: the
+    newest symbol is in the highest bits of the window; the tables are trained, not computed; and
+    the state at the start is estimated from a few windows on either side of it.
 
     Examples
     --------
     >>> import numpy as np
     >>> from lplr.quantizers.trellis import Trellis
-    >>> book = Trellis(8, 2)
+    >>> book = Trellis.stored(8, 2)
     >>> x = np.random.default_rng(0).standard_normal((100, 1), dtype=np.float32)
     >>> codes = book.encode(x)
     >>> int(codes.max()), book.pack(codes[None]).size
@@ -75,48 +79,36 @@ class Trellis:
     """
 
     group = 1
+    dtype = np.dtype(np.uint8)
     gaussian_scale = 1.0
 
-    def __init__(self, state_bits: int, bits: int | float) -> None:
-        table, mse = stored_table(state_bits, bits)
-        self._build(state_bits, bits, table, mse)
+    def __init__(self, table: np.ndarray, bits: int | float, gaussian_mse: float) -> None:
+        self.state_bits = len(table).bit_length() - 1
+        self.name = f"trellis-{self.state_bits}"
+        self.widths = symbol_widths(bits)
+        self.bits = int(bits) if bits == int(bits) else float(bits)
+        self.gaussian_mse = gaussian_mse
+        self.table = read_only(np.array(table, np.float32))
+        search_table = _aligned((1, len(table)))[0]
+        search_table[:] = self.table[_reversed_bits(self.state_bits)]
+        self._search_table = read_only(search_table)
+        self._widths = read_only(np.array(self.widths, np.int64))
 
     @classmethod
-    def from_table(cls, table: np.ndarray, bits: int | float, gaussian_mse: float) -> Trellis:
-        """A code with a table of one's own; see `lplr.quantizers.train_trellis`.
+    def stored(cls, state_bits: int, bits: int | float) -> Trellis:
+        """The code whose table comes with the package.
 
         Parameters
         ----------
-        table : ndarray of shape (2**L,), float32
-        bits : int or float
-        gaussian_mse : float
+        state_bits : int, 6 to 14
+        bits : int or float, 1 to 6 in steps of 1/4
 
         Returns
         -------
         Trellis
         """
-        self = cls.__new__(cls)
-        self._build(len(table).bit_length() - 1, bits, table, gaussian_mse)
-        return self
-
-    def _build(self, state_bits: int, bits: int | float, table: np.ndarray, mse: float) -> None:
-        self.name = f"trellis-{state_bits}"
-        self.state_bits = state_bits
-        self.widths = symbol_widths(bits)
-        self.bits = int(bits) if bits == int(bits) else float(bits)
-        self.dtype = np.dtype(np.uint8)
-        self.gaussian_mse = mse
-        self.table = np.array(table, np.float32)
-        self._search_table = _aligned((1, len(table)))[0]
-        self._search_table[:] = self.table[_reversed_bits(state_bits)]
-        self._widths = np.array(self.widths, np.int64)
-        for array in (self.table, self._search_table, self._widths):
-            array.setflags(write=False)
-
-    @property
-    def width(self) -> float:
-        """Bits of one symbol, on average."""
-        return self.bits
+        table, gaussian_mse = stored_table(state_bits, bits)
+        return cls(table, bits, gaussian_mse)
 
     def sequence_bits(self, n: int) -> int:
         """Bits of a sequence of n entries: floor(n * bits)."""
@@ -133,7 +125,7 @@ class Trellis:
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Symbols, uint8 of shape (..., n), of sequences ``x`` of shape (..., n, 1).
 
-        The search keeps 4 * n * 2**(L - K) bytes, so a very long sequence is better cut.
+        The search needs 4 * n * 2**(L - K) bytes of memory, so cut a very long sequence first.
         """
         codes = np.empty(x.shape[:-1], np.uint8)
         rows = np.ascontiguousarray(x, np.float32).reshape(-1, x.shape[-2])
@@ -148,18 +140,11 @@ class Trellis:
         out = self.unpack(self.pack(rows), (m, n), slice(0, m), slice(0, n))
         return out.reshape(*codes.shape, 1)
 
-    def panel(
-        self,
-        target: np.ndarray,
-        base: np.ndarray,
-        coeff: np.ndarray,
-        scale: np.ndarray,
-        error: np.ndarray,
-        codes: np.ndarray,
-    ) -> None:
-        """Feedback-quantize a panel of sequences; see `lplr.kernels.trellis.trellis_panel`."""
+    def panel(self, *arrays: np.ndarray) -> None:
+        """Quantize a panel of sequences with feedback; see `Codebook.panel`."""
         from lplr.kernels.trellis import trellis_panel
 
+        target, base, coeff, scale, error, codes = arrays
         n = target.shape[1]
         if target.size == 0:
             return
@@ -176,14 +161,6 @@ class Trellis:
         out = np.zeros(self.nbytes((codes.shape[0], codes.shape[1])), np.uint8)
         pack(np.ascontiguousarray(codes, np.uint8), self._widths, out)
         return out
-
-    def unpack_codes(self, packed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Symbols, uint8 of the given shape; the inverse of `pack`."""
-        from lplr.kernels.project_trellis import unpack
-
-        codes = np.empty(shape, np.uint8)
-        unpack(_read_only(packed), self._widths, codes)
-        return codes
 
     def unpack(
         self, packed: np.ndarray, shape: tuple[int, int], sequences: slice, entries: slice
@@ -212,7 +189,7 @@ class Trellis:
     def dot(
         self, packed: np.ndarray, shape: tuple[int, int], entries: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Sum of all sequences, each times an entry of a vector, without expanding them.
+        """Sum of all sequences, each times an entry of a vector, straight from the packed bits.
 
         Parameters
         ----------
@@ -243,7 +220,7 @@ class Trellis:
     def dot_transposed(
         self, packed: np.ndarray, shape: tuple[int, int], sequences: slice, y: np.ndarray
     ) -> np.ndarray:
-        """Inner products of some sequences with a vector, without expanding them.
+        """Inner products of some sequences with a vector, straight from the packed bits.
 
         Parameters
         ----------
@@ -274,9 +251,9 @@ class Trellis:
 
     @cached_property
     def _four(self) -> tuple[np.ndarray, np.float32]:
-        """Four consecutive values at two bits by the window of all four, as int8, and their step.
+        """Four consecutive values at two bits, by the window of all four: int8 multiples of a step.
 
-        Step 0 if the values are not such multiples, or the table outgrows the caches.
+        The step is 0 if the values are no such multiples, or if the table would outgrow the caches.
         """
         step = np.abs(self.table).max() / np.float32(127)
         numbers = np.round(self.table / step)
@@ -290,11 +267,11 @@ class Trellis:
     ) -> tuple[np.ndarray, int, int, bool, np.ndarray]:
         """What the kernels need to read a sequence."""
         n = shape[1]
-        return _read_only(packed), sequence, self.sequence_bits(n), self.wraps(n), self._widths
+        return read_only(packed), sequence, self.sequence_bits(n), self.wraps(n), self._widths
 
 
 def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:
-    """Widths of four consecutive symbols, the wider ones spread evenly.
+    """Widths of four consecutive symbols, with the wider ones spread evenly.
 
     Parameters
     ----------
@@ -328,15 +305,8 @@ def _reversed_bits(state_bits: int) -> np.ndarray:
 
 
 def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    """Empty float32 array that starts on a multiple of 64 bytes, as vectors of 16 like it."""
+    """Empty float32 array on a multiple of 64 bytes, so that 16 entries fill one cache line."""
     size = shape[0] * shape[1]
     raw = np.empty(size + 16, np.float32)
     first = -(raw.ctypes.data // 4) % 16
     return raw[first : first + size].reshape(shape)
-
-
-def _read_only(packed: np.ndarray) -> np.ndarray:
-    """A read-only view: one compilation then serves all arrays of bytes."""
-    view = packed.view()
-    view.setflags(write=False)
-    return view

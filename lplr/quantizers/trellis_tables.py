@@ -1,12 +1,11 @@
-"""The file of trained trellis tables: what it holds and how.
+"""The file of trained trellis tables, and how it stores them.
 
-The tables that the package comes with are part of its file format: a file names the code, not the
-values, so no table may ever change under its name.
+The tables that come with the package are part of its file format: a compressed file names the code
+and holds no values, so a table must never change.
 """
 
 from __future__ import annotations
 
-import io
 from functools import cache
 from pathlib import Path
 
@@ -22,73 +21,42 @@ Tables = dict[tuple[int, int], tuple[np.ndarray, float]]  # (L, 4 * bits): table
 
 
 def _step(table: np.ndarray, bits: int | float) -> np.float32:
-    """Grid of the stored values, which adds less than 0.2 % to the error of the code.
+    """Step of the grid of stored values; rounding to it adds less than 0.2 % to the error.
 
-    Up to 2 bits an entry int8 will do, and then products can look up several values at once.
+    Up to 2 bits per entry, int8 holds the multiples, so that products look up several at once.
     """
     return np.float32(np.abs(table).max() / 127 if bits <= 2 else 2.0 ** -(np.ceil(bits) + 4))
 
 
 def rounded(table: np.ndarray, bits: int | float) -> np.ndarray:
-    """A table on the grid that it is stored on.
-
-    Parameters
-    ----------
-    table : ndarray of shape (2**L,), float32
-    bits : int or float
-
-    Returns
-    -------
-    ndarray of shape (2**L,), float32
-    """
+    """A table, float32 of shape (2**L,), rounded to the grid of stored values."""
     step = _step(table, bits)
     return np.round(table / step).astype(np.float32) * step
 
 
 def write_tables(path: Path, tables: Tables) -> None:
-    """Write antisymmetric tables that `rounded` has returned, the lower half of each.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    tables : dict
-        By (L, 4 * bits): table and Gaussian mean squared error.
-    """
-    from lplr.storage.atomic import write_atomic
-
+    """Write the lower half of each table; `rounded` made them, and they are antisymmetric."""
     keys = sorted(tables)
-    steps, numbers = [], []
-    for key in keys:
-        table = tables[key][0]
-        step = _step(table, key[1] / 4)
-        steps.append(step)
-        numbers.append(np.round(table[: len(table) // 2] / step).astype(np.int16))
-    values = np.concatenate(numbers)
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        keys=np.array(keys, np.uint8),
-        steps=np.array(steps, np.float32),
-        errors=np.array([tables[key][1] for key in keys]),
-        # The bytes apart: the high ones compress well.
-        low=(values & 255).astype(np.uint8),
-        high=(values >> 8).astype(np.int8),
-    )
-    write_atomic(path, [file.getvalue()], overwrite=True)
+    halves = [tables[key][0][: 1 << (key[0] - 1)] for key in keys]
+    steps = [_step(half, key[1] / 4) for half, key in zip(halves, keys, strict=True)]
+    numbers = [np.round(half / step) for half, step in zip(halves, steps, strict=True)]
+    values = np.concatenate(numbers).astype(np.int16)
+    new = path.with_name(path.name + ".new")  # a run that is stopped here leaves the old file
+    with new.open("wb") as file:
+        np.savez_compressed(
+            file,
+            keys=np.array(keys, np.uint8),
+            steps=np.array(steps, np.float32),
+            errors=np.array([tables[key][1] for key in keys]),
+            # The high bytes compress well once they are apart from the low ones.
+            low=(values & 255).astype(np.uint8),
+            high=(values >> 8).astype(np.int8),
+        )
+    new.replace(path)
 
 
 def read_tables(path: Path) -> Tables:
-    """The tables of a file that `write_tables` has written.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Returns
-    -------
-    dict
-        By (L, 4 * bits): table and Gaussian mean squared error.
-    """
+    """The tables of a file that `write_tables` has written."""
     with np.load(path) as file:
         values = file["high"].astype(np.int16) << 8 | file["low"]
         keys, steps, errors = file["keys"], file["steps"], file["errors"]
@@ -102,9 +70,8 @@ def read_tables(path: Path) -> Tables:
     return tables
 
 
-@cache
 def stored_table(state_bits: int, bits: int | float) -> tuple[np.ndarray, float]:
-    """Table and Gaussian mean squared error of a code that the package comes with.
+    """Table and Gaussian mean squared error of a code that comes with the package.
 
     Parameters
     ----------
@@ -120,12 +87,15 @@ def stored_table(state_bits: int, bits: int | float) -> tuple[np.ndarray, float]
     ------
     InputError
     """
-    tables = _shipped()
+    tables = _tables_of_package()
     if (state_bits, 4 * bits) not in tables:
-        raise InputError(f"there is no table for {state_bits} state bits and {bits!r} bits")
+        raise InputError(
+            f"state_bits, bits: there is no table for {state_bits!r} state bits and {bits!r} bits; "
+            "use 6 to 14 state bits, and 1 to 6 bits in steps of 1/4"
+        )
     return tables[state_bits, int(4 * bits)]
 
 
 @cache
-def _shipped() -> Tables:
+def _tables_of_package() -> Tables:
     return read_tables(TABLES)

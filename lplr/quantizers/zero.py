@@ -1,4 +1,4 @@
-"""The codebook of one point: columns that are left out."""
+"""The codebook whose only point is zero, for columns that are left out."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
-from lplr.quantizers.words import Words
+from lplr.quantizers.block_codebook import BlockCodebook
+from lplr.quantizers.packing import check_bytes
 
 __all__ = ["Zero"]
 
 
-class Zero(Words):
-    """Zero bits an entry: everything is coded as 0, and nothing is stored.
+class Zero(BlockCodebook):
+    """Zero bits per entry: every entry is coded as 0, and nothing is stored.
 
-    Below one bit an entry, a backbone leaves out the columns whose errors the others can correct
-    best; it is not offered to callers, who would get a matrix of zeros.
+    Below one bit per entry, compression leaves out the columns whose errors the other columns can
+    correct best. Users cannot choose this codebook: they would get a matrix of zeros.
 
     Examples
     --------
@@ -27,16 +27,14 @@ class Zero(Words):
     """
 
     name = "zero"
-    bits = 0
+    bits = width = 0
     group = 1
-    width = 0
     entrywise = True
     dtype = np.dtype(np.uint8)
-    gaussian_scale = 1.0
-    gaussian_mse = 1.0
+    gaussian_scale = gaussian_mse = 1.0
 
     def nbytes(self, length: int, count: int) -> int:
-        """None; see `Codebook.nbytes`."""
+        """No bytes; see `Codebook.nbytes`."""
         return 0
 
     def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
@@ -45,9 +43,7 @@ class Zero(Words):
 
     def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
         """Refuse what is not an empty array of bytes; see `Codebook.check_packed`."""
-        if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.size:
-            raise InputError("codes: must be an empty array of uint8 for zero bits an entry")
-        return packed.reshape(-1)
+        return check_bytes(packed, 0, "columns that are left out")
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Zeros, uint8 of shape (...), for ``x`` of shape (..., 1)."""
@@ -63,15 +59,8 @@ class Zero(Words):
         """Rows of zeros; see `Codebook.unpack`."""
         return np.zeros((rows.stop - rows.start, words[1]), np.float32)
 
-    def panel(
-        self,
-        target: np.ndarray,
-        base: np.ndarray,
-        coeff: np.ndarray,
-        scale: np.ndarray,
-        error: np.ndarray,
-        codes: np.ndarray,
-    ) -> None:
-        """Everything is its own error; see `Codebook.panel`."""
+    def panel(self, *arrays: np.ndarray) -> None:
+        """The error of an entry is the entry itself; see `Codebook.panel`."""
+        _, base, _, _, error, codes = arrays
         error[:] = base
         codes[:] = 0

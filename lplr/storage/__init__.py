@@ -1,1 +1,1 @@
-"""Bits and files: code words packed without a lost bit, and the one file format."""
+"""The file format: packed matrices to files and back."""

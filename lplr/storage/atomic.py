@@ -1,8 +1,8 @@
-"""The one writer: a file at its final name is the complete new one or the untouched old one.
+"""The one writer: under its final name a file is the complete new one or the untouched old one.
 
-The bytes go to ``.lplr-<32 hex digits>.tmp`` in the folder of the target, which is synced,
-compared with what was meant, and only then given the final name; afterwards the folder is
-synced. An exception of any kind removes the temporary. Only the kill of the process or a power
+The bytes go to a temporary file ``.lplr-<32 hex digits>.tmp`` in the folder of the target. It is
+synced to disk and compared with what was meant; only then it gets the final name, and the folder is
+synced. An exception of any kind removes the temporary file. Only the kill of the process or a power
 cut can leave one behind: such a file is never a result and may be deleted.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lplr.exceptions import InputError, StorageError
+from lplr.exceptions import ExistingFileError, InputError, StorageError
 
 __all__ = ["write_atomic"]
 
@@ -28,10 +28,10 @@ def write_atomic(
 ) -> None:
     """Write ``parts``, one after the other, as the file ``path``: all of it or none.
 
-    A symbolic link is followed and the file it points to is written. An existing file keeps its
-    permission bits; a new one gets those of the umask. Without ``overwrite`` the name is taken
-    by a hard link, which fails if the name exists, so that two writers cannot both win; on a
-    file system without hard links, a check right before the renaming has to do.
+    A symbolic link is followed, and the file that it points to is written. An existing file keeps
+    its permission bits; a new one gets those of the umask. Without ``overwrite`` a hard link takes
+    the name: it fails if the name exists, so that two writers cannot both win. On a file system
+    without hard links, the name is checked right before the renaming.
 
     Parameters
     ----------
@@ -43,7 +43,9 @@ def write_atomic(
     Raises
     ------
     InputError
-        If ``path`` is no path, or exists and ``overwrite`` is False.
+        If ``path`` is no path.
+    ExistingFileError
+        If ``path`` exists and ``overwrite`` is False; it is an `InputError` too.
     StorageError
         If the file cannot be written; what was at ``path`` before is intact.
 
@@ -77,8 +79,8 @@ def write_atomic(
                 os.unlink(temporary)
         _sync_folder(folder)
     except FileExistsError as exc:
-        raise InputError(
-            f"overwrite is False and {name!r} exists; pass overwrite=True or another path"
+        raise ExistingFileError(
+            f"overwrite is False and {name!r} exists; pass overwrite=True or another path", name
         ) from exc
     except StorageError:
         raise

@@ -5,7 +5,7 @@ The words MUST and MAY are meant as in RFC 2119.
 **Header.** A file MUST begin with a header of 512 bytes: the 8 bytes ``93 4C 50 4C 52 0D 0A 1A``
 (``\x93LPLR\r\n\x1a``); the format version, uint32; the length of the payload, uint64; the SHA-256
 of the payload, 32 bytes; zeros. Integers are little-endian. The payload MUST be all that follows.
-To HDF5 the header is a user block: the file MUST be a valid HDF5 file that HDF5 1.8 or newer
+For HDF5 the header is a user block: the file MUST be a valid HDF5 file that HDF5 1.8 or newer
 opens as it is. Its superblock and object headers MUST be of version 2, which HDF5 writes if both
 bounds of the library version are 1.8 (``libver="v108"`` in h5py), without extension.
 
@@ -38,15 +38,17 @@ structure before it uses any data. It MUST refuse a format or encoding version n
 
 What this guarantees: any damage (a flipped bit, a missing or moved piece) raises
 `CorruptFileError`; loading executes nothing, follows nothing, and allocates no more than a few
-times the file's size. The digest is no signature: whoever forges a file can recompute it. Forged
-metadata reaches libhdf5, limited to the few structures named here; what the checks can see is
-refused as `UnsafeFileError` or `CorruptFileError`. Random alterations under right checksums do
-not crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer), but a flaw inside
-libhdf5 is beyond this package; treat a stranger's file as you treat a stranger's HDF5.
+times the size of the file. The digest is not a signature: whoever forges a file can compute it
+again. Forged metadata reaches libhdf5, but only in the few structures named here; the reader
+refuses what it can see, as `UnsafeFileError` or `CorruptFileError`. Random changes under right
+checksums do not crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw
+inside libhdf5 is beyond this package: trust a file from a stranger as much as any HDF5 file from
+that stranger.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -54,7 +56,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import (
+    CorruptFileError,
+    FilePermissionError,
+    FolderError,
+    InputError,
+    MissingFileError,
+)
 from lplr.matrices.base import Artefact
 from lplr.storage.atomic import write_atomic
 from lplr.storage.encoding import decode, encode, from_json, summarise, to_json
@@ -66,6 +74,11 @@ MAGIC = b"\x93LPLR\r\n\x1a"
 FORMAT_VERSION = 1
 HEADER_NBYTES = 512
 _HEADER = struct.Struct("<8sIQ32s")
+_FILE_ERRORS = {
+    FileNotFoundError: MissingFileError,
+    IsADirectoryError: FolderError,
+    PermissionError: FilePermissionError,
+}
 
 
 def save(
@@ -74,23 +87,24 @@ def save(
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
 ) -> None:
-    """Write an artefact to a file; the same artefact always gives the same bytes.
+    """Write a packed matrix to a file; equal matrices give equal bytes.
 
     Parameters
     ----------
     path : str or path-like
         A symbolic link is followed; an existing file keeps its permission bits.
-    obj : Quantized, LowRank or QPlusLowRank
+    obj : Quantized, Stacked, LowRank or QPlusLowRank
     overwrite : bool
         Whether an existing file is replaced.
     attrs : dict, optional
-        Metadata of your own, JSON-able; `inspect` returns it.
+        Metadata of your own, which JSON can express; `lplr.inspect` returns it.
 
     Raises
     ------
+    ExistingFileError
+        If ``path`` exists and ``overwrite`` is False; it is an `InputError` too.
     InputError
-        If ``path`` exists and ``overwrite`` is False, ``obj`` is no artefact, or ``attrs`` is
-        not JSON-able.
+        If ``obj`` is not a packed matrix, or JSON cannot express ``attrs``.
     StorageError
         If the file cannot be written; what was at ``path`` before is intact.
 
@@ -144,7 +158,7 @@ def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
     Returns
     -------
     object
-        Of ``use``.
+        What ``use`` returns.
 
     Raises
     ------
@@ -155,7 +169,7 @@ def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read the artefact of a file, after verifying every byte of it.
+    """Read the packed matrix of a file, after every byte of the file is verified.
 
     Parameters
     ----------
@@ -163,12 +177,12 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Quantized, LowRank or QPlusLowRank
+    Quantized, Stacked, LowRank or QPlusLowRank
 
     Raises
     ------
-    InputError
-        If there is no readable file at ``path``.
+    MissingFileError, FolderError, FilePermissionError, InputError
+        If no readable file is at ``path``; the first three are `InputError` as well.
     CorruptFileError
         If the file is damaged, not of this format, or needs a newer version of the package.
     UnsafeFileError
@@ -188,7 +202,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def verify(path: str | os.PathLike[str]) -> str:
-    """Check all of a file, as `load` does, and return the SHA-256 of its payload.
+    """Check every byte and every component of a file, and return the SHA-256 of its payload.
 
     Parameters
     ----------
@@ -197,7 +211,7 @@ def verify(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str, 64 hexadecimal digits
-        Equal for equal artefacts saved with equal ``attrs``.
+        Equal for equal packed matrices saved with equal ``attrs``.
 
     Raises
     ------
@@ -209,11 +223,10 @@ def verify(path: str | os.PathLike[str]) -> str:
     >>> import os, tempfile
     >>> import numpy as np
     >>> import lplr
-    >>> from lplr.storage import container
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "eye.h5")
     ...     lplr.save(path, lplr.quantize(np.eye(4), bits=4))
-    ...     len(container.verify(path))
+    ...     len(lplr.verify(path))
     64
     """
     data = _read(path)
@@ -222,7 +235,7 @@ def verify(path: str | os.PathLike[str]) -> str:
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a file holds, from its verified header and structure, without decoding it.
+    """Describe what a file holds, from its verified header and structure, without decoding it.
 
     Parameters
     ----------
@@ -230,11 +243,11 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns
     -------
-    dict, JSON-able
-        ``format_version``, ``file_nbytes``, ``sha256``, ``attrs`` (the caller's, of `save`) and
-        ``groups``: for each group by its path ("/" is the artefact itself) a dict of
-        ``encoding``, ``version``, ``meta``, ``values`` (its scalars) and ``datasets`` (name to
-        ``dtype``, ``shape`` and ``nbytes``).
+    dict, which JSON can express
+        ``format_version``; ``file_nbytes``; ``sha256``; ``attrs``, as given to `lplr.save`; and
+        ``groups``, which has one dict per group under its path ("/" is the whole matrix):
+        ``encoding``, ``version``, ``meta`` (how it was made), ``values`` (its scalars) and
+        ``datasets`` (name to ``dtype``, ``shape`` and ``nbytes``).
 
     Raises
     ------
@@ -246,11 +259,10 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> import os, tempfile
     >>> import numpy as np
     >>> import lplr
-    >>> from lplr.storage import container
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "eye.h5")
     ...     lplr.save(path, lplr.quantize(np.eye(4), bits=4), attrs={"layer": "up/0"})
-    ...     info = container.inspect(path)
+    ...     info = lplr.inspect(path)
     >>> info["attrs"], info["groups"]["/"]["encoding"]
     ({'layer': 'up/0'}, 'quantized')
     """
@@ -269,8 +281,10 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file, once header and digest agree with them."""
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise InputError(f"path {str(path)!r} is not a regular file")
+            raise InputError(f"path {str(path)!r} is not a regular file; name a file")
         with open(path, "rb") as file:
             header = file.read(HEADER_NBYTES)
             length = _check_header(path, header, status.st_size)
@@ -278,9 +292,14 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             data = file.read(HEADER_NBYTES + length + 1)
     except (InputError, CorruptFileError):
         raise
-    except (OSError, TypeError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise InputError(f"path {str(path)!r} cannot be read: {reason}") from exc
+    except OSError as exc:
+        message = f"path {str(path)!r} cannot be read: {exc.strerror}; check the name"
+        for python, own in _FILE_ERRORS.items():
+            if isinstance(exc, python):
+                raise own(message, str(path)) from exc
+        raise InputError(message) from exc
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"path {str(path)!r} cannot be read: {exc}") from exc
     if len(data) != HEADER_NBYTES + length or data[:HEADER_NBYTES] != header:
         raise CorruptFileError(f"{str(path)!r} changed while it was read")
     if hashlib.sha256(memoryview(data)[HEADER_NBYTES:]).digest() != _digest(header):
@@ -299,7 +318,7 @@ def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int
     if version != FORMAT_VERSION:
         raise CorruptFileError(
             f"{name} has format version {version}; this package reads {FORMAT_VERSION}: "
-            "update lplr, or the file is damaged"
+            "update lplr, unless the file is damaged"
         )
     if any(header[_HEADER.size :]):
         raise CorruptFileError(f"{name} is damaged: its header has bytes where zeros belong")

@@ -1,7 +1,7 @@
-"""Artefacts to trees and back: what the members of a group mean.
+"""Packed matrices to trees and back: what the members of a group mean.
 
-An artefact gives its state (numbers, strings, booleans, arrays, other artefacts) and takes it
-back; nothing here knows any class but by the name of its encoding.
+A packed matrix gives its state (numbers, strings, booleans, arrays, other packed matrices) and is
+made again from it. This module knows each class only by the name of its encoding.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _ENCODINGS = {
 
 
 def encode(obj: Any, name: str, depth: int = 0) -> Node:
-    """The tree of an artefact; ``name`` is what errors call it."""
+    """The tree of a packed matrix; ``name`` is what errors call it."""
     if not isinstance(obj, Artefact):
-        raise InputError(f"{name} must be an artefact of this package, not {type(obj).__name__}")
+        raise InputError(f"{name} must be a packed matrix of lplr, not {type(obj).__name__}")
     if depth > MAX_DEPTH:
         raise InputError(f"{name} is nested deeper than {MAX_DEPTH}")
     kind, version = obj.encoding
@@ -77,7 +77,7 @@ def to_json(value: Any, where: str) -> bytes:
     try:
         text = json.dumps(dict(value), sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as exc:
-        raise InputError(f"{where} must be JSON-able, with finite numbers: {exc}") from exc
+        raise InputError(f"{where} must hold what JSON can express, numbers finite: {exc}") from exc
     return text.encode("ascii")
 
 
@@ -107,7 +107,7 @@ def _encoding(node: Node) -> tuple[str, int]:
 
 
 def decode(node: Node) -> Any:
-    """The artefact of a tree; arrays are copied, so that they do not hold the whole file."""
+    """The packed matrix of a tree; arrays are copied, so that they do not hold the whole file."""
     kind, version = _encoding(node)
     if kind == TABLE.decode():
         raise CorruptFileError("it holds a table; read it with lplr.storage.table.read_table")
@@ -129,12 +129,12 @@ def decode(node: Node) -> Any:
         state |= {key: decode(child) for key, child in node.groups.items()}
         return cls._from_state({**state, "meta": from_json(node, "meta")})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
-        # A state of the wrong members or types fails in the class in one of these ways.
+        # If members or their types are wrong, the class raises one of these.
         raise CorruptFileError(f"a group is not a valid {kind!r}: {exc}") from exc
 
 
 def summarise(root: Node) -> dict[str, dict[str, Any]]:
-    """What each group of a tree holds, JSON-able, by its path from "/"."""
+    """What each group of a tree holds, as JSON can express it, by its path from "/"."""
     groups: dict[str, dict[str, Any]] = {}
     pending = [("/", root)]
     while pending:

@@ -1,9 +1,9 @@
 """Trees of arrays and scalars to and from HDF5 images, in memory only.
 
-This is the only module that talks to libhdf5. Writing never lets it near a disk, since HDF5
-kills the process when one is full. Reading hands it verified bytes only, asks it for metadata
-alone, and takes the data from the bytes itself; what the format does not name is refused before
-anything is opened through it. The rules are those of `lplr.storage.container`.
+libhdf5 never writes to a disk here, since it kills the process when the disk is full. On reading it
+gets verified bytes only and is asked for metadata alone; the data are taken from the bytes
+themselves. What the format does not name is refused before libhdf5 opens it. The rules are those of
+`lplr.storage.container`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 # The superblock of HDF5 1.8: signature, version 2, offsets and lengths of 8 bytes, no flags, the
-# base address, and no extension. What else HDF5 finds there sets off its oldest code.
+# base address, and no extension. Any other superblock would run the oldest code of HDF5.
 _SUPERBLOCK = struct.Struct("<8s4BQQ")
 _NO_ADDRESS = 2**64 - 1
 # Kinds of messages that an object header may hold: nothing, dataspace, link info, datatype, fill
 # value (old, new), link, layout, group info, attribute, continuation, attribute info, count of
-# names. The others are refused before the object is opened; some by name.
+# names. The others are refused before the object is opened, and `_REFUSED` names some of them.
 _MESSAGES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 21, 22)
 _REFUSED = {7: "external storage", 11: "a filter", 17: "an old kind of group"}
 
@@ -64,7 +64,7 @@ def is_name(name: str) -> bool:
 
 
 def to_image(root: Node, user_block: int) -> memoryview:
-    """The HDF5 image of a tree, without the ``user_block`` bytes that go before it.
+    """The bytes of a tree as HDF5, without the ``user_block`` bytes that go before them.
 
     Equal trees give equal bytes: names are written in order, there are no time stamps, and the
     format version is that of HDF5 1.8 whichever library writes it.
@@ -74,8 +74,7 @@ def to_image(root: Node, user_block: int) -> memoryview:
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_userblock(user_block)
     _plain(creation)
-    # Written as to a file, in memory: the images of HDF5's core driver have a wrong checksum
-    # before HDF5 2.0.
+    # A file object in memory: before HDF5 2.0 the core driver gives images with a wrong checksum.
     buffer = io.BytesIO()
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fileobj_driver(h5fd.fileobj_driver, buffer)
@@ -83,7 +82,7 @@ def to_image(root: Node, user_block: int) -> memoryview:
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     with File(h5f.create(b"in memory", h5f.ACC_TRUNC, creation, access)) as file:
         _write_group(file, root)
-    # Not getbuffer: a collector that meets the exporting BytesIO in a cycle prints an error.
+    # Not getbuffer: if the garbage collector meets the exporting BytesIO in a cycle, it prints.
     return memoryview(buffer.getvalue())[user_block:]
 
 

@@ -15,7 +15,7 @@ from lplr.evaluation.baselines.stored import Projected, Shifted, half
 from lplr.exceptions import BudgetError
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import reproducible
 from lplr.validation import check_choice, check_matrix, check_real
 
 __all__ = ["float16_svd", "pca", "random_projection", "randomized_svd", "truncated_svd"]
@@ -55,7 +55,7 @@ def float16_svd(A: Any, bits_per_entry: float, *, rng: int | None = None) -> Low
     >>> f.rank, f.bits_per_entry <= 1
     (1, True)
     """
-    with single_threaded_blas():  # the same bits on any number of cores
+    with reproducible():  # the same bits on any number of cores
         return truncated_svd(A, bits_per_entry, rng, dtype="float16")
 
 
@@ -184,7 +184,7 @@ def _way_back(k: int, d: int, seed: int) -> np.ndarray:
     from sklearn.random_projection import GaussianRandomProjection
 
     model = GaussianRandomProjection(k, random_state=seed, compute_inverse_components=True)
-    with single_threaded_blas():
+    with reproducible():
         model.fit(np.zeros((1, d), np.float32))  # only its shape counts
     return np.ascontiguousarray(model.inverse_components_.T, np.float32)
 

@@ -12,22 +12,23 @@ from lplr.linalg.hessian import regularize
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers import get_codebook
 
-SHAPES = [(1, 1), (1, 40), (7, 3), (40, 1), (96, 5), (513, 4), (5, 1100), (1100, 5)]
-RATES = (1, 2, 2.75, 4)
+# One entry; one short segment; whole bytes of four entries at 2 bits; two segments, the second one
+# shorter.
+SHAPES = [(1, 1), (7, 3), (96, 5), (5, 1100), (1100, 5)]
 
 
 def quantized(shape: tuple[int, int], bits: float, axis: int) -> tuple[Quantized, np.ndarray]:
-    """A matrix of random symbols, and what they stand for by the decoder of sequences alone."""
+    """A matrix of random symbols, and its values by the decoder of single sequences."""
     book = get_codebook("trellis-8", bits)
     rng = np.random.default_rng([*shape, axis])
     n = shape[axis]
     widths = np.array(book.trellis.widths)[np.arange(n) % 4]
-    span = book.span(n)
+    length = book.segment_length(n)
     vectors = rng.integers(0, 1 << 8, (shape[1 - axis], n)).astype(np.uint8)
-    for start in range(0, n, span):  # widths begin anew with each span
-        part = vectors[:, start : start + span]
+    for start in range(0, n, length):  # the widths begin anew with each segment
+        part = vectors[:, start : start + length]
         part &= ((1 << widths[: part.shape[1]]) - 1).astype(np.uint8)
-    values = [book.trellis.decode(vectors[:, i : i + span])[..., 0] for i in range(0, n, span)]
+    values = [book.trellis.decode(vectors[:, i : i + length])[..., 0] for i in range(0, n, length)]
     dense = np.concatenate(values, axis=1)
     codes, dense = (vectors, dense) if axis == 1 else (vectors.T, dense.T)
     scale = np.full((1, 1), 0.5, np.float32)
@@ -36,9 +37,9 @@ def quantized(shape: tuple[int, int], bits: float, axis: int) -> tuple[Quantized
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("bits", RATES)
+@pytest.mark.parametrize("bits", [1, 2, 2.75])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_rows_and_products_are_those_of_the_values(shape, bits, axis) -> None:
+def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> None:
     q, dense = quantized(shape, bits, axis)
     np.testing.assert_array_equal(q.to_dense(), dense)
     rng = np.random.default_rng(0)
@@ -50,18 +51,12 @@ def test_rows_and_products_are_those_of_the_values(shape, bits, axis) -> None:
         tolerance = 1e-5 * np.sqrt(dense.size)
         np.testing.assert_allclose(q @ x, dense @ x, rtol=0, atol=tolerance)
         np.testing.assert_allclose(q.T @ y.astype(dtype), dense.T @ y, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("bits", RATES)
-def test_stored_bits_are_the_bits(bits: float) -> None:
-    for shape in SHAPES:
-        q, _ = quantized(shape, bits, 0)
-        # A vector has its bits rounded down, each span of all vectors is rounded up to a byte.
-        n, d = shape
-        spans = range(0, n, q.codebook.span(n))
-        lengths = [min(n - start, q.codebook.span(n)) for start in spans]
-        assert q.nbytes - 4 == sum(-(-d * int(bits * length) // 8) for length in lengths)
-        assert q.codebook.nbytes(*shape) == q.nbytes - 4
+    # The bits of a vector are rounded down, and each segment of all vectors is rounded up to bytes.
+    n, count = shape[axis], shape[1 - axis]
+    length = q.codebook.segment_length(n)
+    lengths = [min(n - start, length) for start in range(0, n, length)]
+    assert q.codes.nbytes == sum(-(-count * int(bits * length) // 8) for length in lengths)
+    assert q.codebook.nbytes(n, count) == q.codes.nbytes
 
 
 def test_damaged_streams_are_refused() -> None:
@@ -80,6 +75,7 @@ def test_naive_quantization_on_gaussian_data() -> None:
     for granularity in ("tensor", "row", "column"):
         q = lplr.quantize(A, bits=2, quantizer="trellis", granularity=granularity)
         assert q.quantizer == "trellis-10"
+        # Over 8 seeds: -2.8 % to 0.6 %; a scale for each row or column fits its own variance.
         assert q.relative_error(A) ** 2 == pytest.approx(q.codebook.gaussian_mse, rel=0.03)
     constant = lplr.quantize(np.full((5, 9), 3.25), bits=1.5, quantizer="trellis")
     assert (constant.to_dense() == 3.25).all()
@@ -100,7 +96,7 @@ def test_the_loss_of_feedback_is_that_of_its_errors() -> None:
     decoded = np.concatenate(
         [book.trellis.decode(codes[:, i : i + 416])[..., 0] for i in (0, 416)], axis=1
     )
-    assert book.span(800) == 416
+    assert book.segment_length(800) == 416
     np.testing.assert_allclose(X - scale[:, None] * decoded, error, atol=1e-5)
     swept = quantize_feedback(X, H, book, sweeps=2)[2]
     loss = [float(np.einsum("kn,kl,ln->", e, H, e)) for e in (error, swept)]
@@ -109,24 +105,20 @@ def test_the_loss_of_feedback_is_that_of_its_errors() -> None:
     assert loss[0] < np.einsum("kn,kl,ln->", lattice, H, lattice)
 
 
-@pytest.mark.parametrize(
-    ("layer", "most"),
-    [("minilm_l2_query", 0.0745), ("minilm_l3_output", 0.0950), ("smollm2_l10_up", 0.150)],
-)
-def test_caldera_with_trellises(layer: str, most: float) -> None:
-    """Measured at seed 0: 0.0692, 0.0908 and 0.1416; over seeds the spread is below 1 %."""
-    data = lplr.datasets.layer(layer)
+def test_caldera_with_trellises() -> None:
+    """The error is 0.0692 at seed 0; its measured spread over seeds is below 1 %."""
+    data = lplr.datasets.layer("minilm_l2_query")
     g = lplr.caldera(data.W, hessian=data.H, rank=64, quantizer="trellis", rng=0)
     assert g.backbone.quantizer == g.low_rank.left.quantizer == "trellis-10"
     # Q, L and R at 2, 4 and 4 bits; their scales and the seeds are the 0.02.
     n, d = data.W.shape
     assert g.bits_per_entry < 2 + 4 * 64 * (n + d) / (n * d) + 0.02
-    assert g.relative_error(data.W, regularize(data.H, 0.01)[0]) <= most
+    assert g.relative_error(data.W, regularize(data.H, 0.01)[0]) <= 0.0745
 
 
 def test_caldera_takes_what_a_trellis_offers() -> None:
     data = lplr.datasets.layer("minilm_l2_query")
-    W, H = data.W[:40], data.H
+    W, H = data.W[:40, :64], data.H[:64, :64]
     g = lplr.caldera(
         W, hessian=H, rank=5, q_bits=1.75, factor_bits=(8, 2.5), quantizer="trellis-8", rng=0
     )

@@ -4,7 +4,8 @@ The format [1]_: 8 bytes, the length N of the header, little-endian; N bytes of 
 gives for each tensor its ``dtype``, ``shape`` and ``data_offsets`` (begin, end), counted from the
 end of the header, and may give texts under ``__metadata__``; then the data, little-endian in C
 order. A file is refused unless its tensors lie one after another without gap or overlap, each is as
-long as dtype and shape say, and the last one ends where the file does.
+long as dtype and shape say, and the last one ends where the file does. The length of a tensor of a
+dtype that is not known here cannot be checked, and only reading that tensor is refused.
 
 References
 ----------
@@ -23,18 +24,21 @@ from typing import IO, Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.inputs.base import Input, choose
 
-__all__ = ["Tensor", "read_tensor", "tensors"]
+__all__ = ["Tensor", "names", "read", "tensors"]
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_DIMENSIONS = 32
 _MAX_ENTRIES = 1 << 56  # NumPy wants fewer, also of an array that is empty in another dimension
-# dtypes of the format: bits an entry, and NumPy's name of those that it has.
+# dtypes of the format: bits per entry, and the NumPy dtype of the stored bytes where it is read.
 _DTYPES = {
-    "BOOL": (8, "?"), "U8": (8, "u1"), "I8": (8, "i1"), "F8_E5M2": (8, ""), "F8_E4M3": (8, ""),
+    "F4": (4, ""), "F6_E2M3": (6, ""), "F6_E3M2": (6, ""), "F8_E8M0": (8, ""),
+    "F8_E4M3FNUZ": (8, ""), "F8_E5M2FNUZ": (8, ""), "F8_E5M2": (8, "u1"), "F8_E4M3": (8, "u1"),
+    "BOOL": (8, "?"), "U8": (8, "u1"), "I8": (8, "i1"),
     "U16": (16, "<u2"), "I16": (16, "<i2"), "F16": (16, "<f2"), "BF16": (16, "<u2"),
     "U32": (32, "<u4"), "I32": (32, "<i4"), "F32": (32, "<f4"),
-    "U64": (64, "<u8"), "I64": (64, "<i8"), "F64": (64, "<f8"),
+    "U64": (64, "<u8"), "I64": (64, "<i8"), "F64": (64, "<f8"), "C64": (64, "<c8"),
 }  # fmt: skip
 
 
@@ -48,7 +52,7 @@ class Tensor:
         As the format names it, such as ``"BF16"``.
     shape : tuple of int
     offset : int
-        Of its first byte in the file.
+        Position of its first byte in the file.
     """
 
     dtype: str
@@ -57,7 +61,7 @@ class Tensor:
 
 
 def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a file by name, in the order of their data.
+    """List the tensors of a file by name, in the order of their data.
 
     Parameters
     ----------
@@ -75,57 +79,63 @@ def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Examples
     --------
     >>> import os, tempfile
-    >>> from lplr.storage.safetensors import read_tensor, tensors
+    >>> from lplr.inputs.safetensors import read, tensors
     >>> header = b'{"w": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}'
     >>> path = os.path.join(tempfile.mkdtemp(), "tiny.safetensors")
     >>> with open(path, "wb") as file:
     ...     _ = file.write(len(header).to_bytes(8, "little") + header + bytes([128, 63, 0, 192]))
     >>> tensors(path)["w"]
     Tensor(dtype='BF16', shape=(1, 2), offset=73)
-    >>> read_tensor(path, "w")
+    >>> read(path, "w").array
     array([[ 1., -2.]], dtype=float32)
     """
     with open(path, "rb") as file:
         return _entries(file, os.fspath(path))
 
 
-def read_tensor(path: str | os.PathLike[str], name: str) -> np.ndarray:
-    """One tensor of a file.
+def names(path: str) -> list[str]:
+    """The tensors of a file."""
+    return list(tensors(path))
 
-    Parameters
-    ----------
-    path : str or path-like
-    name : str
 
-    Returns
-    -------
-    ndarray
-        float32 for BF16, whose entries are the upper halves of float32; else of the stored dtype
-        and mapped, not read.
-
-    Raises
-    ------
-    InputError
-        If there is no such tensor, or NumPy has no such dtype.
-    CorruptFileError
-        If the file is not exactly what the format allows.
-    """
+def read(path: str, member: str) -> Input:
+    """Read one tensor: mapped, but for BF16 and the floats of 8 bits, which become float32."""
     with open(path, "rb") as file:
-        found = _entries(file, os.fspath(path))
-        if name not in found:
-            listed = ", ".join(sorted(found)[:10]) + (", ..." if len(found) > 10 else "")
-            raise InputError(f"{path}: has no {name!r}; it has: {listed or 'nothing'}")
-        tensor = found[name]
-        dtype = _DTYPES[tensor.dtype][1]
+        found = _entries(file, path)
+        member = choose(path, member, list(found))
+        tensor = found[member]
+        _, dtype = _DTYPES.get(tensor.dtype, (0, ""))
         if not dtype:
-            raise InputError(f"{path}:{name}: has the dtype {tensor.dtype}; convert it to BF16")
+            raise InputError(
+                f"{path}:{member}: has the dtype {tensor.dtype}, which is not read; convert it to "
+                "BF16 or F32"
+            )
         if 0 in tensor.shape:  # nothing to map
             raw = np.empty(tensor.shape, dtype)
         else:
             raw = np.memmap(file, dtype, "r", tensor.offset, tensor.shape)
-    if tensor.dtype == "BF16":
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw if raw.flags.aligned else np.array(raw)
+    if tensor.dtype in _TO_FLOAT32:
+        scales = ", without scales in other tensors" if tensor.dtype.startswith("F8") else ""
+        note = f"{tensor.dtype} converted to float32{scales}"
+        return Input(_TO_FLOAT32[tensor.dtype](raw), path, member, note)
+    return Input(raw if raw.flags.aligned else np.array(raw), path, member)
+
+
+def _from_e4m3(codes: np.ndarray) -> np.ndarray:
+    """Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities, all ones are NaN."""
+    code = np.arange(128)
+    exponent, mantissa = code >> 3, (code & 7) / 8
+    positive = np.ldexp(np.where(exponent > 0, 1 + mantissa, mantissa), np.maximum(exponent, 1) - 7)
+    positive[127] = np.nan
+    return np.concatenate([positive, -positive]).astype(np.float32)[codes]
+
+
+_TO_FLOAT32 = {
+    # The upper halves of float32 and of float16.
+    "BF16": lambda codes: (codes.astype(np.uint32) << 16).view(np.float32),
+    "F8_E5M2": lambda codes: (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32),
+    "F8_E4M3": _from_e4m3,
+}
 
 
 def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
@@ -175,14 +185,16 @@ def _entry(name: str, entry: Any) -> tuple[str, Tensor, int]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
+    if not isinstance(dtype, str):
+        raise ValueError(f"{name!r} has the dtype {dtype!r}, which is no name")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
     if math.prod(max(extent, 1) for extent in shape) >= _MAX_ENTRIES:
         raise ValueError(f"{name!r} has a shape that no array can have")
     size = offsets[1] - offsets[0]
-    if size * 8 != math.prod(shape) * _DTYPES[dtype][0]:
+    if size < 0:
+        raise ValueError(f"{name!r} has {size} bytes")
+    if dtype in _DTYPES and size * 8 != math.prod(shape) * _DTYPES[dtype][0]:
         raise ValueError(f"{name!r} has {size} bytes, which {dtype} of shape {shape} has not")
     return name, Tensor(dtype, tuple(shape), offsets[0]), size
 

@@ -1,0 +1,125 @@
+"""How kernels are compiled and kept: Numba's cache, with no way for it to stop a computation.
+
+Where the cache cannot be read or written, kernels are compiled in memory, and one warning a
+process names the folder. With NUMBA_DISABLE_JIT=1 nothing is compiled: kernels run as the plain
+Python that they are, and each intrinsic as the plain function that is given with it.
+"""
+
+# mypy: ignore-errors
+
+import functools
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba.core import caching
+from numba.extending import intrinsic as numba_intrinsic
+
+from lplr.exceptions import LplrWarning
+
+troubles = []  # what went wrong with the cache in this process: pairs (folder, exception)
+
+
+def kernel(*arguments, **options):
+    """Compile a function without the GIL, at its first call or for the signatures given.
+
+    Use it as ``@kernel``, ``@kernel(inline="always")`` or ``@kernel([void(float32[::1])])``.
+    """
+    if arguments and callable(arguments[0]):
+        return kernel()(arguments[0])
+    signatures = arguments[0] if arguments else None
+
+    def decorate(function):
+        if numba.config.DISABLE_JIT:
+            return _as_compiled(function)
+        dispatcher = numba.njit(nogil=True, **options)(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except Exception as error:  # whatever is wrong with the folders, go on without a cache
+            _warn(Path(__file__).with_name("__pycache__"), error)
+        if signatures:
+            for signature in signatures:
+                dispatcher.compile(signature)
+            dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate
+
+
+def _as_compiled(function):
+    """The function without reports of floating-point errors, which compiled code does not make."""
+
+    @functools.wraps(function)
+    def quiet(*arguments):
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return quiet
+
+
+def intrinsic(plain, **options):
+    """As `numba.extending.intrinsic`, with the function to call where nothing is compiled."""
+
+    def decorate(generate):
+        if numba.config.DISABLE_JIT:
+            return plain
+        return numba_intrinsic(**options)(generate) if options else numba_intrinsic(generate)
+
+    return decorate
+
+
+def _no_folder_named_tilde(locator):
+    """A cache locator that refuses a path in which "~" stands for no home directory."""
+
+    class Locator(locator):
+        def ensure_cache_path(self):
+            if "~" in Path(self.get_cache_path()).parts:
+                raise OSError("no home directory")
+            super().ensure_cache_path()
+
+    return Locator
+
+
+class _Place(caching.CompileResultCacheImpl):
+    _locator_classes = tuple(
+        _no_folder_named_tilde(locator)
+        for locator in caching.CompileResultCacheImpl._locator_classes
+    )
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _Place
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # an unpickler raises anything on a damaged file
+            _warn(self.cache_path, error)
+            if not isinstance(error, OSError):
+                with suppress(OSError):
+                    self.flush()  # the index may be damaged; the kernel is saved anew
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _warn(self.cache_path, error)
+
+
+def _warn(folder, error):
+    troubles.append((os.fspath(folder), error))
+    if len(troubles) == 1:
+        warnings.warn(
+            f"the cache of compiled kernels in {folder} cannot be used ({_text(error)}): kernels "
+            "are compiled in memory, which takes some seconds; see: lplr doctor",
+            LplrWarning,
+            stacklevel=2,
+        )
+
+
+def _text(error):
+    return f"{type(error).__name__}: {error}"

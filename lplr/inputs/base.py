@@ -1,0 +1,52 @@
+"""What every reader returns, and which member of a file it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lplr.exceptions import InputError
+
+__all__ = ["Input", "choose"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An array as a file holds it.
+
+    Parameters
+    ----------
+    array : ndarray
+        It has the stored dtype if NumPy knows that; .npy and .safetensors files are mapped.
+    path : str
+        The file.
+    member : str
+        The array, tensor, dataset or page that was taken; empty if the file holds one array only.
+    note : str
+        What was changed while reading; empty if nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.inputs import Input
+    >>> Input(np.eye(2), "weights.npz", "eye").member
+    'eye'
+    """
+
+    array: np.ndarray
+    path: str
+    member: str = ""
+    note: str = ""
+
+
+def choose(path: str, member: str, names: list[str]) -> str:
+    """The member that was named, or the only one; InputError lists what there is."""
+    listed = ", ".join(sorted(names)[:10]) + (", ..." if len(names) > 10 else "")
+    if member:
+        if member not in names:
+            raise InputError(f"{path}: has no {member!r}; it has: {listed or 'nothing'}")
+        return member
+    if len(names) != 1:
+        raise InputError(f"{path}: has {len(names)} arrays; name one, {path}:NAME, of: {listed}")
+    return names[0]

@@ -1,0 +1,87 @@
+"""Arrays in .npy files, which are mapped, and in .npz archives; pickles are refused."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from typing import IO, Any
+
+import numpy as np
+
+from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
+from lplr.inputs.base import Input, choose
+
+__all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
+
+
+def npy_names(path: str) -> list[str]:
+    """One empty name: the array of a .npy file has none."""
+    return [""]
+
+
+def read_npy(path: str, member: str) -> Input:
+    """Map the array of a .npy file."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        dtype, shape, fortran, offset = _header(file, size, path)
+        order: Any = "F" if fortran else "C"
+        if size == offset:  # nothing to map
+            return Input(np.empty(shape, dtype, order), path)
+        return Input(np.memmap(file, dtype, "r", offset, shape, order), path)
+
+
+def npz_names(path: str) -> list[str]:
+    """The arrays of an archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
+
+
+def read_npz(path: str, member: str) -> Input:
+    """Read one array of an archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            member = choose(path, member, names)
+            info = archive.infolist()[names.index(member)]
+            with archive.open(info) as file:
+                dtype, shape, fortran, _ = _header(file, info.file_size, f"{path}:{member}")
+                data = file.read()  # to the end, where its checksum is compared
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
+    except (NotImplementedError, RuntimeError) as error:  # another compression, or encrypted
+        raise InputError(f"{path}: cannot be unpacked: {error}; save it again") from None
+    flat = np.frombuffer(data, dtype)
+    return Input(flat.reshape(shape, order="F" if fortran else "C"), path, member)
+
+
+def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+    """dtype, shape, whether in Fortran order, and offset of the data of a .npy stream."""
+    formats = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in formats:  # version 3.0 differs in the names of structured types only
+            raise ValueError(f"version {version} is not one of plain arrays")
+        shape, fortran, dtype = formats[version](file)
+    except (ValueError, EOFError) as error:
+        raise CorruptFileError(f"{name}: is not a valid .npy file: {error}") from None
+    if dtype.hasobject:
+        raise UnsafeFileError(
+            f"{name}: holds Python objects (a pickle), which are never loaded; save it as numbers"
+        )
+    offset, count = file.tell(), 1
+    for extent in shape:
+        count *= extent  # Python integers: a declared shape must not wrap
+    expected = offset + count * dtype.itemsize
+    if size != expected:
+        what = "is truncated" if size < expected else "has bytes after its data"
+        raise CorruptFileError(
+            f"{name}: {what}: {size} bytes where its header declares {expected}; save it again"
+        )
+    return dtype, shape, fortran, offset

@@ -1,0 +1,67 @@
+"""Carrying out the best of the plans, and others where that pays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.quantized import Quantized
+from lplr.planning.plans import Plan
+from lplr.planning.weighted_matrix import WeightedMatrix
+
+__all__ = ["best_of"]
+
+# Each pair is (error factor, work factor): plans of another family are carried out too whose
+# predicted error is within the first factor of the best plan's and whose work is within the second.
+_ALSO_TRIED: dict[str, tuple[tuple[float, float], ...]] = {
+    "fast": (),
+    "default": ((1.03, 0.7), (1.01, 2.0)),
+    "best": ((1.1, np.inf),),
+}
+_DISAPPOINTING = 1.1  # so much worse than predicted is a reason to carry out the next plan too
+
+
+def best_of(
+    plans: list[Plan], matrix: WeightedMatrix, effort: str
+) -> tuple[LowRank | QPlusLowRank | Quantized, list[dict[str, Any]]]:
+    """Carry out the best plan, and others where predictions are close or it disappoints.
+
+    Parameters
+    ----------
+    plans : list of Plan
+        Best first.
+    matrix : WeightedMatrix
+    effort : {"fast", "default", "best"}
+
+    Returns
+    -------
+    packed : LowRank, QPlusLowRank or Quantized
+        The result of least measured error.
+    records : list of dict
+        `Plan.describe` of every plan, that of the result first; with ``error`` where measured.
+    """
+    records = [plan.describe(matrix.shape) for plan in plans]
+    best: tuple[float, int, Any] | None = None
+    for i, plan in enumerate(plans):
+        disappointed = best is not None and best[0] > _DISAPPOINTING * plan.predicted
+        if i and not disappointed and not _is_close(plan, plans[0], matrix.shape, effort):
+            continue
+        packed = plan.carry_out(matrix, effort)
+        error = matrix.relative(matrix.loss(matrix.W - packed.to_dense()))
+        records[i]["error"] = error
+        if best is None or error < best[0]:
+            best = error, i, packed
+    assert best is not None
+    return best[2], [records.pop(best[1]), *records]
+
+
+def _is_close(plan: Plan, first: Plan, shape: tuple[int, int], effort: str) -> bool:
+    """Whether another plan is worth its time beside the first one."""
+    if effort != "best" and plan.family == first.family:
+        return False
+    loss = plan.predicted / first.predicted if first.predicted > 0 else np.inf
+    work = plan.work(shape) / max(first.work(shape), 1)
+    return any(loss <= most and work <= longest for most, longest in _ALSO_TRIED[effort])

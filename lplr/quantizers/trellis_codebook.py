@@ -1,0 +1,147 @@
+"""Trellis codes of vectors of any length, which are cut into segments."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lplr.quantizers.packing import check_bytes, check_padding
+from lplr.quantizers.trellis import Trellis
+
+__all__ = ["TrellisCodebook", "trellis_codebook"]
+
+_SEGMENT = 512  # entries, about: longer segments gain nothing, and threads share the segments
+_WHOLE_BYTES = 32  # this many entries fill whole bytes at every rate
+
+
+class TrellisCodebook:
+    """A trellis code as a codebook: vectors are cut into segments of about 512 entries.
+
+    Each segment is a sequence of its own, coded by one thread. The packed stream of a matrix holds
+    the first segment of all vectors, then the second one of all vectors, and so on; each of these
+    parts starts on a byte.
+
+    Parameters
+    ----------
+    trellis : Trellis
+
+    Attributes
+    ----------
+    name, bits, group, dtype, gaussian_scale, gaussian_mse
+        As in `Trellis`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.quantizers import get_codebook
+    >>> book = get_codebook("trellis-8", 2)
+    >>> book.segment_length(1500), book.nbytes(length=1500, count=3)
+    (512, 1125)
+    >>> x = np.random.default_rng(0).standard_normal((3, 1500, 1)).astype(np.float32)
+    >>> bool(np.mean((book.decode(book.encode(x)) - x) ** 2) < 0.08)
+    True
+    """
+
+    group = 1
+    entrywise = False
+
+    def __init__(self, trellis: Trellis) -> None:
+        self.trellis = trellis
+        self.name, self.bits, self.dtype = trellis.name, trellis.bits, trellis.dtype
+        self.gaussian_scale, self.gaussian_mse = trellis.gaussian_scale, trellis.gaussian_mse
+        self.panel = trellis.panel  # whose rows are segments
+
+    def segment_length(self, n: int) -> int:
+        """Entries per segment of a vector of n entries; the last segment may be shorter."""
+        count = max(1, round(n / _SEGMENT))
+        return -(-n // (count * _WHOLE_BYTES)) * _WHOLE_BYTES
+
+    def _segments(self, n: int) -> list[slice]:
+        length = self.segment_length(n)
+        return [slice(i, min(i + length, n)) for i in range(0, n, length)]
+
+    def _streams(
+        self, packed: np.ndarray, length: int, count: int
+    ) -> list[tuple[slice, np.ndarray]]:
+        """The segments, each with its part of the stream."""
+        segments = self._segments(length)
+        sizes = [self.trellis.nbytes((count, s.stop - s.start)) for s in segments]
+        return list(zip(segments, np.split(packed, np.cumsum(sizes)[:-1]), strict=True))
+
+    def nbytes(self, length: int, count: int) -> int:
+        """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
+        whole, rest = divmod(length, self.segment_length(length))
+        size = whole * self.trellis.nbytes((count, self.segment_length(length)))
+        return size + self.trellis.nbytes((count, rest))
+
+    def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
+        """The stream of a matrix of symbols, its vectors along ``axis``; see `Codebook.pack`."""
+        codes = codes if axis == 1 else codes.T
+        return np.concatenate(
+            [self.trellis.pack(codes[:, s]) for s in self._segments(codes.shape[1])]
+        )
+
+    def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
+        """Refuse what is not the stream of ``count`` vectors; see `Codebook.check_packed`."""
+        content = f"{count} vectors of {length} entries of {self.bits} bits"
+        packed = check_bytes(packed, self.nbytes(length, count), content)
+        for s, stream in self._streams(packed, length, count):
+            check_padding(stream, count * self.trellis.sequence_bits(s.stop - s.start))
+        return packed
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """Symbols, uint8 of shape (..., n), of vectors ``x`` of shape (..., n, 1)."""
+        parts = [self.trellis.encode(x[..., s, :]) for s in self._segments(x.shape[-2])]
+        return np.concatenate(parts, axis=-1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Values, float32 of shape (..., n, 1), of symbols of shape (..., n)."""
+        parts = [self.trellis.decode(codes[..., s]) for s in self._segments(codes.shape[-1])]
+        return np.concatenate(parts, axis=-2)
+
+    def unpack(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
+    ) -> np.ndarray:
+        """Values of some rows of a packed matrix; see `Codebook.unpack`."""
+        out = np.empty((rows.stop - rows.start, words[1]), np.float32)
+        length, count = words if axis == 0 else words[::-1]
+        for s, stream in self._streams(packed, length, count):
+            shape = count, s.stop - s.start
+            if axis == 1:
+                out[:, s] = self.trellis.unpack(stream, shape, rows, slice(0, shape[1]))
+                continue
+            start, stop = max(s.start, rows.start), min(s.stop, rows.stop)
+            if start < stop:
+                entries = slice(start - s.start, stop - s.start)
+                values = self.trellis.unpack(stream, shape, slice(0, count), entries)
+                out[start - rows.start : stop - rows.start] = values.T
+        return out
+
+    def dot(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
+    ) -> np.ndarray:
+        """Product of one segment of all columns with a vector; see `E8P.dot`."""
+        stream, shape = self._at(packed, words, rows)
+        return self.trellis.dot(stream, shape, slice(0, shape[1]), x)
+
+    def dot_transposed(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
+    ) -> np.ndarray:
+        """Product of the transpose of one segment with a vector; see `E8P.dot_transposed`."""
+        stream, shape = self._at(packed, words, rows)
+        return self.trellis.dot_transposed(stream, shape, slice(0, shape[0]), y)
+
+    def _at(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """The stream of one segment of all columns; the number and the length of its sequences."""
+        number = rows.start // self.segment_length(words[0])
+        return self._streams(packed, *words)[number][1], (words[1], rows.stop - rows.start)
+
+
+@cache
+def trellis_codebook(state_bits: int, bits: float) -> TrellisCodebook:
+    """The trellis codebook of 2**state_bits states, with the table that comes with the package."""
+    return TrellisCodebook(Trellis.stored(state_bits, bits))

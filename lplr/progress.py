@@ -28,7 +28,7 @@ class Estimate:
     Two seconds for each "slow" piece and one for each "fast" one:
 
     >>> from lplr.progress import Estimate
-    >>> times = iter([0, 2, 3, 3, 3, 5])
+    >>> times = iter([0, 2, 3, 3, 3, 3, 5])
     >>> estimate = Estimate({"slow": 3, "fast": 2}, clock=lambda: next(times))
     >>> estimate.add(1, "slow")
     >>> estimate.add(1, "fast")

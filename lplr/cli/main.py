@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import lplr
 from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, verify
+from lplr.cli.options import with_option
 from lplr.cli.streams import Output, prepared
 from lplr.exceptions import LplrError
 
@@ -88,7 +89,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if hasattr(args, "debug"):
             traceback.print_exc()
         code, message = _explain(error)
-        _say(f"error: {message}")
+        _say(f"error: {with_option(message, args)}")
         return code
 
 

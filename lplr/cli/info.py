@@ -92,14 +92,20 @@ def _print_meta(path: str, meta: Mapping[str, Any]) -> None:
     from lplr.cli.tables import columns, table
 
     rest = {name: meta[name] for name in meta if name not in ("choice", "others", "history")}
-    title = "how it was made" if path == "/" else f"how {path} was made"
-    print(f"\n{title}\n" + columns(_as_pairs(rest), indent="  "))
+    what = "it" if path == "/" else path
+    if rest:
+        print(f"\nhow {what} was made\n" + columns(_as_pairs(rest), indent="  "))
     if search := search_of(meta):
         print("\nthe choice (*) and what else was considered")
         print(search_table(search))
     if history := meta.get("history"):
-        print("\nthe error after each step; the best result was kept")
-        steps = [[str(s["iteration"]), s["step"], f"{s['error']:.5f}"] for s in history]
+        print(f"\nthe error of {what} after each step; the best result was kept")
+        steps = [
+            [str(step["iteration"]), step["step"], f"{step['error']:.5f}"]
+            if isinstance(step, Mapping)
+            else [str(i), "L R", f"{step:.5f}"]
+            for i, step in enumerate(history)
+        ]
         print(table(("round", "step", "error"), steps, left=2))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lplr.cli.compress_call import Call
@@ -103,4 +104,8 @@ def _of_caldera(
     ]
 
 
-_SIZES = {"quantize": _of_quantize, "factorize": _of_factorize, "caldera": _of_caldera}
+_SIZES: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "quantize": _of_quantize,
+    "factorize": _of_factorize,
+    "caldera": _of_caldera,
+}

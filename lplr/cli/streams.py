@@ -18,7 +18,7 @@ from typing import TextIO
 
 __all__ = ["Output", "prepared"]
 
-_ASCII = {"±": "+-", "×": "x", "−": "-", "–": "-", "…": "..."}  # noqa: RUF001
+_ASCII = {"±": "+-", "×": "x", "−": "-", "–": "-", "…": "..."}
 
 
 class Output(io.StringIO):
@@ -45,7 +45,7 @@ class Output(io.StringIO):
         text = self.getvalue()
         self.seek(0)
         self.truncate()
-        if self.stream is None or self.stream.closed:
+        if not text or self.stream is None or self.stream.closed:
             return
         try:
             self.stream.write(_encodable(text, self.stream))

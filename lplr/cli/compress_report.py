@@ -18,7 +18,7 @@ _KINDS = {
 }
 
 _LEGEND = (
-    "38 x 2 bits: 38 columns of Q with 2 bits per entry; rank 7: 7 x 2+3 bits: 7 columns of L\n"
+    "Q 38 x 2 bits: 38 columns with 2 bits per entry; 7 x 2+3 bits: 7 columns of L\n"
     "with 2 bits and 7 rows of R with 3 bits per entry"
 )
 

@@ -73,7 +73,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--bits",
         type=_one_or_two(int),
         metavar="B|BL,BR",
-        help="bits of an entry of L and of R (default with --rank: 4)",
+        help="bits per entry of L and of R (default with --rank: 4)",
     )
     factors.add_argument(
         "--method",
@@ -97,12 +97,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank and "
         "--quantizer (of Q).",
     )
-    both.add_argument("--q-bits", type=int, metavar="B", help="bits of an entry of Q (default: 2)")
+    both.add_argument("--q-bits", type=int, metavar="B", help="bits per entry of Q (default: 2)")
     both.add_argument(
         "--factor-bits",
         type=_one_or_two(int),
         metavar="B|BL,BR",
-        help="bits of an entry of L and of R (default: 4)",
+        help="bits per entry of L and of R (default: 4)",
     )
     both.add_argument(
         "--mode",

@@ -132,7 +132,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, LplrError):
         return BAD_INPUT, str(error)
     if isinstance(error, MemoryError):
-        return BAD_INPUT, f"not enough memory: {error}; use a smaller matrix or a larger machine"
+        detail = f": {error}" if str(error) else ""
+        return BAD_INPUT, f"not enough memory{detail}; use a smaller matrix or a larger machine"
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         return BAD_INPUT, f"{where}{error.strerror or error}; check the file system and try again"

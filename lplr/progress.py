@@ -62,6 +62,11 @@ class Estimate:
         self._last = now
 
     @property
+    def total(self) -> float:
+        """All of the work."""
+        return sum(self._work.values())
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return self._clock() - self._start

@@ -43,11 +43,19 @@ class Progress:
         self.label = ""
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty() and _redraws()
-        self._has_estimate = bool(work)
         self._logged = -math.inf
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    @property
+    def total(self) -> float:
+        """All of the work; setting it starts the estimate anew."""
+        return self.estimate.total
+
+    @total.setter
+    def total(self, work: float) -> None:
+        self.estimate = Estimate(work)
 
     def __enter__(self) -> Progress:
         if self.live:
@@ -66,7 +74,7 @@ class Progress:
         """Do a piece of the work: its name, its size, and its kind if the work has kinds."""
         self.show(label)
         yield
-        if self._has_estimate:
+        if self.total:
             self.estimate.add(work, kind)
 
     def show(self, label: str) -> None:
@@ -74,7 +82,7 @@ class Progress:
         self.label = label
         if self.live:
             self._draw()
-        elif time.perf_counter() - self._logged >= _LOG_EVERY or not self._has_estimate:
+        elif time.perf_counter() - self._logged >= _LOG_EVERY or not self.total:
             self._logged = time.perf_counter()
             self.say(self._text())
 
@@ -95,7 +103,7 @@ class Progress:
     def _text(self) -> str:
         """Share, name and times of the current step; a bar too on a terminal."""
         elapsed = self.estimate.elapsed
-        if not self._has_estimate:
+        if not self.total:
             return self.label + (f"  ({in_seconds(elapsed)})" if elapsed >= 1 else "")
         share, remaining = self.estimate.share, self.estimate.remaining
         full = round(_BAR * share)

@@ -107,7 +107,8 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     """
     path = Path(name)
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{name}: must end in {' or '.join(suffixes)}; name the output so")
+        ends = " or ".join(suffixes)
+        raise InputError(f"{name}: an output of this command ends in {ends}; name it so")
     folder = path.parent
     if not folder.is_dir():
         raise InputError(f"{name}: the folder {str(folder)!r} does not exist; make it first")

@@ -8,56 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from command import error_of, process, refused, report
 
 import lplr
 from lplr import datasets
 from lplr.cli.main import main
 
-COMMAND = (sys.executable, "-m", "lplr")
-
-
-def process(*args: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=120, **options
-    )
-
-
-def error_of(stderr: str) -> str:
-    """The one line that says what is wrong; what precedes it can only be progress."""
-    *progress, last = stderr.splitlines()
-    assert all(line.startswith("lplr: ") and "error:" not in line for line in progress)
-    assert last.startswith("lplr: error: ")
-    assert "Traceback" not in stderr
-    return last.removeprefix("lplr: error: ")
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
-    """The message of a command that must end with exit code 2 and print nothing else."""
-    try:
-        code: Any = main([str(a) for a in args])
-    except SystemExit as exit:  # of argparse
-        code = exit.code
-    captured = capsys.readouterr()
-    assert code == 2, captured.err
-    assert captured.out == ""
-    return error_of(captured.err)
-
-
-def report(capsys: pytest.CaptureFixture[str], *args: str | Path) -> dict[str, Any]:
-    """The JSON document of a command that must succeed."""
-    assert main([*map(str, args), "--json"]) == 0
-    document: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return document
+COMMANDS = ("compress", "decompress", "info", "verify", "demo", "bench", "bounds", "doctor")
 
 
 @pytest.fixture(scope="module")
@@ -95,49 +60,25 @@ def test_round_trip_as_processes(folder: Path, A: np.ndarray) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["a.h5", "a.npy", "b.npy"]
 
 
-def test_help_is_quick_and_has_examples(tmp_path: Path) -> None:
-    best = float("inf")
-    for _ in range(5):  # the least: other test processes share the machine
-        start = time.perf_counter()
-        done = process("--help", cwd=tmp_path)
-        best = min(best, time.perf_counter() - start)
-    assert done.returncode == 0
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    script = "import sys; from lplr.cli.main import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert "lplr compress" in done.stdout
-    assert best < 0.3
+    modules = done.stdout.split()
+    assert "lplr.cli.main" in modules
+    assert not {"numpy", "scipy", "numba", "h5py", "sklearn", "matplotlib"} & set(modules)
+
+
+def test_version_of_the_module(tmp_path: Path) -> None:
     assert process("--version", cwd=tmp_path).stdout == f"lplr {lplr.__version__}\n"
 
 
 def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("compress", "decompress", "info", "verify", "demo", "doctor", "bench"):
-        with pytest.raises(SystemExit) as exit:
-            main([command, "--help"])
-        assert exit.value.code == 0
+    for command in COMMANDS:
+        assert main([command, "--help"]) == 0
         assert f"example:\n  lplr {command}" in capsys.readouterr().out
-
-
-def test_interrupt_leaves_nothing(folder: Path) -> None:
-    np.save("big.npy", np.random.default_rng(0).standard_normal((4000, 2000)))
-    command = [*COMMAND, "compress", "big.npy", "-o", "big.h5", "--bits-per-entry", "4"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        assert run.stderr.readline().startswith("lplr: compressing 4000 x 2000")
-        run.send_signal(signal.SIGINT)
-        rest = run.stderr.read()
-    assert run.returncode == 130
-    assert rest.splitlines()[-1] == "lplr: interrupted"
-    assert "Traceback" not in rest
-    assert sorted(p.name for p in folder.iterdir()) == ["a.npy", "big.npy"]
-
-
-def test_broken_pipe_is_quiet(folder: Path) -> None:
-    lplr.save("a.h5", lplr.quantize(np.eye(9), bits=2))
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [*COMMAND, "info", "a.h5"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_limit_on_file_size_keeps_the_old_file(folder: Path) -> None:
@@ -154,19 +95,6 @@ def test_a_limit_on_file_size_keeps_the_old_file(folder: Path) -> None:
     assert "a.h5" in error_of(done.stderr)
     np.testing.assert_array_equal(lplr.load("a.h5").to_dense(), old.to_dense())
     assert sorted(p.name for p in folder.iterdir()) == ["a.h5", "a.npy", "big.npy"]
-
-
-def test_a_full_output_is_an_error(folder: Path) -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    lplr.save("a.h5", lplr.quantize(np.eye(9), bits=2))
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*COMMAND, "info", "a.h5"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
-        )
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "space" in error_of(done.stderr)
 
 
 def test_says_that_it_compiles_and_only_then(folder: Path) -> None:
@@ -186,49 +114,6 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
 
 
 # --- what it does ----------------------------------------------------------------------------
-
-
-def test_same_seed_same_bytes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("compress", "a.npy", "--rank", "9", "--bits", "4,3", "--method", "lplr")
-    report(capsys, *options, "-o", "a.h5")
-    report(capsys, *options, "-o", "b.h5", "--seed", "0")
-    report(capsys, *options, "-o", "c.h5", "--seed", "1")
-    first, same, other = (Path(f"{name}.h5").read_bytes() for name in "abc")
-    assert first == same
-    assert first != other
-
-
-@pytest.mark.parametrize("method", ["feedback", "lplr", "lplr-svd", "direct-svd"])
-@pytest.mark.parametrize("size", [("--rank", "7", "--bits", "3"), ("--bits-per-entry", "2")])
-def test_a_dry_run_writes_nothing_and_bounds_the_size(
-    folder: Path, capsys: pytest.CaptureFixture[str], method: str, size: tuple[str, ...]
-) -> None:
-    options = ("compress", "a.npy", "-o", "a.h5", "--method", method, *size)
-    choices = report(capsys, *options, "--dry-run")["choices"]
-    assert not Path("a.h5").exists()
-    made = report(capsys, *options)
-    if method == "feedback" and "--rank" not in size:  # the data decide on all but the size
-        (choice,) = choices
-        assert 0 <= choice["nbytes"] - made["stored_nbytes"] < 0.05 * choice["nbytes"]
-        return
-    (chosen,) = (
-        c
-        for c in choices
-        if c["rank"] == made["rank"] and c["bits"] == [made["codes"][side]["bits"] for side in "LR"]
-    )
-    # The shift and the offsets that a budget reserves are not always needed: 24 bytes at most.
-    assert 0 <= chosen["nbytes"] - made["stored_nbytes"] <= 24
-
-
-@pytest.mark.parametrize("quantizer", ["uniform", "e8p"])
-def test_naive(folder: Path, capsys: pytest.CaptureFixture[str], quantizer: str) -> None:
-    options = ("compress", "a.npy", "-o", "a.h5", "--method", "naive", "--bits", "3")
-    options = (*options, "--quantizer", quantizer)
-    (choice,) = report(capsys, *options, "--dry-run")["choices"]
-    made = report(capsys, *options)
-    assert made["stored_nbytes"] == choice["nbytes"]
-    assert made["codes"] == {"matrix": {"quantizer": quantizer, "bits": 3}}
-    assert isinstance(lplr.load("a.h5"), lplr.Quantized)
 
 
 def test_info_shows_every_component(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,20 +171,13 @@ SIZE = ("-o", "out.h5", "--rank", "2")
         (("squash",), "squash"),
         (("compress",), "INPUT"),
         (("compress", "a.npy"), "--output"),
-        (("compress", "a.npy", "-o", "out.h5"), "--bits-per-entry"),
-        (("compress", "a.npy", *SIZE, "--bits-per-entry", "2"), "--rank"),
         (("compress", "a.npy", *SIZE, "--bits", "two"), "--bits"),
         (("compress", "a.npy", *SIZE, "--bits", "1,2,3"), "--bits"),
         (("compress", "a.npy", *SIZE, "--bits", "9"), "bits"),
         (("compress", "a.npy", *SIZE, "--method", "magic"), "magic"),
-        (("compress", "a.npy", *SIZE, "--method", "naive"), "--bits alone"),
-        (("compress", "a.npy", "-o", "out.h5", "--method", "naive"), "--bits B"),
         (("compress", "a.npy", *SIZE, "--quantizer", "magic"), "quantizer"),
-        (("compress", "a.npy", *SIZE, "--seed", "-1"), "rng"),
         (("compress", "a.npy", "-o", "out.h5", "--rank", "0"), "rank"),
-        (("compress", "a.npy", "-o", "out.h5", "--rank", "61"), "rank"),
-        (("compress", "a.npy", "-o", "out.h5", "--bits-per-entry", "nan"), "bits_per_entry"),
-        (("compress", "a.npy", "-o", "out.h5", "--bits-per-entry", "1e-3"), "use at least"),
+        (("compress", "a.npy", "-o", "out.h5", "--bits-per-entry", "nan"), "--bits-per-entry"),
         (("compress", "a.npy", "-o", "out.npy", "--rank", "2"), ".h5"),
         (("compress", "a.npy", "-o", "no/out.h5", "--rank", "2"), "does not exist"),
         (("compress", "missing.npy", *SIZE), "no such file"),

@@ -173,7 +173,7 @@ def caldera_sizes(
     mode: str = "default",
     incoherence: bool = True,
     quantizer: str | None = None,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """What `caldera` would store with these options.
 
     Parameters
@@ -184,7 +184,7 @@ def caldera_sizes(
 
     Returns
     -------
-    dict
+    list of one dict
         JSON-able: ``rank``, ``quantizers``, ``bits``, ``nbytes`` and ``bits_per_entry``.
 
     Raises
@@ -195,7 +195,7 @@ def caldera_sizes(
     Examples
     --------
     >>> from lplr.algorithms.caldera import caldera_sizes
-    >>> round(caldera_sizes((384, 384), rank=16)["bits_per_entry"], 2)
+    >>> round(caldera_sizes((384, 384), rank=16)[0]["bits_per_entry"], 2)
     2.34
     """
     rank = check_rank(rank, shape, low=0)
@@ -205,10 +205,13 @@ def caldera_sizes(
     nbytes = 4 + (q_book.nbytes(d, n) if mode == "faithful" else q_book.nbytes(n, d))
     nbytes += SEEDS if check_flag(incoherence, "incoherence") else 0
     nbytes += RankPlan(rank, books, BLOCK_SCALES).nbytes(shape) if rank else 0
-    return {
-        "rank": rank,
-        "quantizers": [book.name for book in (q_book, *books)],
-        "bits": [book.bits for book in (q_book, *books)],
-        "nbytes": nbytes,
-        "bits_per_entry": 8 * nbytes / (n * d),
-    }
+    used = (q_book, *books)
+    return [
+        {
+            "rank": rank,
+            "quantizers": [book.name for book in used],
+            "bits": [book.bits for book in used],
+            "nbytes": nbytes,
+            "bits_per_entry": 8 * nbytes / (n * d),
+        }
+    ]

@@ -7,11 +7,12 @@ from typing import Any
 from lplr.coding.constant import constant_matrix, is_constant
 from lplr.coding.rounding import GRANULARITIES, SCALINGS, round_matrix
 from lplr.matrices.quantized import Quantized
+from lplr.planning.sizes import rounding_nbytes
 from lplr.provenance import recorded
 from lplr.quantizers.base import QUANTIZERS, get_codebook
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_sizes"]
 
 _TALL = 512  # rows from which on a column is as good a sequence as any
 
@@ -85,3 +86,35 @@ def quantize(
     down = granularity == "tensor" and not book.entrywise and len(A) >= _TALL
     q = round_matrix(A, book, granularity, scaling, rounding, check_rng(rng), axis=int(not down))
     return constant_matrix(q.shape, book, A[0, 0], q.axis) if is_constant(A) else q
+
+
+def quantize_sizes(
+    shape: tuple[int, int],
+    *,
+    bits: float,
+    quantizer: str = "uniform",
+    granularity: str = "tensor",
+) -> list[dict[str, Any]]:
+    """What `quantize` would store with these options, at most.
+
+    Parameters
+    ----------
+    shape : (n, d)
+    bits, quantizer, granularity
+        As in `quantize`.
+
+    Returns
+    -------
+    list of one dict
+        JSON-able: ``bits``, ``nbytes`` and ``bits_per_entry``.
+
+    Examples
+    --------
+    >>> from lplr.algorithms.quantize import quantize_sizes
+    >>> quantize_sizes((8, 8), bits=4)
+    [{'bits': [4], 'nbytes': 40, 'bits_per_entry': 5.0}]
+    """
+    nbytes = rounding_nbytes(shape, get_codebook(quantizer, bits), granularity)
+    return [
+        {"bits": [bits], "nbytes": nbytes, "bits_per_entry": 8 * nbytes / (shape[0] * shape[1])}
+    ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from lplr.cli import caldera, spend
+from lplr.cli.compress_call import Call, call_of
 from lplr.cli.options import (
     INPUTS,
     add_command,
@@ -15,7 +19,6 @@ from lplr.cli.options import (
     check_output,
     print_json,
 )
-from lplr.exceptions import InputError
 
 __all__ = ["add_parser", "run"]
 
@@ -24,6 +27,11 @@ _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
 lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr
 lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
+_DESCRIPTION = (
+    "With --bits-per-entry alone, the command finds out what loses least in that many bits: "
+    "low-rank factors L R, a quantized matrix Q, or both. With --hessian it minimizes the error "
+    "of the layer's outputs. The other options ask for one of these by rank and widths."
+)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -34,48 +42,84 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "compress",
         "compress a matrix to a packed file",
         _EXAMPLE,
-        "Give the budget alone, --bits-per-entry, and whatever loses least is chosen: low-rank "
-        "factors, a quantized backbone, or both; under --hessian too. Or name a method, or rank "
-        "and widths.",
+        _DESCRIPTION,
     )
     parser.add_argument("input", metavar="INPUT", help=INPUTS)
     add_output(parser, "OUT.h5")
-    size = parser.add_argument_group("size")
-    size.add_argument(
-        "--bits-per-entry", type=float, metavar="B", help="stored bits over rows x columns"
-    )
-    size.add_argument("--rank", type=int, metavar="K", help="columns of L")
-    size.add_argument(
-        "--bits",
-        type=_one_or_two(int),
-        metavar="B|BL,BR",
-        help="bits of an entry of L and of R (default with --rank: 4)",
-    )
-    how = parser.add_argument_group("method")
-    how.add_argument(
-        "--method",
-        choices=_METHODS,
-        help="feedback (default with --rank), the methods of the LPLR paper, or naive: the matrix "
-        "rounded as it is, to --bits",
-    )
-    how.add_argument(
-        "--quantizer",
-        type=_one_or_two(str),
-        metavar="Q|QL,QR",
-        help="uniform, lloyd-max, normal-float or e8p; by default what suits the method",
-    )
-    how.add_argument(
-        "--sketch",
-        choices=("gaussian", "rademacher", "srht", "sparse-sign"),
-        help="random matrix of the sketch (default: gaussian)",
-    )
-    spend.add_option(how)
-    caldera.add_options(parser, _one_or_two(int))
     add_seed(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="say how large the file would be; write nothing"
     )
     add_json(parser)
+    budget = parser.add_argument_group("a budget")
+    budget.add_argument(
+        "--bits-per-entry",
+        type=float,
+        metavar="B",
+        help="largest number of stored bits, divided by rows x columns; scales count too",
+    )
+    budget.add_argument(
+        "--effort",
+        choices=("fast", "default", "best"),
+        help="how long to search for the best use of the budget (default: default)",
+    )
+    budget.add_argument(
+        "--hessian",
+        metavar="FILE",
+        help="second moment H of the layer's inputs, the diagonal of H, or the inputs themselves, "
+        "one in each row; a file as INPUT",
+    )
+    factors = parser.add_argument_group("L R (LPLR)", "Low-rank factors alone.")
+    factors.add_argument("--rank", type=int, metavar="K", help="number of columns of L")
+    factors.add_argument(
+        "--bits",
+        type=_one_or_two(int),
+        metavar="B|BL,BR",
+        help="bits per entry of L and of R (default with --rank: 4)",
+    )
+    factors.add_argument(
+        "--method",
+        choices=_METHODS,
+        help="feedback (default), a method of the LPLR paper, or naive: no factors, every entry "
+        "of the matrix is rounded to --bits",
+    )
+    factors.add_argument(
+        "--quantizer",
+        type=_one_or_two(str),
+        metavar="Q|QL,QR",
+        help="uniform, lloyd-max, normal-float, e8p or trellis (default: what suits the method)",
+    )
+    factors.add_argument(
+        "--sketch",
+        choices=("gaussian", "rademacher", "srht", "sparse-sign"),
+        help="random matrix of the sketch (default: gaussian)",
+    )
+    both = parser.add_argument_group(
+        "Q + L R (CALDERA)",
+        "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank and "
+        "--quantizer (of Q).",
+    )
+    both.add_argument("--q-bits", type=int, metavar="B", help="bits per entry of Q (default: 2)")
+    both.add_argument(
+        "--factor-bits",
+        type=_one_or_two(int),
+        metavar="B|BL,BR",
+        help="bits per entry of L and of R (default: 4)",
+    )
+    both.add_argument(
+        "--mode",
+        choices=("default", "faithful"),
+        help="faithful: the alternating algorithm of the CALDERA paper",
+    )
+    both.add_argument(
+        "--n-iter", type=int, metavar="N", help="rounds (default: 3, with --mode faithful 15)"
+    )
+    both.add_argument(
+        "--damping",
+        type=float,
+        metavar="S",
+        help="S times the mean diagonal of H is added to its diagonal (default: 0.01)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -94,21 +138,16 @@ def _one_or_two(kind: type) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    spend.check_options(args)
-    searched = spend.asked(args)
-    backbone = not searched and caldera.asked(args)
-    if backbone:
-        caldera.check_options(args)
-    elif not searched:
-        args.method = args.method or "feedback"
-        _check_size(args)
+    call = call_of(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
+    from lplr.cli.compress_report import print_report
     from lplr.inputs import read_input
     from lplr.validation import check_matrix
 
     source = read_input(args.input)
     A = check_matrix(source.array, args.input)
+    hessian = _read_hessian(args.hessian)
     report: dict[str, Any] = {
         "input": {
             "file": source.path,
@@ -120,192 +159,80 @@ def run(args: argparse.Namespace) -> int:
         }
     }
     if args.dry_run:
-        if searched:
-            report["choices"] = spend.plans(args, A, _hessian(args))
-        else:
-            report["choices"] = [caldera.size(args, A.shape)] if backbone else _sizes(args, A.shape)
+        report["choices"] = _possible_sizes(call, A, hessian)
     else:
-        report |= _compress(args, A, source.array)
+        report |= _compress(call, A, hessian, source.array, args.output, args.overwrite)
     if args.json:
         print_json(report)
     else:
-        _print(report)
+        print_report(report)
     return 0
 
 
-def _check_size(args: argparse.Namespace) -> None:
-    if args.method == "naive":
-        if args.rank is not None or args.bits_per_entry is not None:
-            raise InputError("--method naive takes --bits alone, no --rank and no --bits-per-entry")
-        if not isinstance(args.bits, int):
-            raise InputError("--method naive needs --bits B, one integer: 1 to 8, or 16")
-        if isinstance(args.quantizer, tuple):
-            raise InputError("--method naive takes one --quantizer, not two")
-    elif (args.rank is None) == (args.bits_per_entry is None):
-        raise InputError("give either --bits-per-entry B, for instance 2, or --rank K")
-
-
-def _hessian(args: argparse.Namespace) -> Any:
-    """What ``--hessian`` names, or None."""
+def _read_hessian(name: str | None) -> Any:
+    """The matrix in a file; a matrix of one row or column is a diagonal."""
     from lplr.inputs import read_input
 
-    if not args.hessian:
+    if name is None:
         return None
-    hessian = read_input(args.hessian).array
+    hessian = read_input(name).array
     return hessian.reshape(-1) if hessian.ndim == 2 and 1 in hessian.shape else hessian
 
 
-def _compress(args: argparse.Namespace, A: Any, original: Any) -> dict[str, Any]:
-    import time
-    from pathlib import Path
-
+def _possible_sizes(call: Call, A: Any, hessian: Any) -> list[dict[str, Any]]:
+    """What the data decide among, with its size; for `lplr.compress` with its predicted error."""
     import lplr
+    from lplr.algorithms.caldera import caldera_sizes
+    from lplr.algorithms.factorize import factorize_sizes
+    from lplr.algorithms.quantize import quantize_sizes
+
+    if call.function == "compress":
+        return lplr.predictions(A, hessian=hessian, **call.arguments)
+    functions: dict[str, Callable[..., Any]] = {
+        "factorize": factorize_sizes,
+        "caldera": caldera_sizes,
+        "quantize": quantize_sizes,
+    }
+    sizes = functions[call.function]
+    decisive = inspect.signature(sizes).parameters
+    return sizes(A.shape, **{name: x for name, x in call.arguments.items() if name in decisive})
+
+
+def _compress(
+    call: Call, A: Any, hessian: Any, original: Any, output: str, overwrite: bool
+) -> dict[str, Any]:
+    """Compress, measure and write; the report of it."""
+    import lplr
+    from lplr.cli.compress_report import search_of
     from lplr.cli.progress import Progress, watch_compilation
 
-    hessian = _hessian(args)
+    arguments = dict(call.arguments)
+    if call.function in ("compress", "caldera"):
+        arguments["hessian"] = hessian
     with Progress() as progress, watch_compilation(progress):
+        if call.function == "caldera":
+            arguments["callback"] = lambda step: progress.show(
+                f"round {step['iteration']}, {step['step']}: error {step['error']:.5f}"
+            )
         start = time.perf_counter()
-        if spend.asked(args):
-            how = f"{args.bits_per_entry:g} bits an entry, {args.effort or 'default'} effort"
-        else:
-            how = args.method or f"CALDERA, {args.mode or 'default'} mode"
-        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]}, {how}"):
-            f: Any
-            if spend.asked(args):
-                f = spend.compress(args, A, hessian)
-            elif args.method is None:
-                f = caldera.decompose(args, A, hessian, progress.say)
-            elif args.method == "naive":
-                f = lplr.quantize(
-                    A, bits=args.bits, quantizer=args.quantizer or "uniform", rng=args.seed
-                )
-            else:
-                f = lplr.factorize(
-                    A,
-                    rank=args.rank,
-                    bits=args.bits,
-                    bits_per_entry=args.bits_per_entry,
-                    method=args.method,
-                    sketch=args.sketch or "gaussian",
-                    quantizer=args.quantizer,
-                    rng=args.seed,
-                )
+        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
+            f = getattr(lplr, call.function)(A, **arguments)
         seconds = time.perf_counter() - start
         with progress.step("measuring the error"):
-            error = f.relative_error(original)
-            weighted = caldera.error_under(f, original, hessian)
+            errors = {"relative_error": f.relative_error(original)}
+            if hessian is not None:
+                errors["relative_error_under_hessian"] = f.relative_error(original, hessian)
         with progress.step("writing and verifying the file"):
-            errors = {"relative_error": error, "relative_error_under_hessian": weighted}
-            attrs = {name: value for name, value in errors.items() if value is not None}
-            lplr.save(args.output, f, args.overwrite, attrs=attrs)
+            lplr.save(output, f, overwrite, attrs=errors)
     return {
-        "output": args.output,
-        "file_nbytes": Path(args.output).stat().st_size,
+        "output": output,
+        "file_nbytes": Path(output).stat().st_size,
         "stored_nbytes": f.nbytes,
         "bits_per_entry": f.bits_per_entry,
-        **errors,
-        "rank": getattr(f, "rank", None),
-        "codes": {name: _codes(part) for name, part in _parts(f).items()},
-        "search": spend.considered(f.meta),
+        "relative_error": errors["relative_error"],
+        "relative_error_under_hessian": errors.get("relative_error_under_hessian"),
+        "rank": f.rank,
+        "codes": {name: part.code for name, part in f.parts().items()},
+        "search": search_of(f.meta),
         "seconds": seconds,
     }
-
-
-def _parts(f: Any) -> dict[str, Any]:
-    """The quantized parts of a result, by the name of what they are."""
-    import lplr
-
-    if isinstance(f, lplr.QPlusLowRank):
-        return {"Q": f.backbone, **({} if f.low_rank is None else _parts(f.low_rank))}
-    return {"L": f.left, "R": f.right} if isinstance(f, lplr.LowRank) else {"matrix": f}
-
-
-def _codes(part: Any) -> dict[str, Any]:
-    """The quantizer and bits of a part; of a stack those of its parts, and how long they are."""
-    if not hasattr(part, "blocks"):
-        return {"quantizer": part.quantizer, "bits": part.bits}
-    return {"parts": [_codes(p) | {"size": p.shape[part.axis]} for p in part.blocks]}
-
-
-def _sizes(args: argparse.Namespace, shape: tuple[int, int]) -> list[dict[str, Any]]:
-    """Every rank and pair of codebooks that the options leave open, with its size."""
-    from lplr.algorithms.factorize import factorize_sizes
-    from lplr.planning.sizes import rounding_nbytes
-    from lplr.quantizers import get_codebook
-
-    if args.method == "naive":
-        nbytes = rounding_nbytes(
-            shape, get_codebook(args.quantizer or "uniform", args.bits), "tensor"
-        )
-        bits = 8 * nbytes / (shape[0] * shape[1])
-        return [{"bits": [args.bits], "nbytes": nbytes, "bits_per_entry": bits}]
-    return factorize_sizes(
-        shape,
-        rank=args.rank,
-        bits=args.bits,
-        bits_per_entry=args.bits_per_entry,
-        method=args.method,
-        quantizer=args.quantizer,
-    )
-
-
-def _size_of(choices: list[dict[str, Any]]) -> str:
-    """The sizes that a dry run found, in a line."""
-    nbytes = sorted(c["nbytes"] for c in choices)
-    bits = sorted(c["bits_per_entry"] for c in choices)
-    if len(choices) == 1:
-        return f"at most {nbytes[0]} bytes before its header, {bits[0]:.4f} bits an entry"
-    ranks = sorted(c["rank"] for c in choices)
-    return (
-        f"{nbytes[0]} to {nbytes[-1]} bytes before its header, {bits[0]:.4f} to {bits[-1]:.4f} "
-        f"bits an entry; the data decide among {len(choices)} pairs of codes of rank {ranks[0]} "
-        f"to {ranks[-1]} (--json lists them)"
-    )
-
-
-def _print(report: dict[str, Any]) -> None:
-    from lplr.cli.tables import columns, in_bytes, in_seconds
-
-    source = report["input"]
-    name = source["file"] + (f":{source['member']}" if source["member"] else "")
-    shape = f"{source['shape'][0]} x {source['shape'][1]} {source['dtype']}"
-    note = f" ({source['note']})" if source["note"] else ""
-    head = [("input", f"{name}, {shape}, {in_bytes(source['nbytes'])}{note}")]
-    if "choices" in report:
-        searched = "kind" in report["choices"][0]
-        size = _size_of(report["choices"][:1] if searched else report["choices"])
-        print(columns([*head, ("file", size)]))
-        if searched:
-            print("\n" + spend.as_table(report["choices"]))
-        return
-    codes = "; ".join(f"{part} {_in_words(code)}" for part, code in report["codes"].items())
-    under = report["relative_error_under_hessian"]
-    weighted = [] if under is None else [("", f"{under:.6f} (under the given Hessian, undamped)")]
-    rank = [] if report["rank"] is None else [("rank", str(report["rank"]))]
-    print(
-        columns(
-            [
-                *head,
-                ("output", f"{report['output']}, {in_bytes(report['file_nbytes'])}"),
-                *rank,
-                ("codes", codes),
-                (
-                    "stored",
-                    f"{report['stored_nbytes']} bytes, {report['bits_per_entry']:.4f} bits an "
-                    f"entry, 1/{source['nbytes'] / report['file_nbytes']:.1f} of the input",
-                ),
-                ("error", f"{report['relative_error']:.6f} (relative, Frobenius)"),
-                *weighted,
-                ("time", in_seconds(report["seconds"])),
-            ]
-        )
-    )
-    if report["search"]:
-        print("\n" + spend.as_table(report["search"]))
-
-
-def _in_words(code: dict[str, Any]) -> str:
-    parts = code.get("parts", [code])
-    names, bits = sorted({p["quantizer"] for p in parts}), [p["bits"] for p in parts]
-    width = f"{bits[0]}" if len(parts) == 1 else f"{min(bits)} to {max(bits)}"
-    return f"{' and '.join(names)} {width} bits"

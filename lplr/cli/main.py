@@ -8,14 +8,16 @@ which does it and returns the exit code. Everything heavy is imported inside `ru
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import lplr
 from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, verify
+from lplr.cli.options import with_option
+from lplr.cli.streams import Output, prepared
 from lplr.exceptions import LplrError
 
 __all__ = ["main"]
@@ -29,10 +31,17 @@ examples:
   lplr verify weights.h5 --against weights.npy
   lplr decompress weights.h5 -o restored.npy
 
-exit codes: 0 done, 1 a bound is refuted (lplr bounds), 2 bad usage or input, 3 partly done,
-130 interrupted (and 1 for a defect of lplr itself, 141 where the reader of the output went away)
+exit codes:
+    0  done
+    1  a bound is refuted (lplr bounds), or a defect of lplr itself
+    2  wrong usage, unusable input, or an output that could not be written
+    3  partly done: some methods (lplr bench) or checks (lplr doctor) failed
+  130  interrupted
+  141  the reader of the output went away
 
-LPLR_NUM_THREADS limits the threads; results do not depend on it.
+environment:
+  LPLR_NUM_THREADS  largest number of threads; results do not depend on it
+  NO_COLOR          if set, progress is printed as plain lines (as with TERM=dumb)
 """
 
 
@@ -56,27 +65,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    args = _parser().parse_args(argv)
+    with prepared() as output:
+        try:
+            code = _run(argv)
+            undelivered = _deliver(output)  # of a failed command too
+            return code or undelivered
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Exit code of the command, whose errors have been told."""
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as exit:  # after --help, --version, or a refusal
+        return int(exit.code or DONE)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            code = int(args.run(args))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        _discard_output()
-        return BROKEN_PIPE
-    except KeyboardInterrupt:
-        print("lplr: interrupted", file=sys.stderr)
-        return INTERRUPTED
+            return int(args.run(args))
     except Exception as error:
         if hasattr(args, "debug"):
-            raise
+            traceback.print_exc()
         code, message = _explain(error)
-        print(f"lplr: error: {' '.join(message.split())}", file=sys.stderr)
-        if isinstance(error, OSError) and not isinstance(error, LplrError):
-            _discard_output()  # what is left in the buffer would fail once more at exit
+        _say(f"error: {with_option(message, args)}")
         return code
+
+
+def _deliver(output: Output) -> int:
+    """Exit code of writing what was printed."""
+    try:
+        output.deliver()
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        _say(
+            f"error: standard output: {error.strerror or error}; the files that were written are "
+            "complete, only what is printed is lost"
+        )
+        return BAD_INPUT
+    return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +132,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, LplrError):
         return BAD_INPUT, str(error)
     if isinstance(error, MemoryError):
-        return BAD_INPUT, f"not enough memory: {error}; use a smaller matrix or a larger machine"
+        detail = f": {error}" if str(error) else ""
+        return BAD_INPUT, f"not enough memory{detail}; use a smaller matrix or a larger machine"
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         return BAD_INPUT, f"{where}{error.strerror or error}; check the file system and try again"
@@ -118,9 +148,9 @@ def _explain(error: Exception) -> tuple[int, str]:
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"lplr: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    _say(f"warning: {message}")
 
 
-def _discard_output() -> None:
-    """Send what Python flushes at exit to nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _say(text: str) -> None:
+    """A line on standard error."""
+    print(f"lplr: {' '.join(text.split())}", file=sys.stderr)

@@ -26,12 +26,13 @@ __all__ = [
     "add_seed",
     "check_output",
     "print_json",
+    "with_option",
 ]
 
 INPUTS = (
     "a .npy file; a member of an .npz (FILE.npz:MEMBER, or FILE.npz with one member); a dataset "
     "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); a tensor of a .safetensors "
-    "file, named in the same way; or an image (grey values in 0 to 1; colours become luminance; "
+    "file (FILE.safetensors:NAME); or an image (grey values in 0 to 1; colours become luminance; "
     "FILE.tif:2 is the second of several pages)"
 )
 
@@ -51,8 +52,17 @@ def add_command(
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}. {description}".strip(),
         epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraphs and keeps examples, which have several lines, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        return super()._fill_text(text, width, indent)
 
 
 def add_json(parser: Any) -> None:
@@ -69,7 +79,7 @@ def add_output(parser: Any, metavar: str) -> None:
 def add_seed(parser: Any) -> None:
     """The option ``--seed``, reproducible by default."""
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of all random numbers (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
     )
 
 
@@ -95,7 +105,8 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
 
     path = Path(name)
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{name}: an output of this command ends in {' or '.join(suffixes)}")
+        ends = " or ".join(suffixes)
+        raise InputError(f"{name}: an output of this command ends in {ends}; name it so")
     folder = path.parent
     if not folder.is_dir():
         message = f"{name}: the folder {str(folder)!r} does not exist; make it first"
@@ -112,6 +123,13 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
         if not overwrite:
             message = f"{name}: exists; pass --overwrite or name another file"
             raise ExistingFileError(message, name)
+
+
+def with_option(message: str, args: argparse.Namespace) -> str:
+    """A message that begins with the name of an argument, with the option of that name."""
+    name, colon, rest = message.partition(":")
+    name = "seed" if name == "rng" else name
+    return f"--{name.replace('_', '-')}:{rest}" if colon and hasattr(args, name) else message
 
 
 def print_json(document: Mapping[str, Any]) -> None:

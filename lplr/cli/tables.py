@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 
 __all__ = ["columns", "in_bytes", "in_seconds", "table"]
 
+_NARROWEST = 20  # characters of a column of text that is wrapped
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table: the first ``left`` columns flush left, the others flush right."""
+    """A table with the first ``left`` columns flush left and the others flush right.
+
+    If all columns are flush left, the last one is wrapped where the terminal is narrower than the
+    table.
+    """
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    if left == len(head):
+        terminal = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+        space = max(terminal - sum(widths[:-1]) - 2 * (len(head) - 1), _NARROWEST)
+        cells = [line for row in cells for line in _wrapped(row, space)]
+        widths[-1] = min(widths[-1], space)
     cells.insert(1, ["-" * width for width in widths])
 
     def line(row: list[str]) -> str:
@@ -23,10 +36,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return "\n".join(map(line, cells))
 
 
+def _wrapped(row: list[str], width: int) -> list[list[str]]:
+    """The lines of a row whose last cell has at most so many characters in each line."""
+    first, *rest = textwrap.wrap(row[-1], width, break_on_hyphens=False) or [""]
+    return [[*row[:-1], first], *([""] * (len(row) - 1) + [text] for text in rest)]
+
+
 def columns(pairs: Sequence[tuple[str, str]], indent: str = "") -> str:
-    """Names and values, the values below each other."""
+    """Names and values, the values below each other; a value may have several lines."""
     width = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{indent}{name.ljust(width)}  {value}" for name, value in pairs)
+    below = "\n" + indent + " " * (width + 2)
+    lines = (f"{indent}{name:{width}}  {value}" for name, value in pairs)
+    return "\n".join(line.replace("\n", below) for line in lines)
 
 
 def in_bytes(count: float) -> str:

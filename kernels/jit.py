@@ -20,7 +20,7 @@ from numba.extending import intrinsic as numba_intrinsic
 
 from lplr.exceptions import LplrWarning
 
-troubles = []  # what went wrong with the cache in this process: pairs (folder, exception)
+troubles = []  # what went wrong with the cache in this process: pairs (folder, reason)
 
 
 def kernel(*arguments, **options):
@@ -38,8 +38,9 @@ def kernel(*arguments, **options):
         dispatcher = numba.njit(nogil=True, **options)(function)
         try:
             dispatcher._cache = _Cache(function)
-        except Exception as error:  # whatever is wrong with the folders, go on without a cache
-            _warn(Path(__file__).with_name("__pycache__"), error)
+        except (RuntimeError, OSError):  # what Numba raises where it finds no folder
+            folder = Path(__file__).with_name("__pycache__")
+            _warn(folder, "it cannot be written, nor can a folder of the user")
         if signatures:
             for signature in signatures:
                 dispatcher.compile(signature)
@@ -97,7 +98,7 @@ class _Cache(caching.FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # an unpickler raises anything on a damaged file
-            _warn(self.cache_path, error)
+            _warn(self.cache_path, f"{type(error).__name__}: {error}")
             if not isinstance(error, OSError):
                 with suppress(OSError):
                     self.flush()  # the index may be damaged; the kernel is saved anew
@@ -107,19 +108,15 @@ class _Cache(caching.FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:
-            _warn(self.cache_path, error)
+            _warn(self.cache_path, f"{type(error).__name__}: {error}")
 
 
-def _warn(folder, error):
-    troubles.append((os.fspath(folder), error))
+def _warn(folder, reason):
+    troubles.append((os.fspath(folder), reason))
     if len(troubles) == 1:
         warnings.warn(
-            f"the cache of compiled kernels in {folder} cannot be used ({_text(error)}): kernels "
-            "are compiled in memory, which takes some seconds; see: lplr doctor",
+            f"the cache of compiled kernels in {folder} cannot be used ({reason}); kernels are "
+            "compiled anew, which takes some seconds; see: lplr doctor",
             LplrWarning,
             stacklevel=2,
         )
-
-
-def _text(error):
-    return f"{type(error).__name__}: {error}"

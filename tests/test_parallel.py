@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+import scipy.linalg  # noqa: F401  (loads the BLAS that SciPy brings)
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import lplr
-from lplr.parallel import matmul, n_threads, reproducible, run_blocks
+from lplr.exceptions import InputError
+from lplr.parallel import _blas_libraries, matmul, n_threads, reproducible, run_blocks
 
 METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd")
 
@@ -30,7 +33,7 @@ def blas_threads() -> set[int]:
 
 @pytest.mark.parametrize(
     ("own", "omp", "expected"),
-    [("3", "5", 3), ("", "5", 5), ("0", "5", 5), ("many", "5", 5), ("-1", "5", 5), ("2", "", 2)],
+    [("3", "5", 3), (" 3 ", "", 3), ("", "5", 5), ("", "4,2", 4), ("2", "many", 2)],
 )
 def test_n_threads(monkeypatch: pytest.MonkeyPatch, own: str, omp: str, expected: int) -> None:
     monkeypatch.setenv("LPLR_NUM_THREADS", own)
@@ -38,10 +41,18 @@ def test_n_threads(monkeypatch: pytest.MonkeyPatch, own: str, omp: str, expected
     assert n_threads() == expected
 
 
-def test_n_threads_defaults_to_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("omp", ["", "many", "0"])
+def test_n_threads_defaults_to_the_usable_cores(monkeypatch: pytest.MonkeyPatch, omp: str) -> None:
     monkeypatch.delenv("LPLR_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", omp)
     assert 1 <= n_threads() <= os.cpu_count()
+
+
+@pytest.mark.parametrize("own", ["0", "-1", "many", "2.5", "4,2"])
+def test_a_number_of_threads_that_is_none(monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", own)
+    with pytest.raises(InputError, match=f"^LPLR_NUM_THREADS is '{own}'; set it to"):
+        lplr.quantize(np.eye(3), bits=4)
 
 
 # --- blocks ----------------------------------------------------------------------------------
@@ -80,8 +91,61 @@ def test_an_exception_comes_through_and_stops_the_rest(monkeypatch, threads: str
     assert threading.active_count() <= before + int(threads) - 1  # the pool is kept
 
 
+def test_late_helpers_and_those_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter shuts down: the calling thread does the work."""
+    monkeypatch.setenv("LPLR_NUM_THREADS", "3")
+    kept = []
+
+    class Pool:
+        def submit(self, help_out: Callable[[], None]) -> None:
+            kept.append(help_out)
+            if len(kept) == 2:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr("lplr.parallel._pool", lambda size: Pool())
+    seen = []
+    run_blocks(lambda i, j: seen.append(i), 5, 1)
+    for help_out in kept:
+        help_out()
+    assert seen == [0, 1, 2, 3, 4]
+
+
+# --- the state that computations run in ------------------------------------------------------
+
+
+@pytest.fixture
+def three_blas_threads() -> Iterator[None]:
+    """Set without threadpoolctl, which would then let only this thread set limits."""
+    shared, local = _blas_libraries()
+    before = [blas.get() for blas in shared + local]
+    for blas in shared + local:
+        blas.set(3)
+    yield
+    for blas, count in zip(shared + local, before, strict=True):
+        blas.set(count)
+
+
+class InThread:
+    """A guard that another thread holds."""
+
+    def __init__(self, guard: Callable[[], AbstractContextManager[object]]) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.hold, args=(guard,))
+        self.thread.start()
+        assert self.entered.wait(60)
+
+    def hold(self, guard: Callable[[], AbstractContextManager[object]]) -> None:
+        with guard():
+            self.entered.set()
+            assert self.leave.wait(60)
+
+    def end(self) -> None:
+        self.leave.set()
+        self.thread.join()
+
+
+@pytest.mark.usefixtures("three_blas_threads")
 def test_one_blas_thread_inside_as_many_as_before_outside() -> None:
-    before = blas_threads()
     inside = []
     with reproducible():
         with reproducible():
@@ -89,8 +153,64 @@ def test_one_blas_thread_inside_as_many_as_before_outside() -> None:
         inside.append(blas_threads())  # the inner exit must not lift the limit
         run_blocks(lambda i, j: inside.append(blas_threads()), 3, 1)
         inside.append(blas_threads())
-    assert all(threads == {1} for threads in inside)
+    assert inside == [{1}] * len(inside)
+    assert blas_threads() == {3}
+    with pytest.raises(ZeroDivisionError), reproducible():
+        _ = 1 / 0
+    assert blas_threads() == {3}
+
+
+@pytest.mark.usefixtures("three_blas_threads")
+def test_the_last_of_overlapping_threads_lifts_the_limit() -> None:
+    first, second = InThread(reproducible), InThread(reproducible)
+    assert blas_threads() == {1}
+    first.end()
+    assert blas_threads() == {1}
+    second.end()
+    assert blas_threads() == {3}
+
+
+@pytest.mark.usefixtures("three_blas_threads")
+def test_limits_of_other_libraries_act() -> None:
+    """In any thread, around the guard, inside it and overlapping with it."""
+
+    def two() -> AbstractContextManager[object]:
+        return threadpool_limits(2, user_api="blas")
+
+    before = blas_threads()
+    with two():
+        with reproducible():
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+    with reproducible():
+        with two():
+            assert blas_threads() == {2}
+            with reproducible():
+                assert blas_threads() == {1}
+        assert blas_threads() == {1}
     assert blas_threads() == before
+    ours, other = InThread(reproducible), InThread(two)
+    other.end()
+    ours.end()
+    other = InThread(two)
+    assert blas_threads() == {2}
+    ours = InThread(reproducible)
+    other.end()
+    with reproducible():
+        assert blas_threads() == {1}
+    ours.end()
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_floating_point_errors_are_those_of_numpy(monkeypatch, threads: str) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", threads)
+    states = []
+    default = np.geterr()
+    with np.errstate(all="raise"):
+        run_blocks(lambda i, j: states.append(np.geterr()), 20, 1)
+        assert set(np.geterr().values()) == {"raise"}
+    assert states == [default] * 20
 
 
 # --- products --------------------------------------------------------------------------------
@@ -158,23 +278,137 @@ def test_same_file_bytes_at_any_number_of_threads(monkeypatch, tmp_path: Path) -
         assert [name for name in files[0] if files[0][name] != other[name]] == []
 
 
-def test_same_codes_whatever_the_threads_of_blas() -> None:
+_DIGEST = f"""
+import hashlib, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+import lplr
+from test_parallel import blas_threads, results
+
+def digest(f):
+    data = [np.ascontiguousarray(f.to_dense()).tobytes(), repr(dict(f.meta)).encode()]
+    return hashlib.sha256(b"".join(data)).hexdigest()
+"""
+
+
+def test_same_matrices_whatever_the_threads_of_blas() -> None:
     """In processes of their own: BLAS reads its number of threads when it is loaded."""
-    script = (
-        "import hashlib, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_parallel import results\n"
-        "for name, f in results().items():\n"
-        "    parts = [f] if not hasattr(f, 'left') else [f.left, f.right]\n"
-        "    parts = [q for p in parts for q in getattr(p, 'parts', [p])]\n"
-        "    data = b''.join(p.codes.tobytes() + p.scale.tobytes() for p in parts)\n"
-        "    print(name, hashlib.sha256(data + repr(dict(f.meta)).encode()).hexdigest())\n"
-    )
-    outputs = []
-    for threads in "12":
-        env = os.environ | {"OPENBLAS_NUM_THREADS": threads, "LPLR_NUM_THREADS": threads}
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-        outputs.append(done.stdout.splitlines())
+    script = _DIGEST + "for name, f in results().items(): print(name, digest(f))"
+    outputs = [
+        fresh.run(
+            "-c", script, OPENBLAS_NUM_THREADS=threads, LPLR_NUM_THREADS=threads
+        ).stdout.splitlines()
+        for threads in "12"
+    ]
     assert len(outputs[0]) == len(results())
     assert outputs[0] == outputs[1]
+
+
+def test_same_matrix_from_any_thread() -> None:
+    """Where BLAS may use all cores, as it may in a program that does not know of this package."""
+    script = (
+        _DIGEST
+        + """
+import asyncio, threading
+from concurrent.futures import ThreadPoolExecutor
+from joblib import Parallel, delayed
+
+A = lplr.datasets.synthetic(900, 600, "power", rng=0)
+before = blas_threads()
+
+def factors(_=0):
+    return digest(lplr.factorize(A, rank=10, rng=0))
+
+def others():
+    W = A[:, :300]
+    return [
+        digest(lplr.compress(W, bits_per_entry=1, rng=0)), digest(lplr.caldera(W, rank=10, rng=0))
+    ]
+
+async def in_threads():
+    return await asyncio.gather(*(asyncio.to_thread(factors) for _ in range(4)))
+
+expected = factors(), others()
+found = []
+thread = threading.Thread(target=lambda: found.extend([factors(), others()]))
+thread.start()
+thread.join()
+assert tuple(found) == expected
+with ThreadPoolExecutor(4) as pool:
+    found = {*pool.map(factors, range(6))}
+found |= {*Parallel(4, backend="threading")(delayed(factors)(i) for i in range(6))}
+found |= {*asyncio.run(in_threads())}
+assert found == {expected[0]}
+assert blas_threads() == before
+print(max(before))
+"""
+    )
+    if fresh.run("-c", script, OPENBLAS_NUM_THREADS=None).stdout == "1\n":
+        pytest.skip("BLAS uses a single thread on this machine")
+
+
+@pytest.mark.parametrize("when", ["thread", "atexit", "garbage"])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_work_after_the_main_thread_has_ended(when: str, earlier: bool) -> None:
+    script = f"""
+import atexit, threading
+import numpy as np
+import lplr
+
+A = np.random.default_rng(0).standard_normal((300, 200))
+
+def work():
+    f = lplr.factorize(A, rank=10, rng=0)
+    print(repr((f @ np.ones(200)).tobytes()))
+
+class Garbage:
+    def __init__(self):
+        self.cycle = self
+
+    def __del__(self):
+        work()
+
+def outlive():
+    threading.main_thread().join()
+    work()
+
+if {earlier}:
+    work()
+if {when!r} == "thread":
+    threading.Thread(target=outlive).start()
+elif {when!r} == "atexit":
+    atexit.register(work)
+else:
+    Garbage()
+"""
+    lines = fresh.run("-c", script, LPLR_NUM_THREADS="3").stdout.splitlines()
+    assert len(lines) == 1 + earlier
+    A = np.random.default_rng(0).standard_normal((300, 200))
+    assert set(lines) == {repr((lplr.factorize(A, rank=10, rng=0) @ np.ones(200)).tobytes())}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_another_thread_computes() -> None:
+    """The child, in which that thread is not, has the limits of before and can compute."""
+    script = (
+        _DIGEST
+        + """
+import os, threading
+from threadpoolctl import threadpool_limits
+from lplr.parallel import reproducible, run_blocks
+from test_parallel import InThread
+
+threadpool_limits(3, user_api="blas")
+other = InThread(reproducible)
+assert blas_threads() == {1}
+if (child := os.fork()) == 0:
+    assert blas_threads() == {3}, blas_threads()
+    seen = []
+    run_blocks(lambda i, j: seen.append(i), 100, 1)
+    assert sorted(seen) == list(range(100))
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+other.end()
+"""
+    )
+    fresh.run("-c", script, LPLR_NUM_THREADS="3")

@@ -93,11 +93,10 @@ def _blas() -> str:
 def _threads() -> str:
     from lplr.parallel import n_threads
 
-    source = next(
-        (v for v in ("LPLR_NUM_THREADS", "OMP_NUM_THREADS") if os.environ.get(v, "").isdigit()),
-        "the usable cores",
-    )
-    return f"{n_threads()}, by {source}"
+    found = [
+        f"{name}={os.environ.get(name, '')}" for name in ("LPLR_NUM_THREADS", "OMP_NUM_THREADS")
+    ]
+    return f"{n_threads()} of {os.cpu_count()} cores; {', '.join(found)}"
 
 
 def _kernels() -> str:
@@ -116,11 +115,20 @@ def _kernels() -> str:
 
 
 def _cache() -> str:
-    from lplr.kernels.bitpack import unpack
+    import numba
 
-    folder = Path(str(unpack.stats.cache_path))
-    if not os.access(folder, os.W_OK):
-        raise RuntimeError(f"{folder} is not writable; set NUMBA_CACHE_DIR to a folder that is")
+    from lplr.kernels import bitpack, jit
+
+    if numba.config.DISABLE_JIT:
+        return _Note("NUMBA_DISABLE_JIT: kernels run as plain Python, many times slower; unset it")
+    if jit.troubles:  # of the kernels that the checks before this one loaded
+        folder, reason = jit.troubles[0]
+        raise RuntimeError(
+            f"{folder} cannot be used ({reason}); results are right, but kernels are compiled "
+            "anew; delete the files *.nbi and *.nbc in it, free space, make it writable, or set "
+            "NUMBA_CACHE_DIR to the full path of a folder that is"
+        )
+    folder = Path(bitpack.unpack.stats.cache_path)
     return f"{folder}, {sum(1 for _ in folder.glob('*.nbc'))} compiled functions"
 
 

@@ -76,9 +76,9 @@ def code_backbone(
 
     Each group has one scale, and ``sweeps`` sweeps of coordinate descent before the next one is
     coded; several groups make a `Stacked`. This is block LDL: with the last groups coded, of error
-    E_P, and those before g free to correct, the best real values of group g are ``W_g + S_gg^-1
-    S_gP E_P``, S the Schur complement; with ``H = L D L^T`` this is ``W_g + L_gg^-T L_Pg^T E_P``
-    and ``S_gg = L_gg D_g L_gg^T``.
+    E_P, and those before g free to correct, the best real values of group g are
+    ``W_g + S_gg^-1 S_gP E_P``, S the Schur complement; with ``H = L D L^T`` this is
+    ``W_g + L_gg^-T L_Pg^T E_P`` and ``S_gg = L_gg D_g L_gg^T``.
     """
     from scipy.linalg import solve_triangular
 

@@ -61,9 +61,9 @@ def successive_factors(
 
     The truncated SVD of A has at least as many components as the blocks cover, and ``rng`` draws
     their rotations. Several blocks make `Stacked` factors; ``meta["history"]`` has the relative
-    error once all blocks are there and after each further step. Neither paper has this. On sigma_k
-    = 1/k it leaves 1.07 of the rate-distortion limit at one bit per entry, where the best single
-    pair of widths leaves 1.19.
+    error once all blocks are there and after each further step. Neither paper has this. On
+    sigma_k = 1/k it leaves 1.07 of the rate-distortion limit at one bit per entry, where the best
+    single pair of widths leaves 1.19.
     """
     U, s, Vt = svd
     parts = [slice(block.start, block.stop) for block in blocks]
@@ -90,9 +90,9 @@ def weighted_factors(
     This wins far below one bit per entry. ``svd`` is that of ``W L D^(1/2)``, where H = L diag(D)
     L^T is not the identity; the codes of R are scalar; ``meta["history"]`` has relative errors
     under H, as in `successive_factors`. It is LPLRFactorize of CALDERA (Saha et al., NeurIPS 2024,
-    Algorithm 2) by blocks, with feedback in place of nearest rounding. Errors of L weigh under R H
-    R^T; R is rounded by feedback in both directions, under (L^T L) x H, so that its errors fall in
-    directions of small weight.
+    Algorithm 2) by blocks, with feedback in place of nearest rounding. Errors of L weigh under
+    R H R^T; R is rounded by feedback in both directions, under (L^T L) x H, so that its errors fall
+    in directions of small weight.
     """
     L, D = weights.L, weights.D
     assert L is not None

@@ -102,10 +102,10 @@ def quantize_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codes and values of X, float32 (n, d), by feedback over blocks of eight columns.
 
-    The last block comes first; sweeps of coordinate descent follow. The codes have shape (n, ceil(d
-    / group)); ``factor`` is the `block_ldl` of H. This is block LDLQ of QuIP# (Tseng et al., 2024),
-    which CALDERA uses. The nearest point ignores the metric within a block, so a sweep may raise
-    the loss of a row: such moves are not made.
+    The last block comes first; sweeps of coordinate descent follow. The codes have shape
+    (n, ceil(d / group)); ``factor`` is the `block_ldl` of H. This is block LDLQ of QuIP# (Tseng
+    et al., 2024), which CALDERA uses. The nearest point ignores the metric within a block, so a
+    sweep may raise the loss of a row: such moves are not made.
     """
     n, d = X.shape
     size = d + -d % _GROUP

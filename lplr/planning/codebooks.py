@@ -178,13 +178,12 @@ def residual_share(
     """The share of the energy of a component that coding both of its vectors leaves as error.
 
     It is ``1 - (1 - c) (1 - c')`` where the codes leave c and c' on a normal distribution. But
-    errors of L that lie in its own column space (as many of n directions as there are components
-    together, ``rank``) are a change of basis, which R undoes when it is fitted to the quantized L;
-    most of them: 0.8 is measured. R is quantized last, so nothing undoes its errors; under a
-    Hessian they cost ``right_weight`` times what they cost without. On six matrices, layers, images
-    and text embeddings among them, at 0.5 to 3 bits per entry, the error that this predicts is
-    right to 3 % in most cases, and to 8 % in all but a phantom, whose singular vectors are far from
-    normal.
+    errors of L that lie in its own column space (``rank`` of n directions, rank counting all
+    components) are a change of basis, which R undoes when it is fitted to the quantized L; most of
+    them: 0.8 is measured. R is quantized last, so nothing undoes its errors; under a Hessian they
+    cost ``right_weight`` times what they cost without. On six matrices, layers, images and text
+    embeddings among them, at 0.5 to 3 bits per entry, the error that this predicts is right to 3 %
+    in most cases, and to 8 % in all but a phantom, whose singular vectors are far from normal.
     """
     left = books[0].gaussian_mse * (1 - 0.8 * rank / shape[0])
     return 1 - (1 - left) * (1 - min(right_weight * books[1].gaussian_mse, 1.0))

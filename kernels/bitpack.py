@@ -44,13 +44,9 @@ def _code(packed, width, i):
 
 @kernel([void(_BYTES, int64, uint8[::1])])
 def pack(codes, width, out):
-    """Write the bit stream of ``codes``, padding bits zero.
+    """Write the bit stream of ``codes``, uint8 (n,), each below 2**width; padding bits are zero.
 
-    Parameters
-    ----------
-    codes : uint8 (n,), C-contiguous, each below 2**width
-    width : int64, 1 to 8
-    out : uint8 (ceil(n * width / 8),), written
+    ``width`` is int64, 1 to 8; ``out`` is uint8 (ceil(n * width / 8),).
     """
     n = codes.shape[0]
     w = np.uint64(width)
@@ -71,14 +67,9 @@ def pack(codes, width, out):
 
 @kernel([void(_BYTES, int64, int64, uint8[::1])])
 def unpack(packed, width, start, out):
-    """Read codes ``start`` to ``start + len(out)`` of a stream.
+    """Read the codes ``start`` to ``start + len(out)`` of a stream into ``out``, uint8 (n,).
 
-    Parameters
-    ----------
-    packed : uint8 (m,), C-contiguous
-    width : int64, 1 to 8
-    start : int64, index of the first code; the last one must lie inside ``packed``
-    out : uint8 (n,), written
+    ``packed`` is uint8 (m,), in which the last of these codes must lie; ``width`` is int64, 1 to 8.
     """
     n = out.shape[0]
     w = np.uint64(width)
@@ -97,15 +88,9 @@ def unpack(packed, width, start, out):
 
 @kernel([void(_BYTES, int64, int64, _LEVELS, float32[::1])])
 def unpack_levels(packed, width, start, levels, out):
-    """Read codes as in `unpack` and write the level of each.
+    """Read codes as `unpack`, and write their levels: ``out[i] = levels[code[start + i]]``.
 
-    Parameters
-    ----------
-    packed : uint8 (m,), C-contiguous
-    width : int64, 1 to 8
-    start : int64, index of the first code; the last one must lie inside ``packed``
-    levels : float32 (2**width,), C-contiguous
-    out : float32 (n,), written: ``out[i] = levels[code[start + i]]``
+    ``levels`` is float32 (2**width,), ``out`` float32 (n,).
     """
     n = out.shape[0]
     w = np.uint64(width)

@@ -22,14 +22,10 @@ def feedback_panel(target, base, coeff, thresholds, levels, scale, error, codes)
         codes[k] = number of thresholds below y / scale[k]
         error[k] = base[k] - scale[k] * levels[codes[k]]
 
-    Parameters
-    ----------
-    target, base, error : float32 (p, n), C-contiguous; ``error`` is written
-    coeff : float32 (p, p); only the part below the diagonal is read
-    thresholds : float32 (2**B - 1,), ascending; midpoints of consecutive levels
-    levels : float32 (2**B,), ascending
-    scale : float32 (p,), not negative; 0 gives every entry of the row the middle level
-    codes : uint8 (p, n), written
+    ``target``, ``base`` and ``error`` are float32 (p, n), ``codes`` uint8 (p, n); the last two are
+    written. Only the part below the diagonal of ``coeff``, float32 (p, p), is read. ``levels``,
+    float32 (2**B,), ascend, and ``thresholds`` are their midpoints. No ``scale``, float32 (p,), is
+    negative; 0 gives every entry of the row the middle level.
     """
     p, n = target.shape
     y = np.empty(_CHUNK, np.float32)
@@ -83,15 +79,9 @@ def feedback_columns(target, base, outer, inner, thresholds, levels, scale, erro
         q[a] = scale[a] * (level nearest to y / scale[a])
         error[j, a] = base[j, a] - q[a]
 
-    Parameters
-    ----------
-    target, base, error : float32 (p, k), C-contiguous; ``error`` is written
-    outer : float32 (p, p); only the part below the diagonal is read
-    inner : float32 (k, k), likewise
-    thresholds : float32 (2**B - 1,), ascending; midpoints of consecutive levels
-    levels : float32 (2**B,), ascending
-    scale : float32 (k,), not negative; 0 gives every entry the lowest level times 0
-    codes : uint8 (p, k), written
+    The arrays are those of `feedback_panel`, with p vectors of k entries and a ``scale``, float32
+    (k,), for each entry; 0 gives it the middle level times 0. Only the parts below the diagonals of
+    ``outer``, float32 (p, p), and ``inner``, float32 (k, k), are read.
     """
     p, k = target.shape
     t = np.empty(k, np.float32)

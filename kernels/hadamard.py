@@ -83,15 +83,10 @@ def _all_stages(x, width):
 def hadamard_rows(X, pre, post, out, first, last):
     """``out[i] = post * (H @ (pre * X[i]))`` for the rows i from ``first`` to ``last``.
 
-    Each step works on the top bits of the index and rotates them to the bottom, so every loop
-    runs over contiguous entries, and the order is the natural one again after the last step.
-
-    Parameters
-    ----------
-    X : float32 or float64 (r, n), n a power of two, C-contiguous
-    pre, post : (n,) of the dtype of X
-    out : (r, n) of the dtype of X, C-contiguous; may be X
-    first, last : int
+    X and ``out``, which may be X, are float32 or float64 (r, n), n a power of two; ``pre`` and
+    ``post`` are (n,) of the same dtype. Each step works on the top bits of the index and rotates
+    them to the bottom, so every loop runs over contiguous entries, and the order is the natural one
+    again after the last step.
     """
     n = X.shape[1]
     x = np.empty(n, X.dtype)
@@ -121,10 +116,7 @@ def hadamard_rows(X, pre, post, out, first, last):
 def hadamard_strided(X, width, first, last):
     """Replace the rows i from ``first`` to ``last`` by ``(H kron I_width) @ X[i]``, in place.
 
-    Parameters
-    ----------
-    X : float32 or float64 (r, n * width), n a power of two, C-contiguous
-    width, first, last : int
+    X is float32 or float64 (r, n * width), n a power of two.
     """
     for i in range(first, last):
         _all_stages(X[i], width)
@@ -134,15 +126,10 @@ def hadamard_strided(X, width, first, last):
 def hadamard_columns(X, pre, post, out, first, last):
     """``out[:, c] = post * (H @ (pre * X[:, c]))`` for the columns c from ``first`` to ``last``.
 
-    The columns are copied side by side, transformed together and copied back, so that memory is
-    read and written once. Choose so few columns that the copy stays in the second-level cache.
-
-    Parameters
-    ----------
-    X : float32 or float64 (n, d), n a power of two, C-contiguous
-    pre, post : (n,) of the dtype of X
-    out : (n, d) of the dtype of X, C-contiguous; may be X
-    first, last : int
+    X and ``out``, which may be X, are float32 or float64 (n, d), n a power of two; ``pre`` and
+    ``post`` are (n,) of the same dtype. The columns are copied side by side, transformed together
+    and copied back, so that memory is read and written once. Choose so few columns that the copy
+    stays in the second-level cache.
     """
     n = X.shape[0]
     width = last - first

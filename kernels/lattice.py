@@ -45,16 +45,12 @@ def _sort(a, b, c, d, e, f, g, h):
 
 @kernel
 def _score_families(x, t, plan):
-    """The best of the families closed under permutation, for each group and one shift.
+    """The best of the families closed under permutation, for each group and one shift t = ±1/4.
 
-    Parameters
-    ----------
-    x : float64 (8 * _CHUNK,), entry-major
-    t : float64, 1/4 or -1/4
-    plan : float64 (7 * _CHUNK,), written
-        Seven numbers for each group: the score; how many entries of a exceed 1/2; the least |y|
-        among them; the |y| where a is 5/2, or infinity; 1 for a flip of a sign, else 0; the least
-        |y|; a bound on the score of the vectors of squared norm 12.
+    ``x`` is float64 (8 * _CHUNK,), entry-major. Seven numbers for each group are written to
+    ``plan``, float64 (7 * _CHUNK,): the score; how many entries of a exceed 1/2; the least |y|
+    among them; the |y| where a is 5/2, or infinity; 1 for a flip of a sign, else 0; the least |y|;
+    a bound on the score of the vectors of squared norm 12.
     """
     for g in range(_CHUNK):
         v0, v1, v2 = x[g] - t, x[_CHUNK + g] - t, x[2 * _CHUNK + g] - t
@@ -284,26 +280,25 @@ def _distance(y, step, points, tail, code):
 def feedback_panel(target, base, coeff, scale, step, index, points, tail, error, codes):
     """Quantize the rows of a panel from last to first, each with the errors of those below it.
 
-    With one stage, the point is the nearest one. With two stages each one finds its nearest point,
-    but their sum need not be the nearest sum. So the code word that ``codes`` holds (0 at first)
-    stays if its point is nearer, and coordinate descent never increases the loss. The loop is that
-    of `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive entries of a row::
+    The loop is that of `lplr.kernels.feedback.feedback_panel`, for groups of eight consecutive
+    entries of a row::
 
         y = target[k] + sum over j > k of coeff[j, k] * error[j]
         codes[k, g] = code word near (y / scale[k])[8 g : 8 g + 8]
         error[k] = base[k] - scale[k] * points of codes[k]
 
-    Parameters
-    ----------
-    target, base, error : float32 (p, 8 m), C-contiguous; ``error`` is written
-    coeff : float32 (p, p); only the part below the diagonal is read
-    scale : float32 (p,), not negative; 0 gives every group of the row the code word of 0
-    step : float32, scale of the second stage
-    index : uint8 (1024,), from family and positions of large entries to the absolute vector
-    points : int8 (65536, 8), E8P points times 4
-    tail : int8 (1 or 256 or 65536, 8), points of the second stage times 4: a single row for no
-        second stage, the E8 roots with the points that fill up the 256, or E8P again
-    codes : uint32 (p, m), first stage in the low 16 bits; written, and read if there are two stages
+    With one stage, the point is the nearest one. With two stages each one finds its nearest point,
+    but their sum need not be the nearest sum. So the code word that ``codes`` holds (0 at first)
+    stays if its point is nearer, and coordinate descent never increases the loss.
+
+    ``target``, ``base`` and ``error``, which is written, are float32 (p, 8 m). Only the part below
+    the diagonal of ``coeff``, float32 (p, p), is read. No ``scale``, float32 (p,), is negative; 0
+    gives every group of the row the code word of 0. ``step``, float32, is the scale of the second
+    stage. ``index``, uint8 (1024,), leads from family and positions of large entries to the
+    absolute vector. ``points``, int8 (65536, 8), are E8P points times 4, and so are those of the
+    second stage in ``tail``: a single row for no second stage, 256 E8 roots and other points, or
+    E8P again. ``codes``, uint32 (p, m), with the first stage in the low 16 bits, are written, and
+    read for two stages.
     """
     p, n = target.shape
     width = 8 * _CHUNK

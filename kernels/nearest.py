@@ -5,20 +5,13 @@ from lplr.kernels.jit import kernel
 
 @kernel
 def keep_least(products, scale, offset, first, values, indices):
-    """Merge the values ``offset[j] + scale[j] * products[i, j]`` into those of query i.
+    """Merge the values ``offset[j] + scale[j] * products[i, j]`` into the k least of query i.
 
-    Among equal values, the one that comes first stays. A stream in the order of its indices thus
-    gives the same result as a stable sort.
-
-    Parameters
-    ----------
-    products : float64 (m, b), finite
-    scale, offset : float64 (b,), finite
-    first : int
-        Index of the first of the b values.
-    values : float64 (m, k), ascending along each row, updated
-        Infinite where there is none yet.
-    indices : int64 (m, k), updated
+    ``products`` is float64 (m, b), ``scale`` and ``offset`` are float64 (b,), all finite; ``first``
+    is the index of the first of the b values. ``values``, float64 (m, k), ascending along each row
+    and infinite where there is none yet, and ``indices``, int64 (m, k), are updated. Among equal
+    values the one that comes first stays, so that a stream in the order of its indices gives the
+    same result as a stable sort.
     """
     last = values.shape[1] - 1
     for i in range(products.shape[0]):

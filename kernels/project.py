@@ -12,16 +12,10 @@ _INNER = 256  # entries of those rows that are transposed at a time: 16 KB in fl
 def sparse_project(A, positions, values, out, first, last):
     """``out[i] = A[i] @ S`` for the rows i from ``first`` to ``last``, S given by its rows.
 
-    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. The loop transposes sixteen
-    rows of A, so that each non-zero of S costs one multiply-add of a whole register.
-
-    Parameters
-    ----------
-    A : float32 or float64 (n, d), C-contiguous
-    positions : int32 (d, s)
-    values : (d, s) of the dtype of A
-    out : (n, m) of the dtype of A, C-contiguous
-    first, last : int
+    Row j of S holds ``values[j, t]`` at column ``positions[j, t]``. A is float32 or float64 (n, d),
+    ``positions`` int32 (d, s); ``values`` (d, s) and ``out`` (n, m) have the dtype of A. The loop
+    transposes sixteen rows of A, so that each non-zero of S costs one multiply-add of a whole
+    register.
     """
     d = A.shape[1]
     m = out.shape[1]

@@ -130,17 +130,12 @@ def _index(packed, byte, shift):
 
 @kernel
 def decode(packed, stride, first, at, shift, step, points, tail, out):
-    """Points of consecutive code words, in code units.
+    """Points of consecutive code words from number ``first`` on, in code units, to ``out``.
 
-    Parameters
-    ----------
-    packed : uint8 (any,)
-    stride, first : int, bytes per code word and number of the first code word
-    at, shift : int, where the index of the second stage is
-    step : float32, scale of the second stage
-    points : int8 (65536, 8), first stage times 4
-    tail : int8 (1 or 256 or 65536, 8), second stage times 4; a single row means none
-    out : float32 (n, 8), written
+    ``packed`` is uint8, with ``stride`` bytes per code word; ``at`` and ``shift`` say where the
+    index of the second stage is, and ``step``, float32, is its scale. ``points``, int8 (65536, 8),
+    hold the first stage times 4, ``tail``, int8 (1 or 256 or 65536, 8), the second one, or a single
+    row for none. ``out`` is float32 (n, 8).
     """
     quarter = np.float32(0.25)
     for i in range(len(out)):
@@ -177,15 +172,9 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
 
     ``out[8 g : 8 g + 8] += factor * sum over j of table[index of word (g, j)] * x[j]``
 
-    Parameters
-    ----------
-    packed : uint8 (any,)
-    stride, first : int, bytes per code word and number of the first code word
-    at, shift : int, where the index is
-    factor : float32
-    table : int8 (256 or 65536, 8)
-    x : float32 (d,)
-    out : float32 (m, 8), updated
+    ``packed``, ``stride`` and ``first`` are those of `decode`; ``at`` and ``shift`` say where the
+    index is. ``factor`` and ``x`` (d,) are float32, ``table`` is int8 (256 or 65536, 8), and
+    ``out``, float32 (m, 8), is updated.
     """
     d = len(x)
     m = len(out)
@@ -214,15 +203,11 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
 
 @kernel
 def multiply_transposed(packed, stride, first, at, shift, factor, table, y, out):
-    """Add ``factor`` times the product of the transpose of one stage with a vector.
+    """Add ``factor`` times the product of the transpose of one stage with a vector; see `multiply`.
 
     ``out[j] += factor * sum over g of <table[index of word (g, j)], y[8 g : 8 g + 8]>``
 
-    Parameters
-    ----------
-    packed, stride, first, at, shift, factor, table : as in `multiply`
-    y : float32 (m, 8)
-    out : float32 (d,), updated
+    ``y`` is float32 (m, 8), and ``out``, float32 (d,), is updated.
     """
     d = len(out)
     m = len(y)

@@ -37,17 +37,11 @@ def _window(packed, first, total, wraps, stop, state_bits):
 
 @kernel
 def decode_sequence(packed, first, total, wraps, widths, table, start, out):
-    """Values of consecutive entries of one sequence, in code units.
+    """Values of consecutive entries of one sequence, in code units, from entry ``start`` on.
 
-    Parameters
-    ----------
-    packed : uint8 (any,)
-    first, total : int, first bit of the sequence and number of its bits
-    wraps : bool
-    widths : int64 (4,), 1 to 6; symbol t has ``widths[t % 4]`` bits
-    table : float32 (2**L,), value of each state
-    start : int, first entry
-    out : float32 (n,), written
+    ``packed`` is uint8; the ``total`` bits of the sequence begin at bit ``first``. ``widths`` is
+    int64 (4,), 1 to 6: symbol t has ``widths[t % 4]`` bits. ``table``, float32 (2**L,), has the
+    value of each state. ``out`` is float32 (n,).
     """
     state_bits = 0
     while 1 << state_bits < len(table):
@@ -95,16 +89,12 @@ def decode(packed, sequence, total, wraps, widths, table, start, out):
 
 @kernel
 def multiply(packed, total, wraps, widths, table, start, x, values, out):
-    """Add the sum of all sequences, each times an entry of a vector.
+    """Add the sum of all sequences, each times an entry of a vector; see `decode_sequence`.
 
     ``out[t] += sum over i of x[i] * value of entry start + t of sequence i``
 
-    Parameters
-    ----------
-    packed, total, wraps, widths, table, start : as in `decode_sequence`
-    x : float32 (m,)
-    values : float32 (n,), scratch
-    out : float32 (n,), updated
+    ``x`` is float32 (m,); ``out``, float32 (n,), is updated, and ``values``, float32 (n,), is
+    scratch.
     """
     for i in range(len(x)):
         decode_sequence(packed, i * total, total, wraps, widths, table, start, values)
@@ -114,16 +104,12 @@ def multiply(packed, total, wraps, widths, table, start, x, values, out):
 
 @kernel
 def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values, out):
-    """Inner products of consecutive sequences with a vector.
+    """Inner products of consecutive sequences, from number ``sequence`` on, with a vector.
 
     ``out[i] = sum over t of value of entry t of sequence (sequence + i) * y[t]``
 
-    Parameters
-    ----------
-    packed, sequence, total, wraps, widths, table : as in `decode`
-    y : float32 (n,)
-    values : float32 (n,), scratch
-    out : float32 (m,), written
+    ``y`` and ``values``, which is scratch, are float32 (n,), ``out`` is float32 (m,); all else is
+    as in `decode_sequence`.
     """
     for i in range(len(out)):
         first = (sequence + i) * total
@@ -145,11 +131,8 @@ def multiply_transposed(packed, sequence, total, wraps, widths, table, y, values
 def pack(codes, widths, out):
     """Write the bit stream of sequences, one after the other.
 
-    Parameters
-    ----------
-    codes : uint8 (m, n), each below ``2**widths[t % 4]``
-    widths : int64 (4,)
-    out : uint8 (ceil(all bits / 8),), zeros on entry, written
+    ``codes`` are uint8 (m, n), each below ``2**widths[t % 4]``, with ``widths`` int64 (4,).
+    ``out``, uint8 (ceil(all bits / 8),), has zeros on entry.
     """
     word, used, byte = np.uint64(0), 0, 0
     for i in range(codes.shape[0]):

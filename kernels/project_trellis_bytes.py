@@ -142,16 +142,10 @@ def multiply_bytes(packed, size, wraps, table, start, step, x, out):
 
     ``out[t] += step * sum over i of x[i] * (number in entry start + t of sequence i)``
 
-    Parameters
-    ----------
-    packed : uint8 (m * size,)
-    size : int, bytes of a sequence, at least 4
-    wraps : bool
-    table : int8 (2**(L + 6), 4), numbers of four entries, by their joint window
-    start : int, first entry, a multiple of 16
-    step : float32
-    x : float32 (m,)
-    out : float32 (n,), n a multiple of 16, updated
+    ``packed`` is uint8 (m * size,), with ``size`` bytes for each sequence, at least 4. ``table``,
+    int8 (2**(L + 6), 4), has the numbers of four entries, by their joint window. ``step`` and ``x``
+    (m,) are float32; ``out``, float32 (n,), is updated; n and ``start``, the first entry, are
+    multiples of 16.
     """
     bits = 0
     while 1 << bits < len(table):
@@ -178,11 +172,7 @@ def multiply_bytes_transposed(packed, sequence, size, wraps, table, step, y, out
 
     ``out[i] = step * sum over t of (number in entry t of sequence (sequence + i)) * y[t]``
 
-    Parameters
-    ----------
-    packed, size, wraps, table, step : as in `multiply_bytes`
-    y : float32 (n,), n a multiple of 16
-    out : float32 (m,), written
+    ``y`` is float32 (n,), n a multiple of 16, ``out`` is float32 (m,); see `multiply_bytes`.
     """
     bits = 0
     while 1 << bits < len(table):

@@ -7,16 +7,11 @@ from lplr.kernels.jit import kernel
 
 @kernel
 def round_uniform(x, dither, top, codes):
-    """Codes 0 to ``top`` of the levels ``code - top / 2``.
+    """Codes 0 to ``top``, from 1 to 255, of the levels ``code - top / 2`` for ``x``, in code units.
 
-    Parameters
-    ----------
-    x : float32 (n,), in code units
-    dither : float32 (n,) or (0,)
-        Uniform on [0, 1): an entry is rounded up with the probability that makes it unbiased.
-        If empty, each entry gets the nearest level, and a tie goes to the lower one.
-    top : int, 1 to 255
-    codes : uint8 (n,), written
+    ``x`` is float32 (n,), ``codes`` uint8 (n,). If ``dither``, float32, is (n,) and uniform on [0,
+    1), an entry is rounded up with the probability that makes it unbiased. If ``dither`` is empty,
+    each entry gets the nearest level, and a tie goes to the lower one.
     """
     highest = np.float32(top)
     centre = np.float32(0.5) * highest
@@ -34,13 +29,9 @@ def round_uniform(x, dither, top, codes):
 
 @kernel
 def round_levels(x, thresholds, codes):
-    """Codes of the nearest levels: the number of thresholds below each entry.
+    """Codes, uint8 (n,), of the nearest levels: the number of thresholds below each entry.
 
-    Parameters
-    ----------
-    x : float32 (n,), in code units
-    thresholds : float32 (2**B - 1,), ascending
-    codes : uint8 (n,), written
+    ``x``, float32 (n,), is in code units; ``thresholds``, float32 (2**B - 1,), ascend.
     """
     chunk = 4096  # stays in the first-level cache while the thresholds pass over it
     for start in range(0, len(x), chunk):

@@ -235,23 +235,19 @@ def trellis_panel(target, base, coeff, widths, table, wrap, scale, best, work, e
         codes[k] = symbols of the path whose values q are nearest to y / scale[k]
         error[k] = base[k] - scale[k] * q
 
-    Parameters
-    ----------
-    target, base, error : float32 (p, n), C-contiguous; ``error`` is written
-    coeff : float32 (p, p); only the part below the diagonal is read; (0, 0) for no feedback
-    widths : int64 (4,), 1 to 6; symbol t has ``widths[t % 4]`` bits
-    table : float32 (2**L,), value of each state, newest symbol lowest
-    wrap : int
-        If 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from the state
-        at its end. A first search finds this state, from ``wrap`` entries before the end to as many
-        after the start; ``wrap`` is at most n, and the sequence has at least L bits.
-    scale : float32 (p,), not negative; 0 makes the values 0
-    best : float32 (max(n, 2 wrap) + 1, max(16, 2**(L - least width))), scratch
-    work : float32 (2, n), scratch
-    codes : uint8 (p, n), written
+    ``target``, ``base`` and ``error``, which is written, are float32 (p, n), ``codes`` uint8
+    (p, n). Only the part below the diagonal of ``coeff``, float32 (p, p), is read; it is (0, 0) for
+    no feedback. Symbol t has ``widths[t % 4]`` bits, int64, 1 to 6. ``table``, float32 (2**L,), has
+    the value of each state, newest symbol lowest. No ``scale``, float32 (p,), is negative; 0 makes
+    the values 0.
 
-    Each row of ``table`` and ``best`` should start on a multiple of 64 bytes, since a vector that
-    straddles two cache lines takes twice as long to load.
+    If ``wrap`` is 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from
+    the state at its end. A first search finds this state, from ``wrap`` entries before the end to
+    as many after the start; ``wrap`` is at most n, and the sequence has at least L bits.
+
+    ``best``, float32 (max(n, 2 wrap) + 1, max(16, 2**(L - least width))), and ``work``, float32
+    (2, n), are scratch. Each row of ``table`` and ``best`` should start on a multiple of 64 bytes,
+    since a vector that straddles two cache lines takes twice as long to load.
     """
     p, n = target.shape
     state_bits = 0

@@ -1,6 +1,7 @@
 """The one gate: what a caller passes is checked here, once; everything behind it trusts its input.
 
-Every message names the argument, says what was found and what to do.
+Each check returns the value that it accepts, or raises an InputError that names the argument, says
+what was found and what to do.
 """
 
 from __future__ import annotations
@@ -37,29 +38,11 @@ _BLOCK = 1 << 16  # entries looked at together: they stay in the second-level ca
 def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.ndarray:
     """A finite, non-empty matrix, C-contiguous and native, without touching the caller's array.
 
-    Parameters
-    ----------
-    A : array_like of shape (n, d), any real dtype, byte order, memory order or strides
-    name : str
-        What the messages call it.
-    dtype : float32 or float64
-        The dtype of the result; no code is wider than 16 bits, so float32 is enough.
+    ``A`` is array_like of any real dtype, byte order, memory order or strides; it comes back itself
+    where nothing has to change. No code is wider than 16 bits, so ``dtype`` float32 is enough;
+    float64 is the other choice. InputError refuses what is no real matrix or empty, a NaN or an
+    infinity (named by position), and a largest magnitude above 1e30 or, unless zero, below 1e-30.
 
-    Returns
-    -------
-    ndarray of shape (n, d)
-        ``A`` itself where nothing had to change.
-
-    Raises
-    ------
-    InputError
-        If ``A`` is not a real matrix, is empty, has a NaN or an infinity (named by position), or
-        its largest magnitude is above 1e30 or, unless zero, below 1e-30.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.validation import check_matrix
     >>> check_matrix([[1, 2], [3, np.nan]])
     Traceback (most recent call last):
         ...
@@ -127,19 +110,7 @@ def _refuse_non_finite(array: np.ndarray, name: str) -> None:
 
 
 def check_integer(value: Any, name: str, low: int, high: int | None = None) -> int:
-    """An integer of any integer type within [low, high]; booleans are refused.
-
-    Parameters
-    ----------
-    value : int
-    name : str
-    low : int
-    high : int, optional
-
-    Raises
-    ------
-    InputError
-    """
+    """An integer of any integer type within [low, high]; booleans are refused."""
     allowed = f"at least {low}" if high is None else f"from {low} to {high}"
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -153,17 +124,7 @@ def check_integer(value: Any, name: str, low: int, high: int | None = None) -> i
 
 
 def check_bits(value: Any, name: str) -> float:
-    """Bits per entry: from 1 to 16, whole or in quarters; an int where whole.
-
-    Parameters
-    ----------
-    value : int or float
-    name : str
-
-    Raises
-    ------
-    InputError
-    """
+    """Bits per entry: from 1 to 16, whole or in quarters; an int where whole."""
     try:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
             raise TypeError
@@ -180,19 +141,7 @@ def check_bits(value: Any, name: str) -> float:
 
 
 def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) -> float:
-    """A finite number above ``low`` (not below it if ``strict`` is false).
-
-    Parameters
-    ----------
-    value : float
-    name : str
-    low : float
-    strict : bool
-
-    Raises
-    ------
-    InputError
-    """
+    """A finite number above ``low``, or not below it where ``strict`` is False."""
     bound = f"above {low:g}" if strict else f"at least {low:g}"
     if isinstance(value, (bool, np.bool_, str, bytes)) or getattr(value, "ndim", 0) != 0:
         raise InputError(f"{name}: must be a number {bound}, found {value!r}")
@@ -206,33 +155,12 @@ def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) 
 
 
 def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:
-    """A rank that a matrix of this shape can have.
-
-    Parameters
-    ----------
-    rank : int
-    shape : (int, int)
-    low : int
-
-    Raises
-    ------
-    InputError
-    """
+    """A rank that a matrix of this shape can have."""
     return check_integer(rank, "rank", low, min(shape))
 
 
 def check_pair(value: Any, name: str) -> tuple[Any, Any]:
-    """The values for L and for R: those of a pair, or one for both.
-
-    Parameters
-    ----------
-    value : object or (object, object)
-    name : str
-
-    Raises
-    ------
-    InputError
-    """
+    """The values for L and for R: those of a pair, or one for both."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2:
         raise InputError(f"{name}: give one value or two, found {value!r}")
@@ -242,15 +170,7 @@ def check_pair(value: Any, name: str) -> tuple[Any, Any]:
 def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
     """A power of two and A divided by it, so that float32 holds products of three entries.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32, as `check_matrix` returns it
-
-    Returns
-    -------
-    unit : float
-    A : ndarray of shape (n, d), float32
-        The argument itself where the unit is 1.
+    Where the power is 1, A is the argument itself, as `check_matrix` returns it.
     """
     largest = _peak(A)
     if largest == 0 or 1e-6 < largest < 1e6:
@@ -260,65 +180,26 @@ def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """One of a few words.
-
-    Parameters
-    ----------
-    value : str
-    name : str
-    choices : tuple of str
-
-    Raises
-    ------
-    InputError
-    """
+    """One of a few words."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name}: must be one of {', '.join(choices)}; found {value!r}")
     return value
 
 
 def check_flag(value: Any, name: str) -> bool:
-    """True or False.
-
-    Parameters
-    ----------
-    value : bool
-    name : str
-
-    Raises
-    ------
-    InputError
-    """
+    """True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: must be True or False, found {value!r}")
     return bool(value)
 
 
 def recorded_seed(rng: Any) -> Any:
-    """``rng`` itself, or for None a seed from the operating system, which can be recorded.
-
-    Parameters
-    ----------
-    rng : int, numpy.random.Generator or None
-
-    Returns
-    -------
-    int or numpy.random.Generator
-    """
+    """``rng`` itself, or for None a seed from the operating system, which can be recorded."""
     return int(np.random.SeedSequence().generate_state(1)[0]) if rng is None else rng
 
 
 def check_rng(rng: Any) -> np.random.Generator:
-    """A generator from an int, a generator or None, as in SPEC 7; no global state is touched.
-
-    Parameters
-    ----------
-    rng : int, numpy.random.Generator or None
-
-    Raises
-    ------
-    InputError
-    """
+    """A generator from an int, a generator or None, as in SPEC 7; no global state is touched."""
     if isinstance(rng, np.random.Generator):
         return rng
     if rng is None:
@@ -327,13 +208,7 @@ def check_rng(rng: Any) -> np.random.Generator:
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn at the line outside this package that led here, however deep the call is.
-
-    Parameters
-    ----------
-    message : str
-    category : type of Warning
-    """
+    """Warn at the line outside this package that led here, however deep the call is."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("lplr."):
         frame, level = frame.f_back, level + 1

@@ -39,25 +39,11 @@ def feedback_factors(
     rng: np.random.Generator,
     passes: int = PASSES["default"],
 ) -> LowRank:
-    """Factor A at the rank of a given SVD, with one codebook for each factor.
+    """Factor A, float32 (n, d), at the rank of its truncated SVD, with a codebook for each factor.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
-        SVD of (nearly) the best rank-m approximation.
-    books : (Codebook, Codebook)
-        The codebooks of L and R.
-    rng : numpy.random.Generator
-        Draws the rotation of the rank space.
-    passes : int
-        Passes of the alternation, at most.
-
-    Returns
-    -------
-    LowRank
-        Its ``meta["history"]`` has the relative error after each pass: a difference of energies,
-        right to about 1e-3 of the norm.
+    At most ``passes`` passes are made; ``rng`` draws the rotation of the rank space. In the result,
+    ``meta["history"]`` has the relative error after each pass: a difference of energies, right to
+    about 1e-3 of the norm.
     """
     energy = squared_norm(A)
     (left, right), history = alternate(A, rotated_start(svd, books, rng), books, passes)
@@ -66,22 +52,12 @@ def feedback_factors(
 
 
 def rotated_start(svd: SVD, books: CodebookPair, rng: np.random.Generator) -> np.ndarray:
-    """The right factor to start from: ``G^T Sigma^(1-a) V^T``, G a random rotation.
+    """The right factor to start from: ``G^T Sigma^(1-a) V^T``, float32 (m, d), G a random rotation.
 
     Without the rotation the Hessians of both factors would be diagonal and feedback would gain
     nothing; a balances what the two codes lose, see `split_exponent`. G is Haar-distributed: a
     randomized Hadamard matrix, all of whose entries have one magnitude, gives a Hessian of nearly
     constant diagonal, whose pivots are 1 % worse and make a two-bit code overload.
-
-    Parameters
-    ----------
-    svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
-    books : (Codebook, Codebook)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (m, d), float32
     """
     _, s, Vt = svd
     a, _ = split_exponent(s, books)
@@ -91,25 +67,12 @@ def rotated_start(svd: SVD, books: CodebookPair, rng: np.random.Generator) -> np
 
 
 def split_exponent(s: np.ndarray, books: CodebookPair) -> tuple[float, float]:
-    """The split Sigma^a | Sigma^(1-a) between the factors that loses least, and what it loses.
+    """The split Sigma^a | Sigma^(1-a) that loses least: a, and the squared error that coding adds.
 
-    Parameters
-    ----------
-    s : ndarray of shape (m,), float64
-        Singular values of the part that is kept.
-    books : (Codebook, Codebook)
-
-    Returns
-    -------
-    a : float
-    noise : float
-        Expected squared error that quantizing both factors adds.
-
-    Notes
-    -----
-    After a random rotation each column of L has variance mean(s^2a) / n, and feedback under R R^T
-    leaves mse times that times the sum of the pivots of R R^T; R the other way round. The coarser
-    factor deserves the flatter Hessian variance: a < 1/2 where L has fewer bits.
+    ``s`` has the singular values that are kept. After a random rotation each column of L has
+    variance mean(s^2a) / n, and feedback under R R^T leaves mse times that times the sum of the
+    pivots of R R^T; the same holds for R with the roles exchanged. The coarser factor deserves the
+    flatter Hessian: a < 1/2 where L has fewer bits.
     """
     s = np.maximum(np.asarray(s, np.float64), s[0] * 1e-6)
     # The grid is symmetric: the variance of L at a is that of R at 1 - a.
@@ -127,24 +90,12 @@ def split_exponent(s: np.ndarray, books: CodebookPair) -> tuple[float, float]:
 def alternate(
     A: np.ndarray, R: np.ndarray, books: CodebookPair, passes: int
 ) -> tuple[FactorPair, list[float]]:
-    """Quantize L for R, then R for L, in turn; the best pair and the squared error of each.
+    """Quantize L for R, then R for L, in turn; return the best pair and the squared errors.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    R : ndarray of shape (m, d), float32
-        Where to start; need not be quantized.
-    books : (Codebook, Codebook)
-    passes : int
-        At most; it ends early when the error no longer falls.
-
-    Returns
-    -------
-    pair : (Factor, Factor)
-        L^T of shape (m, n), and R of shape (m, d) with its scales fitted.
-    history : list of float
-        Squared error after each pass, scales fitted. The next pass starts from the scales that
-        were rounded to: going on from fitted ones was up to 1.7 % worse.
+    The start R, float32 (m, d), need not be quantized. The alternation ends after ``passes``
+    passes, or when the error no longer falls. The scales of the R that is returned are fitted, and
+    each pass adds its error with fitted scales to the list. But the next pass starts from the
+    scales that were rounded to: starting from fitted ones was up to 1.7 % worse.
     """
     energy = squared_norm(A)
     best: FactorPair | None = None

@@ -32,13 +32,7 @@ FEEDBACK_DAMPING = 0.02  # added to the diagonal of H, beside its damping, for t
 
 @dataclass(frozen=True)
 class ColumnGroup:
-    """Neighbouring columns of one rate.
-
-    Parameters
-    ----------
-    start, stop : int
-    book : Codebook
-    """
+    """The columns ``start`` to ``stop``, which one codebook codes."""
 
     start: int
     stop: int
@@ -48,28 +42,15 @@ class ColumnGroup:
 class FeedbackWeights:
     """The LDL factors of H in the order of the columns, by which errors are fed back.
 
-    The order is that of the columns, so that groups are neighbours and nothing about it has to be
-    stored. In coordinates in which H is incoherent the pivots fall steadily from the first column,
-    which is coded last, to the last: the columns that are coded first can still be corrected by
-    all others.
-
-    Parameters
-    ----------
-    H : ndarray of shape (d, d), float64, positive definite, mean diagonal about 1, or None
-        None is the identity.
-    d : int
-        Columns.
-
-    Attributes
-    ----------
-    L : ndarray of shape (d, d), float64, unit lower triangular; None for the identity
-    D : ndarray of shape (d,), float64
-        ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal.
-
-    Notes
-    -----
+    ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal. H is float64 (d, d) and positive
+    definite, with a mean diagonal of about 1, or None for the identity; then L is None as well.
     Small pivots of a Hessian from few inputs are too small: what looks predictable from the other
     columns is less so on new inputs. So H is damped once more for the feedback.
+
+    The order is that of the columns, so that groups are neighbours and nothing about it has to be
+    stored. In coordinates in which H is incoherent the pivots fall steadily from the first column,
+    which is coded last, to the last: the columns that are coded first can still be corrected by all
+    others.
     """
 
     def __init__(self, H: np.ndarray | None, d: int) -> None:
@@ -80,16 +61,7 @@ class FeedbackWeights:
             self.L, self.D = ldl(H + FEEDBACK_DAMPING * np.eye(d))
 
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T), without the damping of the feedback.
-
-        Parameters
-        ----------
-        E : ndarray of shape (n, d), float32
-
-        Returns
-        -------
-        float
-        """
+        """``tr(E H E^T)`` of a float32 matrix (n, d), without the damping of the feedback."""
         if self.L is None:
             return squared_norm(E)
         return max(
@@ -100,26 +72,13 @@ class FeedbackWeights:
 def code_backbone(
     W: np.ndarray, weights: FeedbackWeights, groups: Sequence[ColumnGroup], *, sweeps: int
 ) -> Quantized | Stacked:
-    """Round W under a Hessian, one group of columns after the other.
+    """Round W, float32 (n, d), under a Hessian, one group of columns after the other.
 
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32
-    weights : FeedbackWeights
-    groups : sequence of ColumnGroup
-    sweeps : int
-        Sweeps of coordinate descent within a group, before the next one is coded.
-
-    Returns
-    -------
-    Quantized or, for several groups, Stacked
-        One scale for each group.
-
-    Notes
-    -----
-    Block LDL: with the last groups coded, of error E_P, and those before g free to correct, the
-    best real values of group g are ``W_g + S_gg^-1 S_gP E_P``, S the Schur complement; with
-    ``H = L D L^T`` this is ``W_g + L_gg^-T L_Pg^T E_P`` and ``S_gg = L_gg D_g L_gg^T``.
+    Each group has one scale, and ``sweeps`` sweeps of coordinate descent before the next one is
+    coded; several groups make a `Stacked`. This is block LDL: with the last groups coded, of error
+    E_P, and those before g free to correct, the best real values of group g are
+    ``W_g + S_gg^-1 S_gP E_P``, S the Schur complement; with ``H = L D L^T`` this is
+    ``W_g + L_gg^-T L_Pg^T E_P`` and ``S_gg = L_gg D_g L_gg^T``.
     """
     from scipy.linalg import solve_triangular
 

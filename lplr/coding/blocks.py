@@ -43,15 +43,7 @@ _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
 
 @dataclass(frozen=True)
 class ComponentBlock:
-    """Neighbouring singular components that are coded alike.
-
-    Parameters
-    ----------
-    start, stop : int
-        Which, in descending order of their singular values.
-    books : (Codebook, Codebook)
-        The codebooks of their columns of L and rows of R.
-    """
+    """The singular components ``start`` to ``stop``, in descending order, which are coded alike."""
 
     start: int
     stop: int
@@ -65,30 +57,13 @@ def successive_factors(
     rng: np.random.Generator,
     effort: str = "default",
 ) -> LowRank:
-    """Factor A block by block.
+    """Factor A, float32 (n, d), block by block, each as `lplr.coding.alternation` says.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    svd : (U, s, Vt) of shapes (n, m), (m,), (m, d)
-        SVD of (nearly) the best rank-m approximation, m at least the last block's ``stop``.
-    blocks : sequence of ComponentBlock
-        As `lplr.planning.waterfill.distribute` chooses them.
-    rng : numpy.random.Generator
-        Draws the rotations of the blocks.
-    effort : {"fast", "default", "best"}
-
-    Returns
-    -------
-    LowRank
-        Its factors are `Stacked` where there are several blocks; ``meta["history"]`` has the
-        relative error once all blocks are there and after each further step.
-
-    Notes
-    -----
-    Neither paper has this; each block is factored as `lplr.coding.alternation` says. On
-    sigma_k = 1/k this leaves 1.07 of the rate-distortion limit at one bit per entry, where the
-    best single pair of widths leaves 1.19.
+    The truncated SVD of A has at least as many components as the blocks cover, and ``rng`` draws
+    their rotations. Several blocks make `Stacked` factors; ``meta["history"]`` has the relative
+    error once all blocks are there and after each further step. Neither paper has this. On
+    sigma_k = 1/k it leaves 1.07 of the rate-distortion limit at one bit per entry, where the best
+    single pair of widths leaves 1.19.
     """
     U, s, Vt = svd
     parts = [slice(block.start, block.stop) for block in blocks]
@@ -110,30 +85,14 @@ def weighted_factors(
     blocks: Sequence[ComponentBlock],
     rng: np.random.Generator,
 ) -> LowRank:
-    """Factor W block by block under a Hessian: what wins far below one bit per entry.
+    """Factor W, float32 (n, d), block by block under a Hessian.
 
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32
-    svd : (U, s, Vt)
-        SVD of ``W L D^(1/2)``, where H = L diag(D) L^T.
-    weights : FeedbackWeights
-        The weights of H, which is not the identity.
-    blocks : sequence of ComponentBlock
-        The codes of R are scalar.
-    rng : numpy.random.Generator
-        Draws the rotations of the blocks.
-
-    Returns
-    -------
-    LowRank
-        Its ``meta["history"]`` has the relative error under H, as in `successive_factors`.
-
-    Notes
-    -----
-    LPLRFactorize of CALDERA (Saha et al., NeurIPS 2024, Algorithm 2) by blocks, with feedback in
-    place of nearest rounding. Errors of L weigh under R H R^T; R is rounded by feedback in both
-    directions, under (L^T L) x H, so that its errors fall in directions of small weight.
+    This wins far below one bit per entry. ``svd`` is that of ``W L D^(1/2)``, where H = L diag(D)
+    L^T is not the identity; the codes of R are scalar; ``meta["history"]`` has relative errors
+    under H, as in `successive_factors`. It is LPLRFactorize of CALDERA (Saha et al., NeurIPS 2024,
+    Algorithm 2) by blocks, with feedback in place of nearest rounding. Errors of L weigh under
+    R H R^T; R is rounded by feedback in both directions, under (L^T L) x H, so that its errors fall
+    in directions of small weight.
     """
     L, D = weights.L, weights.D
     assert L is not None

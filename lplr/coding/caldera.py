@@ -21,17 +21,10 @@ __all__ = ["CalderaProblem", "Candidate", "Trace"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Codes and values of one solution; L and R hold the rank axis first.
+    """Codes and values of one solution; L and R, None at rank 0, are (k, n) and (k, d).
 
-    Parameters
-    ----------
-    Q : ndarray of shape (n, d), float32
-    q_codes : ndarray
-        Code words of Q: (ceil(n / group), d) for axis 0, (n, ceil(d / group)) for axis 1.
-    q_scale : float
-    axis : {0, 1}
-    left, right : Factor or None
-        Their shapes are (k, n) and (k, d); None at rank 0.
+    The codes of Q have shape (ceil(n / group), d) where the entries of a code word lie down a
+    column (axis 0), and (n, ceil(d / group)) where they lie along a row (axis 1).
     """
 
     Q: np.ndarray
@@ -44,17 +37,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CalderaProblem:
-    """Minimise tr((Q + L R - W) H (Q + L R - W)^T).
+    """Minimise tr((Q + L R - W) H (Q + L R - W)^T) for a rank and codebooks of Q and of (L, R).
 
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32
-    H : ndarray of shape (d, d), float64, positive definite
-    rank : int
-    q_book : Codebook
-        The codebook of Q.
-    books : (Codebook, Codebook)
-        The codebooks of L and R.
+    W is float32 (n, d); H is float64 (d, d) and positive definite.
     """
 
     W: np.ndarray
@@ -79,11 +64,7 @@ class CalderaProblem:
         return self.W if left is None or right is None else self.W - product(left, right)
 
     def pack(self, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:
-        """A candidate as packed matrices of ``unit`` times its values.
-
-        The scales of the factors are fitted once more: the error under H is a quadratic in the
-        scales of the rows of R.
-        """
+        """A candidate as packed matrices of ``unit`` times its values; R gets its best scales."""
         backbone = Quantized(
             shape=self.W.shape,
             quantizer=self.q_book.name,
@@ -104,11 +85,7 @@ class CalderaProblem:
 class Trace:
     """The error after each half step, and the best candidate so far.
 
-    Parameters
-    ----------
-    problem : CalderaProblem
-    callback : callable, optional
-        Called with a dict of ``step`` (which half step), ``iteration`` and ``error``.
+    The callback is called with a dict of ``step`` (which half step), ``iteration`` and ``error``.
     """
 
     problem: CalderaProblem

@@ -20,20 +20,7 @@ def is_constant(A: np.ndarray) -> bool:
 def constant_matrix(
     shape: tuple[int, int], book: Codebook, value: float | np.ndarray, axis: int
 ) -> Quantized:
-    """A matrix of one value or, from values of shape (n, 1) or (1, d), of constant rows or columns.
-
-    Parameters
-    ----------
-    shape : (n, d)
-    book : Codebook
-    value : float or ndarray of shape (n, 1) or (1, d)
-    axis : {0, 1}
-        Along which the vectors of the codes lie.
-
-    Returns
-    -------
-    Quantized
-    """
+    """A matrix of one value or, if values are (n, 1) or (1, d), of constant rows or columns."""
     n, d = shape
     nbytes = book.nbytes(n, d) if axis == 0 else book.nbytes(d, n)
     return Quantized(

@@ -70,18 +70,7 @@ def damped(G: np.ndarray) -> np.ndarray:
 
 
 def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``H R^T`` and ``R H R^T``, float64, the second exactly symmetric.
-
-    Parameters
-    ----------
-    R : ndarray of shape (m, d), float32
-    H : ndarray of shape (d, d), float64, symmetric
-
-    Returns
-    -------
-    T : ndarray of shape (d, m)
-    M : ndarray of shape (m, m)
-    """
+    """``H R^T`` and ``R H R^T`` in float64, the second exactly symmetric."""
     R = R.astype(np.float64)
     T = matmul(H, R.T)
     M = matmul(R, T)
@@ -89,19 +78,10 @@ def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = False) -> Factor:
-    """Solve G X = B and quantize X by feedback under G.
+    """Solve G X = B for X (m, n), and quantize X by feedback under G.
 
-    Parameters
-    ----------
-    B : ndarray of shape (m, n), float32
-    G : ndarray of shape (m, m), float64, positive semi-definite; damped here
-    book : Codebook
-    rough : bool
-        Whether the factor will be replaced after another pass, so that less care is enough.
-
-    Returns
-    -------
-    Factor of shape (m, n)
+    B is float32; G is float64, positive semi-definite, and damped here. A ``rough`` factor gets
+    less care, since another pass will replace it.
     """
     n = B.shape[1]
     G = damped(G)
@@ -116,19 +96,10 @@ def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = 
 def quantize_right(
     B: np.ndarray, G: np.ndarray, factorization: Factorization, book: ScalarCodebook
 ) -> Factor:
-    """Solve G R = B and quantize R by feedback in both directions, under G x H.
+    """Quantize R (m, d) for L^T A = B and L^T L = G by feedback in both directions, under G x H.
 
-    Parameters
-    ----------
-    B : ndarray of shape (m, d), float32, ``L^T A``
-    G : ndarray of shape (m, m), float64, ``L^T L``; damped here
-    factorization : tuple
-        LDL factorization of H in some order, L in float32.
-    book : ScalarCodebook
-
-    Returns
-    -------
-    Factor of shape (m, d), one scale a row
+    ``factorization`` is an LDL factorization of H in some order, with L in float32. G is damped
+    here; each row of R gets one scale.
     """
     G = damped(G)
     columns = np.ascontiguousarray(solve(G, B).T)
@@ -143,21 +114,9 @@ def fit_scales(
 ) -> np.ndarray:
     """The scales of the rows of R that minimise the error while all codes stay as they are.
 
-    With R = diag(t) R_0 the error is a quadratic in t: ``t^T (G * R_0 H R_0^T) t - 2 b^T t``, *
-    the entrywise product and b the row sums of ``B * R_0 H``.
-
-    Parameters
-    ----------
-    right : Factor
-        R_0, of shape (m, d).
-    G : ndarray of shape (m, m), float64, L^T L
-    B : ndarray of shape (m, d), float32, L^T A
-    RH : ndarray of shape (m, d), float32, optional
-        R_0 H; by default H is the identity.
-
-    Returns
-    -------
-    ndarray of shape (m,), float32
+    With R = diag(t) R_0 the error is a quadratic in t: ``t^T (G * R_0 H R_0^T) t - 2 b^T t``, where
+    * is the entrywise product, b the row sums of ``B * R_0 H``, G = L^T L in float64 and B = L^T A.
+    By default R_0 H is R_0: H is the identity.
     """
     R = right.values
     weighted = R if RH is None else RH
@@ -187,20 +146,7 @@ def pack_factors(
     books: CodebookPair,
     meta: dict[str, Any] | None = None,
 ) -> LowRank:
-    """The packed object; all scales are stored with the rows of R.
-
-    Parameters
-    ----------
-    left, right : Factor
-    scale : ndarray of shape (m,), float32
-        Scales of the rows of R, instead of those that it has.
-    books : (Codebook, Codebook)
-    meta : dict, optional
-
-    Returns
-    -------
-    LowRank
-    """
+    """The packed L R; all scales are stored with the rows of R, whose own become ``scale``."""
     m = len(scale)
     return LowRank(
         Quantized(
@@ -228,20 +174,7 @@ def stack_factors(
     books: Sequence[CodebookPair],
     meta: dict[str, Any] | None = None,
 ) -> LowRank:
-    """The packed product of factors that are coded in blocks of components.
-
-    Parameters
-    ----------
-    pairs : sequence of (Factor, Factor)
-        The factors of each block.
-    books : sequence of (Codebook, Codebook)
-    meta : dict, optional
-
-    Returns
-    -------
-    LowRank
-        Its factors are `Stacked` where there are several blocks.
-    """
+    """The packed L R of factors in blocks of components; several blocks make `Stacked` factors."""
     packed = [
         pack_factors(left, right, right.scale, pair)
         for (left, right), pair in zip(pairs, books, strict=True)

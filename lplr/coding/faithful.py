@@ -24,20 +24,11 @@ _BLOCK = 256  # rows of W that one thread takes at a time
 def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
     """Algorithm 1 of CALDERA, in the order L R, then Q; the trace keeps the best candidate.
 
-    Parameters
-    ----------
-    problem : CalderaProblem
-    trace : Trace
-    n_iter : int
-        Outer iterations T_out; at least one is made, and no more at rank 0.
-    rng : numpy.random.Generator
-        Not used: nothing is random after the rotation.
-
-    Notes
-    -----
-    Saha et al., NeurIPS 2024, with the settings of the authors' experiments: Q by block feedback
-    over eight columns and ten sweeps, L R by `lplr_factorize`. Unlike theirs, one scale is fitted
-    to each tensor by its root mean square, and any number of columns is accepted.
+    At least one of ``n_iter`` outer iterations T_out is made, and no more than one at rank 0.
+    Nothing is random after the rotation, so ``rng`` is not used. The settings are those of the
+    authors' experiments (Saha et al., NeurIPS 2024): Q by block feedback over eight columns and ten
+    sweeps, L R by `lplr_factorize`. Unlike theirs, one scale is fitted to each tensor by its root
+    mean square, and any number of columns is accepted.
     """
     W, H = problem.W, problem.H
     factor = block_ldl(H)
@@ -59,18 +50,7 @@ def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
 
 
 def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
-    """Algorithm 2 of CALDERA: L and R for A under H, in turn, rounded to nearest; the best pair.
-
-    Parameters
-    ----------
-    problem : CalderaProblem
-    A : ndarray of shape (n, d), float32
-
-    Returns
-    -------
-    left, right : Factor
-        Their shapes are (k, n) and (k, d).
-    """
+    """Algorithm 2 of CALDERA: L and R for A under H, in turn, rounded to nearest; the best pair."""
     _, V = rank_constrained(A, problem.H, problem.rank)
     # Singular values are split evenly, so that both factors have the same range.
     s = np.sqrt(np.maximum(np.sqrt(np.sum(V**2, axis=1)), 1e-30))
@@ -120,27 +100,12 @@ def quantize_blocks(
     scale: float,
     sweeps: int = _SWEEPS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Feedback over blocks of eight columns, last to first, then coordinate descent.
+    """Codes and values of X, float32 (n, d), by feedback over blocks of eight columns.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d), float32
-    H : ndarray of shape (d, d), float64, positive definite
-    factor : (L, D) of `block_ldl`
-    book : Codebook
-    scale : float
-    sweeps : int
-
-    Returns
-    -------
-    codes : ndarray of shape (n, ceil(d / group))
-        The entries of a code word lie along a row.
-    Q : ndarray of shape (n, d), float32
-
-    Notes
-    -----
-    Block LDLQ of QuIP# (Tseng et al., 2024), used by CALDERA. The nearest point ignores the
-    metric within a block, so a sweep may raise the loss of a row: such moves are not made.
+    The last block comes first; sweeps of coordinate descent follow. The codes have shape
+    (n, ceil(d / group)); ``factor`` is the `block_ldl` of H. This is block LDLQ of QuIP# (Tseng
+    et al., 2024), which CALDERA uses. The nearest point ignores the metric within a block, so a
+    sweep may raise the loss of a row: such moves are not made.
     """
     n, d = X.shape
     size = d + -d % _GROUP

@@ -24,21 +24,12 @@ _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matr
 
 
 def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
-    """Scales that fit what feedback quantization rounds, which is X plus fed-back errors.
+    """Scales, float32 (k,), that fit what feedback rounds: the rows of X plus fed-back errors.
 
-    With rounding errors eta and H = L D L^T, the error is E = L^-T eta and row k rounds
-    ``X_k - E_k + eta_k``. Taking the errors as uncorrelated, of variance mse times that of what
-    is rounded, gives the variances from the last row to the first.
-
-    Parameters
-    ----------
-    X : ndarray of shape (k, n), float32
-    L : ndarray of shape (k, k), float64, unit lower triangular
-    codebook : Codebook
-
-    Returns
-    -------
-    ndarray of shape (k,), float32; 0 for a row that is rounded from zeros only
+    X is float32 (k, n); L is unit lower triangular. With rounding errors eta and H = L D L^T, the
+    error is E = L^-T eta and row k rounds ``X_k - E_k + eta_k``. If errors are uncorrelated, each
+    of variance mse times that of what is rounded, the variances follow from the last row to the
+    first. A row that is rounded from zeros only gets 0.
     """
     from scipy.linalg.lapack import strtri
 
@@ -59,34 +50,19 @@ def quantize_feedback(
     sweeps: int = 0,
     factor: Factorization | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantize X so that the error is small under H: each row after the errors of those before.
+    """Quantize X so that the error is small under H; return codes, scales (k,) and the error X - Q.
 
     In the order of `min_pivot_ldl`, from the last to the first, row k is rounded after adding
     ``sum_{j>k} L[j, k] (X - Q)[j]``, where H = L D L^T; then ``L^T (X - Q)`` is the rounding error
-    eta and the loss is exactly ``sum_k D_k |eta_k|**2`` (LDLQ: Chee et al., QuIP, 2023, Theorem
-    1). Each sweep of coordinate descent then revisits every row with the grid fixed and lowers
-    the loss or leaves it.
+    eta and the loss is exactly ``sum_k D_k |eta_k|**2`` (LDLQ: Chee et al., QuIP, 2023, Theorem 1).
+    Each sweep of coordinate descent then revisits every row with the grid fixed and lowers the loss
+    or leaves it.
 
-    Parameters
-    ----------
-    X : ndarray of shape (k, n), float32
-        n must be a multiple of the codebook's group; groups are neighbours in a row, so that
-        the metric within a group is a multiple of the identity and the nearest point is exact.
-    H : ndarray of shape (k, k), float64, symmetric positive definite
-    codebook : Codebook
-    scale : ndarray of shape (k,), float32, optional
-        Scale of each row; `matched_scale` by default.
-    sweeps : int
-        Coordinate-descent sweeps after the feedback pass.
-    factor : tuple, optional
-        What `min_pivot_ldl` returns for H, where it is known already.
-
-    Returns
-    -------
-    codes : ndarray of shape (k, n // group)
-    scale : ndarray of shape (k,), float32
-    error : ndarray of shape (k, n), float32
-        X - Q.
+    X and the error are float32 (k, n), codes (k, n // group); n must be a multiple of the
+    codebook's group. Groups are neighbours in a row, so that the metric within a group is a
+    multiple of the identity and the nearest point is exact. H is float64, positive definite;
+    ``factor`` is what `min_pivot_ldl` returns for it, where that is known. The scales are those of
+    `matched_scale` by default.
     """
     order, L, _ = min_pivot_ldl(H) if factor is None else factor
     scale = matched_scale(X[order], L, codebook) if scale is None else scale[order]
@@ -133,19 +109,8 @@ def polish(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coordinate descent from given codes, for an X or H that has changed since.
 
-    Parameters
-    ----------
-    X, H, codebook, scale
-        As in `quantize_feedback`.
-    codes : ndarray of shape (k, n // group)
-    error : ndarray of shape (k, n), float32
-        X - Q for these codes.
-    sweeps : int
-
-    Returns
-    -------
-    codes, error
-        New arrays; the loss under H is at most that of the given ones.
+    Codes and ``error``, X - Q for these codes, are those of `quantize_feedback`. The new arrays
+    that are returned lose at most as much under H.
     """
     descent = _descent_matrix(H)
     codes, error = codes.copy(), error.copy()
@@ -172,27 +137,11 @@ def quantize_two_sided(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Quantize X so that ``tr(G (X - Q)^T H (X - Q))`` is small: feedback in both directions.
 
-    Parameters
-    ----------
-    X : ndarray of shape (d, k), float32
-    factor : tuple
-        What `min_pivot_ldl` returns for H.
-    G : ndarray of shape (k, k), float64, positive definite
-    codebook : ScalarCodebook
-    scale : ndarray of shape (k,), float32
-        Scale of each column.
-
-    Returns
-    -------
-    codes : ndarray of shape (d, k)
-    error : ndarray of shape (d, k), float32
-        X - Q.
-
-    Notes
-    -----
-    The LDL factor of a Kronecker product is that of its parts: with ``eta = L_H^T (X - Q) L_G``
-    the rounding errors, the loss is ``sum D_H[i] D_G[j] eta[i, j]**2``. Nothing is independent
-    here, so this runs on one thread; its cost is that of two triangular products.
+    X is float32 (d, k), ``factor`` what `min_pivot_ldl` returns for H, G float64 (k, k) and
+    positive definite; each column has a scale. Codes and the error X - Q are returned, both (d, k).
+    The LDL factor of a Kronecker product is that of its parts: with ``eta = L_H^T (X - Q) L_G`` the
+    rounding errors, the loss is ``sum D_H[i] D_G[j] eta[i, j]**2``. Nothing is independent here, so
+    this runs on one thread; its cost is that of two triangular products.
     """
     from lplr.kernels.feedback import feedback_columns
 

@@ -21,21 +21,7 @@ __all__ = ["rounded_factors", "sketched_start", "solved_factors"]
 def sketched_start(
     A: np.ndarray, m: int, sketch: str, n_power_iter: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The matrix that Algorithm 1 of LPLR rounds to L: a random sketch of the columns of A.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    m : int
-        Columns of the sketch.
-    sketch : {"gaussian", "rademacher", "srht", "sparse-sign"}
-    n_power_iter : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (n, m), float32
-    """
+    """The random sketch of the columns of A, float32 (n, m), that Algorithm 1 of LPLR rounds."""
     if n_power_iter:
         return range_finder(A, m, sketch=sketch, n_power_iter=n_power_iter, rng=rng)
     return Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).apply(A)
@@ -51,20 +37,8 @@ def solved_factors(
 ) -> LowRank:
     """Algorithm 1 of LPLR: L = Q(start), R = Q'(argmin_W |L W - A|_F).
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    start : ndarray of shape (n, m), float32
-        ``A S`` for LPLR, ``U_m Sigma_m`` for LPLR-SVD.
-    books : (Codebook, Codebook)
-    rounding : {"nearest", "dithered"}
-    normalize : bool
-    rng : numpy.random.Generator
-        For dithered rounding.
-
-    Returns
-    -------
-    LowRank
+    The start, float32 (n, m), is ``A S`` for LPLR and ``U_m Sigma_m`` for LPLR-SVD; ``rng`` serves
+    dithered rounding.
     """
     left = round_matrix(start, books[0], rounding=rounding, rng=rng, axis=0)
     W, G, B = least_squares(left.to_dense(), A)
@@ -81,24 +55,7 @@ def rounded_factors(
     normalize: bool,
     rng: np.random.Generator,
 ) -> LowRank:
-    """Direct-SVD: both factors are rounded, and nothing is solved.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    U : ndarray of shape (n, m), float32
-    V : ndarray of shape (m, d), float32
-        ``Sigma_m V_m^T``.
-    books : (Codebook, Codebook)
-    rounding : {"nearest", "dithered"}
-    normalize : bool
-    rng : numpy.random.Generator
-        For dithered rounding.
-
-    Returns
-    -------
-    LowRank
-    """
+    """Direct-SVD: U (n, m) and V = Sigma_m V_m^T (m, d) are rounded, and nothing is solved."""
     U = np.ascontiguousarray(U)
     left = round_matrix(U, books[0], rounding=rounding, rng=rng, axis=0)
     right = round_matrix(V, books[1], rounding=rounding, rng=rng)

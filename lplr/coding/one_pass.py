@@ -46,19 +46,10 @@ _SAMPLE = 32  # groups of eight rows of W on which they are compared
 def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
     """Solve by one pass and ``n_iter`` rounds of refitting; the trace keeps the best candidate.
 
-    Parameters
-    ----------
-    problem : CalderaProblem
-    trace : Trace
-    n_iter : int
-        Rounds of refitting L, R and Q at most; it ends early when the error no longer falls.
-    rng : numpy.random.Generator
-
-    Notes
-    -----
-    When Q comes last the loss is about ``n s^2 c sum(D)``: s^2 the mean square of what Q rounds,
-    c the error of its code on a normal distribution, D the pivots of H. H enters L R only through
-    s^2, so the first factors come from the unweighted SVD of W.
+    The rounds end early when the error no longer falls. When Q comes last the loss is about
+    ``n s^2 c sum(D)``: s^2 the mean square of what Q rounds, c the error of its code on a normal
+    distribution, D the pivots of H. H enters L R only through s^2, so the first factors come from
+    the unweighted SVD of W.
     """
     W, H = problem.W, problem.H
     if not problem.rank:

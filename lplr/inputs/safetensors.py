@@ -44,16 +44,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies in its file.
-
-    Parameters
-    ----------
-    dtype : str
-        As the format names it, such as ``"BF16"``.
-    shape : tuple of int
-    offset : int
-        Position of its first byte in the file.
-    """
+    """Where a tensor lies: its dtype as the format names it ("BF16"), its shape, its first byte."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -61,33 +52,9 @@ class Tensor:
 
 
 def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """List the tensors of a file by name, in the order of their data.
+    """The tensors of a file by name, in the order of their data.
 
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    dict of str to Tensor
-
-    Raises
-    ------
-    CorruptFileError
-        If the file is not exactly what the format allows.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from lplr.inputs.safetensors import read, tensors
-    >>> header = b'{"w": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}'
-    >>> path = os.path.join(tempfile.mkdtemp(), "tiny.safetensors")
-    >>> with open(path, "wb") as file:
-    ...     _ = file.write(len(header).to_bytes(8, "little") + header + bytes([128, 63, 0, 192]))
-    >>> tensors(path)["w"]
-    Tensor(dtype='BF16', shape=(1, 2), offset=73)
-    >>> read(path, "w").array
-    array([[ 1., -2.]], dtype=float32)
+    CorruptFileError says that the file is not exactly what the format allows.
     """
     with open(path, "rb") as file:
         return _entries(file, os.fspath(path))

@@ -24,39 +24,12 @@ _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 def check_hessian(hessian: Any, columns: int) -> np.ndarray:
     """The Hessian that an argument stands for; every function that takes one asks here.
 
-    Parameters
-    ----------
-    hessian : array_like of shape (d, d), (d,) or (m, d)
-        A symmetric second moment, its diagonal, or calibration inputs X, one a row, of which
-        ``X^T X / m`` is taken. A (d, d) array is a second moment.
-    columns : int
-        d, the columns of the matrix whose errors it weighs.
-
-    Returns
-    -------
-    ndarray of shape (d, d) or, for a diagonal, (d,), float64
-        Exactly symmetric.
-
-    Raises
-    ------
-    InputError
-        If it is not a finite real array of such a shape.
-    HessianError
-        If it is zero, not symmetric within 1e-5 of its norm, or has a negative diagonal entry, or
-        an eigenvalue below -0.1 of its mean diagonal.
-
-    Warns
-    -----
-    DampingWarning
-        If there are fewer calibration inputs than columns, so that H is singular.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.linalg.hessian import check_hessian
-    >>> check_hessian(np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]), 2).round(2)
-    array([[3.33, 4.  ],
-           [4.  , 6.67]])
+    The argument is a symmetric second moment (d, d), its diagonal (d,), or calibration inputs X
+    (m, d), one a row, which stand for ``X^T X / m``; a (d, d) array is a second moment. The result
+    is float64 and exactly symmetric, or a diagonal (d,). InputError refuses what is no finite real
+    array of such a shape; HessianError refuses zero, a moment that is not symmetric within 1e-5 of
+    its norm, a negative diagonal entry, and an eigenvalue below -0.1 of the mean diagonal.
+    DampingWarning says that there are fewer inputs than columns, so that H is singular.
     """
     H = _as_moment(hessian, columns)
     square = np.ndim(hessian) == 2 and np.shape(hessian)[0] == columns

@@ -27,21 +27,9 @@ _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 
 
 def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factor a positive definite H as L diag(D) L^T, L unit lower triangular.
+    """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, all float64.
 
-    Parameters
-    ----------
-    H : ndarray of shape (k, k), float64, symmetric
-
-    Returns
-    -------
-    L : ndarray of shape (k, k), float64
-    D : ndarray of shape (k,), float64, positive
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If H is not positive definite to working precision; damp it first.
+    LinAlgError says that H is not positive definite to working precision; damp it first.
     """
     from scipy.linalg import cholesky
 
@@ -51,30 +39,15 @@ def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def min_pivot_ldl(H: np.ndarray) -> Factorization:
-    """LDL in the order that takes the smallest remaining diagonal entry first.
+    """LDL in the order that takes the smallest remaining diagonal entry first, all float64.
 
-    Parameters
-    ----------
-    H : ndarray of shape (k, k), float64, symmetric
+    The result is order, L and D with ``H[order][:, order] = L diag(D) L^T``; LinAlgError says that
+    H is not positive definite to working precision, and should be damped first.
 
-    Returns
-    -------
-    order : ndarray of shape (k,), int
-    L : ndarray of shape (k, k), float64, unit lower triangular
-    D : ndarray of shape (k,), float64, positive
-        ``H[order][:, order] = L diag(D) L^T``.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If H is not positive definite to working precision; damp it first.
-
-    Notes
-    -----
     The product of the pivots is the determinant in any order; their sum, which is what feedback
     quantization loses, falls as they become equal. Taking the small ones first, while they are
-    still close to the diagonal, lowers it by 1 to 3 %. Only the encoder's order changes: nothing
-    is stored. The elimination is right-looking, in panels, so that most of the work is matrix
+    still close to the diagonal, lowers it by 1 to 3 %. Only the encoder's order changes: nothing is
+    stored. The elimination is right-looking, in panels, so that most of the work is matrix
     products.
     """
     S = np.array(H, np.float64)  # becomes L, column by column
@@ -119,15 +92,8 @@ def _subtract_product(S: np.ndarray, scaled: np.ndarray, first: int, last: int) 
 def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """H = L D L^T with 8 x 8 diagonal blocks in D and identities on the diagonal of L.
 
-    Parameters
-    ----------
-    H : ndarray of shape (d, d), float64, positive definite
-        It is padded to a multiple of eight, with ones on the diagonal.
-
-    Returns
-    -------
-    L : ndarray of shape (8 ceil(d / 8),) * 2, float64
-    D : ndarray of shape (ceil(d / 8), 8, 8), float64
+    H is float64 and positive definite; it is padded to a multiple of eight, with ones on the
+    diagonal. D has the shape (ceil(d / 8), 8, 8).
     """
     from scipy.linalg import cholesky, solve_triangular
 
@@ -150,20 +116,10 @@ def squared_norm(A: np.ndarray) -> float:
 
 
 def weighted_squared_norm(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> float:
-    """``tr(E H E^T)`` for ``H = L diag(D) L^T``, as the squared norm of ``E L D^(1/2)``.
+    """``tr(E H E^T)`` for ``H = L diag(D) L^T``, as the squared norm of ``E L D^(1/2)``, E float32.
 
-    Unlike float32 products with H itself, this keeps its digits where E lies in directions of
-    small weight, and it is never negative.
-
-    Parameters
-    ----------
-    E : ndarray of shape (n, d), float32
-    L : ndarray of shape (d, d), float32 or float64, unit lower triangular
-    D : ndarray of shape (d,), float64
-
-    Returns
-    -------
-    float
+    Unlike float32 products with H itself, this keeps its digits where E lies in directions of small
+    weight, and it is never negative.
     """
     d, root = len(L), np.sqrt(D)
     tile = max(64, -(-d // 16))

@@ -19,16 +19,7 @@ _SMALLEST = 1e-12  # eigenvalue, over the largest, that a Gram matrix in float64
 
 
 def gram(X: np.ndarray) -> np.ndarray:
-    """X X^T in float64.
-
-    Parameters
-    ----------
-    X : ndarray of shape (k, n), float32 or float64
-
-    Returns
-    -------
-    ndarray of shape (k, k), float64, exactly symmetric
-    """
+    """X X^T in float64, exactly symmetric, for a wide X of any float dtype."""
     k, n = X.shape
     parts = np.empty((-(-n // _ROWS), k, k))
 
@@ -41,21 +32,9 @@ def gram(X: np.ndarray) -> np.ndarray:
 
 
 def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """G^-1 B for a positive definite G.
+    """G^-1 B, float32, for a positive definite float64 G and a float32 B.
 
-    Parameters
-    ----------
-    G : ndarray of shape (k, k), float64
-    B : ndarray of shape (k, n), float32
-
-    Returns
-    -------
-    ndarray of shape (k, n), float32
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If G is not positive definite to working precision.
+    LinAlgError says that G is not positive definite to working precision.
     """
     from scipy.linalg import cho_solve, cholesky
 
@@ -73,24 +52,11 @@ def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """argmin_W |L W - A|_F, of least norm where L is rank deficient.
+    """W = argmin |L W - A|_F, of least norm where L is rank deficient, with L^T L and L^T A.
 
-    Parameters
-    ----------
-    L : ndarray of shape (n, k), float32
-    A : ndarray of shape (n, d), float32
-
-    Returns
-    -------
-    W : ndarray of shape (k, d), float32
-    G : ndarray of shape (k, k), float64, L^T L
-    B : ndarray of shape (k, d), float32, L^T A
-
-    Notes
-    -----
-    By Cholesky of the Gram matrix where its condition allows; else through its eigenvectors, with
-    L^T A in float64, leaving out what rounding cannot tell from zero. No pseudo-inverse of L is
-    formed.
+    L^T L is float64, all else float32. By Cholesky of the Gram matrix where its condition allows;
+    else through its eigenvectors, with L^T A in float64, leaving out what rounding cannot tell from
+    zero. No pseudo-inverse of L is formed.
     """
     from scipy.linalg import eigh
 

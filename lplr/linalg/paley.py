@@ -28,8 +28,6 @@ def block_order(n: int) -> int:
     For n = m 2^t with m odd: 1 if m = 1, else 4m if that is at most 64, divides n and has one of
     the two forms, which only 52 has not.
 
-    Examples
-    --------
     >>> [block_order(n) for n in (4096, 1536, 576, 784)]
     [1, 12, 36, 0]
     """
@@ -52,23 +50,9 @@ def _paley_prime(order: int) -> int:
 
 @lru_cache(maxsize=16)
 def paley(order: int, dtype: np.dtype, transposed: bool) -> np.ndarray:
-    """Paley's Hadamard matrix of an order that `block_order` returns, or its transpose.
+    """Paley's Hadamard matrix P of an order of `block_order`, or its transpose; read-only.
 
-    Parameters
-    ----------
-    order : int
-    dtype : numpy.dtype
-    transposed : bool
-
-    Returns
-    -------
-    ndarray of shape (order, order), read-only; entries ±1, ``P @ P.T = order * I``
-
-    Examples
-    --------
-    >>> P = paley(12, np.dtype(float), False)
-    >>> np.array_equal(P @ P.T, 12 * np.eye(12))
-    True
+    Its entries are ±1, and ``P @ P.T = order * I``.
     """
     q = _paley_prime(order)
     character = np.full(q, -1.0)

@@ -10,20 +10,10 @@ __all__ = ["haar", "orthonormal_basis", "thin_qr"]
 
 
 def haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Orthonormal columns of a Haar-distributed orthogonal matrix.
+    """The k <= n first columns of a Haar-distributed orthogonal matrix, float64 (n, k).
 
-    Parameters
-    ----------
-    n, k : int, k at most n
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-
-    Notes
-    -----
-    Q of a Gaussian matrix, once the signs make the diagonal of its R positive (Mezzadri 2007).
+    They are Q of a Gaussian matrix, once the signs make the diagonal of its R positive (Mezzadri
+    2007).
     """
     from scipy.linalg import qr
 
@@ -34,30 +24,12 @@ def haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def orthonormal_basis(Y: np.ndarray) -> np.ndarray:
-    """Orthonormal columns whose span contains that of Y.
+    """Orthonormal columns, (n, min(n, m)) of the dtype of Y, whose span contains that of Y (n, m).
 
-    Parameters
-    ----------
-    Y : ndarray of shape (n, m), float32 or float64, finite; any rank
-
-    Returns
-    -------
-    ndarray of shape (n, min(n, m)), dtype of Y
-
-    Notes
-    -----
-    Cholesky QR with the Gram matrix in float64 (a float32 Gram matrix loses orthogonality at a
-    condition number of 10^3), repeated once where a single pass would not reach the precision of
-    Y; Householder QR where Y is too ill-conditioned, rank-deficient or not tall. Same bits at
-    any number of threads.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.linalg.qr import orthonormal_basis
-    >>> Q = orthonormal_basis(np.ones((4, 2)))
-    >>> np.allclose(Q.T @ Q, np.eye(2))
-    True
+    Y is finite and of any rank. Cholesky QR with the Gram matrix in float64 (a float32 Gram matrix
+    loses orthogonality at a condition number of 10^3) is repeated once where a single pass would
+    not reach the precision of Y; Householder QR serves where Y is too ill-conditioned,
+    rank-deficient or not tall. The bits are the same at any number of threads.
     """
     return thin_qr(Y)[0]
 

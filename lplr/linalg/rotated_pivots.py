@@ -15,23 +15,7 @@ __all__ = ["BlockEnergies", "expected_pivot_sum"]
 
 
 def expected_pivot_sum(spectrum: np.ndarray) -> float:
-    """Expected sum of the LDL pivots of G^T diag(spectrum) G, G a random rotation.
-
-    Parameters
-    ----------
-    spectrum : ndarray of shape (m,), float64, positive
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.linalg.rotated_pivots import expected_pivot_sum
-    >>> round(expected_pivot_sum(np.full(10, 2.0)), 3)
-    20.0
-    """
+    """Expected sum of the LDL pivots of G^T diag(spectrum) G, G a random rotation, spectrum > 0."""
     top = float(spectrum.max())
     x = spectrum / top
     w = np.geomspace(x.min() * 1e-4, 1e4, 60)[::-1]
@@ -52,13 +36,8 @@ class BlockEnergies:
     """The energy of blocks of singular components that the relative error of their codes scales.
 
     For a block that is rotated at random, with Sigma^(1/2) on either side of the rotation, it is
-    ``mean(s) p(s)``, p the expected sum of pivots. Cumulated sums over the components make a block
-    as cheap as one component.
-
-    Parameters
-    ----------
-    s : ndarray of shape (k,), positive, descending
-        Singular values.
+    ``mean(s) p(s)``, p the expected sum of pivots; s > 0 is descending. Cumulated sums over the
+    components make a block as cheap as one component.
     """
 
     def __init__(self, s: np.ndarray) -> None:

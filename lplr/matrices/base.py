@@ -238,13 +238,7 @@ class PackedMatrix(LinearOperator):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild from what a file held.
-
-        Raises
-        ------
-        ValueError
-            If anything is missing, does not fit or is out of range.
-        """
+        """Rebuild from what a file held; ValueError if anything is missing or does not fit."""
         try:
             return cls(**state)
         except (TypeError, AttributeError, KeyError) as error:

@@ -24,22 +24,8 @@ def squared_sums(
 ) -> np.ndarray:
     """``tr(E H E^T)`` and ``tr(A H A^T)``, E the difference, by block of rows or by row.
 
-    Parameters
-    ----------
-    original, approximation : callable
-        Give the rows ``start`` to ``stop`` of A and of its approximation, of one shape.
-    rows : int
-        Rows of A.
-    block : int
-        Rows to read at a time.
-    H : ndarray of shape (d, d) or, a diagonal, (d,), optional
-        The identity by default.
-    by_row : bool
-
-    Returns
-    -------
-    ndarray of shape (2, rows) or (2, number of blocks), float64
-        Errors first.
+    The callables give the rows ``start`` to ``stop`` of A and of its approximation; H is (d, d), a
+    diagonal (d,) or, by default, the identity. The sums are float64, errors in the first row.
     """
     out = np.empty((2, rows if by_row else -(-rows // block)))
 
@@ -57,21 +43,9 @@ def squared_sums(
 
 
 def relative_error(error: float, norm: float) -> float:
-    """``sqrt(error / norm)``; where the norm is zero, 0 if the error is, else infinity.
+    """``sqrt(error / norm)`` of sums of squares; for a zero norm, 0 if the error is, else infinity.
 
-    Parameters
-    ----------
-    error, norm : float
-        Sums of squares, as `squared_sums` gives them.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    HessianError
-        If a sum is negative beyond rounding, which only an indefinite Hessian does.
+    HessianError says that a sum is negative beyond rounding, which only an indefinite Hessian does.
     """
     if min(error, norm) < -1e-9 * max(abs(error), abs(norm)):
         raise HessianError(

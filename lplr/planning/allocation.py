@@ -21,17 +21,7 @@ _SMALL = (0.04, 0.1, 0.25, 0.7)  # bits per entry at which factors under H are l
 
 
 def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
-    """Predicted squared relative error over bytes, of the best kind of plan at each size.
-
-    Parameters
-    ----------
-    matrix : WeightedMatrix
-    effort : {"fast", "default", "best"}
-
-    Returns
-    -------
-    Curve
-    """
+    """Predicted squared relative error over bytes, of the best kind of plan at each size."""
     n, d = matrix.shape
     if matrix.is_constant:
         least = min(plan.nbytes((n, d)) for plan in constant_plans((n, d)))
@@ -77,20 +67,10 @@ def lower_hull_curve(curve: Curve) -> Curve:
 
 
 def spend(hulls: list[Curve], factors: np.ndarray, nbytes: float) -> np.ndarray:
-    """Bytes of each matrix: the steepest segments of all hulls first.
+    """Bytes of each matrix, float64: the steepest segments of all hulls first.
 
-    Parameters
-    ----------
-    hulls : list of Curve
-        Convex.
-    factors : ndarray of shape (len(hulls),)
-        Weights of the losses.
-    nbytes : float
-        At least the sum of the smallest sizes.
-
-    Returns
-    -------
-    ndarray of shape (len(hulls),), float64
+    The hulls are convex curves, whose losses are weighed by ``factors``; ``nbytes`` is at least the
+    sum of their smallest sizes.
     """
     sizes = np.array([hull.nbytes[0] for hull in hulls])
     segments = []

@@ -36,21 +36,7 @@ _ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
 def candidate_plans(matrix: WeightedMatrix, nbytes: float, effort: str) -> list[Plan]:
     """Every kind of plan at the best use of the budget that is predicted for it, best first.
 
-    Parameters
-    ----------
-    matrix : WeightedMatrix
-    nbytes : float
-        The budget.
-    effort : {"fast", "default", "best"}
-
-    Returns
-    -------
-    list of Plan
-
-    Raises
-    ------
-    BudgetError
-        If nothing fits; the message names the smallest budget that something fits.
+    BudgetError names the smallest budget that something fits, if nothing fits this one.
     """
     if matrix.is_constant:
         return constant_plans(matrix.shape, nbytes)[:1]
@@ -66,13 +52,7 @@ def candidate_plans(matrix: WeightedMatrix, nbytes: float, effort: str) -> list[
 
 
 def constant_plans(shape: tuple[int, int], nbytes: float = np.inf) -> list[Plan]:
-    """The plans for a matrix of one value that fit, best first.
-
-    Raises
-    ------
-    BudgetError
-        If none fits.
-    """
+    """The plans for a matrix of one value that fit, best first; BudgetError if none fits."""
     plans: list[Plan] = [ConstantPlan(0.0, as_factors) for as_factors in (False, True)]
     fitting = [plan for plan in plans if plan.nbytes(shape) <= nbytes]
     if not fitting:

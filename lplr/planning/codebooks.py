@@ -50,17 +50,8 @@ def codebook_pair(quantizers: tuple[str, str] | None, bits: tuple[float, float])
 
 
 def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[CodebookPair]:
-    """The pairs of codebooks that a search for one pair looks at.
+    """The pairs of codebooks, maybe of ``equal`` widths only, that a search for one pair looks at.
 
-    Parameters
-    ----------
-    quantizers : (str, str) or None
-        None: `default_codebook`.
-    equal : bool
-        Only pairs of the same width.
-
-    Notes
-    -----
     One bit is left out: at 0.36 of the variance lost, fewer and finer components always won.
     """
     names = quantizers or ("lloyd-max", "lloyd-max")
@@ -71,23 +62,9 @@ def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[
 def factor_codebooks(
     method: str, quantizer: Any, bits: Any, effort: str, *, searched: bool
 ) -> list[CodebookPair]:
-    """The pairs of codebooks that the arguments of `lplr.factorize` leave open.
+    """The pairs of codebooks that the arguments of `lplr.factorize` leave open; InputError if none.
 
-    Parameters
-    ----------
-    method, quantizer, bits, effort
-        As in `lplr.factorize`.
-    searched : bool
-        Whether ``bits`` that are not given are searched for, or 4.
-
-    Returns
-    -------
-    list of (Codebook, Codebook)
-
-    Raises
-    ------
-    InputError
-        If an argument is outside what is offered.
+    ``bits`` that are not given are searched for or, unless ``searched``, 4.
     """
     names: tuple[str, str] | None = None
     if quantizer is not None:
@@ -113,23 +90,7 @@ def caldera_codebooks(
     factor_bits: float | tuple[float, float],
     mode: str,
 ) -> tuple[Codebook, CodebookPair]:
-    """The codebooks of Q and of L and R that the arguments of `lplr.caldera` stand for.
-
-    Parameters
-    ----------
-    q_bits, quantizer, factor_bits, mode
-        As in `lplr.caldera`.
-
-    Returns
-    -------
-    q_book : Codebook
-    books : (Codebook, Codebook)
-
-    Raises
-    ------
-    InputError
-        If a width is not offered.
-    """
+    """The codebooks of Q and of (L, R) that the arguments of `lplr.caldera` stand for."""
     q_bits = check_bits(q_bits, "q_bits")
     if quantizer is None:
         quantizer = "e8p" if q_bits in (2, 3, 4) else "lloyd-max"
@@ -173,16 +134,8 @@ def _offered(bits: float, name: str, quantizer: str) -> float:
 def codebooks_by_size(effort: str, length: int) -> list[Codebook]:
     """The codebooks on offer for vectors of a length, rising in size and falling in error.
 
-    Parameters
-    ----------
-    effort : {"fast", "default", "best"}
-        Which trellis; above its widths, Lloyd-Max levels.
-    length : int
-        Short vectors get scalar codes only.
-
-    Returns
-    -------
-    list of Codebook
+    ``effort`` decides which trellis is among them; above its widths there are Lloyd-Max levels.
+    Short vectors get scalar codes only.
     """
     names = ["lloyd-max"] if length < _SHORT else [EFFORTS[effort], "e8p", "lloyd-max"]
     books = [get_codebook(name, bits) for name in names for bits in QUANTIZERS[name][0]]
@@ -195,19 +148,7 @@ def codebooks_by_size(effort: str, length: int) -> list[Codebook]:
 
 
 def half_bit_pairs(effort: str, shape: tuple[int, int]) -> list[CodebookPair]:
-    """The pairs of codebooks of L and R of whole and half bits.
-
-    Quarters gain nothing where rates differ by component.
-
-    Parameters
-    ----------
-    effort : {"fast", "default", "best"}
-    shape : (n, d)
-
-    Returns
-    -------
-    list of (Codebook, Codebook)
-    """
+    """The pairs of codebooks of L and R of whole and half bits; quarters gain nothing here."""
     left, right = (
         [b for b in codebooks_by_size(effort, side) if 2 * b.bits % 1 == 0] for side in shape
     )
@@ -215,17 +156,7 @@ def half_bit_pairs(effort: str, shape: tuple[int, int]) -> list[CodebookPair]:
 
 
 def efficient_pairs(effort: str, shape: tuple[int, int]) -> list[CodebookPair]:
-    """The pairs of `half_bit_pairs` on the lower convex hull of error over size, by size.
-
-    Parameters
-    ----------
-    effort : {"fast", "default", "best"}
-    shape : (n, d)
-
-    Returns
-    -------
-    list of (Codebook, Codebook)
-    """
+    """The pairs of `half_bit_pairs` on the lower convex hull of error over size, by size."""
     pairs = half_bit_pairs(effort, shape)
     loss, cost = component_menu(pairs, shape)
     return [pairs[i - 1] for i in lower_hull(cost, loss) if i > 0]
@@ -246,45 +177,20 @@ def residual_share(
 ) -> float:
     """The share of the energy of a component that coding both of its vectors leaves as error.
 
-    Parameters
-    ----------
-    books : (Codebook, Codebook)
-        Their errors on a normal distribution are c and c'.
-    rank : int
-        Number of all components together.
-    shape : (n, d)
-    right_weight : float
-        What an error of R costs under a Hessian, over its cost without one.
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
-    ``1 - (1 - c) (1 - c')``, but errors of L that lie in its own column space, rank of n
-    directions, are a change of basis, which R undoes when it is fitted to the quantized L; most of
-    them: 0.8 is measured. R is quantized last, so nothing undoes its errors. On six matrices,
-    layers, images and text embeddings among them, at 0.5 to 3 bits per entry, the error that this
-    predicts is right to 3 % in most cases, and to 8 % in all but a phantom, whose singular vectors
-    are far from normal.
+    It is ``1 - (1 - c) (1 - c')`` where the codes leave c and c' on a normal distribution. But
+    errors of L that lie in its own column space (``rank`` of n directions, rank counting all
+    components) are a change of basis, which R undoes when it is fitted to the quantized L; most of
+    them: 0.8 is measured. R is quantized last, so nothing undoes its errors; under a Hessian they
+    cost ``right_weight`` times what they cost without. On six matrices, layers, images and text
+    embeddings among them, at 0.5 to 3 bits per entry, the error that this predicts is right to 3 %
+    in most cases, and to 8 % in all but a phantom, whose singular vectors are far from normal.
     """
     left = books[0].gaussian_mse * (1 - 0.8 * rank / shape[0])
     return 1 - (1 - left) * (1 - min(right_weight * books[1].gaussian_mse, 1.0))
 
 
 def lower_hull(x: np.ndarray, y: np.ndarray) -> list[int]:
-    """The points of the lower convex hull of falling y, from the smallest x on.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (m,)
-
-    Returns
-    -------
-    list of int
-        Indices, of rising x and falling y.
-    """
+    """Indices of the lower convex hull of points (x, y), of rising x and falling y."""
     keep: list[int] = []
     for i in np.lexsort((y, x)):
         if keep and y[i] >= y[keep[-1]]:

@@ -24,20 +24,12 @@ _SPREAD = 1e3  # cap of the mean square of what is rounded, over that of W
 class ColumnRates:
     """What the pivots of H say about the rates of columns and about their losses.
 
-    Parameters
-    ----------
-    H : ndarray of shape (d, d), float64, positive definite, mean diagonal about 1, or None
-        None is the identity.
-    weights : FeedbackWeights
-        The weights of the same H.
-
-    Notes
-    -----
-    Small pivots of a Hessian from few inputs are too small, and rates, which follow the pivots,
-    suffer most from that. So H is damped much more for the rates than for the feedback. On halves
-    of 12000 tokens, both together lower the error on the other half (0.0910 to 0.0908 on a
-    384 x 1536 layer, where one rate leaves 0.0945) while they add 1.5 % to that on their own
-    (0.0845 to 0.0859).
+    H is float64 (d, d), positive definite, with a mean diagonal of about 1, or None for the
+    identity; ``weights`` are those of the same H. Small pivots of a Hessian from few inputs are too
+    small, and rates, which follow the pivots, suffer most from that. So H is damped much more for
+    the rates than for the feedback. On halves of 12000 tokens, both together lower the error on the
+    other half (0.0910 to 0.0908 on a 384 x 1536 layer, where one rate leaves 0.0945) while they add
+    1.5 % to that on their own (0.0845 to 0.0859).
     """
 
     def __init__(self, H: np.ndarray | None, weights: FeedbackWeights) -> None:
@@ -56,22 +48,12 @@ class ColumnRates:
     def loss(self, groups: Sequence[ColumnGroup]) -> float:
         """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
 
-        Parameters
-        ----------
-        groups : sequence of ColumnGroup
-
-        Returns
-        -------
-        float
-
-        Notes
-        -----
-        ``sum_k D_k mse_k v_k``, v_k the mean square of what is rounded in column k: W and the
+        It is ``sum_k D_k mse_k v_k``, v_k the mean square of what is rounded in column k: W and the
         errors fed back to it, if uncorrelated ``v_k = 1 + sum_{j>k} (L^-1)_jk^2 mse_j v_j``. The
         errors of the last columns u, if they are left out (mse 1), are W_u itself: what they lose
-        and what they feed back, ``|L_uu (L^-1)_uk|^2``, is known. From this loss is subtracted
-        what the extra damping `FEEDBACK_DAMPING` adds, which only the feedback uses: that damping
-        times the mean square ``v_k - 1 + mse_k v_k`` of the errors of each column.
+        and what they feed back, ``|L_uu (L^-1)_uk|^2``, is known. From this loss is subtracted what
+        the extra damping `FEEDBACK_DAMPING` adds, which only the feedback uses: that damping times
+        the mean square ``v_k - 1 + mse_k v_k`` of the errors of each column.
         """
         from scipy.linalg import solve_triangular
 
@@ -94,29 +76,10 @@ class ColumnRates:
     def groups(self, rows: int, books: Sequence[Codebook], nbytes: float) -> list[ColumnGroup]:
         """The rates of least predicted loss that fit, falling from the first column on.
 
-        Parameters
-        ----------
-        rows : int
-            Rows of W.
-        books : sequence of Codebook
-            On offer, in the order of their sizes and of falling errors.
-        nbytes : float
-            For the codes and one float32 a group.
-
-        Returns
-        -------
-        list of ColumnGroup
-
-        Raises
-        ------
-        BudgetError
-            If the columns do not fit even at the coarsest code.
-
-        Notes
-        -----
-        ``sum_k D_k mse(b_k)`` is least where all columns have the same exchange rate between error
-        and bits. Two rates next to each other enclose the budget: the first columns get the upper
-        one, as many as fit.
+        ``books`` rise in size and fall in error; ``nbytes`` pays for the codes and one float32 a
+        group, and BudgetError says that not even the coarsest code fits. ``sum_k D_k mse(b_k)`` is
+        least where all columns have the same exchange rate between error and bits. Two rates next
+        to each other enclose the budget: the first columns get the upper one, as many as fit.
         """
         d = self.weights.d
         cost = np.array([book.nbytes(rows, 64) / 64 for book in books])

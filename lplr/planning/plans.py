@@ -47,19 +47,10 @@ _SWEEPS = {"fast": 0, "default": 1, "best": 2}  # of coordinate descent in a bac
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to spend a budget on a matrix.
+    """One way to spend a budget on a matrix, and the relative error that is predicted for it.
 
-    Parameters
-    ----------
-    predicted : float
-        Relative error.
-
-    Attributes
-    ----------
-    kind : str
-        What a record calls it.
-    family : {"factors", "backbone"}
-        Predictions of one family err alike, so that comparing them is safe.
+    ``kind`` is what a record calls it. Predictions of one ``family``, "factors" or "backbone", err
+    alike, so that comparing them is safe.
     """
 
     kind: ClassVar[str]
@@ -102,14 +93,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ConstantPlan(Plan):
-    """A matrix of one value, exactly: rounded, or as factors where that is too large.
-
-    Parameters
-    ----------
-    predicted : float
-        0.
-    as_factors : bool
-    """
+    """A matrix of one value, exactly: rounded, or as factors where that is too large."""
 
     kind = "constant"
 
@@ -130,14 +114,7 @@ class ConstantPlan(Plan):
 
 @dataclass(frozen=True)
 class RoundingPlan(Plan):
-    """The matrix rounded as it is, by `lplr.quantize`.
-
-    Parameters
-    ----------
-    predicted : float
-    quantizer, bits, granularity, scaling
-        As in `lplr.quantize`.
-    """
+    """The matrix rounded as it is, by `lplr.quantize`, which explains the options."""
 
     kind = "rounding"
 
@@ -164,13 +141,7 @@ class RoundingPlan(Plan):
 
 @dataclass(frozen=True)
 class LowRankPlan(Plan):
-    """Low-rank factors alone.
-
-    Parameters
-    ----------
-    predicted : float
-    blocks : tuple of ComponentBlock
-    """
+    """Low-rank factors alone."""
 
     kind = "low-rank"
 
@@ -203,15 +174,7 @@ class LowRankPlan(Plan):
 
 @dataclass(frozen=True)
 class WeightedLowRankPlan(LowRankPlan):
-    """Low-rank factors that are fitted under a Hessian, in rotated coordinates.
-
-    Parameters
-    ----------
-    predicted, blocks
-        As in `LowRankPlan`.
-    components : WeightedComponents
-        The components that the blocks divide.
-    """
+    """Low-rank factors in rotated coordinates, fitted under a Hessian."""
 
     family = "backbone"
 
@@ -231,15 +194,7 @@ class WeightedLowRankPlan(LowRankPlan):
 
 @dataclass(frozen=True)
 class BackbonePlan(Plan):
-    """A backbone alone.
-
-    Parameters
-    ----------
-    predicted : float
-    groups : tuple of ColumnGroup
-    rotated : bool
-        Whether it lies in rotated coordinates.
-    """
+    """A backbone alone, in rotated coordinates or those of the matrix."""
 
     kind = "backbone"
     family = "backbone"
@@ -271,14 +226,7 @@ class BackbonePlan(Plan):
 
 @dataclass(frozen=True)
 class FactorsAndBackbonePlan(LowRankPlan):
-    """Low-rank factors, and a backbone for what they leave, in rotated coordinates.
-
-    Parameters
-    ----------
-    predicted, blocks
-        As in `LowRankPlan`.
-    backbone : BackbonePlan
-    """
+    """Low-rank factors, and a backbone for what they leave, in rotated coordinates."""
 
     kind = "backbone + low-rank"
     family = "backbone"

@@ -28,15 +28,7 @@ CONSTANT_SCALES = StoredScales(per_rank=1, once=3)  # of a constant matrix, what
 
 @dataclass(frozen=True)
 class RankPlan:
-    """A rank and a codebook for each factor.
-
-    Parameters
-    ----------
-    rank : int
-    books : (Codebook, Codebook)
-        The codebooks of L and R.
-    scales : StoredScales
-    """
+    """A rank and a codebook for each factor."""
 
     rank: int
     books: CodebookPair
@@ -63,21 +55,7 @@ def feasible_ranks(
 ) -> list[RankPlan]:
     """For each pair of codebooks the largest rank that fits.
 
-    Parameters
-    ----------
-    shape : (n, d)
-    nbytes : float
-    pairs : list of (Codebook, Codebook)
-    scales : StoredScales
-
-    Returns
-    -------
-    list of RankPlan
-
-    Raises
-    ------
-    BudgetError
-        If not even rank 1 fits; the message names the smallest budget that works.
+    BudgetError names the smallest budget that works, if not even rank 1 fits.
     """
     plans = [RankPlan(largest_rank(shape, nbytes, b, scales), b, scales) for b in pairs]
     plans = [plan for plan in plans if plan.rank > 0]

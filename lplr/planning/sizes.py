@@ -31,15 +31,7 @@ SEEDS = 16  # bytes of the two seeds of randomized transforms
 
 @dataclass(frozen=True)
 class StoredScales:
-    """Float32 numbers that are stored beside the codes of two factors.
-
-    Parameters
-    ----------
-    per_rank : int
-        For each component.
-    once : int
-        For both factors together.
-    """
+    """Float32 numbers beside the codes of two factors: for each component, and once for both."""
 
     per_rank: int
     once: int
@@ -55,20 +47,8 @@ BLOCK_SCALES = StoredScales(per_rank=1, once=1)  # of factors that are coded by 
 def budget_nbytes(bits_per_entry: float, shape: tuple[int, int]) -> float:
     """Bytes of a budget; whole where they are but for the rounding of ``8 * nbytes / entries``.
 
-    So a size in bytes that was told as bits per entry buys just that size.
+    So a size in bytes that was told as bits per entry buys just that size:
 
-    Parameters
-    ----------
-    bits_per_entry : float
-    shape : (n, d)
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> from lplr.planning.sizes import budget_nbytes
     >>> bits = 8 * 13 / 90
     >>> bits * 90 / 8, budget_nbytes(bits, (3, 30))
     (12.999999999999998, 13.0)
@@ -87,28 +67,7 @@ def budget_error(shape: tuple[int, int], least: float, what: str = "nothing fits
 def factor_nbytes(
     shape: tuple[int, int], rank: int, books: CodebookPair, scales: StoredScales
 ) -> int:
-    """Bytes of two packed factors.
-
-    Parameters
-    ----------
-    shape : (n, d)
-    rank : int
-    books : (Codebook, Codebook)
-        The vectors of codes run down the columns of L and along the rows of R.
-    scales : StoredScales
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> from lplr.planning.sizes import StoredScales, factor_nbytes
-    >>> from lplr.quantizers import get_codebook
-    >>> book = get_codebook("uniform", 3)
-    >>> factor_nbytes((10, 10), 2, (book, book), StoredScales(per_rank=1, once=1))
-    28
-    """
+    """Bytes of two packed factors; codes run down the columns of L and along the rows of R."""
     sides = zip(shape, books, strict=True)
     return sum(book.nbytes(side, rank) for side, book in sides) + scales.nbytes(rank)
 
@@ -116,19 +75,7 @@ def factor_nbytes(
 def largest_rank(
     shape: tuple[int, int], nbytes: float, books: CodebookPair, scales: StoredScales
 ) -> int:
-    """The largest rank whose factors fit into ``nbytes``, at most min(shape); 0 if none does.
-
-    Parameters
-    ----------
-    shape : (n, d)
-    nbytes : float
-    books : (Codebook, Codebook)
-    scales : StoredScales
-
-    Returns
-    -------
-    int
-    """
+    """The largest rank whose factors fit into ``nbytes``, at most min(shape); 0 if none does."""
     low, high = 0, min(shape)
     while low < high:  # the size grows with the rank
         middle = (low + high + 1) // 2

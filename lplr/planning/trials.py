@@ -29,19 +29,8 @@ def best_of(
 ) -> tuple[LowRank | QPlusLowRank | Quantized, list[dict[str, Any]]]:
     """Carry out the best plan, and others where predictions are close or it disappoints.
 
-    Parameters
-    ----------
-    plans : list of Plan
-        Best first.
-    matrix : WeightedMatrix
-    effort : {"fast", "default", "best"}
-
-    Returns
-    -------
-    packed : LowRank, QPlusLowRank or Quantized
-        The result of least measured error.
-    records : list of dict
-        `Plan.describe` of every plan, that of the result first; with ``error`` where measured.
+    ``plans`` begin with the best. The result is that of least measured error; with it comes
+    `Plan.describe` of every plan, that of the result first, with ``error`` where measured.
     """
     records = [plan.describe(matrix.shape) for plan in plans]
     best: tuple[float, int, Any] | None = None

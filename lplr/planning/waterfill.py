@@ -28,20 +28,8 @@ def expected_loss(
 ) -> float:
     """The squared error that blocks leave, by the model of `distribute`.
 
-    Parameters
-    ----------
-    s : ndarray of shape (k,), descending
-        Singular values.
-    shape : (n, d)
-    energy : float
-        Squared Frobenius norm of the matrix.
-    blocks : list of ComponentBlock
-    right_weight : float
-        What an error of R costs, over its cost without a Hessian.
-
-    Returns
-    -------
-    float
+    ``s`` has singular values, descending, ``energy`` is the squared norm of the matrix, and an
+    error of R costs ``right_weight`` times what it costs without a Hessian.
     """
     s = np.asarray(s, np.float64)[: blocks[-1].stop]
     tail = energy - float(np.square(s).sum())
@@ -70,50 +58,26 @@ def distribute(
 ) -> list[ComponentBlock]:
     """The blocks of components, and their codes, that lose least within a number of bytes.
 
-    Parameters
-    ----------
-    s : ndarray of shape (k,), descending
-        Singular values.
-    shape : (n, d)
-    nbytes : float
-        For codes and scales of everything.
-    pairs : list of (Codebook, Codebook)
-        On offer for each block.
-    right_weight : float
-        What an error of R costs under a Hessian, over its cost without one.
+    ``s`` has singular values, descending; ``nbytes`` pays for codes and scales; ``pairs`` are on
+    offer for each block; under a Hessian an error of R costs ``right_weight`` times what it costs
+    without. No block is empty, and components after the last block are left out. BudgetError says
+    that not even one component fits.
 
-    Returns
-    -------
-    list of ComponentBlock
-        From the first component on, none empty; what follows the last is left out.
-
-    Raises
-    ------
-    BudgetError
-        If not even one component fits.
-
-    Notes
-    -----
     Coding both vectors of a component leaves a share of its energy ``s_k^2``, see
     `lplr.planning.codebooks.residual_share`. In a block that is rotated at random and quantized by
     feedback, it leaves that share of ``mean(s) p(s)`` together, p the expected sum of pivots
-    (`lplr.linalg.rotated_pivots`, with Sigma^(1/2) on either side): less than the sum of
-    ``s_k^2``, so that a block of unequal components makes up in part for rates that do not exist.
+    (`lplr.linalg.rotated_pivots`, with Sigma^(1/2) on either side): less than the sum of ``s_k^2``,
+    so that a block of unequal components makes up in part for rates that do not exist.
 
-    As in water-filling (Cover and Thomas, *Elements of Information Theory*, Section 10.3.3), at
-    the optimum a byte buys the same everywhere. For one price of a byte, dynamic programming over
-    the boundaries finds the best blocks; bisection finds the price. It runs on a geometric grid of
+    As in water-filling (Cover and Thomas, *Elements of Information Theory*, Section 10.3.3), at the
+    optimum a byte buys the same everywhere. For one price of a byte, dynamic programming over the
+    boundaries finds the best blocks; bisection finds the price. It runs on a geometric grid of
     boundaries first and on a fine one around those chosen then; the last block is extended by what
-    still fits.
+    still fits. Where s_k = 1/k, for instance, the bits fall from component to component:
 
-    Examples
-    --------
-    >>> import numpy as np
     >>> from lplr.planning.codebooks import candidate_pairs
-    >>> from lplr.planning.waterfill import distribute
-    >>> s = 1 / np.arange(1, 41)
     >>> pairs = candidate_pairs(("uniform", "uniform"), equal=True)
-    >>> blocks = distribute(s, (80, 80), 400, pairs)
+    >>> blocks = distribute(1 / np.arange(1, 41), (80, 80), 400, pairs)
     >>> [(block.stop - block.start, block.books[0].bits) for block in blocks]
     [(1, 5), (1, 4), (1, 3), (3, 2)]
     """
@@ -199,7 +163,7 @@ class _Search:
         return min(found, key=self.loss, default=[])
 
     def best(self, grid: np.ndarray, rank: int) -> list[ComponentBlock]:
-        """The best blocks with boundaries on the grid, or none if one component does not fit.
+        """The best blocks with boundaries on the grid; none if one component does not fit.
 
         ``rank`` is about how many components there will be.
         """

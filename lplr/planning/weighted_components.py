@@ -23,18 +23,9 @@ _ROUNDS = 4  # at most, of distributing bits and correcting the weight of errors
 
 
 class WeightedComponents:
-    """The leading components of W H^(1/2).
+    """The leading components of W H^(1/2), at most ``rank``, where H is not the identity.
 
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32
-        In the coordinates of the weights.
-    weights : FeedbackWeights
-        The weights of H, which is not the identity.
-    rank : int
-        How many components at most.
-    seed : int
-        Seed of the range finder.
+    W is float32 (n, d) in the coordinates of the weights; ``seed`` is that of the range finder.
     """
 
     def __init__(self, W: np.ndarray, weights: FeedbackWeights, rank: int, seed: int) -> None:
@@ -54,26 +45,10 @@ class WeightedComponents:
     def plan(self, nbytes: float, effort: str) -> tuple[list[ComponentBlock], float]:
         """The blocks of components that lose least, and the loss ``tr(E H E^T)`` predicted.
 
-        Parameters
-        ----------
-        nbytes : float
-        effort : {"fast", "default", "best"}
-
-        Returns
-        -------
-        blocks : list of ComponentBlock
-        loss : float
-            On three layers, 0.97 to 1.03 of its square root was measured.
-
-        Raises
-        ------
-        BudgetError
-            If not even one component fits.
-
-        Notes
-        -----
-        Errors of R cost, on the average over the components that are used, a share of what they
-        would cost without H; which components are used depends on that share.
+        On three layers, the measured relative error was 0.97 to 1.03 of the predicted one. Errors
+        of R cost, on the average over the components that are used, a share of what they would cost
+        without H; which components are used depends on that share. BudgetError says that not even
+        one component fits.
         """
         n, d = self.W.shape
         left = [book for book in codebooks_by_size(effort, n) if 2 * book.bits % 1 == 0]

@@ -28,15 +28,9 @@ _USED = 0.75  # share of the components that a budget allows at one bit per entr
 class WeightedMatrix:
     """A matrix to compress; everything derived from it is computed on first use, once.
 
-    Parameters
-    ----------
-    W : ndarray of shape (n, d), float32, of moderate size
-    H : ndarray of shape (d, d), float64, regularised, or None
-        Second moment of the inputs; None is the identity.
-    seed : int
-        Seed of the transforms and of the range finder.
-    factor_seed : int
-        Seed of the factors: no plan depends on which others were carried out.
+    W is float32 (n, d), of moderate size; H is float64 (d, d) and regularised, or None for the
+    identity. ``seed`` is that of the transforms and of the range finder, ``factor_seed`` that of
+    the factors: no plan depends on which others were carried out.
     """
 
     W: np.ndarray
@@ -93,16 +87,7 @@ class WeightedMatrix:
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
 
     def components(self, nbytes: float) -> WeightedComponents | None:
-        """The components of W H^(1/2) that a budget can be spent on; None without weights.
-
-        Parameters
-        ----------
-        nbytes : float
-
-        Returns
-        -------
-        WeightedComponents or None
-        """
+        """The components of W H^(1/2) that a budget can be spent on; None without weights."""
         if self.H is None:
             return None
         n, d = self.shape
@@ -115,16 +100,7 @@ class WeightedMatrix:
         return self.loss(self.W)
 
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T).
-
-        Parameters
-        ----------
-        E : ndarray of shape (n, d), float32
-
-        Returns
-        -------
-        float
-        """
+        """``tr(E H E^T)`` of a float32 matrix (n, d)."""
         if self.H is None:
             return squared_norm(E)
         return self.rates.weights.loss(self.transforms[1].apply(E, axis=1))

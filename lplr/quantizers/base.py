@@ -24,19 +24,11 @@ __all__ = ["QUANTIZERS", "Codebook", "get_codebook"]
 class Codebook(Protocol):
     """A finite set of points in R^group, in code units: a stored value is scale × point.
 
-    Attributes
-    ----------
-    name, bits : str, int or float
-        The key of the codebook in `QUANTIZERS`; ``bits`` counts bits per entry.
-    group : int
-        Entries per code word: 8 for the lattice, 1 for all others.
-    entrywise : bool
-        Whether each entry is coded by itself, so that vectors may lie along either axis.
-    dtype : numpy dtype of unpacked code words
-    gaussian_scale : float
-        Scale that minimises the mean squared error on N(0, 1).
-    gaussian_mse : float
-        That error.
+    ``name`` and ``bits``, which are bits per entry, are its key in `QUANTIZERS`. A code word stands
+    for ``group`` entries, 8 of the lattice and 1 of all others; unpacked code words have the NumPy
+    ``dtype``. An ``entrywise`` codebook codes each entry by itself, so that vectors may lie along
+    either axis. ``gaussian_scale`` minimises the mean squared error on N(0, 1), ``gaussian_mse`` is
+    that error.
     """
 
     @property
@@ -67,9 +59,9 @@ class Codebook(Protocol):
         """The stream of ``count`` vectors, made contiguous; InputError if it is not one."""
 
     def encode(self, x: np.ndarray) -> np.ndarray:
-        """Code words, shape (..., n), for float32 vectors ``x`` of shape (..., n, group).
+        """Code words of least squared error, (..., n), for float32 ``x`` of shape (..., n, group).
 
-        They are those of least squared error. An entrywise codebook takes any shape.
+        An entrywise codebook takes any shape.
         """
 
     def decode(self, codes: np.ndarray) -> np.ndarray:

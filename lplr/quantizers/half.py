@@ -15,10 +15,7 @@ __all__ = ["Half"]
 class Half(BlockCodebook):
     """Float16 as a codebook: a code word is the bit pattern of the value.
 
-    Parameters
-    ----------
-    name : str
-        The scalar quantizer whose 16-bit codebook this is.
+    Every scalar quantizer has this codebook at 16 bits, under its own name.
     """
 
     name: str

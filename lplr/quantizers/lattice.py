@@ -24,49 +24,20 @@ _CONSTANTS = {
 
 
 class E8P(BlockCodebook):
-    """The E8P lattice code and its residual forms.
+    """The E8P lattice code of 2, 3 or 4 bits per entry: 16, 24 or 32 bits for eight entries.
 
     At two bits per entry, a point is ``s * a + t``, cut from the lattice E8 shifted by +-1/4: the
     absolute vector ``a`` is one of 256 vectors of half-integers, see `e8p_points`; the signs ``s``
     make the coordinate sum of ``s * a`` even; and ``t`` is 1/4 or -1/4 in every entry. A second
     stage codes the scaled residual, by a point of `root_points` at three bits and by a second E8P
-    point at four bits::
+    point at four bits; the first stage is in the low 16 bits of a code word::
 
         point = first + step * second,   second nearest to (x - first) / step
 
-    Parameters
-    ----------
-    bits : {2, 3, 4}
-
-    Attributes
-    ----------
-    name, bits, group : "e8p", bits per entry, 8 entries per code word
-    width : int, bits of a code word: 16, 24 or 32
-    dtype : numpy dtype of code words, uint32; the first stage is in the low 16 bits
-    gaussian_scale, gaussian_mse : float
-        The factor on the points that is best on N(0, 1), and the mean squared error there.
-
-    Raises
-    ------
-    InputError
-        If `bits` is not 2, 3 or 4.
-
-    Notes
-    -----
     The code is that of QuIP# (Tseng et al. 2024), written from its definition. Two choices differ
     from theirs: a rule picks the 29 absolute vectors of squared norm 12, and other points fill up
     the second stage of three bits. At two bits, `encode` finds the nearest point exactly. At three
     and four bits each stage is exact, but their sum is not always the nearest of all sums.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.lattice import E8P
-    >>> book = E8P(2)
-    >>> codes = book.encode(np.array([[0.3, -0.2, 1.4, 0.1, -0.9, 0.0, 2.0, -0.5]], np.float32))
-    >>> book.decode(codes)
-    array([[ 0.25, -0.75,  1.25,  0.25, -0.75,  0.25,  2.25, -0.75]],
-          dtype=float32)
     """
 
     name = "e8p"
@@ -130,22 +101,11 @@ class E8P(BlockCodebook):
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Product of some rows of code words, whose entries lie down columns, with a vector.
+        """Product of some rows of code words, whose entries lie down columns, with a vector (d,).
 
-        The product expands eight entries at a time, so it is faster than a dense one.
-
-        Parameters
-        ----------
-        packed : ndarray, uint8
-        words : (int, int)
-            Shape (m, d) of the array of code words.
-        rows : slice
-            Rows of the array of code words.
-        x : ndarray of shape (d,), float32
-
-        Returns
-        -------
-        ndarray of shape (8 * rows,), float32, in code units
+        The array of code words has shape ``words``, (m, d), and the float32 result has eight
+        entries for each row. The product expands eight entries at a time, so it is faster than a
+        dense one.
         """
         from lplr.kernels.project_e8p import multiply
 
@@ -157,17 +117,7 @@ class E8P(BlockCodebook):
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:
-        """Product of the transpose of some rows of code words with a vector; see `dot`.
-
-        Parameters
-        ----------
-        packed, words, rows : as in `dot`
-        y : ndarray of shape (8 * rows,), float32
-
-        Returns
-        -------
-        ndarray of shape (d,), float32, in code units
-        """
+        """Product (d,) of the transpose of some rows of code words with a vector; see `dot`."""
         from lplr.kernels.project_e8p import multiply_transposed
 
         out = np.zeros(words[1], np.float32)
@@ -197,12 +147,9 @@ class E8P(BlockCodebook):
 def _absolute_vectors() -> tuple[np.ndarray, np.ndarray]:
     """The 256 absolute vectors, doubled, and the table that gives the index of each.
 
-    Returns
-    -------
-    vectors : ndarray of shape (256, 8), int64
-    index : ndarray of shape (1024,), uint8
-        The index is in entry ``family * 256 + mask``. The bits of the mask are the entries above
-        1/2. None of these is 5/2 in family 0, the first one is in family 1, the second in family 2.
+    The table is uint8 (1024,); the index is in entry ``family * 256 + mask``. The bits of the mask
+    are the entries above 1/2. None of these is 5/2 in family 0, the first one is in family 1, the
+    second in family 2.
     """
     vectors = np.ones((256, 8), np.int64)
     index = np.zeros(1024, np.uint8)
@@ -229,24 +176,14 @@ def _absolute_vectors() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def e8p_points() -> np.ndarray:
-    """The 65536 points of E8P times 4, by code word; built on first use.
+    """The 65536 points of E8P times 4, int8, by code word; built on first use.
 
     All entries of an absolute vector are 1/2 but for a few. The vectors are, in this order: those
     with 0, 1, 2, 3 or 4 entries 3/2; those with one 5/2; those with one 5/2 and one 3/2 (these are
-    the 227 of squared norm at most 10); and the first 29 with five entries 3/2, in the order of
-    the positions of their three entries 1/2. The code word is ``(t < 0) << 15 | index << 7 |
-    signs``; bit i of the signs is set where entry i < 7 of ``s * a`` is negative, and the sign of
-    entry 7 makes the coordinate sum even.
-
-    Returns
-    -------
-    ndarray of shape (65536, 8), int8, read-only
-
-    Examples
-    --------
-    >>> from lplr.quantizers.lattice import e8p_points
-    >>> e8p_points()[0] / 4
-    array([0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75])
+    the 227 of squared norm at most 10); and the first 29 with five entries 3/2, in the order of the
+    positions of their three entries 1/2. The code word is ``(t < 0) << 15 | index << 7 | signs``;
+    bit i of the signs is set where entry i < 7 of ``s * a`` is negative, and the sign of entry 7
+    makes the coordinate sum even.
     """
     vectors, _ = _absolute_vectors()
     signs = 1 - 2 * (np.arange(128)[:, None] >> np.arange(7) & 1)
@@ -263,14 +200,10 @@ def e8p_points() -> np.ndarray:
 
 @cache
 def root_points() -> np.ndarray:
-    """The 256 points of the second stage of three bits times 4, by code word.
+    """The 256 points of the second stage of three bits times 4, int8, by code word.
 
     They are zero; the 240 roots of E8, namely +-e_i +-e_j and the (+-1/2)^8 with an even number of
     minus signs; and the 15 vectors +-2 e_i other than -2 e_7.
-
-    Returns
-    -------
-    ndarray of shape (256, 8), int8, read-only
     """
     points = np.zeros((256, 8), np.int8)
     row = 1

@@ -10,28 +10,12 @@ __all__ = ["lloyd_max"]
 
 
 def lloyd_max(bits: int) -> ScalarCodebook:
-    """The Lloyd-Max codebook of 2**bits levels for N(0, 1) (Max 1960, Lloyd 1982).
+    """The Lloyd-Max codebook of 2**bits levels for N(0, 1) (Max 1960, Lloyd 1982); 1 to 8 bits.
 
-    Parameters
-    ----------
-    bits : int, 1 to 8
-
-    Returns
-    -------
-    ScalarCodebook
-
-    Notes
-    -----
     Each level is the centroid of its cell. Lloyd's iteration for these equations takes thousands of
     rounds at 8 bits; Newton's method, whose Jacobian is tridiagonal here, takes a few. It starts
     from the density of levels that is best for many levels (Panter and Dite 1951): the cube root of
     the normal density, which is a normal density of variance 3.
-
-    Examples
-    --------
-    >>> from lplr.quantizers.lloyd_max import lloyd_max
-    >>> lloyd_max(2).levels.round(4)
-    array([-1.5104, -0.4528,  0.4528,  1.5104], dtype=float32)
     """
     from scipy.linalg import solve_banded
     from scipy.special import ndtri

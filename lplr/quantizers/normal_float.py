@@ -12,27 +12,11 @@ __all__ = ["normal_float"]
 def normal_float(bits: int) -> ScalarCodebook:
     """The normal float codebook of 2**bits levels in [-1, 1] (Dettmers et al., QLoRA, 2023).
 
-    Parameters
-    ----------
-    bits : int, 1 to 8
-
-    Returns
-    -------
-    ScalarCodebook
-
-    Notes
-    -----
     There are 2**(bits-1) levels from -1 to 0 and 2**(bits-1) + 1 levels from 0 to 1; both groups
     contain the exact zero. Each group is equally spaced in probability and scaled so that its
     outermost level is -1 or 1. The probability beyond the outermost levels is the mean of those
     that either group alone would give. At one bit there is no room for a zero: the levels are -1
     and 1.
-
-    Examples
-    --------
-    >>> from lplr.quantizers.normal_float import normal_float
-    >>> [round(float(x), 3) for x in normal_float(4).levels[6:10]]
-    [-0.091, 0.0, 0.08, 0.161]
     """
     from scipy.special import ndtri
 

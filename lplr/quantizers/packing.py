@@ -20,23 +20,7 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32)
 
 
 def packed_nbytes(count: int, width: int) -> int:
-    """Bytes that ``count`` codes of ``width`` bits occupy: ceil(count * width / 8).
-
-    Parameters
-    ----------
-    count : int, at least 0
-    width : int, one of `WIDTHS`
-
-    Raises
-    ------
-    InputError
-
-    Examples
-    --------
-    >>> from lplr.quantizers.packing import packed_nbytes
-    >>> packed_nbytes(3, 3)
-    2
-    """
+    """Bytes of ``count`` codes of ``width`` bits, one of `WIDTHS`: ceil(count * width / 8)."""
     if isinstance(width, bool) or width not in WIDTHS:
         raise InputError(f"width: must be one of {', '.join(map(str, WIDTHS))}, found {width!r}")
     if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
@@ -45,26 +29,10 @@ def packed_nbytes(count: int, width: int) -> int:
 
 
 def pack(codes: np.ndarray, width: int) -> np.ndarray:
-    """Pack integer codes into a bit stream.
+    """The bit stream, uint8, of integer codes of any shape, read in C order.
 
-    Parameters
-    ----------
-    codes : ndarray of any shape and integer dtype, values in [0, 2**width); read in C order
-    width : int, one of `WIDTHS`
+    InputError refuses a width that is not offered, and codes that are no integers or do not fit it.
 
-    Returns
-    -------
-    ndarray of shape (ceil(codes.size * width / 8),), uint8
-
-    Raises
-    ------
-    InputError
-        If the width is not offered, or ``codes`` are not integers or do not fit it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.packing import pack
     >>> pack(np.array([1, 2, 3]), 3)
     array([209,   0], dtype=uint8)
     """
@@ -89,31 +57,9 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, width: int, count: int) -> np.ndarray:
-    """Codes of a bit stream; the inverse of `pack`.
+    """The ``count`` codes of a bit stream that `check_packed` accepts; the inverse of `pack`.
 
-    Parameters
-    ----------
-    packed : ndarray of shape (ceil(count * width / 8),), uint8
-    width : int, one of `WIDTHS`
-    count : int
-        Number of codes.
-
-    Returns
-    -------
-    ndarray of shape (count,)
-        uint8 for widths up to 8, uint16 for 16, uint32 for 24 and 32.
-
-    Raises
-    ------
-    InputError
-        If ``packed`` is not a uint8 array of that size, or a padding bit is set.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.packing import unpack
-    >>> unpack(np.array([209, 0], np.uint8), 3, 3)
-    array([1, 2, 3], dtype=uint8)
+    They are uint8 for widths up to 8, uint16 for 16, uint32 for 24 and 32.
     """
     packed = check_packed(packed, width, count)
     if width > 8:
@@ -129,32 +75,9 @@ def unpack(packed: np.ndarray, width: int, count: int) -> np.ndarray:
 
 
 def check_packed(packed: Any, width: int, count: int) -> np.ndarray:
-    """Refuse what is not the bit stream of ``count`` codes; the kernels trust what passes.
+    """The bit stream of ``count`` codes, made contiguous; the kernels trust what passes.
 
-    Parameters
-    ----------
-    packed : ndarray of shape (ceil(count * width / 8),), uint8
-    width : int, one of `WIDTHS`
-    count : int
-
-    Returns
-    -------
-    ndarray, uint8, C-contiguous
-        ``packed`` itself if it is contiguous.
-
-    Raises
-    ------
-    InputError
-        If ``packed`` is not a uint8 array of that size, or a padding bit is set.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.packing import check_packed
-    >>> check_packed(np.array([209, 8], np.uint8), 3, 3)
-    Traceback (most recent call last):
-        ...
-    lplr.exceptions.InputError: packed codes: a bit after the last code is set; they are damaged
+    InputError says that ``packed`` is not a uint8 array of that size, or that a padding bit is set.
     """
     packed = check_bytes(packed, packed_nbytes(count, width), f"{count} codes of {width} bits")
     check_padding(packed, count * width)

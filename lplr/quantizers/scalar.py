@@ -15,12 +15,7 @@ __all__ = ["ScalarCodebook", "best_scale", "gaussian_cells", "gaussian_mse"]
 class ScalarCodebook(BlockCodebook):
     """Levels on the real line; a value is coded by its nearest level, a tie by the lower one.
 
-    Parameters
-    ----------
-    name : str
-    levels : ndarray of shape (2**bits,), float32, ascending
-    gaussian_scale : float
-        Factor on the levels that minimises the mean squared error on N(0, 1).
+    The 2**bits levels are float32 and ascend; times ``gaussian_scale`` they fit N(0, 1) best.
     """
 
     group = 1
@@ -70,18 +65,10 @@ class ScalarCodebook(BlockCodebook):
 
 
 def gaussian_cells(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The cells of nearest-level rounding of x ~ N(0, 1).
+    """The cells of rounding x ~ N(0, 1) to k ascending levels: mass, first, density and edges.
 
-    Parameters
-    ----------
-    levels : ndarray of shape (k,), float64, ascending
-
-    Returns
-    -------
-    mass : ndarray of shape (k,), probability of each cell
-    first : ndarray of shape (k,), E[x; x in cell]
-    density : ndarray of shape (k + 1,), the normal density at the edges
-    edges : ndarray of shape (k + 1,), the first and last infinite
+    Each cell has a probability (mass) and a first moment E[x; x in cell]; the k + 1 edges, of which
+    the first and the last are infinite, have a normal density each.
     """
     from scipy.special import ndtr
 

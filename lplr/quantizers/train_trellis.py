@@ -33,22 +33,11 @@ _SHRINK = 2.0  # a value that codes n samples moves by n / (n + 2) of the way to
 def linear_table(coefficients: np.ndarray, bits: int | float) -> np.ndarray:
     """The antisymmetric table of quantiles that is linear in the bits of the state.
 
-    Parameters
-    ----------
-    coefficients : ndarray of shape (L,), float64 in [0, 1)
-        ``a_i / 2**L`` of each bit, the lowest bit first.
-    bits : int or float
-
-    Returns
-    -------
-    ndarray of shape (2**L,), float32
-        Quantiles of a Gaussian of variance ``(1 - D) * 3**((bits / L)**1.5)``, D = 2**(-2 bits).
-
-    Notes
-    -----
-    The values of an ideal code have variance 1 - D, which is the limit of many states. With one
-    symbol per state each value has a cell of its own, and the best density of cells has variance 3.
-    The power between the two is a fit to trials at 2, 3, 4 and 6 bits.
+    The coefficients are ``a_i / 2**L`` in [0, 1), that of the lowest bit first. The quantiles,
+    float32, are those of a Gaussian of variance ``(1 - D) * 3**((bits / L)**1.5)``, D = 2**(-2
+    bits). The values of an ideal code have variance 1 - D, which is the limit of many states. With
+    one symbol per state each value has a cell of its own, and the best density of cells has
+    variance 3. The power between the two is a fit to trials at 2, 3, 4 and 6 bits.
     """
     from scipy.special import ndtri
 
@@ -134,34 +123,11 @@ def train_table(
     per_state: int = 200,
     rng: int | np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train one table.
+    """Train one table, float32 (2**L,); return it and the coefficients of the one it started from.
 
-    Parameters
-    ----------
-    state_bits : int
-    bits : int or float
-    start : ndarray of shape (state_bits - 1,), float64, optional
-        Coefficients of one bit less, which the search keeps.
-    trials : int
-        Starts that are compared, see `search_coefficients`.
-    passes : int
-        Lloyd passes.
-    per_state : int
-        Samples per state and pass; a pass has at least 100 000.
-    rng : int, numpy.random.Generator or None
-
-    Returns
-    -------
-    table : ndarray of shape (2**L,), float32
-    coefficients : ndarray of shape (L,), float64
-        Those of the table that training started from.
-
-    Examples
-    --------
-    >>> from lplr.quantizers.train_trellis import gaussian_error, train_table
-    >>> table, _ = train_table(6, 2, trials=4, passes=2, rng=0)
-    >>> gaussian_error(table, 2, samples=100_000) < 0.1
-    True
+    ``trials`` starts are compared, see `search_coefficients`; the search keeps ``start``,
+    coefficients of one bit less. Each Lloyd pass takes ``per_state`` samples for each state, and at
+    least 100 000.
     """
     rng = np.random.default_rng(rng)
     a = search_coefficients(state_bits, bits, start=start, trials=trials, rng=rng)

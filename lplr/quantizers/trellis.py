@@ -27,55 +27,17 @@ class Trellis:
 
         state_t = state_(t-1) >> K_t | c_t << (L - K_t)
 
-    So L bits decide each value although it costs only K_t bits. The Viterbi search finds the
-    symbols whose values are nearest to a whole sequence. The code is tail-biting: the window before
-    the first symbol holds the last bits of the sequence, so nothing is stored for the start. A
-    sequence of less than 5 L bits starts from state 0 instead.
+    So L bits decide each value although it costs only K_t = ``widths[t % 4]`` bits, on the average
+    ``bits``, from 1 to 6 in steps of 1/4. Each further bit of L, 6 to 14, doubles the time of the
+    search and lowers the error. The Viterbi search finds the symbols whose values are nearest to a
+    whole sequence. The code is tail-biting: the window before the first symbol holds the last bits
+    of the sequence, so nothing is stored for the start. A sequence of less than 5 L bits starts
+    from state 0 instead.
 
-    Parameters
-    ----------
-    table : ndarray of shape (2**L,), float32
-        The value of each state. Each further bit of L, 6 to 14, doubles the time of the search
-        and lowers the error.
-    bits : int or float
-        1 to 6 in steps of 1/4. The width of symbol t is
-        ``floor((t + 1) * bits) - floor(t * bits)``.
-    gaussian_mse : float
-        Mean squared error on N(0, 1), measured on long sequences.
-
-    Attributes
-    ----------
-    name, bits, group : "trellis-L", bits per entry, 1
-    dtype : numpy dtype of symbols, uint8
-    state_bits : int
-        L.
-    widths : tuple of 4 int
-        Symbol t has ``widths[t % 4]`` bits.
-    table : ndarray of shape (2**L,), float32, read-only
-    gaussian_scale, gaussian_mse : float
-        1, since tables are trained on N(0, 1), and the argument.
-
-    Raises
-    ------
-    InputError
-
-    Notes
-    -----
-    The bitshift trellis is that of QTIP (Tseng et al. 2024). There are three differences: the
-    newest symbol is in the highest bits of the window; the tables are trained, not computed; and
-    the state at the start is estimated from a few windows on either side of it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.trellis import Trellis
-    >>> book = Trellis.stored(8, 2)
-    >>> x = np.random.default_rng(0).standard_normal((100, 1), dtype=np.float32)
-    >>> codes = book.encode(x)
-    >>> int(codes.max()), book.pack(codes[None]).size
-    (3, 25)
-    >>> bool(np.mean((x - book.decode(codes)) ** 2) < 0.1)
-    True
+    The ``table`` has 2**L values; it is trained on N(0, 1), where its error on long sequences is
+    ``gaussian_mse``. The bitshift trellis is that of QTIP (Tseng et al. 2024). There are three
+    differences: the newest symbol is in the highest bits of the window; the tables are trained, not
+    computed; and the state at the start is estimated from a few windows on either side of it.
     """
 
     group = 1
@@ -96,17 +58,7 @@ class Trellis:
 
     @classmethod
     def stored(cls, state_bits: int, bits: int | float) -> Trellis:
-        """The code whose table comes with the package.
-
-        Parameters
-        ----------
-        state_bits : int, 6 to 14
-        bits : int or float, 1 to 6 in steps of 1/4
-
-        Returns
-        -------
-        Trellis
-        """
+        """The code whose table comes with the package."""
         table, gaussian_mse = stored_table(state_bits, bits)
         return cls(table, bits, gaussian_mse)
 
@@ -165,19 +117,9 @@ class Trellis:
     def unpack(
         self, packed: np.ndarray, shape: tuple[int, int], sequences: slice, entries: slice
     ) -> np.ndarray:
-        """Values of some entries of some sequences of a packed array.
+        """Values of some entries of some sequences of a packed array, float32, in code units.
 
-        Parameters
-        ----------
-        packed : ndarray, uint8
-        shape : (int, int)
-            Number of sequences and entries of each.
-        sequences, entries : slice
-            With start and stop.
-
-        Returns
-        -------
-        ndarray of shape (sequences, entries), float32, in code units
+        ``shape`` is the number of sequences and of entries of each; slices have a start and a stop.
         """
         from lplr.kernels.project_trellis import decode
 
@@ -189,17 +131,9 @@ class Trellis:
     def dot(
         self, packed: np.ndarray, shape: tuple[int, int], entries: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Sum of all sequences, each times an entry of a vector, straight from the packed bits.
+        """Some entries of the sum of all sequences, each times an entry of ``x``; see `unpack`.
 
-        Parameters
-        ----------
-        packed, shape, entries
-            As in `unpack`.
-        x : ndarray of shape (m,), float32
-
-        Returns
-        -------
-        ndarray of shape (entries,), float32, in code units
+        The products are made straight from the packed bits.
         """
         from lplr.kernels.project_trellis import multiply
         from lplr.kernels.project_trellis_bytes import multiply_bytes
@@ -220,18 +154,7 @@ class Trellis:
     def dot_transposed(
         self, packed: np.ndarray, shape: tuple[int, int], sequences: slice, y: np.ndarray
     ) -> np.ndarray:
-        """Inner products of some sequences with a vector, straight from the packed bits.
-
-        Parameters
-        ----------
-        packed, shape, sequences
-            As in `unpack`.
-        y : ndarray of shape (n,), float32
-
-        Returns
-        -------
-        ndarray of shape (sequences,), float32, in code units
-        """
+        """Inner products of some sequences with a vector, from the packed bits; see `unpack`."""
         from lplr.kernels.project_trellis import multiply_transposed
         from lplr.kernels.project_trellis_bytes import multiply_bytes_transposed
 
@@ -271,21 +194,10 @@ class Trellis:
 
 
 def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:
-    """Widths of four consecutive symbols, with the wider ones spread evenly.
+    """Widths of four consecutive symbols, with the wider ones spread evenly: (2, 2, 2, 3) for 2.25.
 
-    Parameters
-    ----------
-    bits : int or float, 1 to 6 in steps of 1/4
-
-    Raises
-    ------
-    InputError
-
-    Examples
-    --------
-    >>> from lplr.quantizers.trellis import symbol_widths
-    >>> symbol_widths(2.25), symbol_widths(2.5)
-    ((2, 2, 2, 3), (2, 3, 2, 3))
+    Symbol t has ``floor((t + 1) * bits) - floor(t * bits)`` bits; InputError refuses other ``bits``
+    than 1 to 6 in steps of 1/4.
     """
     if isinstance(bits, bool) or not 1 <= bits <= 6 or 4 * bits != int(4 * bits):
         raise InputError(f"bits: a trellis codes 1 to 6 bits in steps of 1/4, not {bits!r}")

@@ -22,26 +22,6 @@ class TrellisCodebook:
     Each segment is a sequence of its own, coded by one thread. The packed stream of a matrix holds
     the first segment of all vectors, then the second one of all vectors, and so on; each of these
     parts starts on a byte.
-
-    Parameters
-    ----------
-    trellis : Trellis
-
-    Attributes
-    ----------
-    name, bits, group, dtype, gaussian_scale, gaussian_mse
-        As in `Trellis`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers import get_codebook
-    >>> book = get_codebook("trellis-8", 2)
-    >>> book.segment_length(1500), book.nbytes(length=1500, count=3)
-    (512, 1125)
-    >>> x = np.random.default_rng(0).standard_normal((3, 1500, 1)).astype(np.float32)
-    >>> bool(np.mean((book.decode(book.encode(x)) - x) ** 2) < 0.08)
-    True
     """
 
     group = 1

@@ -73,19 +73,7 @@ def read_tables(path: Path) -> Tables:
 def stored_table(state_bits: int, bits: int | float) -> tuple[np.ndarray, float]:
     """Table and Gaussian mean squared error of a code that comes with the package.
 
-    Parameters
-    ----------
-    state_bits : int, 6 to 14
-    bits : int or float, 1 to 6 in steps of 1/4
-
-    Returns
-    -------
-    table : ndarray of shape (2**L,), float32
-    error : float
-
-    Raises
-    ------
-    InputError
+    InputError refuses other codes than those of L from 6 to 14 and of 1 to 6 bits in steps of 1/4.
     """
     tables = _tables_of_package()
     if (state_bits, 4 * bits) not in tables:

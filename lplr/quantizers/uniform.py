@@ -13,18 +13,10 @@ class Uniform(ScalarCodebook):
     """Uniform levels, to which arithmetic rounds instead of a search; dithered on request."""
 
     def encode(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Codes, uint8 of shape (...), for ``x`` of shape (..., 1).
+        """Codes, uint8 of shape (...), for ``x`` of shape (..., 1), in code units.
 
-        Parameters
-        ----------
-        x : ndarray of shape (..., 1), float32, in code units
-        rng : numpy.random.Generator, optional
-            With a generator, rounding is dithered: unbiased within the range. Without one, each
-            entry gets the nearest level.
-
-        Returns
-        -------
-        ndarray of shape (...), uint8
+        With a generator, rounding is dithered: unbiased within the range. Without one, each entry
+        gets the nearest level.
         """
         from lplr.kernels.scalar import round_uniform
 
@@ -36,26 +28,10 @@ class Uniform(ScalarCodebook):
 
 
 def uniform(bits: int) -> Uniform:
-    """The mid-rise uniform codebook of 2**bits levels; its scale is the step.
+    """The mid-rise uniform codebook of 2**bits levels, bits from 1 to 8; its scale is the step.
 
-    Parameters
-    ----------
-    bits : int, 1 to 8
-
-    Returns
-    -------
-    Uniform
-
-    Notes
-    -----
     The step minimises the exact mean squared error on N(0, 1). It reproduces Max (1960), for
     example 1.596 at one bit and 0.3352 at four bits.
-
-    Examples
-    --------
-    >>> from lplr.quantizers.uniform import uniform
-    >>> round(uniform(4).gaussian_scale, 4)
-    0.3352
     """
     levels = np.arange(2**bits) - (2**bits - 1) / 2
     # The best range, step * 2**bits, grows from 3.2 at one bit to 7.9 at eight bits.

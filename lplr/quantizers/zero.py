@@ -17,13 +17,6 @@ class Zero(BlockCodebook):
 
     Below one bit per entry, compression leaves out the columns whose errors the other columns can
     correct best. Users cannot choose this codebook: they would get a matrix of zeros.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.quantizers.zero import Zero
-    >>> Zero().pack(np.zeros((3, 4), np.uint8), axis=0).size
-    0
     """
 
     name = "zero"

@@ -33,30 +33,8 @@ def write_atomic(
     the name: it fails if the name exists, so that two writers cannot both win. On a file system
     without hard links, the name is checked right before the renaming.
 
-    Parameters
-    ----------
-    path : str or path-like
-    parts : sequence of bytes-like
-    overwrite : bool
-        Whether an existing regular file is replaced.
-
-    Raises
-    ------
-    InputError
-        If ``path`` is no path.
-    ExistingFileError
-        If ``path`` exists and ``overwrite`` is False; it is an `InputError` too.
-    StorageError
-        If the file cannot be written; what was at ``path`` before is intact.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from lplr.storage.atomic import write_atomic
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomic(os.path.join(folder, "x"), [b"ab", b"c"])
-    ...     os.listdir(folder)
-    ['x']
+    InputError says that ``path`` is no path, ExistingFileError that it exists and ``overwrite`` is
+    False, and StorageError that the file cannot be written; what was there before is then intact.
     """
     try:
         name = os.fsdecode(path)

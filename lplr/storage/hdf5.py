@@ -122,14 +122,9 @@ def _write_group(group: Any, node: Node) -> None:
 def from_file(data: bytes, user_block: int) -> Node:
     """The tree in the bytes of a whole file, arrays as read-only views of ``data``.
 
-    HDF5 begins after ``user_block`` bytes.
-
-    Raises
-    ------
-    UnsafeFileError
-        If the file uses a feature of HDF5 that the format does not name.
-    CorruptFileError
-        If it is damaged, or larger or deeper in declaration than in fact.
+    HDF5 begins after ``user_block`` bytes. UnsafeFileError says that the file uses a feature of
+    HDF5 that the format does not name, CorruptFileError that it is damaged, or larger or deeper in
+    declaration than in fact.
     """
     import h5py
 

@@ -1,4 +1,4 @@
-"""``lplr bounds``: every bound of the papers against simulation, and the quantizers' distortion."""
+"""``lplr bounds``: every bound of the papers against simulation, and the quantizers' errors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,38 @@ from lplr.cli.options import add_command, add_json, add_seed, check_output, prin
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
-    from lplr.theory.montecarlo import Cell, Statement
+    from lplr.theory.records import CellResult, Statement
 
 __all__ = ["add_parser", "run"]
 
 _DISTORTION = "distortion"  # the one name that is no statement
 _LEVEL = 1e-6
 _FEWEST = 30  # a fair coin shows heads as often in a row once in 10^9 times
-_ROUNDING = 1e-9  # ratio of a cell that measures nothing but rounding errors, and is no news
+_ROUNDING = 1e-9  # a cell with a smaller ratio measures rounding errors only
 _VERDICTS = ("holds", "refuted", "assumption not met")
+_PARTLY_DONE = 3  # exit code
 
 _DESCRIPTION = """\
-Each statement is tested on a grid of matrices and settings by independent random trials. A bound
-in expectation is refuted by a one-sided test whose level, 1e-6, is that of the whole table; a
-bound that always holds by one trial. Where a quantizer left its range, a statement says nothing:
-assumption not met. The exit code is 1 if any is refuted.
+Each statement is tested on a grid of matrices and settings by independent random trials; one
+statement at one setting is a cell. A bound on a mean is refuted by a one-sided test, with a
+probability of 1e-6 that any true bound of the table is refuted; a bound on each value is refuted
+by one trial. Where a quantizer left its range, the statement says nothing: assumption not met.
+The exit code is 1 if a statement is refuted.
+"""
+
+_NOTATION = """\
+A: an n x d matrix; A_k: its best approximation of rank k; |.|: Frobenius norm; ': transpose
+S: a random d x m matrix with independent entries N(0, 1/m); the sketch of A is A S
+Q(.): rounding to equally spaced points, one step apart; B bits and range R: step = 2R/(2^B - 1)
+dithered: rounded up or down at random so that the mean is right; nearest: to the nearest point
+LPLR: A ~ L R with L = Q(A S) and R = Q'(W), W the least squares solution of L W ~ A
+CALDERA: W ~ Q + L R, where Q is W rounded with feedback and L R has rank k
+H: a symmetric d x d matrix, the mean of x x' over the inputs x of a layer W
+loss: tr(E H E') of an error E; H = C D C', C unit lower triangular, D diagonal (the pivots)
+feedback: W is rounded column by column, each after a correction for the errors so far (LDLQ)
+eta: the rounding errors of feedback, each relative to the corrected column
+epsilon: what the rounding of L and R adds; lambda_i, sigma_i: eigenvalues, singular values
+..._bound, ..._bounds, sketch_range: functions of lplr.theory.bounds, with formula and derivation
 """
 
 
@@ -48,17 +65,17 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="of a statement (default: all); 'distortion' tabulates that of the quantizers",
+        help="a statement (default: all), or 'distortion' for a table of the quantizers' errors",
     )
     parser.add_argument("--list", action="store_true", help="list the statements and run nothing")
     parser.add_argument(
-        "--trials", type=int, default=200, metavar="N", help="of each cell (default: 200)"
+        "--trials", type=int, default=200, metavar="N", help="trials per cell (default: 200)"
     )
-    parser.add_argument("--full", action="store_true", help="real matrices as well")
+    parser.add_argument("--full", action="store_true", help="test on real matrices too")
     parser.add_argument(
         "--all",
         action="store_true",
-        help="print all cells, not a summary; of distortion, all widths",
+        help="print all cells instead of a summary; with 'distortion', all widths",
     )
     parser.add_argument(
         "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
@@ -71,7 +88,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it."""
+    """Run the command."""
     from lplr.theory.statements import STATEMENTS
 
     chosen = _chosen(args.names, STATEMENTS)
@@ -87,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seed: must not be negative, found {args.seed}")
     _check_files(args, bool(chosen))
     report: dict[str, Any] = {}
-    cells: list[Cell] = []
+    cells: list[CellResult] = []
     if chosen:
         start = time.perf_counter()
         cells = _measure(args, list(chosen.values()))
@@ -100,14 +117,18 @@ def run(args: argparse.Namespace) -> int:
             "statements": [_summary(chosen[name], cells) for name in chosen],
             "cells": [_row(cell) for cell in cells],
         }
-        _write_files(args, cells, chosen)
     if _DISTORTION in args.names:
         report[_DISTORTION] = _distortion(args.seed, args.all)
     if args.json:
         print_json(report)
     else:
         _print(report, cells, args.all)
-    return int(any(cell.verdict == "refuted" for cell in cells))
+    if args.out is not None:
+        _write_table(args, cells, chosen)
+    drawn = args.plot is None or _draw(args.plot, cells, chosen)
+    if any(cell.verdict == "refuted" for cell in cells):
+        return 1
+    return 0 if drawn else _PARTLY_DONE
 
 
 def _chosen(names: Sequence[str], known: Mapping[str, Statement]) -> dict[str, Statement]:
@@ -130,19 +151,19 @@ def _check_files(args: argparse.Namespace, has_cells: bool) -> None:
         if name is None:
             continue
         if not has_cells:
-            raise InputError(f"--{option}: holds the cells of statements; name one besides")
+            raise InputError(f"--{option}: holds the cells of statements; name a statement too")
         check_output(name, suffixes, args.overwrite, "")
 
 
-def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[Cell]:
+def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[CellResult]:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.theory import montecarlo
 
-    with Progress(1.0) as progress, watch_compilation(progress):
+    count = {s.name: len(s.grid) + len(s.full) * args.full for s in statements}
+    with Progress(args.trials * sum(count.values())) as progress, watch_compilation(progress):
 
-        def show(status: montecarlo.Status) -> None:
-            progress.done = status.share if status.share > 0.01 else 0.0  # too early to tell
-            with progress.step(f"{status.statement}, cell {status.cell + 1} of {status.cells}"):
+        def show(name: str, trials: int) -> None:
+            with progress.step(f"statement {name}", trials):
                 pass
 
         return montecarlo.run(
@@ -155,28 +176,38 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
         )
 
 
-def _write_files(
-    args: argparse.Namespace, cells: Sequence[Cell], statements: Mapping[str, Statement]
+def _write_table(
+    args: argparse.Namespace, cells: Sequence[CellResult], statements: Mapping[str, Statement]
 ) -> None:
-    from lplr.evaluation.bound_panels import panels_of
-    from lplr.evaluation.plot_bounds import draw_bounds
     from lplr.provenance import provenance
     from lplr.storage.table import write_table
 
-    if args.out is not None:
-        about = {name: {"title": s.title, "source": s.source} for name, s in statements.items()}
-        settings = {"trials": args.trials, "level": _LEVEL, "full": args.full}
-        attrs = {"settings": settings, "statements": about, **provenance(args.seed)}
-        rows = [_row(cell) for cell in cells]
-        write_table(args.out, rows, attrs=attrs, overwrite=args.overwrite)
-    if args.plot is not None:
-        notes = {name: s.title for name, s in statements.items()}
-        draw_bounds(args.plot, panels_of(cells, notes=notes))
+    about = {name: {"title": s.title, "source": s.source} for name, s in statements.items()}
+    settings = {"trials": args.trials, "level": _LEVEL, "full": args.full}
+    attrs = {"settings": settings, "statements": about, **provenance(args.seed)}
+    rows = [_row(cell) for cell in cells]
+    write_table(args.out, rows, attrs=attrs, overwrite=args.overwrite)
 
 
-def _row(cell: Cell) -> dict[str, Any]:
+def _draw(path: str, cells: Sequence[CellResult], statements: Mapping[str, Statement]) -> bool:
+    """Draw the cells; a picture that fails is reported, since the table is out already."""
+    from lplr.cli.progress import Progress
+
+    try:
+        from lplr.evaluation.bound_panels import panels_of
+        from lplr.evaluation.plot_bounds import draw_bounds
+
+        draw_bounds(path, panels_of(cells, notes={n: s.title for n, s in statements.items()}))
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        Progress().say(f"warning: {path}: was not drawn, everything else is complete: {reason}")
+        return False
+    return True
+
+
+def _row(cell: CellResult) -> dict[str, Any]:
     """A cell without nesting; what does not exist is None."""
-    from lplr.theory.montecarlo import QUANTILES
+    from lplr.theory.records import QUANTILES
 
     quantiles = zip(QUANTILES, cell.quantiles, strict=True)
     row = {
@@ -196,7 +227,7 @@ def _row(cell: Cell) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
-def _summary(statement: Statement, cells: Sequence[Cell]) -> dict[str, Any]:
+def _summary(statement: Statement, cells: Sequence[CellResult]) -> dict[str, Any]:
     found = [cell for cell in cells if cell.statement == statement.name]
     ratios = sorted(cell.ratio for cell in found if cell.ratio > _ROUNDING)
     return {
@@ -236,7 +267,7 @@ def _distortion(seed: int, everything: bool) -> list[dict[str, Any]]:
 def _table_of_distortion(rows: Sequence[Mapping[str, Any]]) -> str:
     from lplr.cli.tables import table
 
-    head = ("quantizer", "bits", "error on N(0, 1)", "± s.e.", "/ limit", "published", "in")
+    head = ("quantizer", "bits", "error", "± s.e.", "error/limit", "published", "source")
     lines = [
         [
             row["quantizer"],
@@ -249,9 +280,10 @@ def _table_of_distortion(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return (
-        table(head, lines)
-        + "\n\nerror: mean squared, at the scale the quantizer is used with; limit: 2^(-2 bits)"
+    return table(head, lines) + (
+        "\n\nbits: bits per entry; error: mean squared error on entries N(0, 1), at the scale that "
+        "this package uses;\n± s.e.: standard error of a simulated error; "
+        "limit: 2^(-2 bits), which no code can beat;\npublished: the error that the source reports"
     )
 
 
@@ -270,20 +302,24 @@ def _list(statements: Mapping[str, Statement], as_json: bool) -> None:
     if as_json:
         print_json({"statements": listed})
         return
+    print(_NOTATION)
     for s in listed:
         print(f"{s['name']}  ({s['cells']} cells, {s['real']} more with --full)")
-        print(f"    {s['title']}\n    {s['source']}; {_KINDS[str(s['kind'])]}")
-    print(f"{_DISTORTION}\n    Of each quantizer on N(0, 1), measured, against published values")
+        print(f"    {s['title']}\n    {_KINDS[str(s['kind'])]}; source: {s['source']}")
+    print(
+        f"{_DISTORTION}\n    mean squared error of each quantizer on entries N(0, 1), "
+        "beside published values"
+    )
 
 
 _KINDS = {
-    "expectation": "the mean is at most the bound",
-    "always": "each value is at most its bound",
-    "identity": "each value equals its bound",
+    "expectation": "tested on the mean of the trials",
+    "always": "tested on each trial",
+    "identity": "tested as an equality in each trial",
 }
 
 
-def _print(report: dict[str, Any], cells: Sequence[Cell], everything: bool) -> None:
+def _print(report: dict[str, Any], cells: Sequence[CellResult], everything: bool) -> None:
     from lplr.cli.tables import in_seconds, table
 
     if cells:
@@ -292,10 +328,10 @@ def _print(report: dict[str, Any], cells: Sequence[Cell], everything: bool) -> N
         else:
             _print_summary(report["statements"], cells)
         counts = {verdict: sum(c.verdict == verdict for c in cells) for verdict in _VERDICTS}
-        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
         print(
             f"\n{len(cells)} cells of {report['trials']} trials, seed {report['seed']}, "
-            f"{in_seconds(report['seconds'])}: {said}"
+            f"{in_seconds(report['seconds'])}: {verdicts}"
         )
     if _DISTORTION in report:
         print("\n" * bool(cells) + _table_of_distortion(report[_DISTORTION]))
@@ -304,7 +340,7 @@ def _print(report: dict[str, Any], cells: Sequence[Cell], everything: bool) -> N
 _HEAD = ("statement", "setting", "measured", "± s.e.", "bound", "ratio", "verdict")
 
 
-def _line(cell: Cell) -> list[str]:
+def _line(cell: CellResult) -> list[str]:
     rest = dict(cell.setting)
     words = []
     if {"matrix", "n", "d"} <= set(rest):
@@ -323,8 +359,8 @@ def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> None:
-    """A line a statement; then the cells where each is tightest and loosest, and every refuted."""
+def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[CellResult]) -> None:
+    """One line for each statement; then its loosest and tightest cells, and all refuted cells."""
     from lplr.cli.tables import table
 
     rows = []
@@ -335,9 +371,14 @@ def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[Cell]) 
             + [str(s[key]) for key in ("cells", *_VERDICTS)]
             + ["-" if ratio is None else _in_short(ratio) for ratio in ratios]
         )
-    head = ("statement", "cells", "holds", "refuted", "not met", "ratio from", "median", "to")
+    head = ("statement", "cells", "hold", "refuted", "not met", "least ratio", "median", "largest")
     print(table(head, rows))
-    print("\nratio = measured / bound; the cells where it is least and largest:\n")
+    print(
+        "\ncell: the statement on one matrix with one setting; ratio: mean measured value / bound, "
+        "1 at an equality;\nnot met: a quantizer left its range, so that the statement says nothing"
+        "\n\nFor each statement, the cells with the least and the largest ratio (s.e.: standard "
+        "error of the measured mean):\n"
+    )
     shown = []
     for s in statements:
         found = [c for c in cells if c.statement == s["name"] and c.ratio > _ROUNDING]

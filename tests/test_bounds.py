@@ -146,7 +146,7 @@ def test_baselines_by_hand() -> None:
     st.floats(0, 1),
     st.sampled_from([(100, 30), (30, 100), (30, 30)]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8)
 def test_feedback_and_sharp_are_never_larger(
     name: str, m: int, step: float, step_right: float, shape: tuple[int, int]
 ) -> None:
@@ -230,7 +230,7 @@ def test_monotone() -> None:
     st.floats(0.05, 5),
     st.floats(0.05, 5),
 )
-@settings(deadline=None)
+@settings(max_examples=30)
 def test_bits_reach_epsilon_and_one_less_does_not(
     name: str, k: int, epsilon: float, left: float, right: float
 ) -> None:

@@ -26,12 +26,12 @@ _ROUNDING = 1e-9  # a cell with a smaller ratio measures rounding errors only
 _VERDICTS = ("holds", "refuted", "assumption not met")
 _PARTLY_DONE = 3  # exit code
 
-_DESCRIPTION = """\
+_DESCRIPTION = """
 Each statement is tested on a grid of matrices and settings by independent random trials; one
 statement at one setting is a cell. A bound on a mean is refuted by a one-sided test, with a
 probability of 1e-6 that any true bound of the table is refuted; a bound on each value is refuted
 by one trial. Where a quantizer left its range, the statement says nothing: assumption not met.
-The exit code is 1 if a statement is refuted.
+The exit code is 1 if a statement is refuted. --list explains all symbols.
 """
 
 _NOTATION = """\
@@ -47,6 +47,12 @@ feedback: W is rounded column by column, each after a correction for the errors 
 eta: the rounding errors of feedback, each relative to the corrected column
 epsilon: what the rounding of L and R adds; lambda_i, sigma_i: eigenvalues, singular values
 ..._bound, ..._bounds, sketch_range: functions of lplr.theory.bounds, with formula and derivation
+
+A cell is a statement on one matrix with one setting. The matrices, and for losses the Hessians H,
+have these singular values for k = 1, 2, ...: flat: 1; k^-1: 1/k, and so on; exponential:
+exp(-(k-1)/5); low-rank: 1 eight times, then 0; outlier: 10 once, then 1. Others are given by their
+entries: midpoints: half-way between two points; gaussian: N(0, 1). --full adds real matrices:
+layers of language models, text embeddings and an image.
 """
 
 
@@ -328,7 +334,11 @@ def _print(report: dict[str, Any], cells: Sequence[CellResult], everything: bool
         else:
             _print_summary(report["statements"], cells)
         counts = {verdict: sum(c.verdict == verdict for c in cells) for verdict in _VERDICTS}
-        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        verdicts = ", ".join(
+            f"{count} {'hold' if verdict == 'holds' else verdict}"
+            for verdict, count in counts.items()
+            if count
+        )
         print(
             f"\n{len(cells)} cells of {report['trials']} trials, seed {report['seed']}, "
             f"{in_seconds(report['seconds'])}: {verdicts}"
@@ -374,10 +384,10 @@ def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[CellRes
     head = ("statement", "cells", "hold", "refuted", "not met", "least ratio", "median", "largest")
     print(table(head, rows))
     print(
-        "\ncell: the statement on one matrix with one setting; ratio: mean measured value / bound, "
-        "1 at an equality;\nnot met: a quantizer left its range, so that the statement says nothing"
-        "\n\nFor each statement, the cells with the least and the largest ratio (s.e.: standard "
-        "error of the measured mean):\n"
+        "\ncell: the statement on one matrix with one setting (lplr bounds --list explains them)"
+        "\nratio: mean measured value / mean bound; not met: a quantizer left its range, so that "
+        "the statement says nothing\n\nthe cells with the least and the largest ratio "
+        "(± s.e.: standard error of the measured mean):\n"
     )
     shown = []
     for s in statements:

@@ -129,7 +129,7 @@ _REAL = real_layers(k=[8, 32], bits=2, factor_bits=[4, 8])
 CALDERA_STATEMENTS = (
     Statement(
         "rank-constrained",
-        "least loss tr(E H E') at rank k, E = U U'A - A: sum_{i>k} sigma_i(A H^(1/2))^2",
+        "loss of the best matrix of rank k: tr(E H E') = sum_{i>k} sigma_i(A H^(1/2))^2",
         "CALDERA (2024), Lemma 4.2",
         "identity",
         _optimum,

@@ -195,7 +195,7 @@ _SMALL_GRID = (*grid(SPECTRA, SHAPES, m=[8, 24], bits=[1, 4, 12]), *_LINE)
 # Its bound takes a tenth of a second at 24 columns.
 _FEEDBACK_GRID = (*grid(SPECTRA, SHAPES, m=[8, 16], bits=[1, 4, 12]), *_LINE)
 _REAL = real_matrices(m=[16, 64], bits=[2, 4, 8])
-_DERIVED = "this project, from the derivation of the LPLR bound"
+_DERIVED = "this project, from the derivation of lplr_bound"
 
 LPLR_STATEMENTS = (
     Statement(
@@ -255,7 +255,7 @@ LPLR_STATEMENTS = (
     Statement(
         "feedback-pivots",
         "pivots D of H = L'L: mean tr(D) <= sum of pivot_bounds",
-        "this project, step 3 of feedback LPLR",
+        "this project, step 3 in the docstring of feedback_lplr_bound",
         "expectation",
         _pivots,
         grid(SPECTRA, SHAPES, m=[8, 16], bits=[2, 8]),

@@ -117,7 +117,7 @@ _ENTRIES = (
 QUANTIZER_STATEMENTS = (
     Statement(
         "dither-unbiased",
-        "no bias: the mean of two independent errors has half the mean square of one error",
+        "dithered rounding has no bias: averaging two errors halves the mean square",
         "LPLR (2023), Section 2",
         "expectation",
         _unbiased,

@@ -98,7 +98,7 @@ SKETCH_STATEMENTS = (
     Statement(
         "pseudo-inverse",
         "pseudo-inverse G^+ of a k x m Gaussian matrix: mean |G^+|^2 = m k/(m-k-1)",
-        "mean of an inverse Wishart matrix; step 4 of the LPLR bound",
+        "mean of an inverse Wishart matrix; step 4 in the docstring of lplr_bound",
         "expectation",
         _pseudo_inverse,
         tuple({"m": m, "k": k} for m in (8, 16, 24) for k in (1, 2, m // 2, m - 3, m - 2)),
@@ -106,7 +106,7 @@ SKETCH_STATEMENTS = (
     Statement(
         "sketch-energy",
         "a sketch keeps the squared norm in the mean: mean |A S|^2 = |A|^2",
-        "step 2 of the LPLR bound",
+        "step 2 in the docstring of lplr_bound",
         "expectation",
         _energy,
         grid(SPECTRA, SHAPES, m=[8, 24]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
+from spectra import dithered
 
 from lplr.theory import bounds
 
@@ -46,9 +47,7 @@ def test_solution_range_is_not_exceeded() -> None:
         assert t < bounds.solution_range(sigma, (n, d), m, step, 1e-3)  # sigma_1 in its place
         largest = 0.0
         for _ in range(300):
-            L = A @ (rng.standard_normal((d, m)) / np.sqrt(m))
-            if step:
-                L = step * np.floor(L / step + rng.random(L.shape))
+            L = dithered(A @ (rng.standard_normal((d, m)) / np.sqrt(m)), step, rng)
             largest = max(largest, np.abs(np.linalg.lstsq(L, A, rcond=None)[0]).max())
         assert t / 50 < largest <= t
     # A coarse quantizer or too few singular values: no promise.

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy.linalg import hadamard
 
 from lplr.coding.paper import solved_factors
 from lplr.quantizers.base import get_codebook
@@ -376,11 +375,3 @@ def test_energy_of_a_pseudo_inverse() -> None:
     G = np.random.default_rng(0).standard_normal((5, 6))
     expected = float(np.square(np.linalg.pinv(G)).sum())
     assert simulate.pseudo_inverse_energy(G) == pytest.approx(expected, rel=1e-10)
-
-
-def test_leading_left_vectors_of_a_singular_hessian() -> None:
-    A = hadamard(4) * np.array([4.0, 3.0, 2.0, 1.0])  # orthogonal columns
-    H = np.diag([1.0, 1.0, 0.0, 0.0])
-    U = simulate.leading_left(A, H, 2)
-    np.testing.assert_allclose(U @ (U.T @ A[:, :2]), A[:, :2], atol=1e-12)
-    assert simulate.hessian_loss(A, H) == pytest.approx(4 * (16 + 9))

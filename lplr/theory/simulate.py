@@ -1,7 +1,8 @@
-"""The algorithms of both papers, lean: what one trial of a simulation runs.
+"""The algorithms of both papers in float64, without packing: one trial of a simulation runs them.
 
-Nothing is packed and only errors are returned, all in float64. `lplr.algorithms` holds the
-algorithms to use; the tests show that both compute the same from the same random numbers.
+Factors are rounded but not stored, and errors come from Gram matrices, so that thousands of trials
+take seconds. The tests show that the public algorithms compute the same from the same random
+numbers. What needs no such shortcut is called from `lplr.linalg` as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ __all__ = [
     "feedback_round",
     "gaussian",
     "hessian_loss",
-    "leading_left",
     "nearest",
     "pseudo_inverse_energy",
     "round_endless",
@@ -178,15 +178,6 @@ def unit_factor(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def hessian_loss(E: np.ndarray, H: np.ndarray) -> float:
     """tr(E H E^T) of an error E of shape (n, d) under H of shape (d, d)."""
     return float(np.vdot(E @ H, E))
-
-
-def leading_left(A: np.ndarray, H: np.ndarray, k: int) -> np.ndarray:
-    """The k leading eigenvectors of A H A^T, shape (n, k): left singular vectors of A H^(1/2)."""
-    from scipy.linalg import eigh
-
-    M = A @ H @ A.T
-    n = len(M)
-    return eigh(M, subset_by_index=(n - k, n - 1), check_finite=False)[1]
 
 
 class Solved(NamedTuple):

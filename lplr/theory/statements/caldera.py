@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lplr.linalg.least_squares import rank_constrained
 from lplr.theory.bounds import (
     caldera_pivot_bound,
     caldera_theorem_4_1,
@@ -15,7 +16,7 @@ from lplr.theory.bounds import (
     rank_constrained_optimum,
 )
 from lplr.theory.records import ROUNDING, Outcome, Setting, Statement, Trial
-from lplr.theory.simulate import cheap_dither, hessian_loss, leading_left, round_to_grid
+from lplr.theory.simulate import cheap_dither, hessian_loss, round_to_grid
 from lplr.theory.statements.ldlq import RANGE, RoundingProblem
 from lplr.theory.statements.matrices import SPECTRA, grid, real_layers, weighted_problem
 
@@ -28,8 +29,8 @@ def _optimum(setting: Setting, rng: np.random.Generator) -> Trial:
 
     def trial(rng: np.random.Generator) -> Outcome:
         A = given.weights(rng)
-        U = leading_left(A, given.H, k)
-        value = hessian_loss(A - U @ (U.T @ A), given.H)
+        U, V = rank_constrained(A, given.H, k)
+        value = hessian_loss(A - U @ V, given.H)
         # Differences of losses below that of A itself by 12 digits are lost in eigenvectors.
         whole = hessian_loss(A, given.H)
         return Outcome(value, rank_constrained_optimum(A, given.H, k), rounding=ROUNDING * whole)
@@ -44,7 +45,7 @@ def _competitor(setting: Setting, rng: np.random.Generator) -> Trial:
     def trial(rng: np.random.Generator) -> Outcome:
         A = given.weights(rng)
         size = 10.0 ** rng.uniform(-6, 0)
-        U = leading_left(A, given.H, k) + size * rng.standard_normal((given.n, k))
+        U = rank_constrained(A, given.H, k)[0] + size * rng.standard_normal((given.n, k))
         V = U.T @ A + size * rng.standard_normal((k, given.d))
         best = rank_constrained_optimum(A, given.H, k)
         whole = hessian_loss(A, given.H)
@@ -72,8 +73,7 @@ def _fit(given: RoundingProblem, setting: Setting, rng: np.random.Generator) -> 
     H, n, k, bits = given.H, given.n, setting["k"], setting["factor_bits"]
     W, dither = given.weights(rng), cheap_dither(rng)
     A, eta = given.feedback(W, dither)
-    U = leading_left(A, H, k)
-    V = U.T @ A
+    U, V = rank_constrained(A, H, k)
     L, R = round_to_grid(U, bits, dither), round_to_grid(V, bits, dither)
     left, right, trace = L.step**2 / 4, R.step**2 / 4, float(np.trace(H))
     epsilon = k * right * trace + n * left * hessian_loss(V, H) + n * k * left * right * trace

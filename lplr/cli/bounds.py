@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,14 +25,15 @@ _LEVEL = 1e-6
 _FEWEST = 30  # a fair coin shows heads as often in a row once in 10^9 times
 _ROUNDING = 1e-9  # a cell with a smaller ratio measures rounding errors only
 _VERDICTS = ("holds", "refuted", "assumption not met")
-_PARTLY_DONE = 3  # exit code
+_PARTLY = 3  # exit code
 
 _DESCRIPTION = """
 Each statement is tested on a grid of matrices and settings by independent random trials; one
 statement at one setting is a cell. A bound on a mean is refuted by a one-sided test, with a
 probability of 1e-6 that any true bound of the table is refuted; a bound on each value is refuted
 by one trial. Where a quantizer left its range, the statement says nothing: assumption not met.
-The exit code is 1 if a statement is refuted. --list explains all symbols.
+The exit code is 1 if a statement is refuted, else 3 if the picture could not be drawn.
+--list explains all symbols.
 """
 
 _NOTATION = """\
@@ -64,7 +66,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "bounds",
         "test the bounds of the papers by simulation",
         "lplr bounds\nlplr bounds --list\nlplr bounds range-finder --all --plot bounds.png\n"
-        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.h5",
+        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.csv",
         _DESCRIPTION,
     )
     parser.add_argument(
@@ -86,7 +88,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
     )
-    parser.add_argument("--out", metavar="FILE", help="write all cells to a .h5 or .csv file")
+    parser.add_argument(
+        "--out", metavar="FILE", help="write all cells to a table, such as cells.csv"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_seed(parser)
     add_json(parser)
@@ -134,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     drawn = args.plot is None or _draw(args.plot, cells, chosen)
     if any(cell.verdict == "refuted" for cell in cells):
         return 1
-    return 0 if drawn else _PARTLY_DONE
+    return 0 if drawn else _PARTLY
 
 
 def _chosen(names: Sequence[str], known: Mapping[str, Statement]) -> dict[str, Statement]:
@@ -197,8 +201,6 @@ def _write_table(
 
 def _draw(path: str, cells: Sequence[CellResult], statements: Mapping[str, Statement]) -> bool:
     """Draw the cells; a picture that fails is reported, since the table is out already."""
-    from lplr.cli.progress import Progress
-
     try:
         from lplr.evaluation.bound_panels import panels_of
         from lplr.evaluation.plot_bounds import draw_bounds
@@ -206,7 +208,10 @@ def _draw(path: str, cells: Sequence[CellResult], statements: Mapping[str, State
         draw_bounds(path, panels_of(cells, notes={n: s.title for n, s in statements.items()}))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        Progress().say(f"warning: {path}: was not drawn, everything else is complete: {reason}")
+        print(
+            f"lplr: warning: {path}: was not drawn, everything else is complete: {reason}",
+            file=sys.stderr,
+        )
         return False
     return True
 

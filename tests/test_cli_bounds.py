@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lplr.cli.bounds import _row
+from lplr.cli.bounds_report import as_row
 from lplr.cli.main import main
 from lplr.evaluation.bound_panels import panels_of
 from lplr.quantizers import QUANTIZERS
@@ -262,7 +262,9 @@ def test_an_interrupt_between_the_files_leaves_whole_ones(
 
 def test_the_real_statements_make_a_table() -> None:
     """Keys of their settings are columns of one kind, none with the name of a result."""
-    results = set(_row(montecarlo.run([statements.STATEMENTS["true-one"]], trials=2, rng=0)[0])) - {
+    results = set(
+        as_row(montecarlo.run([statements.STATEMENTS["true-one"]], trials=2, rng=0)[0])
+    ) - {
         "matrix",
         "n",
         "d",

@@ -1,4 +1,4 @@
-"""The bounds: hand-computed values, identities in float64, and simulation where a mean is exact.
+"""Bounds of quantizers, of LPLR and of the range finder: by hand, by quadrature, by simulation.
 
 A mean of T independent trials is within 6 of its standard errors of the expectation but for one in
 5e8; the seeds are fixed, so these never fail by chance once they have passed.
@@ -6,53 +6,17 @@ A mean of T independent trials is within 6 of its standard errors of the expecta
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi2
+from spectra import SPECTRA, dithered, mean_and_error, spectral
 
-from lplr.coding.feedback import min_pivot_ldl, quantize_feedback
-from lplr.linalg.least_squares import rank_constrained
 from lplr.quantizers import get_codebook
 from lplr.quantizers.scalar import gaussian_mse
 from lplr.theory import bounds
-
-SPECTRA = {
-    "flat": np.ones(30),
-    "root": np.arange(1.0, 31) ** -0.5,
-    "inverse": 1 / np.arange(1.0, 31),
-    "square": np.arange(1.0, 31) ** -2,
-    "exponential": np.exp(-np.arange(30.0) / 3),
-    "low-rank": np.r_[np.ones(5), np.zeros(25)],
-    "outlier": np.r_[30.0, np.ones(29)],
-}
-
-
-def spectral(sigma: np.ndarray, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
-    """A matrix with these singular values and Haar factors."""
-    U, _ = np.linalg.qr(rng.standard_normal((n, len(sigma))))
-    V, _ = np.linalg.qr(rng.standard_normal((d, len(sigma))))
-    return (U * sigma) @ V.T
-
-
-def second_moment(d: int, rng: np.random.Generator, samples: int = 0) -> np.ndarray:
-    X = rng.standard_normal((samples or 2 * d, d)) @ rng.standard_normal((d, d))
-    return X.T @ X / len(X)
-
-
-def dithered(X: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
-    """Unbiased rounding to the integers times step; nothing saturates."""
-    return step * np.floor(X / step + rng.random(X.shape)) if step else X
-
-
-def mean_and_error(values: list[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x = np.asarray(values)
-    return x.mean(axis=0), x.std(axis=0, ddof=1) / np.sqrt(len(x))
-
 
 # --- quantizers ------------------------------------------------------------------------------
 
@@ -68,7 +32,8 @@ def test_dithered_moments_are_those_of_the_packages_rounding() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(-3.4, 3.4, 40).astype(np.float32)
     book = get_codebook("uniform", 3)
-    draws = [book.decode(book.encode(x[:, None], rng=rng))[:, 0] for _ in range(20000)]
+    repeated = np.tile(x, 20000)[:, None]
+    draws = book.decode(book.encode(repeated, rng=rng)).reshape(20000, 40)
     # Its levels are the half-integers: a grid through 0 after a shift by a half.
     shifted = x.astype(np.float64) + 0.5
     mean, variance = bounds.dithered_moments(shifted[None], 1.0)
@@ -106,7 +71,7 @@ def test_mean_of_the_inverse_wishart_trace(k: int, m: int) -> None:
     # The constant of every bound here. A variance exists for m >= k + 4.
     rng = np.random.default_rng(1)
     V, _ = np.linalg.qr(rng.standard_normal((30, k)))
-    G = V.T @ (rng.standard_normal((20000, 30, m)) / np.sqrt(m))
+    G = V.T @ (rng.standard_normal((8000, 30, m)) / np.sqrt(m))
     found, error = mean_and_error(1 / np.linalg.eigvalsh(G @ G.transpose(0, 2, 1)) @ np.ones(k))
     assert abs(found - m * k / (m - k - 1)) <= 6 * error
     assert abs(found - m * k / (m - k + 1)) > 6 * error  # the test tells it from its neighbour
@@ -146,7 +111,7 @@ def test_baselines_by_hand() -> None:
     st.floats(0, 1),
     st.sampled_from([(100, 30), (30, 100), (30, 30)]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8)
 def test_feedback_and_sharp_are_never_larger(
     name: str, m: int, step: float, step_right: float, shape: tuple[int, int]
 ) -> None:
@@ -213,7 +178,7 @@ def test_monotone() -> None:
     for function in functions:
         in_steps = [function(sigma, shape, 12, (s, s)) for s in (0, 0.01, 0.1, 1)]
         assert (np.diff(in_steps) > 0).all()
-        in_m = [function(sigma, shape, m, 0) for m in (2, 3, 4, 7, 12, 20, 29)]
+        in_m = [function(sigma, shape, m, 0) for m in (2, 3, 7, 12, 29)]
         assert (np.diff(in_m) <= 0).all()
         # Homogeneous: A, and with it the range and step of L, three times as large.
         scaled = function(3 * sigma, shape, 12, (0.3, 0.1))
@@ -230,7 +195,7 @@ def test_monotone() -> None:
     st.floats(0.05, 5),
     st.floats(0.05, 5),
 )
-@settings(deadline=None)
+@settings(max_examples=30)
 def test_bits_reach_epsilon_and_one_less_does_not(
     name: str, k: int, epsilon: float, left: float, right: float
 ) -> None:
@@ -296,7 +261,7 @@ def test_svd_methods_with_errors_of_largest_variance() -> None:
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
     U, V = U[:, :m], s[:m, None] * Vt[:m]
     direct, solved = [], []
-    for _ in range(4000):
+    for _ in range(1500):
         E = steps[0] / 2 * rng.choice([-1, 1], U.shape)
         F = steps[1] / 2 * rng.choice([-1, 1], V.shape)
         direct.append(np.square((U + E) @ (V + F) - A).sum())
@@ -329,12 +294,13 @@ def test_range_finder_by_hand() -> None:
     assert bounds.range_finder_bound([1e30, 1e-30], 4, n_power_iter=30) < 1e-60
 
 
-@pytest.mark.parametrize("q", [0, 1, 2])
-@pytest.mark.parametrize("name", ["root", "inverse", "exponential"])
+@pytest.mark.parametrize(
+    ("name", "q"), [("root", 0), ("inverse", 0), ("inverse", 1), ("exponential", 2)]
+)
 def test_range_finder_simulated(name: str, q: int) -> None:
     sigma, m, rng = SPECTRA[name], 8, np.random.default_rng(4)
     squared, norms = [], []
-    for _ in range(600):
+    for _ in range(300):
         # U = V = I: only the spectrum matters to a Gaussian sketch.
         Q, _ = np.linalg.qr(sigma[:, None] ** (2 * q + 1) * rng.standard_normal((30, m)))
         left = np.diag(sigma) - Q @ (Q.T * sigma)
@@ -351,182 +317,3 @@ def test_range_finder_simulated(name: str, q: int) -> None:
         assert mean <= bound + 6 * error
     best = [bounds.range_finder_bound(sigma, m, n_power_iter=p) for p in range(4)]
     assert (np.diff(best) < 0).all()
-
-
-# --- LDLQ ------------------------------------------------------------------------------------
-
-
-def feedback(W: np.ndarray, H: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors W - Q and rounding errors of LDLQ to the integers, column by column, naively."""
-    P = H[np.ix_(order, order)]
-    C = np.linalg.cholesky(P)
-    L = C / np.diagonal(C)
-    E, eta = np.zeros_like(W), np.zeros_like(W)
-    for k in range(len(order) - 1, -1, -1):
-        y = W[:, order[k]] + E[:, order[k + 1 :]] @ L[k + 1 :, k]
-        eta[:, order[k]] = y - np.round(y)
-        E[:, order[k]] = W[:, order[k]] - np.round(y)
-    return E, eta
-
-
-@pytest.mark.parametrize("order", ["natural", "min-pivot"])
-@pytest.mark.parametrize("d", [1, 2, 7, 40])
-def test_ldlq_identity(d: int, order: str) -> None:
-    rng = np.random.default_rng(d)
-    H, W = second_moment(d, rng), rng.standard_normal((9, d)) * 3
-    places = np.arange(d) if order == "natural" else min_pivot_ldl(H)[0]
-    E, eta = feedback(W, H, places)
-    loss = np.trace(E @ H @ E.T)
-    # Rounding in float64 grows with the condition of H, here below 1e7.
-    assert bounds.ldlq_loss(eta, H, order=order) == pytest.approx(loss, rel=1e-8)
-    if d > 1:  # nor is it an identity for other errors
-        assert bounds.ldlq_loss(E, H, order=order) != pytest.approx(loss, rel=1e-3)
-    # Nearest rounding never loses more than this.
-    assert loss <= bounds.ldlq_expected_loss(H, 9, bounds.nearest_error_bound(1.0), order=order)
-
-
-def test_ldlq_identity_of_the_packages_quantizer() -> None:
-    rng = np.random.default_rng(5)
-    H, X = second_moment(24, rng), rng.standard_normal((24, 300)).astype(np.float32)
-    _, _, error = quantize_feedback(X, H, get_codebook("lloyd-max", 3))
-    order, L, _ = min_pivot_ldl(H)
-    eta = np.empty((300, 24))
-    eta[:, order] = error[order].T.astype(np.float64) @ L
-    loss = np.einsum("ij,ik,jk->", H, error, error, dtype=np.float64)
-    assert bounds.ldlq_loss(eta, H, order="min-pivot") == pytest.approx(loss, rel=1e-9)
-
-
-def test_expected_losses() -> None:
-    # Errors of a given variance, independent and of mean zero: what the formulas assume.
-    rng = np.random.default_rng(6)
-    H = second_moment(6, rng)
-    L = np.linalg.cholesky(H)
-    L = L / np.diagonal(L)
-    eta = rng.uniform(-1, 1, (20000, 6))
-    E = eta @ np.linalg.inv(L)
-    for errors, expected in (
-        (E, bounds.ldlq_expected_loss(H, 1, 1 / 3)),
-        (eta, bounds.rounding_expected_loss(H, 1, 1 / 3)),
-    ):
-        mean, error = mean_and_error(np.einsum("ti,ij,tj->t", errors, H, errors))
-        assert abs(mean - expected) <= 6 * error
-    signs = np.sign(rng.standard_normal((200, 6)))
-    worst = np.einsum("ti,ij,tj->t", signs, H, signs).max() / 4
-    assert worst <= bounds.rounding_worst_loss(H, 1, 1.0)
-    assert worst > bounds.rounding_expected_loss(H, 1, 0.25)  # which is no bound for these
-    ones = np.ones((3, 3))
-    assert bounds.rounding_worst_loss(ones, 1, 2.0) == np.ones(3) @ ones @ np.ones(3)  # attained
-
-
-def test_pivots_and_ratio() -> None:
-    rng = np.random.default_rng(7)
-    for d in (2, 5, 30):
-        H = second_moment(d, rng)
-        eigenvalues = np.linalg.eigvalsh(H)
-        floor = np.exp(np.log(eigenvalues).mean()) / eigenvalues.mean()
-        for order in ("natural", "min-pivot"):
-            D = bounds.ldl_pivots(H, order=order)
-            assert np.log(D).sum() == pytest.approx(np.log(eigenvalues).sum(), abs=1e-8)
-            assert (D <= np.diagonal(H) * (1 + 1e-12)).all()
-            ratio = bounds.ldlq_ratio(H, order=order)
-            assert floor * (1 - 1e-9) <= ratio < 1
-            assert ratio == pytest.approx(D.sum() / np.trace(H))
-    H = np.diag([1.0, 2.0])
-    assert bounds.ldlq_ratio(H) == pytest.approx(1, rel=1e-15)
-    # Each pivot is the square of the distance of a column from those before.
-    X = rng.standard_normal((9, 4))
-    distances = [
-        np.square(X[:, j] - X[:, :j] @ np.linalg.lstsq(X[:, :j], X[:, j], rcond=None)[0]).sum()
-        for j in range(4)
-    ]
-    np.testing.assert_allclose(bounds.ldl_pivots(X.T @ X), distances, rtol=1e-10)
-
-
-# --- CALDERA ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("singular", [False, True])
-def test_rank_constrained_optimum_by_brute_force(singular: bool) -> None:
-    # Two rows, rank 1: Z = u v^T with u on the half circle, and for each u the best v.
-    rng = np.random.default_rng(8)
-    A = rng.standard_normal((2, 4))
-    H = second_moment(4, rng, samples=2 if singular else 9)
-    assert np.linalg.matrix_rank(H) == (2 if singular else 4)
-    root = np.linalg.svd(H)[0] * np.sqrt(np.linalg.svd(H)[1])
-    losses = []
-    for angle in np.linspace(0, np.pi, 2001):
-        u = np.array([[np.cos(angle)], [np.sin(angle)]])
-        # Least squares in v through the Kronecker form of (u v^T - A) root.
-        v = np.linalg.lstsq(np.kron(u, root.T), (A @ root).reshape(-1), rcond=None)[0]
-        losses.append(np.square((u * v - A) @ root).sum())
-    best = bounds.rank_constrained_optimum(A, H, 1)
-    # The loss is s_1^2 sin^2 + s_2^2 cos^2 of the angle from the best, at most pi/4000 off.
-    s = np.linalg.svd(A @ root, compute_uv=False)
-    assert best * (1 - 1e-10) <= min(losses) <= best + s[0] ** 2 * (np.pi / 4000) ** 2
-
-
-@pytest.mark.parametrize("samples", [3, 20])
-@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
-def test_rank_constrained_optimum_is_attained_and_not_beaten(
-    shape: tuple[int, int], samples: int
-) -> None:
-    rng = np.random.default_rng(9)
-    A, H = rng.standard_normal(shape), second_moment(shape[1], rng, samples)
-    for k in range(1, 6):
-        best = bounds.rank_constrained_optimum(A, H, k)
-        U, V = rank_constrained(A, H, k)
-        E = U @ V - A
-        scale = np.trace(A @ H @ A.T)
-        assert np.trace(E @ H @ E.T) == pytest.approx(best, abs=1e-10 * scale)
-        for _ in range(50):  # any other Z of rank k, near it or not
-            Z = U @ V + 10.0 ** rng.uniform(-4, 0) * rng.standard_normal(shape)
-            u, s, vt = np.linalg.svd(Z)
-            E = (u[:, :k] * s[:k]) @ vt[:k] - A
-            assert np.trace(E @ H @ E.T) >= best - 1e-10 * scale
-    assert bounds.rank_constrained_optimum(A, H, 0) == pytest.approx(np.trace(A @ H @ A.T))
-    assert bounds.rank_constrained_optimum(A, H, min(shape)) == 0
-
-
-@pytest.mark.parametrize("shape", [(12, 20), (20, 12), (16, 16)])
-def test_theorem_4_1(shape: tuple[int, int]) -> None:
-    n, d = shape
-    rng = np.random.default_rng(n)
-    H, W = second_moment(d, rng), rng.standard_normal(shape) * 2
-    E, eta = feedback(W, H, np.arange(d))
-    bits = 6
-    reach = (2**bits - 1) / 2  # a step of 1
-    assert np.abs(W - E + eta).max() <= reach  # unsaturated
-    for k in range(0, min(shape) + 1, 2):
-        if k:
-            U, V = rank_constrained(E, H, k)
-            left = E - U @ V
-        else:
-            left = E
-        # An equality for the best L R, not rounded.
-        found = np.trace(left @ H @ left.T) / n
-        first = bounds.caldera_theorem_4_1_spectral(eta, H, k)
-        assert found == pytest.approx(first, rel=1e-7, abs=1e-9)
-        pivots = bounds.caldera_pivot_bound(H, n, k, bits, reach)
-        second = bounds.caldera_theorem_4_1(H, n, k, bits, reach)
-        assert first <= pivots * (1 + 1e-12) + 1e-12
-        assert pivots <= second
-        shifted = bounds.caldera_theorem_4_1_spectral(eta, H, k, 0.5)
-        assert shifted == pytest.approx(first + 0.5)
-        assert bounds.caldera_theorem_4_1(H, n, k, bits, reach, 0.5) == second + 0.5
-        assert bounds.caldera_pivot_bound(H, n, k, bits, reach, 0.5) == pivots + 0.5
-
-
-def test_theorem_4_1_by_hand() -> None:
-    # d = 2, lambda_max = 3, R/(2^B - 1) = 2; 4/pi * 2 * 3 * 4 * (1 - 1/8)^2.
-    H = [[2.0, 1.0], [1.0, 2.0]]
-    assert bounds.caldera_theorem_4_1(H, 4, 1, 2, 6.0) == pytest.approx(96 / np.pi * 49 / 64)
-    # tr D = 2 + 3/2.
-    assert bounds.caldera_pivot_bound(H, 4, 1, 2, 6.0) == pytest.approx(3.5 * 4 / 2)
-
-
-def test_flat_hessian_at_rank_zero_leaves_the_factor_4_over_pi() -> None:
-    for n, d in product((3, 8), (3, 8)):
-        ratio = bounds.caldera_theorem_4_1(np.eye(d), n, 0, 3, 1.0) / bounds.caldera_pivot_bound(
-            np.eye(d), n, 0, 3, 1.0
-        )
-        assert ratio == pytest.approx(4 / np.pi)

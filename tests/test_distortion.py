@@ -57,25 +57,27 @@ def test_quadrature_against_the_coder(quantizer: str, bits: int) -> None:
 
 @pytest.mark.parametrize("bits", QUANTIZERS["e8p"][0])
 def test_simulation(bits: int) -> None:
-    row = quantizer_distortion("e8p", bits, n_samples=1 << 19, rng=1)
+    row = quantizer_distortion("e8p", bits, n_samples=1 << 17, rng=1)
     assert row.method == "simulation"
-    # 512 sequences of 1024 entries: the error of the mean is known to 3 % itself.
+    # 128 sequences of 1024 entries: the error of the mean is known to 6 % itself.
     assert abs(row.mse - get_codebook("e8p", bits).gaussian_mse) <= 6 * row.standard_error
-    assert 1e-4 < row.standard_error / row.mse < 5e-3
-    # The standard error is that of a mean: it matches the spread of independent runs.
-    runs = [quantizer_distortion("e8p", bits, n_samples=1 << 14, rng=seed) for seed in range(60)]
-    spread = np.std([r.mse for r in runs], ddof=1)
-    stated = np.sqrt(np.mean([r.standard_error**2 for r in runs]))
-    assert 0.6 < spread / stated < 1.6  # a chi of 59 degrees of freedom: 9 % each way
+    assert 2e-4 < row.standard_error / row.mse < 1e-2
     assert quantizer_distortion("e8p", bits, rng=3) == quantizer_distortion("e8p", bits, rng=3)
 
 
-@pytest.mark.parametrize(("bits", "scalar"), [(1, 1), (2, 2), (2.5, 2)])
+def test_standard_error_is_the_spread_of_independent_runs() -> None:
+    runs = [quantizer_distortion("e8p", 2, n_samples=1 << 14, rng=seed) for seed in range(60)]
+    spread = np.std([r.mse for r in runs], ddof=1)
+    stated = np.sqrt(np.mean([r.standard_error**2 for r in runs]))
+    assert 0.6 < spread / stated < 1.6  # a chi of 59 degrees of freedom: 9 % each way
+
+
+@pytest.mark.parametrize(("bits", "scalar"), [(1, 1), (2.5, 2)])
 def test_codes_of_sequences(bits: float, scalar: int) -> None:
     # Normal quantiles in random order: not trained, but a code better than any scalar one.
     rng = np.random.default_rng(2)
     table = norm.ppf((rng.permutation(256) + 0.5) / 256).astype(np.float32)
-    mse, error = _simulated(Trellis(table, bits, np.nan), 128, rng)
+    mse, error = _simulated(Trellis(table, bits, np.nan), 32, rng)
     assert mse - 6 * error > gaussian_limit(bits)
     assert mse + 6 * error < quantizer_distortion("lloyd-max", scalar).mse
 

@@ -1,10 +1,11 @@
-"""Ranges that are made for a failure probability, and the check of how often they fail."""
+"""Ranges that are made for a failure probability, and how often they fail."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
+from spectra import dithered
 
 from lplr.theory import bounds
 
@@ -30,8 +31,8 @@ def test_sketch_range_is_exceeded_as_often_as_it_says() -> None:
         bounds.saturated_entries(A @ (rng.standard_normal((d, m)) / np.sqrt(m)), t) > 0
         for _ in range(trials)
     )
-    assert bounds.saturation_p_value(failed, trials, delta) > 1e-6
-    # Half the range is far too small, and the check says so.
+    assert binomtest(failed, trials, delta, alternative="greater").pvalue > 1e-6
+    # Nor is the range too large: it is not exceeded 6 % of the time only.
     assert binomtest(failed, trials, 0.06).pvalue < 1e-6
 
 
@@ -46,9 +47,7 @@ def test_solution_range_is_not_exceeded() -> None:
         assert t < bounds.solution_range(sigma, (n, d), m, step, 1e-3)  # sigma_1 in its place
         largest = 0.0
         for _ in range(300):
-            L = A @ (rng.standard_normal((d, m)) / np.sqrt(m))
-            if step:
-                L = step * np.floor(L / step + rng.random(L.shape))
+            L = dithered(A @ (rng.standard_normal((d, m)) / np.sqrt(m)), step, rng)
             largest = max(largest, np.abs(np.linalg.lstsq(L, A, rcond=None)[0]).max())
         assert t / 50 < largest <= t
     # A coarse quantizer or too few singular values: no promise.
@@ -64,7 +63,7 @@ def test_smallest_singular_value_behind_it() -> None:
         least = np.linalg.svd(S, compute_uv=False)[:, -1]
         t = bounds.solution_range(np.ones(k), (k, k), m, 0.0, 0.05)
         failed = int((least < 1 / t).sum())
-        assert bounds.saturation_p_value(failed, 20000, 0.05) > 1e-6
+        assert binomtest(failed, 20000, 0.05, alternative="greater").pvalue > 1e-6
         assert failed > 0 or k > 5  # a square Gaussian matrix comes close to the bound
 
 
@@ -112,21 +111,17 @@ def test_ldlq_range_may_not_exist() -> None:
 def test_pilot_range_fails_with_the_stated_probability() -> None:
     # For a continuous distribution it is exactly r/(N+1), here 2/40, whatever the distribution.
     rng = np.random.default_rng(5)
-    draws = rng.standard_cauchy((20000, 40)) ** 2
+    draws = rng.standard_cauchy((8000, 40)) ** 2
     failed = sum(row[-1] > bounds.pilot_range(row[:-1], 0.06) for row in draws)
     assert binomtest(failed, len(draws), 2 / 40).pvalue > 1e-6
     assert binomtest(failed, len(draws), 3 / 40).pvalue < 1e-6
     assert bounds.pilot_range([3.0, 1.0, 2.0], 0.25) == 3
     assert bounds.pilot_range([3.0, 1.0, 2.0], 0.5) == 2
     # 1/(N+1) in floating point must not lose a rank.
-    for N in range(1, 200):
+    for N in range(1, 200, 3):
         assert bounds.pilot_range(np.arange(1.0, N + 1), 1 / (N + 1)) == N
 
 
-def test_saturated_entries_and_p_value() -> None:
+def test_saturated_entries() -> None:
     assert bounds.saturated_entries([[1.0, -1.0]], 1.0) == 0  # the ends are points of the grid
     assert bounds.saturated_entries([[1.0, -1.5], [2.0, 0.0]], 1.0) == 2
-    assert bounds.saturation_p_value(0, 10, 0.3) == 1
-    assert bounds.saturation_p_value(10, 10, 0.5) == pytest.approx(2.0**-10)
-    expected = binomtest(4, 9, 0.2, alternative="greater").pvalue
-    assert bounds.saturation_p_value(4, 9, 0.2) == pytest.approx(expected)

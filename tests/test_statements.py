@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from scipy.linalg import hadamard
 
 from lplr.coding.lplr import solved_factors
 from lplr.quantizers.base import get_codebook
 from lplr.theory import bounds, simulate
-from lplr.theory.montecarlo import KINDS, Cell, Outcome, Setting, Statement, Trial, run
+from lplr.theory.montecarlo import run
+from lplr.theory.records import KINDS, CellResult, Outcome, Setting, Statement, Trial
 from lplr.theory.statements import STATEMENTS, ldlq, lplr, matrices, quantizers
 
 ALL = tuple(STATEMENTS)
@@ -27,7 +28,7 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cells_of(
     name: str, settings: Callable[[Setting], bool] | None = None, trials: int = 200
-) -> list[Cell]:
+) -> list[CellResult]:
     grid = tuple(s for s in STATEMENTS[name].grid if settings is None or settings(s))
     return run([replace(STATEMENTS[name], grid=grid, full=())], trials=trials, rng=0)
 
@@ -35,17 +36,17 @@ def cells_of(
 # --- the registry and its grid ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_registry_is_well_formed(name: str) -> None:
-    s = STATEMENTS[name]
-    assert s.name == name
-    assert s.kind in KINDS
-    assert s.title
-    assert s.source
-    keys = [json.dumps(setting, sort_keys=True) for setting in s.grid + s.full]
-    assert len(set(keys)) == len(keys) > 0
-    for setting in s.grid + s.full:
-        assert all(type(value) in (int, float, str) for value in setting.values())
+def test_registry_is_well_formed() -> None:
+    assert len(STATEMENTS) == 36
+    for name, s in STATEMENTS.items():
+        assert s.name == name
+        assert s.kind in KINDS
+        assert s.title
+        assert s.source
+        keys = [json.dumps(setting, sort_keys=True) for setting in s.grid + s.full]
+        assert len(set(keys)) == len(keys) > 0
+        for setting in s.grid + s.full:
+            assert all(type(value) in (int, float, str) for value in setting.values())
 
 
 def test_grid_covers_spectra_shapes_sketches_and_bits() -> None:
@@ -71,7 +72,6 @@ def test_every_public_bound_of_the_papers_has_a_statement() -> None:
     )
     # Not statements, but arguments of some: how often a range is exceeded is in `saturated`.
     helpers = {"ldl_pivots", "ldlq_range", "pilot_range", "saturated_entries", "solution_range"}
-    helpers |= {"saturation_p_value"}
     missing = {name for name in bounds.__all__ if name not in source} - helpers
     assert not missing
 
@@ -94,7 +94,7 @@ def test_matrices_have_their_spectrum(name: str) -> None:
     assert np.count_nonzero(found.sigma) == np.count_nonzero(expected)
     np.testing.assert_allclose((found.U * found.sigma) @ found.V.T, found.A, atol=1e-13)
     assert found.energy == pytest.approx((expected**2).sum())
-    given = matrices.problem({"matrix": name, "n": 5, "d": 40}, np.random.default_rng(0))
+    given = matrices.weighted_problem({"matrix": name, "n": 5, "d": 40}, np.random.default_rng(0))
     damped = expected + 0.01 * expected.mean()
     np.testing.assert_allclose(np.linalg.eigvalsh(given.H)[::-1], damped, atol=1e-12)
 
@@ -105,8 +105,8 @@ def test_matrices_have_their_spectrum(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_holds_across_its_grid(name: str) -> None:
     grid = STATEMENTS[name].grid
-    sample = replace(STATEMENTS[name], grid=grid[:: max(1, len(grid) // 6)], full=())
-    assert {cell.verdict for cell in run([sample], trials=40, rng=1)} == {"holds"}
+    sample = replace(STATEMENTS[name], grid=grid[:: -(-len(grid) // 4)], full=())
+    assert {cell.verdict for cell in run([sample], trials=20, rng=1)} == {"holds"}
 
 
 # Equalities in the mean: a test that refuted at the wrong side of its level would show here.
@@ -116,8 +116,8 @@ def test_holds_across_its_grid(name: str) -> None:
 )
 def test_thin_margins_are_not_refuted(name: str) -> None:
     grid = STATEMENTS[name].grid
-    thin = replace(STATEMENTS[name], grid=grid[:: max(1, len(grid) // 5)], full=())
-    found = run([thin], trials=400, rng=2)
+    thin = replace(STATEMENTS[name], grid=grid[:: -(-len(grid) // 4)], full=())
+    found = run([thin], trials=200, rng=2)
     assert {cell.verdict for cell in found} == {"holds"}
     # m = k + 2 has no variance, and so no useful standard error.
     regular = [c for c in found if c.setting.get("k") != c.setting.get("m", 0) - 2]
@@ -146,10 +146,10 @@ def test_full_adds_real_matrices_to_the_grid() -> None:
 def test_nested_bound_is_within_two_and_a_half_on_decaying_spectra() -> None:
     found = cells_of(
         "lplr-nested",
-        lambda s: s["matrix"] in matrices.DECAYING and s["n"] == 96 and s["bits"] in (1, 4, 12),
-        trials=60,
+        lambda s: s["matrix"] in matrices.DECAYING and s["n"] == 96 and s["bits"] in (1, 12),
+        trials=30,
     )
-    assert len(found) == 36
+    assert len(found) == 24
     assert min(cell.ratio for cell in found) > 0.4
 
 
@@ -171,30 +171,27 @@ def scaled(factor: float) -> Callable[[Outcome, Setting], Outcome]:
     return lambda outcome, setting: outcome._replace(bound=factor * outcome.bound)
 
 
-def refuted(statement: Statement, trials: int = 200) -> list[Cell]:
+def refuted(statement: Statement, trials: int = 200) -> list[CellResult]:
     return [c for c in run([statement], trials=trials, rng=0) if c.verdict == "refuted"]
 
 
 @pytest.mark.parametrize("name", ["lplr-nested", "lplr", "range-finder", "ldlq-dithered"])
 def test_constant_halved(name: str) -> None:
-    grid = tuple(s for s in STATEMENTS[name].grid if s["matrix"] in ("flat", "k^-1"))[:12]
+    grid = tuple(s for s in STATEMENTS[name].grid if s["matrix"] in ("flat", "k^-1"))[:12:2]
     assert not refuted(replace(STATEMENTS[name], grid=grid, full=()), trials=60)
     assert refuted(replace(altered(name, scaled(0.5)), grid=grid), trials=60)
 
 
-def test_term_of_the_right_factor_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = bounds.lplr_bound
+def test_term_of_the_right_factor_halved() -> None:
+    def wrong(sigma: np.ndarray, shape: tuple[int, int], m: int, steps: tuple, **k: int) -> float:
+        exact = bounds.lplr_bound(sigma, shape, m, (steps[0], 0.0), **k)
+        return (exact + bounds.lplr_bound(sigma, shape, m, steps, **k)) / 2
 
-    def wrong(sigma: np.ndarray, shape: tuple[int, int], m: int, steps: tuple, k: int) -> float:
-        exact = true(sigma, shape, m, (steps[0], 0.0), k=k)
-        return (exact + true(sigma, shape, m, steps, k=k)) / 2
-
-    def coarse(s: Setting) -> bool:
-        return s["matrix"] == "k^-1" and s["bits"] == 1
-
-    assert {c.verdict for c in cells_of("lplr", coarse, 60)} == {"holds"}
-    monkeypatch.setattr(lplr, "lplr_bound", wrong)
-    assert "refuted" in {c.verdict for c in cells_of("lplr", coarse, 60)}
+    s = STATEMENTS["lplr"]
+    coarse = tuple(x for x in s.grid if x["matrix"] == "k^-1" and x["bits"] == 1)
+    true = replace(s, grid=coarse, full=())
+    assert not refuted(true, trials=60)
+    assert refuted(replace(true, prepare=partial(lplr._fixed_steps, bound=wrong)), trials=60)
 
 
 def test_m_minus_k_plus_one() -> None:
@@ -242,7 +239,7 @@ def test_feedback_in_the_wrong_direction(monkeypatch: pytest.MonkeyPatch) -> Non
     for broken in (wrong, backwards):
         monkeypatch.setattr(ldlq, "feedback_round", broken)
         for name in ("ldlq", "ldlq-dithered", "ldlq-nearest"):
-            assert {c.verdict for c in cells_of(name, some)} == {"refuted"}
+            assert {c.verdict for c in cells_of(name, some, 30)} == {"refuted"}
 
 
 def test_biased_dither(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +276,7 @@ def test_range_for_ten_times_the_failures_is_refuted() -> None:
 # --- the simulated algorithms are the real ones -------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("shape", [(96, 40), (40, 96)])
+@pytest.mark.parametrize(("bits", "shape"), [(2, (96, 40)), (4, (40, 96)), (8, (96, 40))])
 def test_lean_lplr_is_algorithm_1(bits: int, shape: tuple[int, int]) -> None:
     """Same S and dither, same factors: the lean code is float64, the other float32 and packed."""
     rng = np.random.default_rng(0)
@@ -379,11 +375,3 @@ def test_energy_of_a_pseudo_inverse() -> None:
     G = np.random.default_rng(0).standard_normal((5, 6))
     expected = float(np.square(np.linalg.pinv(G)).sum())
     assert simulate.pseudo_inverse_energy(G) == pytest.approx(expected, rel=1e-10)
-
-
-def test_leading_left_vectors_of_a_singular_hessian() -> None:
-    A = hadamard(4) * np.array([4.0, 3.0, 2.0, 1.0])  # orthogonal columns
-    H = np.diag([1.0, 1.0, 0.0, 0.0])
-    U = simulate.leading_left(A, H, 2)
-    np.testing.assert_allclose(U @ (U.T @ A[:, :2]), A[:, :2], atol=1e-12)
-    assert simulate.hessian_loss(A, H) == pytest.approx(4 * (16 + 9))

@@ -1,4 +1,4 @@
-"""What theory says: each result a function that returns its right-hand side."""
+"""Bounds and limits: each result is a function that returns its right-hand side."""
 
 from lplr.theory import bounds
 from lplr.theory.distortion import Distortion, distortion_table, quantizer_distortion

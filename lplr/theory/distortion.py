@@ -1,4 +1,4 @@
-"""What each quantizer loses on a normal source, beside published values and the limit."""
+"""The error of each quantizer on a normal source, beside published values and the limit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["Distortion", "distortion_table", "quantizer_distortion"]
 
 _LENGTH = 1024  # entries of one sequence, the unit of a simulation; a multiple of every group
 _MAX_1960 = "Max 1960, Table {}"
-# (quantizer, bits) -> mean squared error on N(0, 1), source. Max's tables go to 36 levels; their
-# last two digits are off at 16 and 32 optimal ones (0.009501 and 0.002505 by exact integration).
+# (quantizer, bits) -> mean squared error on N(0, 1), source. Max's tables go to 36 levels; the last
+# two digits are wrong for 16 and 32 optimal levels (0.009501 and 0.002505 by exact integration).
 _PUBLISHED: dict[tuple[str, float], tuple[float, str]] = {
     **{
         ("lloyd-max", bits): (mse, _MAX_1960.format("I"))
@@ -27,7 +27,7 @@ _PUBLISHED: dict[tuple[str, float], tuple[float, str]] = {
         ("uniform", bits): (mse, _MAX_1960.format("II"))
         for bits, mse in enumerate((0.3634, 0.1188, 0.03744, 0.01154, 0.003495), start=1)
     },
-    # Their code has other vectors of squared norm 12, and a scale of their choice.
+    # QuIP#'s code has other vectors of squared norm 12, and another scale.
     ("e8p", 2): (0.089, "QTIP (Tseng et al. 2024), Table 1, for QuIP#'s E8P"),
 }
 
@@ -40,16 +40,18 @@ class Distortion:
     ----------
     quantizer : str
     bits : float
-        An entry.
+        Bits per entry.
     mse : float
+        Mean squared error.
     standard_error : float
-        Of a simulation; 0 for quadrature.
+        Standard error of a simulated ``mse``; 0 for quadrature.
     method : {"quadrature", "simulation"}
     limit : float
         ``2^(-2 bits)``, see `lplr.theory.gaussian_limit`.
     published : float or None
+        The published mean squared error.
     source : str or None
-        Of the published value.
+        The paper that published it.
 
     Examples
     --------
@@ -82,7 +84,7 @@ def quantizer_distortion(
     n_samples : int
         Entries of a simulation, at least 2048; rounded up to sequences of 1024.
     rng : int, numpy.random.Generator or None
-        Of a simulation.
+        Draws the entries of a simulation.
 
     Returns
     -------
@@ -95,10 +97,10 @@ def quantizer_distortion(
 
     Notes
     -----
-    Quantizers that round each entry to the nearest of its levels are integrated exactly: with
-    cells [a, b] of mass p and first moment f, the error is ``1 - 2 sum q f + sum q^2 p``. Others
-    (lattices, trellises) code random sequences by `encode` and `decode`; sequences being
-    independent, so are their mean errors, and the standard error is theirs.
+    For a quantizer that rounds each entry to the nearest of its levels, the error is integrated
+    exactly: with cells [a, b] of mass p and first moment f, it is ``1 - 2 sum q f + sum q^2 p``.
+    Other quantizers (lattices, trellises) encode and decode random sequences. The sequences are
+    independent, so the spread of their mean errors gives the standard error.
 
     Examples
     --------
@@ -132,14 +134,14 @@ def quantizer_distortion(
 def distortion_table(
     quantizers: Any = None, *, n_samples: int = 1 << 17, rng: Any = 0
 ) -> list[Distortion]:
-    """`quantizer_distortion` of every width of some quantizers.
+    """`quantizer_distortion` of some quantizers at all of their widths.
 
-    Trellises of many states take a second or more a row; name those that are wanted.
+    A trellis code with many states takes a second or more for each row.
 
     Parameters
     ----------
     quantizers : sequence of str, optional
-        By default all of the registry.
+        Names in `lplr.quantizers.QUANTIZERS`; by default all of them.
     n_samples : int
         As in `quantizer_distortion`, for each row.
     rng : int, numpy.random.Generator or None
@@ -147,7 +149,7 @@ def distortion_table(
     Returns
     -------
     list of Distortion
-        In the order of the registry; `dataclasses.asdict` makes plain rows of them.
+        One for each quantizer and width, in the order of the registry.
 
     Raises
     ------
@@ -176,7 +178,7 @@ def distortion_table(
 
 
 def _levels(book: Codebook) -> np.ndarray | None:
-    """The levels of a codebook that rounds each entry to the nearest of them, else None."""
+    """The levels of a codebook that rounds each entry to the nearest level; None for others."""
     if not book.entrywise or book.group > 1:
         return None
     codes = np.arange(2 ** int(book.bits)).astype(book.dtype)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
-from lplr.validation import check_integer, check_real
+from lplr.theory.checks import check_shape, check_spectrum
+from lplr.validation import check_real
 
 __all__ = ["gaussian_limit", "rate_distortion_limit"]
 
@@ -18,12 +18,12 @@ def gaussian_limit(bits: float) -> float:
     Parameters
     ----------
     bits : float
-        An entry, at least 0.
+        Bits per entry, at least 0.
 
     Returns
     -------
     float
-        For variance s^2, times s^2.
+        A source of variance s^2 has s^2 times this limit.
 
     Raises
     ------
@@ -33,9 +33,9 @@ def gaussian_limit(bits: float) -> float:
     Notes
     -----
     The distortion-rate function of the normal source (Shannon 1959; Cover and Thomas, *Elements
-    of Information Theory*, Theorem 10.3.2): codes of long vectors come as close as one likes, none
-    gets below. A scalar quantizer of high rate stays a factor ``pi sqrt(3)/2 = 2.72`` above it
-    (Panter and Dite 1951).
+    of Information Theory*, Theorem 10.3.2): codes of long vectors come as close to it as one likes,
+    and no code gets below it. A scalar quantizer of high rate stays a factor
+    ``pi sqrt(3)/2 = 2.72`` above it (Panter and Dite 1951).
 
     Examples
     --------
@@ -51,19 +51,19 @@ def rate_distortion_limit(
 ) -> float:
     """The least relative error ``|A - A'|_F / |A|_F`` that a bit budget allows for a spectrum.
 
-    A yardstick for matrices with Haar-distributed singular vectors, not a theorem for one matrix:
-    structure in the singular vectors (an image that is constant at its border, say) can be coded
-    in fewer bits than this reckons with. It is the limit of coding two factors: where the spectrum
-    is flat and the budget large, coding the entries themselves may leave less.
+    This is a reference value for matrices with Haar-distributed singular vectors, not a theorem for
+    one matrix: structure in the singular vectors (such as an image that is constant at its border)
+    can be coded in fewer bits. It is the limit of coding two factors: where the spectrum is flat
+    and the budget large, coding the entries themselves may leave a smaller error.
 
     Parameters
     ----------
     singular_values : array_like of shape (k,), k at most min(shape)
-        Non-negative, in any order; those left out count as zero.
+        Singular values in any order; those that are left out count as zero.
     shape : (int, int)
         Rows n and columns d.
     bits_per_entry : float
-        Stored bits over n d, at least 0.
+        Stored bits divided by n d, at least 0.
 
     Returns
     -------
@@ -83,26 +83,27 @@ def rate_distortion_limit(
     water-filling; Cover and Thomas, *Elements of Information Theory*, Theorem 10.3.3, for one
     vector instead of two).
 
-    f is concave below half a bit and convex above, so there is a jump: a component beside others
-    is worth nothing or at least half a bit. The minimum is still exact. Only the r largest get
-    bits (or exchanging two would gain). Given r > 1, each has at least half a bit: what one below
-    that saves is less than what its bits, given to any of the others, save. There the problem is
-    convex and a common slope solves it. The gain of an (r+1)-th component falls with r, since it
-    is smaller and the bits it takes are dearer, so bisection finds the best r.
+    f is concave below half a bit and convex above, so there is a jump: where there are several
+    components, each gets no bits or at least half a bit. The minimum is still exact. Only the r
+    largest components get bits (otherwise exchanging two would lower the error). For r > 1, each
+    of them gets at least half a bit: a component with less would save less than its bits save in
+    any of the others. There the problem is convex, and a common slope solves it. The gain of an
+    (r+1)-th component falls with r, since the component is smaller and its bits are missed more
+    by the others, so bisection finds the best r.
 
     Examples
     --------
-    The 1000×1000 matrix with sigma_k = 1/k at one bit an entry:
+    The 1000×1000 matrix with sigma_k = 1/k at one bit per entry:
 
     >>> import numpy as np
     >>> from lplr.theory import rate_distortion_limit
     >>> round(rate_distortion_limit(1 / np.arange(1, 1001), (1000, 1000), 1), 3)
     0.061
     """
-    n, d = (check_integer(side, "shape", 1) for side in _pair(shape))
-    sigma = _check_spectrum(singular_values, min(n, d))
+    n, d = check_shape(shape)
+    sigma = check_spectrum(singular_values, min(n, d), descending=False)
     bits = check_real(bits_per_entry, "bits_per_entry", strict=False) * n * d / (n + d)
-    if not len(sigma):
+    if sigma[0] == 0:
         return 0.0
     variance = np.square(sigma / sigma[0])
     variance = variance[variance > 0]  # what underflows has no weight
@@ -119,25 +120,6 @@ def rate_distortion_limit(
         middle = (low + high) // 2
         low, high = (middle + 1, high) if total(middle + 1) < total(middle) else (low, middle)
     return float(np.sqrt(total(low) / tail[0]))
-
-
-def _pair(shape: Any) -> tuple[Any, Any]:
-    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
-        raise InputError(f"shape: must be two integers, found {shape!r}")
-    return shape[0], shape[1]
-
-
-def _check_spectrum(singular_values: Any, most: int) -> np.ndarray:
-    """The positive singular values, descending, float64."""
-    sigma = np.asarray(singular_values)
-    if sigma.ndim != 1 or sigma.dtype.kind not in "fiu" or not 0 < len(sigma) <= most:
-        raise InputError(
-            f"singular_values: must be 1 to {most} real numbers, "
-            f"found an array of shape {sigma.shape} and dtype {sigma.dtype}"
-        )
-    if not (np.isfinite(sigma) & (sigma >= 0)).all():
-        raise InputError("singular_values: must be finite and not negative")
-    return np.sort(sigma[sigma > 0].astype(np.float64))[::-1]
 
 
 def _loss_of_filled(variance: np.ndarray, bits: float) -> float:

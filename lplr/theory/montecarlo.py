@@ -1,4 +1,4 @@
-"""Simulation of a statement: measured against bound, with a verdict of stated confidence."""
+"""Test statements by simulation: measured against bound, with a verdict of stated confidence."""
 
 from __future__ import annotations
 
@@ -12,28 +12,14 @@ import numpy as np
 
 from lplr.exceptions import InputError, LplrError
 from lplr.processes import map_in_order
-from lplr.theory.clock import Clock, Status
-from lplr.theory.records import KINDS, QUANTILES, Cell, Outcome, Setting, Statement, Trial
-from lplr.theory.streaming import Tally
-from lplr.validation import check_integer, check_real, check_rng
+from lplr.theory.checks import check_probability
+from lplr.theory.records import QUANTILES, ROUNDING, CellResult, Outcome, Setting, Statement
+from lplr.theory.statements import STATEMENTS
+from lplr.validation import check_integer, check_rng
 
-__all__ = [
-    "KINDS",
-    "QUANTILES",
-    "ROUNDING",
-    "Cell",
-    "Outcome",
-    "Setting",
-    "Statement",
-    "Status",
-    "Trial",
-    "run",
-]
+__all__ = ["CellResult", "Outcome", "Statement", "run"]
 
 _BLOCK = 200  # trials that a process runs at a time
-# Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
-# which may lose half a unit in the last place.
-ROUNDING = 2.0**12 * np.finfo(np.float64).eps
 
 
 def run(
@@ -43,33 +29,34 @@ def run(
     rng: int | np.random.Generator | None = None,
     level: float = 1e-6,
     full: bool = False,
-    progress: Callable[[Status], None] | None = None,
-) -> list[Cell]:
-    """Put statements to the test over their grids.
+    progress: Callable[[str, int], None] | None = None,
+) -> list[CellResult]:
+    """Test statements at all settings of their grids; each such pair is called a cell.
 
     Parameters
     ----------
     statements : iterable of Statement or str, optional
-        Or names in the registry; by default all of it.
+        Statements, or names of the registry `lplr.theory.statements.STATEMENTS`; by default all
+        of the registry.
     trials : int
-        Of each cell, at least 2.
+        Trials of each cell, at least 2.
     rng : int, numpy.random.Generator or None
     level : float
         Probability that any true bound in expectation of this table is refuted, between 0 and 1.
     full : bool
-        Real matrices as well.
+        Also test the settings of real matrices.
     progress : callable, optional
-        Called with a `Status` now and then.
+        Called with the name of a statement and the number of its trials that have just finished.
 
     Returns
     -------
-    list of Cell
+    list of CellResult
         In the order of the statements and of their grids.
 
     Raises
     ------
     InputError
-        If a name is unknown, or an argument outside its range.
+        If a name is unknown, or an argument is outside its range.
     LplrError
         If a trial measures something that is not finite.
 
@@ -78,7 +65,7 @@ def run(
     Each trial has a random stream of its own, keyed by the statement, the setting and the number
     of the trial. So a cell has the same values whatever else is in the table, and the same bits
     in any number of processes (`lplr.processes`): blocks of 200 trials, for each of which the
-    cell is prepared anew, are merged in order.
+    cell is prepared anew, are put together in order.
 
     A bound in expectation is refuted when the mean of ``value - bound`` is above zero by more than
     Student's t quantile at ``level / cells`` times its standard error (Bonferroni). The errors
@@ -87,13 +74,13 @@ def run(
     no value from the long right tail has a mean that is too small, and one that has such a value
     has a standard error that is of the order of that value over the number of trials, which keeps
     t near 1. So a true bound is refuted less often than ``level``, and a wrong one may take more
-    trials. A random bound is paired with its value, and the difference is what is tested. Where it
-    is the bound that has the long tail the skew is to the left and the test too eager; the
-    statements here are of that kind only where they hold by a wide margin.
+    trials. A random bound is paired with its value, and the difference is tested. Where the bound
+    has the long tail, the skew is to the left and the test refutes too easily; the statements here
+    are of that kind only where they hold by a wide margin.
 
     A statement about each trial is refuted by one trial beyond rounding: 2^12 units in the last
-    place of float64 (recursive sums of up to that many terms), and what the trial says of its own
-    cancellation. A cell with a saturated trial has the verdict "assumption not met" whatever it
+    place of float64 (recursive sums of up to that many terms), and the cancellation that the trial
+    itself states. A cell with a saturated trial has the verdict "assumption not met" whatever it
     measured, since the statement then says nothing about it.
 
     Examples
@@ -105,34 +92,30 @@ def run(
     """
     chosen = _resolve(statements)
     trials = check_integer(trials, "trials", 2)
-    level = check_real(level, "level")
-    if level >= 1:
-        raise InputError(f"level: must be below 1, found {level}")
+    level = check_probability(level, "level")
     entropy = int(rng) if isinstance(rng, (int, np.integer)) else None
     generator = check_rng(rng)
     root = entropy if entropy is not None else int(generator.integers(2**63))
     work = [(s, setting) for s in chosen for setting in s.grid + (s.full if full else ())]
     tests = sum(s.kind == "expectation" for s, _ in work)
-    clock = Clock([s.name for s, _ in work], trials, progress)
     tasks = [
         (statement, setting, root, start, min(start + _BLOCK, trials))
         for statement, setting in work
         for start in range(0, trials, _BLOCK)
     ]
-    cells, tally = [], Tally()
-    for (statement, setting, *_, stop), part in zip(tasks, _run(tasks), strict=True):
-        tally.merge(part)
-        clock.tick(stop)
+    cells, blocks = [], []
+    for (statement, setting, _, start, stop), block in zip(tasks, _run(tasks), strict=True):
+        blocks.append(block)
         if stop == trials:
-            cells.append(_judge(statement, setting, tally, level / max(tests, 1)))
-            clock.finish_cell()
-            tally = Tally()
+            found = np.concatenate(blocks, axis=1)
+            cells.append(_judge(statement, setting, found, level / max(tests, 1)))
+            blocks = []
+        if progress is not None:
+            progress(statement.name, stop - start)
     return cells
 
 
 def _resolve(statements: Iterable[Statement | str] | None) -> list[Statement]:
-    from lplr.theory.statements import STATEMENTS
-
     if isinstance(statements, (str, Statement)):
         statements = [statements]
     names = ", ".join(STATEMENTS)
@@ -152,7 +135,7 @@ def _resolve(statements: Iterable[Statement | str] | None) -> list[Statement]:
 _Task = tuple[Statement, Setting, int, int, int]  # ..., root of the seeds, start and stop
 
 
-def _run(tasks: Sequence[_Task]) -> Iterator[Tally]:
+def _run(tasks: Sequence[_Task]) -> Iterator[np.ndarray]:
     try:
         yield from map_in_order(_block, tasks)
     except PicklingError as error:
@@ -162,8 +145,8 @@ def _run(tasks: Sequence[_Task]) -> Iterator[Tally]:
         ) from error
 
 
-def _block(task: _Task) -> Tally:
-    """Some consecutive trials of a cell."""
+def _block(task: _Task) -> np.ndarray:
+    """Consecutive trials of a cell: rows value, bound, saturated and rounding error."""
     statement, setting, root, start, stop = task
     key = _key(statement.name, setting)
     shared = np.random.default_rng(np.random.SeedSequence(root, spawn_key=key))
@@ -178,7 +161,7 @@ def _block(task: _Task) -> Tally:
             )
         rounding += ROUNDING * max(abs(value), abs(bound))
         found[:, i - start] = value, bound, saturated, rounding
-    return Tally.of(*found)
+    return found
 
 
 def _key(name: str, setting: Setting) -> tuple[int, int]:
@@ -188,37 +171,43 @@ def _key(name: str, setting: Setting) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def _judge(statement: Statement, setting: Setting, tally: Tally, level: float) -> Cell:
+def _judge(statement: Statement, setting: Setting, found: np.ndarray, level: float) -> CellResult:
+    value, bound, saturated, rounding = found
+    excess, largest_rounding = value - bound, float(rounding.max())
     p_value = float("nan")
     if statement.kind == "expectation":
-        p_value = _p_value(tally)
+        p_value = _p_value(excess, largest_rounding)
         refuted = p_value < level
     else:
-        refuted = (tally.over if statement.kind == "always" else tally.off) > 0
-    verdict = "refuted" if refuted else "holds"
-    bound = tally.bound.mean
-    return Cell(
-        statement.name,
-        dict(setting),
-        tally.value.count,
-        tally.value.mean,
-        tally.value.standard_error,
-        bound,
-        tally.value.mean / bound if bound > tally.rounding else float("nan"),
-        tally.histogram.quantiles(QUANTILES),
-        tally.worst if np.isfinite(tally.worst) else float("nan"),
-        tally.saturated,
-        p_value,
-        "assumption not met" if tally.saturated else verdict,
+        off = excess if statement.kind == "always" else np.abs(excess)
+        refuted = bool((off > rounding).any())
+    mean, mean_bound = float(value.mean()), float(bound.mean())
+    tangible = bound > rounding
+    return CellResult(
+        statement=statement.name,
+        setting=dict(setting),
+        trials=len(value),
+        mean=mean,
+        standard_error=_standard_error(value),
+        bound=mean_bound,
+        ratio=mean / mean_bound if mean_bound > largest_rounding else float("nan"),
+        quantiles=tuple(np.quantile(value, QUANTILES, method="inverted_cdf").tolist()),
+        worst=float(np.max(value[tangible] / bound[tangible])) if tangible.any() else float("nan"),
+        saturated=int(saturated.sum()),
+        p_value=p_value,
+        verdict="assumption not met" if saturated.any() else "refuted" if refuted else "holds",
     )
 
 
-def _p_value(tally: Tally) -> float:
-    """Of the mean excess, less what rounding explains, being at most zero."""
+def _standard_error(x: np.ndarray) -> float:
+    return float(x.std(ddof=1) / np.sqrt(len(x)))
+
+
+def _p_value(excess: np.ndarray, rounding: float) -> float:
+    """p-value of "the mean excess, minus what rounding explains, is at most zero"."""
     from scipy.special import stdtr
 
-    over = tally.excess.mean - tally.rounding
-    error = tally.excess.standard_error
+    over, error = float(excess.mean()) - rounding, _standard_error(excess)
     if error == 0:
         return 0.0 if over > 0 else 1.0
-    return float(stdtr(tally.excess.count - 1, -over / error))
+    return float(stdtr(len(excess) - 1, -over / error))

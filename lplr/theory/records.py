@@ -1,4 +1,4 @@
-"""What a simulation is told and what it reports: statements, outcomes of trials, cells."""
+"""Statements to test by simulation, the outcome of one trial, and the result of many."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ import numpy as np
 
 from lplr.validation import check_choice
 
-__all__ = ["KINDS", "QUANTILES", "Cell", "Outcome", "Setting", "Statement", "Trial"]
+__all__ = [
+    "KINDS",
+    "QUANTILES",
+    "ROUNDING",
+    "CellResult",
+    "Outcome",
+    "Setting",
+    "Statement",
+    "Trial",
+]
 
 KINDS = ("expectation", "always", "identity")
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the measured values, kept for each cell
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the measured values, reported for each cell
+# Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
+# which may lose half a unit in the last place.
+ROUNDING = 2.0**12 * np.finfo(np.float64).eps
 
-Setting = Mapping[str, Any]
+Setting = Mapping[str, Any]  # names of parameters (matrix, n, d, m, bits ...) and their values
 
 
 class Outcome(NamedTuple):
-    """What one trial found.
+    """The outcome of one trial.
 
     Parameters
     ----------
     value : float
-        Measured, not negative (up to rounding).
+        The measured quantity; not negative, up to rounding.
     bound : float
-        May be random: the mean of ``value - bound`` is what is tested.
+        The right-hand side of the statement. It may be random: the mean of ``value - bound`` is
+        tested.
     saturated : bool
-        Whether an assumption of the statement failed in this trial: a quantizer left its range.
+        True if a quantizer left its range in this trial, so that an assumption failed.
     rounding : float
-        Absolute rounding error of ``value - bound`` beyond 1e-12 of either: that of a small
-        difference of large numbers.
+        Absolute floating-point error of ``value - bound`` beyond 1e-12 of either; a trial states
+        it where the value is a small difference of large numbers.
 
     Examples
     --------
-    >>> from lplr.theory.montecarlo import Outcome
+    >>> from lplr.theory.records import Outcome
     >>> Outcome(value=0.9, bound=1.0).saturated
     False
     """
@@ -51,19 +64,19 @@ Trial = Callable[[np.random.Generator], Outcome]
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of a paper and how to put it to the test.
+    """A statement of a paper and the simulation that tests it.
 
     Parameters
     ----------
     name : str
-        Short, as on a command line.
+        Short name, for the command line.
     title : str
-        What it says, in a line.
+        The statement in one line.
     source : str
-        Paper and number.
+        Paper and number of the theorem.
     kind : {"expectation", "always", "identity"}
-        ``"expectation"``: the mean of value is at most that of bound; ``"always"``: each value is
-        at most its bound; ``"identity"``: each value equals its bound.
+        ``"expectation"``: the mean of the values is at most the mean of the bounds; ``"always"``:
+        each value is at most its bound; ``"identity"``: each value equals its bound.
     prepare : callable
         ``prepare(setting, rng)`` draws what all trials of a cell share, such as the matrix, and
         returns the trial: ``trial(rng) -> Outcome``. Neither may depend on anything else: other
@@ -75,7 +88,7 @@ class Statement:
 
     Examples
     --------
-    >>> from lplr.theory.montecarlo import Outcome, Statement
+    >>> from lplr.theory.records import Outcome, Statement
     >>> coin = Statement(
     ...     "coin", "a coin shows heads at most half the time", "folklore", "expectation",
     ...     prepare=lambda setting, rng: lambda rng: Outcome(float(rng.integers(2)), 0.5),
@@ -98,8 +111,8 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A statement at one setting, after its trials.
+class CellResult:
+    """The result of all trials of a cell, that is, of one statement at one setting.
 
     Parameters
     ----------
@@ -107,19 +120,19 @@ class Cell:
     setting : dict
     trials : int
     mean, standard_error : float
-        Of the measured values.
+        Mean of the measured values, and its standard error.
     bound : float
-        Mean of the bound, which may be random.
+        Mean of the bounds.
     ratio : float
         mean / bound; NaN where the bound is 0 or below rounding errors.
     quantiles : tuple of float
-        Of the measured values at `QUANTILES`, each within 0.54 % of an order statistic.
+        Quantiles of the measured values at the levels `QUANTILES`; each is one of the values.
     worst : float
         Largest value / bound of a single trial; NaN likewise.
     saturated : int
-        Trials in which an assumption failed.
+        Number of trials in which an assumption failed.
     p_value : float
-        Of the one-sided test of an ``"expectation"``; NaN for other kinds.
+        p-value of the one-sided test of an ``"expectation"``; NaN for other kinds.
     verdict : {"holds", "refuted", "assumption not met"}
     """
 

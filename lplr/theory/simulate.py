@@ -1,14 +1,15 @@
-"""The algorithms of both papers, lean: what one trial of a simulation runs.
+"""The algorithms of both papers in float64, without packing: one trial of a simulation runs them.
 
-Nothing is packed and only errors are returned, all in float64. `lplr.algorithms` holds the
-algorithms to use; the tests show that both compute the same from the same random numbers.
+Factors are rounded but not stored, and errors come from Gram matrices, so that thousands of trials
+take seconds. The tests show that the public algorithms compute the same from the same random
+numbers. What needs no such shortcut is called from `lplr.linalg` as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,6 @@ __all__ = [
     "feedback_round",
     "gaussian",
     "hessian_loss",
-    "leading_left",
     "nearest",
     "pseudo_inverse_energy",
     "round_endless",
@@ -34,9 +34,9 @@ Dither = Callable[[tuple[int, ...]], "np.ndarray | float"]
 
 def gaussian(d: int, m: int, rng: np.random.Generator) -> np.ndarray:
     """A sketch S of shape (d, m), S_ij ~ N(0, 1/m)."""
-    S = rng.standard_normal((d, m))
-    S *= m**-0.5
-    return S
+    from lplr.linalg.sketches import Sketch
+
+    return Sketch("gaussian", d, m).sample(rng).to_dense()
 
 
 def pseudo_inverse_energy(G: np.ndarray) -> float:
@@ -71,17 +71,8 @@ def nearest(shape: tuple[int, ...]) -> float:
     return 0.5
 
 
-@dataclass(frozen=True)
-class Rounded:
-    """A matrix on the grid of a quantizer.
-
-    Parameters
-    ----------
-    values : ndarray
-    step : float
-    saturated : bool
-        Whether an entry was outside the range.
-    """
+class Rounded(NamedTuple):
+    """A matrix on the grid of a quantizer, the step, and whether an entry was out of range."""
 
     values: np.ndarray
     step: float
@@ -98,7 +89,7 @@ def round_to_grid(
     X : ndarray, float64
     bits : int
     dither : callable
-        Of a shape, numbers in [0, 1): `cheap_dither` or `nearest`.
+        Numbers in [0, 1) for a shape: `cheap_dither` or `nearest`.
     half_range : float, optional
         The levels span plus and minus this; by default the range of X itself, which nothing
         leaves.
@@ -122,10 +113,10 @@ def round_to_grid(
 
 
 def round_endless(X: np.ndarray, step: float, dither: Dither) -> np.ndarray:
-    """Round to the odd multiples of half a step, of which there is no last: nothing saturates.
+    """Round to the odd multiples of half a step, which go on without end: nothing saturates.
 
-    What a theorem asks of a quantizer whose range is not known beforehand: a step that is fixed,
-    and room for whatever comes. The levels are those of 2^bits from -R to R, continued.
+    A theorem whose quantizer has a range that is not known beforehand asks for this: a step that
+    is fixed, and room for any value. The levels are those of 2^bits from -R to R, continued.
     """
     y = X * (1 / step)
     y += dither(X.shape)
@@ -146,7 +137,7 @@ def feedback_round(
     W : ndarray of shape (k, n), float64
     C : ndarray of shape (k, k), float64, unit lower triangular
     step : float
-        Of the grid of `round_endless`.
+        Step of the grid of `round_endless`.
     dither : callable
 
     Returns
@@ -154,7 +145,7 @@ def feedback_round(
     E : ndarray of shape (k, n)
         W - Q.
     eta : ndarray of shape (k, n)
-        The rounding errors, as they arose: what each row rounded, less the result.
+        The rounding errors: each row as it was rounded, feedback included, minus the result.
 
     Notes
     -----
@@ -176,14 +167,12 @@ def unit_factor(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Where H is singular to working precision its diagonal is raised by 2^-40 of its mean, which
     changes no loss by more than that share of what plain rounding loses.
     """
-    from scipy.linalg import lapack
+    from lplr.linalg.ldl import ldl
 
-    C, failed = lapack.dpotrf(H, lower=1, clean=1)
-    if failed:
-        raised = H + 2.0**-40 * np.trace(H) / len(H) * np.eye(len(H))
-        C, _ = lapack.dpotrf(raised, lower=1, clean=1)
-    pivots = np.diagonal(C).copy()
-    return C / pivots, pivots**2
+    try:
+        return ldl(H)
+    except np.linalg.LinAlgError:
+        return ldl(H + 2.0**-40 * np.trace(H) / len(H) * np.eye(len(H)))
 
 
 def hessian_loss(E: np.ndarray, H: np.ndarray) -> float:
@@ -191,27 +180,8 @@ def hessian_loss(E: np.ndarray, H: np.ndarray) -> float:
     return float(np.vdot(E @ H, E))
 
 
-def leading_left(A: np.ndarray, H: np.ndarray, k: int) -> np.ndarray:
-    """The k leading eigenvectors of A H A^T, shape (n, k): left singular vectors of A H^(1/2)."""
-    from scipy.linalg import eigh
-
-    M = A @ H @ A.T
-    n = len(M)
-    return eigh(M, subset_by_index=(n - k, n - 1), check_finite=False)[1]
-
-
-@dataclass(frozen=True)
-class Solved:
-    """The least squares problem of a left factor: min over W of |L W - A|_F.
-
-    Parameters
-    ----------
-    W : ndarray of shape (m, d)
-    gram : ndarray of shape (m, m)
-        L^T L.
-    cross : ndarray of shape (m, d)
-        L^T A.
-    """
+class Solved(NamedTuple):
+    """min_W |L W - A|_F: the solution W (m, d), ``L^T L`` (m, m) and ``L^T A`` (m, d)."""
 
     W: np.ndarray
     gram: np.ndarray
@@ -242,17 +212,8 @@ def solve(L: np.ndarray, A: np.ndarray) -> Solved:
 
 
 def squared_error(energy: float, solved: Solved, R: np.ndarray) -> float:
-    """|A - L R|_F^2 through Gram matrices: L R is never formed.
+    """|A - L R|_F^2 through Gram matrices, where ``energy`` is |A|_F^2: L R is never formed.
 
-    Parameters
-    ----------
-    energy : float
-        |A|_F^2.
-    solved : Solved
-    R : ndarray of shape (m, d)
-
-    Notes
-    -----
-    A difference of large numbers: right to about 1e-13 of ``energy``, for R near W.
+    This is a difference of large numbers: right to about 1e-13 of ``energy``, for R near W.
     """
     return energy - 2 * float(np.vdot(solved.cross, R)) + float(np.vdot(solved.gram, R @ R.T))

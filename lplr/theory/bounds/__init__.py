@@ -1,11 +1,17 @@
-"""The bounds of both papers: each statement a function that returns its right-hand side.
+"""The bounds of both papers: each statement is a function that returns its right-hand side.
 
-Arguments are concrete: singular values or a matrix, sizes, steps (or bits and ranges, see
-`uniform_step`). Each docstring names its assumptions and source, and has the derivation step by
-step. Errors are squared Frobenius norms unless it says otherwise; n and d are the rows and columns
-of the matrix, m the sketch size, k the rank that an error is compared with. An assumption that
-fails on the arguments raises `lplr.exceptions.InputError`; that a quantizer saturates shows in the
-data only, see `saturated_entries`.
+Arguments are numbers and arrays: singular values or a matrix, sizes, and the steps of the
+quantizers (`uniform_step` gives the step of a number of bits and a range). Each docstring names
+assumptions and source, and derives the bound step by step.
+
+Notation: n and d are the rows and columns of the matrix, m is the sketch size, k the rank of the
+best approximation A_k that an error is compared with. ``|A|`` is the Frobenius norm and ``L^+`` the
+pseudo-inverse. Errors are squared Frobenius norms, hence in squared units of A; losses under a
+Hessian H, ``tr(E H E^T)``, are in those times the units of H.
+
+Every function raises `lplr.exceptions.InputError` if an argument is out of range or an assumption
+fails on the arguments, and `lplr.exceptions.HessianError` if H is not what it must be; the message
+names both. Whether a quantizer saturates only the data can tell: see `saturated_entries`.
 """
 
 from lplr.theory.bounds.baselines import direct_svd_bound, lplr_svd_bound, naive_bound
@@ -40,7 +46,6 @@ from lplr.theory.bounds.saturation import (
     ldlq_range,
     pilot_range,
     saturated_entries,
-    saturation_p_value,
     sketch_range,
     solution_range,
 )
@@ -76,7 +81,6 @@ __all__ = [
     "rounding_expected_loss",
     "rounding_worst_loss",
     "saturated_entries",
-    "saturation_p_value",
     "sketch_range",
     "solution_range",
     "uniform_step",

@@ -1,4 +1,4 @@
-"""What LPLR is compared with: the SVD rounded, with and without least squares, and A rounded."""
+"""Simpler methods beside LPLR: the SVD with rounded factors, and A rounded entry by entry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.bounds._checks import check_shape, check_spectrum, check_steps, squared_tails
+from lplr.theory.checks import LplrArguments, check_lplr, check_shape, squared_tails
 from lplr.validation import check_integer, check_real
 
 __all__ = ["direct_svd_bound", "lplr_svd_bound", "naive_bound"]
@@ -24,24 +24,16 @@ def direct_svd_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending; those left out count as zero.
-    shape : (int, int)
-        Rows n and columns d of A.
+    singular_values, shape
+        As in `lplr_bound`.
     m : int
         Rank, from 1 to min(n, d).
-    steps : float or (float, float)
-        Steps of the quantizers of L and R, in units of their entries (those of L have none).
+    steps
+        As in `lplr_bound`.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -60,11 +52,7 @@ def direct_svd_bound(
     >>> direct_svd_bound([2.0, 1.0], (4, 3), 1, (0.5, 1.0))
     2.9375
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_integer(m, "m", 1, min(n, d))
-    step, step_right = check_steps(steps)
-    left, right = step**2 / 4, step_right**2 / 4
+    sigma, n, d, m, left, right = _check(singular_values, shape, m, steps)
     tails = squared_tails(sigma)
     tail = tails[min(m, len(sigma))]
     return float(tail + n * left * (tails[0] - tail) + m * d * right + n * m * d * left * right)
@@ -82,32 +70,20 @@ def lplr_svd_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending; those left out count as zero.
-    shape : (int, int)
-        Rows n and columns d of A.
-    m : int
-        Rank, from 1 to min(n, d).
-    steps : float or (float, float)
-        Steps of the quantizers of L and R, in units of their entries.
+    singular_values, shape, m, steps
+        As in `direct_svd_bound`.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
     *Assumptions*: both quantizers dithered, with independent dithers, steps fixed beforehand,
     unsaturated. Source: the variant of LPLR (NeurIPS 2023), Section 4; derived here.
 
-    Steps 1 and 2 are those of `lplr.theory.bounds.lplr_bound`. For step 3, ``L = U_m Sigma_m + E``
-    and the competitor Y has the first k <= m rows of V_m^T and zeros below:
+    Steps 1 and 2 are those of `lplr_bound`. For step 3, ``L = U_m Sigma_m + E`` and Y, with which
+    the solution R is compared, has the first k <= m rows of V_m^T and zeros below:
     ``L Y - A = (A_k - A) + E Y``, whose mean square is at most ``|A - A_k|^2 + n k step^2/4``.
 
     Examples
@@ -116,15 +92,17 @@ def lplr_svd_bound(
     >>> lplr_svd_bound([2.0, 1.0], (4, 3), 1, (0.5, 1.0))
     4.4375
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_integer(m, "m", 1, min(n, d))
-    step, step_right = check_steps(steps)
-    left, right = step**2 / 4, step_right**2 / 4
+    sigma, n, d, m, left, right = _check(singular_values, shape, m, steps)
     tails = squared_tails(sigma)
     k = np.arange(min(m, len(sigma)) + 1)
     size = tails[0] - tails[k[-1]] + n * m * left
     return float((tails[k] + n * k * left).min() + d * right * size)
+
+
+def _check(singular_values: Any, shape: Any, m: Any, steps: Any) -> LplrArguments:
+    """Arguments as those of LPLR, but m is a rank."""
+    given = check_lplr(singular_values, shape, 2, steps)
+    return given._replace(m=check_integer(m, "m", 1, min(given.n, given.d)))
 
 
 def naive_bound(shape: tuple[int, int], step: float) -> float:
@@ -135,22 +113,16 @@ def naive_bound(shape: tuple[int, int], step: float) -> float:
     shape : (int, int)
         Rows n and columns d of A.
     step : float
-        In units of A.
+        Step of the quantizer, in units of A.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
 
     Notes
     -----
-    *Assumption*: unsaturated. In the mean for a dithered quantizer
-    (`lplr.theory.bounds.dithered_variance_bound`), always for rounding to nearest
-    (`lplr.theory.bounds.nearest_error_bound`).
+    *Assumption*: unsaturated. For a dithered quantizer it holds in the mean
+    (`dithered_variance_bound`), for rounding to nearest always (`nearest_error_bound`).
 
     Examples
     --------

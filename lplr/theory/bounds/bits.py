@@ -5,50 +5,42 @@ from __future__ import annotations
 from math import ceil, log2, sqrt
 from typing import Any
 
-from lplr.theory.bounds._checks import (
+from lplr.theory.bounds.quantizer import uniform_step
+from lplr.theory.checks import (
+    check_k,
     check_n_columns,
-    check_rank_below_sketch,
     check_shape,
     check_spectrum,
     squared_tails,
 )
-from lplr.theory.bounds.quantizer import uniform_step
 from lplr.validation import check_pair, check_real
 
 __all__ = ["lplr_bits", "lplr_theorem_3_2"]
 
 
 def lplr_theorem_3_2(singular_values: Any, m: int, k: int, epsilon: float) -> float:
-    """Bound on ``E |L R - A|_F^2`` for LPLR with bits enough for epsilon.
+    """Bound on ``E |L R - A|_F^2`` for LPLR whose bits suffice for epsilon.
 
     ``(1 + k/(m-k-1)) |A_k - A|_F^2 + epsilon``
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending.
-    m : int
-        Sketch size.
+    singular_values, m
+        As in `lplr_bound`.
     k : int
-        From 0 to m - 2 and at most the rank.
+        From 0 to m - 2 and at most the rank of A.
     epsilon : float
         Not negative, in squared units of A.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
-    *Assumptions*: those of `lplr.theory.bounds.lplr_bound`, and bits of both quantizers at least
-    those of `lplr_bits`. Source: LPLR (NeurIPS 2023), Theorem 3.2; the bits are derived there from
-    the dynamic ranges, here from the same ranges by explicit constants.
+    *Assumptions*: those of `lplr_bound`, and bits of both quantizers at least those of
+    `lplr_bits`. Source: LPLR (NeurIPS 2023), Theorem 3.2; the bits are derived there from the
+    dynamic ranges, here from the same ranges with explicit constants.
 
     Examples
     --------
@@ -58,10 +50,9 @@ def lplr_theorem_3_2(singular_values: Any, m: int, k: int, epsilon: float) -> fl
     """
     sigma = check_spectrum(singular_values)
     m = check_n_columns(m)
-    k = check_rank_below_sketch(k, m, sigma)
+    k = check_k(k, m, sigma)
     epsilon = check_real(epsilon, "epsilon", strict=False)
-    factor = k / (m - k - 1) if k else 0.0
-    return float((1 + factor) * squared_tails(sigma)[k] + epsilon)
+    return float((1 + k / (m - k - 1)) * squared_tails(sigma)[k] + epsilon)
 
 
 def lplr_bits(
@@ -76,29 +67,20 @@ def lplr_bits(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending.
-    shape : (int, int)
-        Rows n and columns d of A.
-    m : int
-        Sketch size.
+    singular_values, shape, m
+        As in `lplr_bound`.
     k : int
-        From 0 to m - 2 and at most the rank.
+        From 0 to m - 2 and at most the rank of A.
     epsilon : float
         Positive, in squared units of A.
     ranges : float or (float, float)
-        Dynamic ranges of the quantizers of L and R: their points lie from -range to range.
+        The points of the quantizers of L and R lie from -range to range.
 
     Returns
     -------
     (int, int)
-        At least 1. At these, `lplr_bound` with this k is at most that of Theorem 3.2; with B bits
-        for L, one bit less for R is not enough.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
+        Both at least 1. `lplr_bound` with these bits and this k is at most the bound of
+        Theorem 3.2; with B bits for L, one bit less for R is not enough.
 
     Notes
     -----
@@ -108,12 +90,12 @@ def lplr_bits(
 
     ``B >= log2(1 + range sqrt(2 n m k / ((m-k-1) epsilon)))``.
 
-    What the first leaves of epsilon after rounding B up, epsilon', is for the second,
-    ``d range'^2/(2^B'-1)^2 (|A|_F^2 + n m range^2/(2^B-1)^2)``:
+    B is rounded up, so the first term leaves epsilon' of epsilon, at least a half. It is for the
+    second term, ``d range'^2/(2^B'-1)^2 (|A|_F^2 + n m range^2/(2^B-1)^2)``:
 
     ``B' >= log2(1 + range' sqrt(d (|A|_F^2 + n m range^2/(2^B-1)^2) / epsilon'))``.
 
-    The even split is a choice; others trade bits of L for bits of R.
+    Giving each term a half is a choice; another one trades bits of L for bits of R.
 
     Examples
     --------
@@ -125,12 +107,12 @@ def lplr_bits(
     n, d = check_shape(shape)
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
-    k = check_rank_below_sketch(k, m, sigma)
+    k = check_k(k, m, sigma)
     epsilon = check_real(epsilon, "epsilon")
     left, right = (check_real(r, "ranges") for r in check_pair(ranges, "ranges"))
-    weight = n * m * k / (m - k - 1) if k else 0.0
+    weight = n * m * k / (m - k - 1)
     B = max(1, ceil(log2(1 + left * sqrt(2 * weight / epsilon))))
-    variance = (uniform_step(B, left)) ** 2 / 4
+    variance = uniform_step(B, left) ** 2 / 4
     size = float(squared_tails(sigma)[0]) + n * m * variance
     B_right = max(1, ceil(log2(1 + right * sqrt(d * size / (epsilon - weight * variance)))))
     return B, B_right

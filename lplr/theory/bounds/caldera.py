@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import HessianError, InputError
-from lplr.theory.bounds._checks import check_hessian_matrix
-from lplr.theory.bounds.ldlq import ldl_pivots
+from lplr.exceptions import HessianError
+from lplr.theory.bounds.ldlq import check_rounding_errors, ldl_pivots
 from lplr.theory.bounds.quantizer import uniform_step
+from lplr.theory.checks import check_second_moment
 from lplr.validation import check_integer, check_matrix, check_real
 
 __all__ = [
@@ -26,20 +26,14 @@ def rank_constrained_optimum(A: Any, hessian: Any, k: int) -> float:
     Parameters
     ----------
     A : array_like of shape (n, d)
-    hessian : array_like of shape (d, d)
-        Symmetric positive semi-definite; may be singular.
+    hessian
+        As in `ldl_pivots`, but H may be singular.
     k : int
         From 0 to min(n, d).
 
     Returns
     -------
     float
-        In squared units of A times those of H.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -60,9 +54,7 @@ def rank_constrained_optimum(A: Any, hessian: Any, k: int) -> float:
     9.0
     """
     A = check_matrix(A, dtype=np.float64)
-    H = check_hessian_matrix(hessian)
-    if len(H) != A.shape[1]:
-        raise InputError(f"hessian: must have shape ({A.shape[1]}, {A.shape[1]}), found {H.shape}")
+    H = check_second_moment(hessian, A.shape[1])
     k = check_integer(k, "k", 0, min(A.shape))
     values, vectors = np.linalg.eigh(H)
     if values[0] < -1e-8 * values[-1]:
@@ -82,26 +74,22 @@ def caldera_theorem_4_1_spectral(
     Parameters
     ----------
     rounding_errors : array_like of shape (n, d)
-        eta of LDL feedback on ``W - L_0 R_0``, the first factors; see `ldlq_loss`.
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
+        The errors eta of LDL feedback on ``W - L_0 R_0``, L_0 R_0 the first low-rank part; see
+        `ldlq_loss`.
+    hessian
+        As in `ldl_pivots`.
     k : int
         Rank of L R, from 0 to min(n, d).
     epsilon : float
-        What the quantization of L and R adds, over n.
-    order : {"natural", "min-pivot"}
+        The loss that the quantization of L and R adds, divided by n.
+    order
         As in `ldl_pivots`.
 
     Returns
     -------
     float
-        For these errors; its mean is the bound on ``1/(n m) E |(Q + L R - W) X^T|_F^2``,
-        m calibration inputs.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
+        The value for these errors. Its mean is the bound on
+        ``1/(n m) E |(Q + L R - W) X^T|_F^2``, X being m calibration inputs.
 
     Notes
     -----
@@ -120,14 +108,9 @@ def caldera_theorem_4_1_spectral(
     >>> caldera_theorem_4_1_spectral([[0.5, 0.0], [0.0, 1.0]], [[4.0, 2.0], [2.0, 2.0]], 1)
     0.5
     """
-    eta = check_matrix(rounding_errors, "rounding_errors", dtype=np.float64)
-    D = ldl_pivots(hessian, order=order)
-    n, d = eta.shape
-    if d != len(D):
-        raise InputError(
-            f"rounding_errors: must have {len(D)} columns, one a row of the Hessian, found {d}"
-        )
-    k = check_integer(k, "k", 0, min(n, d))
+    eta, D = check_rounding_errors(rounding_errors, hessian, order)
+    n = len(eta)
+    k = check_integer(k, "k", 0, min(eta.shape))
     epsilon = check_real(epsilon, "epsilon", strict=False)
     sigma = np.linalg.svd(eta * np.sqrt(D), compute_uv=False)
     return float(np.square(sigma[k:]).sum() / n + epsilon)
@@ -142,28 +125,23 @@ def caldera_theorem_4_1(
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite; lambda_max is its largest eigenvalue.
+    hessian
+        As in `ldl_pivots`; lambda_max is the largest eigenvalue of H.
     n : int
         Rows of W.
     k : int
         Rank of L R, from 0 to min(n, d).
     bits : int
-        B of Q.
+        Bits B of each entry of Q.
     dynamic_range : float
-        R of the quantizer of Q.
+        The points of the quantizer of Q lie from -R to R.
     epsilon : float
-        What the quantization of L and R adds, over n.
+        The loss that the quantization of L and R adds, divided by n.
 
     Returns
     -------
     float
-        Bound on ``1/(n m) E |(Q + L R - W) X^T|_F^2``, m calibration inputs.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
+        Bound on ``1/(n m) E |(Q + L R - W) X^T|_F^2``, X being m calibration inputs.
 
     Notes
     -----
@@ -182,7 +160,7 @@ def caldera_theorem_4_1(
     >>> round(caldera_theorem_4_1([[1.0, 0.0], [0.0, 1.0]], 4, 1, 2, 3.0), 4)
     1.9496
     """
-    H = check_hessian_matrix(hessian)
+    H = check_second_moment(hessian)
     variance, k, epsilon = _common(len(H), n, k, bits, dynamic_range, epsilon)
     ldl_pivots(H)  # refuses an H that is not positive definite
     largest = float(np.linalg.eigvalsh(H)[-1])
@@ -205,18 +183,13 @@ def caldera_pivot_bound(
     ----------
     hessian, n, k, bits, dynamic_range, epsilon
         As in `caldera_theorem_4_1`.
-    order : {"natural", "min-pivot"}
+    order
         As in `ldl_pivots`.
 
     Returns
     -------
     float
-        Bound on ``1/(n m) E |(Q + L R - W) X^T|_F^2``; at most `caldera_theorem_4_1`.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
+        At most `caldera_theorem_4_1`, and a bound on the same mean.
 
     Notes
     -----
@@ -238,10 +211,6 @@ def _common(
     d: int, n: Any, k: Any, bits: Any, dynamic_range: Any, epsilon: Any
 ) -> tuple[float, int, float]:
     """Largest mean squared rounding error, rank and epsilon, checked."""
-    n = check_integer(n, "n", 1)
-    k = check_integer(k, "k", 0, min(n, d))
-    return (
-        uniform_step(bits, dynamic_range) ** 2 / 4,
-        k,
-        check_real(epsilon, "epsilon", strict=False),
-    )
+    k = check_integer(k, "k", 0, min(check_integer(n, "n", 1), d))
+    variance = uniform_step(bits, dynamic_range) ** 2 / 4
+    return variance, k, check_real(epsilon, "epsilon", strict=False)

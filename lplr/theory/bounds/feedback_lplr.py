@@ -1,4 +1,4 @@
-"""Feedback LPLR: R rounded under the Hessian that L makes."""
+"""Feedback LPLR: R rounded with LDL feedback under the Hessian ``L^T L``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.bounds._checks import (
-    check_n_columns,
-    check_shape,
-    check_spectrum,
-    check_steps,
-)
 from lplr.theory.bounds.lplr_nested import nested_error
 from lplr.theory.bounds.lplr_sharp import sketch_error
+from lplr.theory.checks import LplrArguments, check_lplr
 
 __all__ = ["feedback_lplr_bound", "pivot_bounds"]
 
-_NESTED = 24  # counts of columns whose error is bounded in the best way, which takes longer
+_NESTED = 24  # numbers of columns for which `nested_error`, which is slow, is computed
 
 
 def feedback_lplr_bound(
@@ -34,25 +29,14 @@ def feedback_lplr_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending; those left out count as zero.
-    shape : (int, int)
-        Rows n and columns d of A.
-    m : int
-        Sketch size: columns of L.
-    steps : float or (float, float)
-        Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
+    singular_values, shape, m, steps
+        As in `lplr_bound`.
 
     Returns
     -------
     float
-        In squared units of A; never more than `lplr_nested_bound`, hence than `lplr_sharp_bound`
-        and `lplr_bound`, at the same arguments.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
+        At most `lplr_nested_bound`, hence at most `lplr_sharp_bound` and `lplr_bound`, at the same
+        arguments.
 
     Notes
     -----
@@ -60,8 +44,8 @@ def feedback_lplr_bound(
     depend on the values (last row first, say); the quantizer of R dithered or nearest, unsaturated
     on what it rounds, which is W* plus what is fed back. Neither paper has this statement.
 
-    *Step 1.* As there, ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``, and the first term has
-    mean at most b_m (`lplr_nested_bound`).
+    *Step 1.* As in `lplr_bound`, ``|L R - A|^2 = |L W* - A|^2 + |L (R - W*)|^2``, and the first
+    term has mean at most b_m (`lplr_nested_bound`).
 
     *Step 2, the LDLQ identity.* With ``L^T L = U D U^T``, U unit lower triangular, feedback from
     the last row to the first makes ``U^T (W* - R) = eta``, the rounding errors (m x d), so that
@@ -82,7 +66,8 @@ def feedback_lplr_bound(
 
     *Never larger than without feedback.* ``b_t <= |A|_F^2``, because no phi_j of
     `lplr_nested_bound` exceeds 1. So the sum over the m columns is at most
-    ``|A|_F^2 + n m step^2/4``, what stands in its place there; the first terms are equal.
+    ``|A|_F^2 + n m step^2/4``, which stands in its place in `lplr_nested_bound`; the first terms
+    are equal.
 
     Examples
     --------
@@ -94,12 +79,9 @@ def feedback_lplr_bound(
     >>> round(lplr_nested_bound(sigma, (200, 100), 20, (0.01, 0.1)), 3)
     0.607
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_n_columns(m)
-    step, step_right = check_steps(steps)
-    pivots = pivot_bounds(sigma, (n, d), m, step)
-    return float(nested_error(sigma, n, m, m, step) + d * step_right**2 / 4 * pivots.sum())
+    given = check_lplr(singular_values, shape, m, steps)
+    sketched = nested_error(given.sigma, given.n, given.m, given.m, given.left)
+    return float(sketched + given.d * given.right * _pivots(given).sum())
 
 
 def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> np.ndarray:
@@ -107,28 +89,23 @@ def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: flo
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Descending.
-    shape : (int, int)
-    m : int
+    singular_values, shape, m
+        As in `lplr_bound`.
     step : float
-        Of the quantizer of L.
+        Step of the quantizer of L.
 
     Returns
     -------
     ndarray of shape (m,)
-        For j = 1 ... m; in squared units of A. Not increasing; the first is an equality when the
-        step is 0.
-
-    Raises
-    ------
-    InputError
+        For the pivots j = 1 ... m, in squared units of A. The values do not increase with j; the
+        first is an equality when the step is 0.
 
     Notes
     -----
     ``b_t / m + n step^2/4``, t = j - 1: steps 3 and 4 of `feedback_lplr_bound`, and its
-    assumptions. Where m is above 24, b_t is computed for 24 values of t only; for those between,
-    it is `lplr_sharp_bound`'s or that of the next smaller t, whichever is less.
+    assumptions. Where m is above 24, b_t is computed for 24 values of t only. For a t between
+    them, b_t is the bound of `lplr_sharp_bound` or that of the next smaller computed t, whichever
+    is less.
 
     Examples
     --------
@@ -136,12 +113,13 @@ def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: flo
     >>> pivot_bounds([2.0, 0.0], (3, 2), 4, 0.0).round(12)
     array([1., 0., 0., 0.])
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_n_columns(m)
-    step = check_steps(step)[0]
-    error = np.array([sketch_error(sigma, n, m, t, step) for t in range(m)])
+    return _pivots(check_lplr(singular_values, shape, m, step))
+
+
+def _pivots(given: LplrArguments) -> np.ndarray:
+    sigma, n, _, m, variance, _ = given
+    error = np.array([sketch_error(sigma, n, m, t, variance) for t in range(m)])
     # Whatever bounds the error of fewer columns bounds that of more.
     for t in np.unique(np.linspace(0, m - 1, _NESTED).astype(int)):
-        error[t] = nested_error(sigma, n, m, int(t), step)
-    return np.minimum.accumulate(error) / m + n * step**2 / 4
+        error[t] = nested_error(sigma, n, m, int(t), variance)
+    return np.minimum.accumulate(error) / m + n * variance

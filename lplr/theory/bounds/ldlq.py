@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import HessianError, InputError
-from lplr.theory.bounds._checks import check_hessian_matrix
+from lplr.theory.checks import check_second_moment
 from lplr.validation import check_choice, check_integer, check_matrix, check_real
 
 __all__ = [
+    "check_rounding_errors",
     "ldl_pivots",
     "ldlq_expected_loss",
     "ldlq_loss",
@@ -23,27 +24,21 @@ ORDERS = ("natural", "min-pivot")
 
 
 def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
-    """D of ``H = L D L^T``, L unit lower triangular: what a unit of rounding error costs.
+    """D of ``H = L D L^T``, L unit lower triangular: the loss for a unit of rounding error.
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
+    hessian : array_like of shape (d, d), (d,) or (m, d)
+        A symmetric positive definite H, its diagonal, or m > d calibration inputs X, for
+        ``H = X^T X / m``.
     order : {"natural", "min-pivot"}
-        Columns as they are, or in the order that this package's quantizers take, which starts
-        the factorization with the smallest.
+        ``"natural"`` factorizes the columns as they are. ``"min-pivot"`` takes them in the order
+        of this package's quantizers: at each step, the smallest pivot comes next.
 
     Returns
     -------
     ndarray of shape (d,), float64
-        By column of the matrix, whatever the order.
-
-    Raises
-    ------
-    InputError
-        If the Hessian is not a finite real square matrix.
-    HessianError
-        If it is not symmetric positive definite.
+        Entry k belongs to column k of the matrix, whatever the order.
 
     Notes
     -----
@@ -60,7 +55,7 @@ def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
     """
     from lplr.linalg.ldl import ldl, min_pivot_ldl
 
-    H = check_hessian_matrix(hessian)
+    H = check_second_moment(hessian)
     check_choice(order, "order", ORDERS)
     try:
         if order == "natural":
@@ -75,6 +70,25 @@ def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
     return pivots
 
 
+def check_rounding_errors(
+    rounding_errors: Any, hessian: Any, order: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rounding errors eta, shape (n, d), and the pivots D, shape (d,).
+
+    Parameters
+    ----------
+    rounding_errors, hessian, order
+        As in `ldlq_loss`.
+    """
+    eta = check_matrix(rounding_errors, "rounding_errors", dtype=np.float64)
+    D = ldl_pivots(hessian, order=order)
+    if eta.shape[1] != len(D):
+        raise InputError(
+            f"rounding_errors: must have {len(D)} columns, as the Hessian has, found {eta.shape[1]}"
+        )
+    return eta, D
+
+
 def ldlq_loss(rounding_errors: Any, hessian: Any, *, order: str = "natural") -> float:
     """``tr((W - Q) H (W - Q)^T)`` of LDL feedback, from its rounding errors: an identity.
 
@@ -83,22 +97,14 @@ def ldlq_loss(rounding_errors: Any, hessian: Any, *, order: str = "natural") -> 
     Parameters
     ----------
     rounding_errors : array_like of shape (n, d)
-        eta: column k is what was to be rounded less the result, feedback included, when column k
-        was quantized. In units of W.
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
-    order : {"natural", "min-pivot"}
+        Column k of eta is what was rounded when column k was quantized, feedback included, minus
+        the result.
+    hessian, order
         As in `ldl_pivots`.
 
     Returns
     -------
     float
-        In squared units of W times those of H.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -117,13 +123,7 @@ def ldlq_loss(rounding_errors: Any, hessian: Any, *, order: str = "natural") -> 
     >>> ldlq_loss([[0.5, 1.0]], [[4.0, 2.0], [2.0, 2.0]])
     2.0
     """
-    eta = check_matrix(rounding_errors, "rounding_errors", dtype=np.float64)
-    D = ldl_pivots(hessian, order=order)
-    if eta.shape[1] != len(D):
-        raise InputError(
-            f"rounding_errors: must have {len(D)} columns, one a row of the Hessian, "
-            f"found {eta.shape[1]}"
-        )
+    eta, D = check_rounding_errors(rounding_errors, hessian, order)
     return float(np.square(eta).sum(axis=0) @ D)
 
 
@@ -132,25 +132,19 @@ def ldlq_expected_loss(hessian: Any, n: int, variance: float, *, order: str = "n
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
+    hessian
+        As in `ldl_pivots`.
     n : int
         Rows of W.
     variance : float
-        Mean squared rounding error of an entry: ``step^2/4`` makes this a bound in any case,
-        ``step^2/12`` is the value at high rate (`nearest_high_rate_error`).
-    order : {"natural", "min-pivot"}
+        Mean squared rounding error of each entry. With ``step^2/4`` the result is an upper bound
+        in any case; with ``step^2/12`` it is the value at high rate (`nearest_high_rate_error`).
+    order
         As in `ldl_pivots`.
 
     Returns
     -------
     float
-        In squared units of W times those of H.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -175,23 +169,17 @@ def rounding_expected_loss(hessian: Any, n: int, variance: float) -> float:
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric; positive semi-definite if it is a second moment, which is not used.
+    hessian
+        As in `ldl_pivots`, but H may be singular.
     n : int
         Rows of W.
     variance : float
-        Mean squared rounding error of an entry; ``step^2/4`` makes this a bound for dithered
-        rounding, ``step^2/12`` is the value for nearest rounding at high rate.
+        Mean squared rounding error of each entry. With ``step^2/4`` the result is an upper bound
+        for dithered rounding; with ``step^2/12`` it is the value for nearest rounding at high rate.
 
     Returns
     -------
     float
-        In squared units of W times those of H.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -211,7 +199,7 @@ def rounding_expected_loss(hessian: Any, n: int, variance: float) -> float:
     """
     n = check_integer(n, "n", 1)
     variance = check_real(variance, "variance", strict=False)
-    return float(n * variance * np.trace(check_hessian_matrix(hessian)))
+    return float(n * variance * np.trace(check_second_moment(hessian)))
 
 
 def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
@@ -219,22 +207,16 @@ def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric; positive semi-definite if it is a second moment, which is not used.
+    hessian
+        As in `ldl_pivots`, but H may be singular.
     n : int
         Rows of W.
     step : float
-        In units of W.
+        Step of the quantizer, in units of W.
 
     Returns
     -------
     float
-        In squared units of W times those of H.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -250,7 +232,7 @@ def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
     """
     n = check_integer(n, "n", 1)
     step = check_real(step, "step", strict=False)
-    return float(n * step**2 / 4 * np.abs(check_hessian_matrix(hessian)).sum())
+    return float(n * step**2 / 4 * np.abs(check_second_moment(hessian)).sum())
 
 
 def ldlq_ratio(hessian: Any, *, order: str = "natural") -> float:
@@ -258,21 +240,14 @@ def ldlq_ratio(hessian: Any, *, order: str = "natural") -> float:
 
     Parameters
     ----------
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
-    order : {"natural", "min-pivot"}
+    hessian, order
         As in `ldl_pivots`.
 
     Returns
     -------
     float
-        Above 0, at most 1; 1 for a diagonal H only. Never below the ratio of the geometric to
-        the arithmetic mean of the eigenvalues.
-
-    Raises
-    ------
-    InputError, HessianError
-        If an argument is out of range or an assumption fails; the message names it.
+        Above 0 and at most 1; it is 1 for a diagonal H only. It is at least the geometric mean of
+        the eigenvalues over their arithmetic mean.
 
     Notes
     -----
@@ -286,4 +261,4 @@ def ldlq_ratio(hessian: Any, *, order: str = "natural") -> float:
     >>> round(ldlq_ratio([[4.0, 2.0], [2.0, 2.0]]), 4)
     0.8333
     """
-    return float(ldl_pivots(hessian, order=order).sum() / np.trace(check_hessian_matrix(hessian)))
+    return float(ldl_pivots(hessian, order=order).sum() / np.trace(check_second_moment(hessian)))

@@ -6,14 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.bounds._checks import (
-    check_n_columns,
-    check_rank_below_sketch,
-    check_shape,
-    check_spectrum,
-    check_steps,
-    squared_tails,
-)
+from lplr.theory.checks import check_k, check_lplr, squared_tails
 
 __all__ = ["lplr_best_k", "lplr_bound"]
 
@@ -34,25 +27,19 @@ def lplr_bound(
     Parameters
     ----------
     singular_values : array_like of shape (r,)
-        Of A, descending; those left out count as zero.
+        Singular values of A, descending; those that are left out count as zero.
     shape : (int, int)
         Rows n and columns d of A.
     m : int
-        Sketch size: columns of L.
+        Sketch size: number of columns of L, at least 2.
     steps : float or (float, float)
         Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
     k : int, optional
-        From 0 to m - 2 and at most the rank; by default the one that makes the bound least.
+        From 0 to m - 2 and at most the rank; by default the k that makes the bound least.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -94,41 +81,26 @@ def lplr_bound(
     >>> round(lplr_bound(sigma, (200, 100), 20, 0.01), 3)
     0.258
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_n_columns(m)
-    step, step_right = check_steps(steps)
-    errors = _sketch_errors(sigma, n, m, step)
-    left = errors.min() if k is None else errors[check_rank_below_sketch(k, m, sigma)]
-    size = squared_tails(sigma)[0] + n * m * step**2 / 4
-    return float(left + d * step_right**2 / 4 * size)
+    given = check_lplr(singular_values, shape, m, steps)
+    errors = _sketch_errors(given.sigma, given.n, given.m, given.left)
+    left = errors.min() if k is None else errors[check_k(k, given.m, given.sigma)]
+    return float(left + given.right_error)
 
 
-def lplr_best_k(
-    singular_values: Any,
-    shape: tuple[int, int],
-    m: int,
-    step: float,
-) -> int:
+def lplr_best_k(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> int:
     """The k at which `lplr_bound` is least; it does not depend on the step of R.
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Descending.
-    shape : (int, int)
-    m : int
+    singular_values, shape, m
+        As in `lplr_bound`.
     step : float
-        Of the quantizer of L.
+        Step of the quantizer of L.
 
     Returns
     -------
     int
         From 0 to m - 2 and at most the rank.
-
-    Raises
-    ------
-    InputError
 
     Examples
     --------
@@ -138,14 +110,12 @@ def lplr_best_k(
     >>> lplr_best_k(sigma, (200, 100), 20, 0.01)
     7
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_n_columns(m)
-    return int(_sketch_errors(sigma, n, m, check_steps(step)[0]).argmin())
+    given = check_lplr(singular_values, shape, m, step)
+    return int(_sketch_errors(given.sigma, given.n, given.m, given.left).argmin())
 
 
-def _sketch_errors(sigma: np.ndarray, n: int, m: int, step: float) -> np.ndarray:
+def _sketch_errors(sigma: np.ndarray, n: int, m: int, variance: float) -> np.ndarray:
     """The first two terms of `lplr_bound` for each k from 0 to min(m - 2, rank)."""
     k = np.arange(min(m - 2, int(np.count_nonzero(sigma))) + 1)
     factor = k / (m - k - 1)
-    return (1 + factor) * squared_tails(sigma)[: len(k)] + n * m * factor * step**2 / 4
+    return (1 + factor) * squared_tails(sigma)[: len(k)] + n * m * factor * variance

@@ -1,4 +1,4 @@
-"""LPLR with a competitor that uses every direction of the sketch."""
+"""The sharpest bound for LPLR: its proof uses every direction of the sketch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.bounds._checks import (
-    check_n_columns,
-    check_shape,
-    check_spectrum,
-    check_steps,
-    squared_tails,
-)
 from lplr.theory.bounds.lplr_sharp import sketch_error
+from lplr.theory.checks import check_lplr, squared_tails
 
 __all__ = ["lplr_nested_bound", "nested_error"]
 
@@ -39,30 +33,19 @@ def lplr_nested_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending; those left out count as zero.
-    shape : (int, int)
-        Rows n and columns d of A.
-    m : int
-        Sketch size: columns of L.
-    steps : float or (float, float)
-        Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
+    singular_values, shape, m, steps
+        As in `lplr_bound`.
 
     Returns
     -------
     float
-        In squared units of A; never more than `lplr_sharp_bound`, which is returned where it is
-        less. With steps 0, a bound for the range finder as well.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
+        Never more than `lplr_sharp_bound`, which is returned where it is less. With steps 0, a
+        bound for the range finder.
 
     Notes
     -----
-    *Assumptions*: those of `lplr.theory.bounds.lplr_bound`. Neither paper has this statement.
-    Steps 1 and 2 there are unchanged; this replaces steps 3 and 4.
+    *Assumptions*: those of `lplr_bound`. Neither paper has this statement.
+    Steps 1 and 2 of `lplr_bound` are unchanged; this replaces its steps 3 and 4.
 
     *Column by column.* With ``A = sum_j sigma_j u_j v_j^T``, ``h_l = S^T v_l`` and ``w_j = W v_j``,
     ``L = sum_l sigma_l u_l h_l^T + E`` and, the v_j being orthonormal, ``|L W - A|^2`` is the sum
@@ -97,43 +80,34 @@ def lplr_nested_bound(
     >>> round(lplr_nested_bound(sigma, shape, 20, 0.0) / plain, 3)
     0.458
     """
-    n, d = check_shape(shape)
-    sigma = check_spectrum(singular_values, min(n, d))
-    m = check_n_columns(m)
-    step, step_right = check_steps(steps)
-    size = squared_tails(sigma)[0] + n * m * step**2 / 4
-    return float(nested_error(sigma, n, m, m, step) + d * step_right**2 / 4 * size)
+    given = check_lplr(singular_values, shape, m, steps)
+    sketched = nested_error(given.sigma, given.n, given.m, given.m, given.left)
+    return float(sketched + given.right_error)
 
 
-def nested_error(sigma: np.ndarray, n: int, m: int, columns: int, step: float) -> float:
-    """Bound on ``E min_W |L W - A|_F^2``, L the first ``columns`` columns of m.
+def nested_error(sigma: np.ndarray, n: int, m: int, columns: int, variance: float) -> float:
+    """Bound on ``E min_W |L W - A|_F^2`` where L is the first ``columns`` of the m columns.
 
-    At most `lplr.theory.bounds.lplr_sharp.sketch_error`, with the same parameters.
+    It is at most `lplr.theory.bounds.lplr_sharp.sketch_error`, whose parameters it has.
 
     Parameters
     ----------
-    sigma : ndarray of shape (r,), float64, descending
-    n : int
-    m : int
-        1 over the variance of the entries of S, whatever the number of columns used.
-    columns : int
-        From 0 to m.
-    step : float
+    sigma, n, m, columns, variance
+        As in `lplr.theory.bounds.lplr_sharp.sketch_error`.
 
     Returns
     -------
     float
     """
-    sharp, unit = sketch_error(sigma, n, m, columns, step), float(sigma[0])
+    sharp, unit = sketch_error(sigma, n, m, columns, variance), float(sigma[0])
     if unit == 0 or columns == 0:
         return sharp
     # As a sketch of its own, L times sqrt(m/columns), with the step that this makes.
-    noise = n * (step / unit) ** 2 / 4 * m / columns
+    noise = n * (variance / unit**2) * m / columns
     square = np.square(sigma / unit)
-    kept = np.count_nonzero(square)
-    return min(
-        sharp, unit**2 * sum(square[j] * _phi(square, j, columns, noise) for j in range(kept))
-    )
+    rank = np.count_nonzero(square)
+    nested = sum(square[j] * _phi(square, j, columns, noise) for j in range(rank))
+    return min(sharp, unit**2 * nested)
 
 
 def _phi(square: np.ndarray, j: int, m: int, noise: float) -> float:

@@ -1,4 +1,4 @@
-"""Uniform quantizers: what one rounding loses."""
+"""Uniform quantizers: the error of one rounding."""
 
 from __future__ import annotations
 
@@ -23,18 +23,14 @@ def uniform_step(bits: int, dynamic_range: float) -> float:
     Parameters
     ----------
     bits : int
-        At least 1, at most 52.
+        From 1 to 52.
     dynamic_range : float
-        R, in units of the entries: the ``2^bits`` points are equally spaced from -R to R.
+        The ``2^bits`` points of the quantizer are equally spaced from -range to range.
 
     Returns
     -------
     float
-        In units of the entries.
-
-    Raises
-    ------
-    InputError
+        Distance of neighbouring points, in the units of the range.
 
     Notes
     -----
@@ -51,7 +47,7 @@ def uniform_step(bits: int, dynamic_range: float) -> float:
 
 
 def dithered_moments(values: Any, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each entry after dithered rounding: the entry itself, and how noisy.
+    """Mean and variance of each entry after dithered rounding.
 
     Parameters
     ----------
@@ -62,13 +58,9 @@ def dithered_moments(values: Any, step: float) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     mean : ndarray of shape (n, d), float64
-        Of the rounded entry, given the entry: unbiased, so equal to ``values`` up to rounding.
+        Dithered rounding is unbiased: this is ``values`` up to floating-point errors.
     variance : ndarray of shape (n, d), float64
-        In squared units, at most ``step^2 / 4``.
-
-    Raises
-    ------
-    InputError
+        At most ``step^2 / 4``.
 
     Notes
     -----
@@ -108,18 +100,12 @@ def dithered_variance_bound(step: float) -> float:
     Returns
     -------
     float
-        In squared units.
-
-    Raises
-    ------
-    InputError
 
     Notes
     -----
     *Assumptions*: unsaturated; dither independent of the entry. Lemma on the uniformly dithered
-    quantizer, LPLR (NeurIPS 2023), Section 2.
-
-    By `dithered_moments` the variance is ``step^2 p (1 - p)``, largest at p = 1/2.
+    quantizer, LPLR (NeurIPS 2023), Section 2. By `dithered_moments` the variance is
+    ``step^2 p (1 - p)``, which is largest at p = 1/2.
 
     Examples
     --------
@@ -131,7 +117,7 @@ def dithered_variance_bound(step: float) -> float:
 
 
 def nearest_error_bound(step: float) -> float:
-    """Largest squared error of rounding to nearest: ``step^2 / 4``, always.
+    """Largest squared error of rounding to the nearest point: ``step^2 / 4``, always.
 
     Parameters
     ----------
@@ -141,16 +127,11 @@ def nearest_error_bound(step: float) -> float:
     Returns
     -------
     float
-        In squared units.
-
-    Raises
-    ------
-    InputError
 
     Notes
     -----
     *Assumption*: unsaturated. No entry is farther than half a step from its nearest grid point.
-    This is not an expectation, and the error is not unbiased.
+    This holds for each entry, not only in the mean; but the errors may have a bias.
 
     Examples
     --------
@@ -162,7 +143,7 @@ def nearest_error_bound(step: float) -> float:
 
 
 def nearest_high_rate_error(step: float) -> float:
-    """Mean squared error of rounding to nearest at high rate: ``step^2 / 12``.
+    """Mean squared error of rounding to the nearest point of a fine grid: ``step^2 / 12``.
 
     Parameters
     ----------
@@ -172,11 +153,7 @@ def nearest_high_rate_error(step: float) -> float:
     Returns
     -------
     float
-        In squared units. An approximation, not a bound.
-
-    Raises
-    ------
-    InputError
+        An approximation, not a bound.
 
     Notes
     -----
@@ -184,8 +161,8 @@ def nearest_high_rate_error(step: float) -> float:
     constant over a step (Bennett 1948).
 
     Where f is constant over a cell the error is uniform on ``[-step/2, step/2]``, and its mean
-    square is ``(1/step) int e^2 de = step^2 / 12``. For a smooth density the gap is minute: for
-    N(0, s^2) and an unbounded grid it falls as ``exp(-2 pi^2 s^2 / step^2)``.
+    square is ``(1/step) int e^2 de = step^2 / 12``. For a smooth density the difference is minute:
+    for N(0, s^2) and a grid without ends it falls as ``exp(-2 pi^2 s^2 / step^2)``.
 
     Examples
     --------

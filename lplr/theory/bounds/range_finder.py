@@ -6,12 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.bounds._checks import (
-    check_n_columns,
-    check_rank_below_sketch,
-    check_spectrum,
-    squared_tails,
-)
+from lplr.theory.checks import check_k, check_n_columns, check_spectrum, squared_tails
 from lplr.validation import check_integer
 
 __all__ = ["range_finder_bound", "range_finder_spectral_bound"]
@@ -28,23 +23,17 @@ def range_finder_bound(
     Parameters
     ----------
     singular_values : array_like of shape (r,)
-        Of A, descending.
+        Singular values of A, descending.
     m : int
         Columns of the sketch.
     k : int, optional
-        From 0 to m - 2 and at most the rank; by default the one that makes the bound least.
+        From 0 to m - 2 and at most the rank; by default the k that makes the bound least.
     n_power_iter : int
-        q; re-orthonormalising between does not change the span.
+        Number q of power iterations; orthonormalising between them does not change the span.
 
     Returns
     -------
     float
-        In squared units of A.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
 
     Notes
     -----
@@ -77,7 +66,7 @@ def range_finder_bound(
     m = check_n_columns(m)
     q = check_integer(n_power_iter, "n_power_iter", 0)
     if k is not None:
-        return _squared_error(sigma, m, check_rank_below_sketch(k, m, sigma), q)
+        return _squared_error(sigma, m, check_k(k, m, sigma), q)
     most = min(m - 2, int(np.count_nonzero(sigma)))
     return min(_squared_error(sigma, m, k, q) for k in range(most + 1))
 
@@ -95,32 +84,25 @@ def _squared_error(sigma: np.ndarray, m: int, k: int, q: int) -> float:
 def range_finder_spectral_bound(
     singular_values: Any, m: int, *, k: int | None = None, n_power_iter: int = 0
 ) -> float:
-    """Bound on ``E |A - Q Q^T A|_2``, Q an orthonormal basis of ``(A A^T)^q A S``.
+    """Bound on the spectral norm ``E |A - Q Q^T A|_2``, Q as in `range_finder_bound`.
 
     With ``p = m - k`` and ``s_j = sigma_j^(2q+1)``:
     ``((1 + sqrt(k/(p-1))) s_(k+1) + e sqrt(m)/p sqrt(sum_(j>k) s_j^2))^(1/(2q+1))``
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending.
-    m : int
-        Columns of the sketch.
+    singular_values, m
+        As in `range_finder_bound`.
     k : int, optional
-        From 2 to m - 2 and at most the rank; by default the one that makes the bound least, no
-        more than sigma_1.
+        From 2 to m - 2 and at most the rank; by default the k that makes the bound least, and
+        then the bound is at most sigma_1.
     n_power_iter : int
-        q.
+        Number q of power iterations.
 
     Returns
     -------
     float
-        In units of A; of the norm, not of its square.
-
-    Raises
-    ------
-    InputError
-        If an argument is out of range or an assumption fails; the message names it.
+        In units of A: this bounds the norm, not its square.
 
     Notes
     -----
@@ -148,7 +130,7 @@ def range_finder_spectral_bound(
     m = check_n_columns(m)
     q = check_integer(n_power_iter, "n_power_iter", 0)
     if k is not None:
-        return _norm(sigma, m, check_rank_below_sketch(k, m, sigma, low=2), q)
+        return _norm(sigma, m, check_k(k, m, sigma, low=2), q)
     most = min(m - 2, int(np.count_nonzero(sigma)))
     return min([float(sigma[0]), *(_norm(sigma, m, k, q) for k in range(2, most + 1))])
 

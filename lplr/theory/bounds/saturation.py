@@ -1,4 +1,4 @@
-"""The assumption behind every bound: a quantizer's range, and how often it was too small."""
+"""Ranges of quantizers that all entries stay within, but for a small probability of failure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.theory.bounds._checks import (
-    check_failure_probability,
+from lplr.theory.checks import (
     check_n_columns,
+    check_probability,
+    check_second_moment,
     check_shape,
     check_spectrum,
 )
@@ -19,32 +20,27 @@ __all__ = [
     "ldlq_range",
     "pilot_range",
     "saturated_entries",
-    "saturation_p_value",
     "sketch_range",
     "solution_range",
 ]
 
 
 def sketch_range(row_norms: Any, m: int, failure_probability: float) -> float:
-    """Range that all entries of ``A S`` are within, but for a probability of failure.
+    """Range that contains all entries of ``A S``, but for a probability of failure.
 
     Parameters
     ----------
     row_norms : array_like of shape (n,)
         Euclidean norms of the rows of A; each is at most sigma_1.
     m : int
-        Columns of S.
+        Number of columns of S.
     failure_probability : float
-        delta, between 0 and 1.
+        A number delta between 0 and 1.
 
     Returns
     -------
     float
-        The t at which ``sum_i 2 m Phi(-t sqrt(m) / |a_i|) = delta``; in units of A.
-
-    Raises
-    ------
-    InputError
+        The t at which ``sum_i 2 m Phi(-t sqrt(m) / |a_i|) = delta``.
 
     Notes
     -----
@@ -67,7 +63,7 @@ def sketch_range(row_norms: Any, m: int, failure_probability: float) -> float:
     if norms.min() < 0:
         raise InputError(f"row_norms: are norms, not negative, found {norms.min():g}")
     m = check_integer(m, "m", 1)
-    delta = check_failure_probability(failure_probability)
+    delta = check_probability(failure_probability)
     if norms.max() == 0:
         return 0.0
     deviation = norms[norms > 0] / np.sqrt(m)
@@ -91,38 +87,31 @@ def solution_range(
     *,
     column_norm: float | None = None,
 ) -> float:
-    """Range that all entries of ``W* = argmin_W |L W - A|_F`` are within, but for failures.
+    """Range that contains all entries of ``W* = argmin_W |L W - A|_F``, but for failures.
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Of A, descending.
-    shape : (int, int)
-        Rows n and columns d of A.
-    m : int
-        Sketch size.
+    singular_values, shape, m
+        As in `lplr_bound`.
     step : float
-        Of the dithered quantizer of L; 0: not quantized.
+        Step of the dithered quantizer of L; 0: not quantized.
     failure_probability : float
-        delta, between 0 and 1; half of it, or all if step is 0, for the sketch.
+        A number delta between 0 and 1. The sketch may fail with probability delta/2 (delta if the
+        step is 0), the quantizer with the rest.
     column_norm : float, optional
-        Largest norm of a column of A; sigma_1 by default, which no column exceeds.
+        Largest norm of a column of A; by default sigma_1, which no column exceeds.
 
     Returns
     -------
     float
-        ``column_norm / s`` with s what sigma_min(L) exceeds but for failures. Infinite if there
-        is no such s > 0 by this argument: too few singular values, or too coarse a quantizer.
-
-    Raises
-    ------
-    InputError
+        ``column_norm / s`` where sigma_min(L) > s, but for failures. Infinite if this argument
+        finds no such s > 0: too few singular values, or too coarse a quantizer.
 
     Notes
     -----
-    *Assumptions*: those of `lplr.theory.bounds.lplr_bound`. ``W* = L^+ A``, so
-    ``|W*_ij| <= |L^+| |a_j| = |a_j| / sigma_min(L)``. A worst case twice over: `pilot_range` is
-    several times smaller in practice.
+    *Assumptions*: those of `lplr_bound`. ``W* = L^+ A``, so
+    ``|W*_ij| <= |L^+| |a_j| = |a_j| / sigma_min(L)``. Both inequalities are worst cases: the range
+    from pilot trials (`pilot_range`) is several times smaller in practice.
 
     ``sigma_min(L) >= sigma_min(A S) - |E|``. For each k >= m, with A split after k,
     ``|A S x| >= |Sigma_k V_k^T S x| >= sigma_k sigma_min(G) |x|``, G = V_k^T S being Gaussian of
@@ -146,7 +135,7 @@ def solution_range(
     sigma = check_spectrum(singular_values, min(n, d))
     m = check_n_columns(m)
     step = check_real(step, "step", strict=False)
-    delta = check_failure_probability(failure_probability)
+    delta = check_probability(failure_probability)
     longest = sigma[0] if column_norm is None else check_real(column_norm, "column_norm")
     share = delta / 2 if step else delta
     k = np.arange(m, np.count_nonzero(sigma) + 1)
@@ -161,27 +150,23 @@ def solution_range(
 
 
 def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | None = None) -> float:
-    """Dynamic range that all that LDL feedback rounds is within, W and what is fed back.
+    """Range that contains everything that LDL feedback rounds: W and the errors fed back.
 
     Parameters
     ----------
     W : array_like of shape (n, d)
-    hessian : array_like of shape (d, d)
-        Symmetric positive definite.
+    hessian
+        As in `ldl_pivots`.
     bits : int
-        Of the quantizer, whose step grows with its range.
+        Bits of the quantizer, whose step grows with its range.
     failure_probability : float, optional
-        Of a dithered quantizer; by default none, nearest rounding.
+        A number delta between 0 and 1 for a dithered quantizer. By default the quantizer rounds
+        to the nearest point, and the range never fails.
 
     Returns
     -------
     float
-        In units of W. Infinite if no range suffices by this argument: too few bits for this
-        Hessian.
-
-    Raises
-    ------
-    InputError, HessianError
+        Infinite if this argument finds no range: too few bits for this Hessian.
 
     Notes
     -----
@@ -192,8 +177,8 @@ def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | Non
     Nearest: ``|eta| <= step/2``, so this is at most ``step/2 max_k sum_j |M_jk|``. Dithered:
     ``|eta| <= step``, and each eta_ij has, given those before it, mean zero in an interval of
     length step; by Hoeffding and Azuma it exceeds u with probability at most
-    ``2 exp(-2 u^2 / (step^2 sum_j M_jk^2))``, for each of n d entries; u is the smaller of the
-    one and the other. With c the factor on the step, ``range = max |W| + c step`` and
+    ``2 exp(-2 u^2 / (step^2 sum_j M_jk^2))``, for each of n d entries; the smaller of the two
+    bounds is used. With c the factor on the step, ``range = max |W| + c step`` and
     ``step = 2 range/(2^B - 1)`` give ``range = max |W| / (1 - 2 c/(2^B - 1))``.
 
     Examples
@@ -209,16 +194,16 @@ def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | Non
 
     W = check_matrix(W, "W", dtype=np.float64)
     n, d = W.shape
-    if ldl_pivots(hessian).shape != (d,):
-        raise InputError(f"hessian: must have shape ({d}, {d}), one row a column of W")
-    L, _ = ldl(np.asarray(hessian, np.float64))
+    H = check_second_moment(hessian, d)
+    ldl_pivots(H)  # refuses an H that is not positive definite
+    L, _ = ldl(H)
     bits = check_integer(bits, "bits", 1, 52)
     M = solve_triangular(L, np.eye(d), lower=True, unit_diagonal=True) - np.eye(d)
     worst = np.abs(M).sum(axis=0).max()
     if failure_probability is None:
         factor = worst / 2
     else:
-        delta = check_failure_probability(failure_probability)
+        delta = check_probability(failure_probability)
         spread = np.sqrt(np.square(M).sum(axis=0).max())
         factor = min(worst, spread * np.sqrt(np.log(2 * n * d / delta) / 2))
     room = 1 - 2 * factor / (2**bits - 1)
@@ -233,25 +218,20 @@ def pilot_range(largest: Any, failure_probability: float) -> float:
     largest : array_like of shape (N,)
         Largest magnitude of the quantity in each of N independent pilot trials.
     failure_probability : float
-        delta, between 0 and 1; ``N >= 1/delta - 1`` pilots are needed.
+        A number delta between 0 and 1; ``N >= 1/delta - 1`` pilots are needed.
 
     Returns
     -------
     float
-        The r-th largest of them, ``r = floor(delta (N + 1))``.
-
-    Raises
-    ------
-    InputError
-        If there are too few pilots for this delta; the message says how many are needed.
+        The r-th largest of the N magnitudes, ``r = floor(delta (N + 1))``.
 
     Notes
     -----
-    *Assumption*: the next trial is independent of the pilots and of the same distribution;
-    nothing else, so this serves W*, what feedback rounds, or a factor of any method. Among the
-    N + 1 the rank of the next is uniform (ties only help), so it is above the r-th largest of the
-    others with probability at most r/(N+1) <= delta. That probability is over pilots and trial
-    together.
+    *Assumption*: the next trial is independent of the pilots and of the same distribution, and
+    nothing else. So this serves W*, what feedback rounds, or a factor of any method. Among the
+    N + 1 magnitudes the rank of the next is uniform (ties only help), so it is above the r-th
+    largest of the others with probability at most r/(N+1) <= delta. That probability is over
+    pilots and trial together.
 
     Examples
     --------
@@ -263,7 +243,7 @@ def pilot_range(largest: Any, failure_probability: float) -> float:
     maxima = check_matrix(np.reshape(largest, (1, -1)), "largest", dtype=np.float64)[0]
     if maxima.min() < 0:
         raise InputError(f"largest: are magnitudes, not negative, found {maxima.min():g}")
-    delta = check_failure_probability(failure_probability)
+    delta = check_probability(failure_probability)
     # The product may fall short of an integer by rounding.
     r = int(np.floor(delta * (len(maxima) + 1) * (1 + 1e-12)))
     if r < 1:
@@ -275,23 +255,18 @@ def pilot_range(largest: Any, failure_probability: float) -> float:
 
 
 def saturated_entries(values: Any, dynamic_range: float) -> int:
-    """How many entries are beyond the range of their quantizer: the assumption of every bound.
+    """Number of entries beyond the range of their quantizer; every bound assumes that it is 0.
 
     Parameters
     ----------
     values : array_like of shape (n, d)
-        What was to be quantized.
+        The entries before they are quantized.
     dynamic_range : float
-        In units of the values.
+        The points of the quantizer lie from -range to range.
 
     Returns
     -------
     int
-        0: unsaturated.
-
-    Raises
-    ------
-    InputError
 
     Examples
     --------
@@ -301,44 +276,3 @@ def saturated_entries(values: Any, dynamic_range: float) -> int:
     """
     X = check_matrix(values, "values", dtype=np.float64)
     return int(np.count_nonzero(np.abs(X) > check_real(dynamic_range, "dynamic_range")))
-
-
-def saturation_p_value(saturated: int, trials: int, failure_probability: float) -> float:
-    """Probability of at least so many saturated trials, if each were one with probability delta.
-
-    Parameters
-    ----------
-    saturated : int
-        Trials with any entry beyond the range; from 0 to trials.
-    trials : int
-    failure_probability : float
-        The delta that the range was made for.
-
-    Returns
-    -------
-    float
-        From 0 to 1. Where it is tiny, the range was not good for its delta.
-
-    Raises
-    ------
-    InputError
-
-    Notes
-    -----
-    *Assumption*: independent trials, and a range that does not depend on them (for that of
-    `pilot_range` the trials share the pilots, and large counts are likelier). The upper tail of
-    the binomial distribution: a one-sided exact test of "the failure probability is at most
-    delta".
-
-    Examples
-    --------
-    >>> from lplr.theory.bounds import saturation_p_value
-    >>> saturation_p_value(1, 2, 0.5)
-    0.75
-    """
-    from scipy.stats import binom
-
-    trials = check_integer(trials, "trials", 1)
-    saturated = check_integer(saturated, "saturated", 0, trials)
-    delta = check_failure_probability(failure_probability)
-    return float(binom.sf(saturated - 1, trials, delta))

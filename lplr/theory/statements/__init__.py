@@ -1,6 +1,6 @@
 """The statements of both papers as simulations: a registry by name."""
 
-from lplr.theory.montecarlo import Statement
+from lplr.theory.records import Statement
 from lplr.theory.statements.baselines import BASELINE_STATEMENTS
 from lplr.theory.statements.caldera import CALDERA_STATEMENTS
 from lplr.theory.statements.ldlq import LDLQ_STATEMENTS

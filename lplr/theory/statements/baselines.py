@@ -1,11 +1,11 @@
-"""Statements about what LPLR is compared with: the SVD, its factors rounded."""
+"""Statements about the SVD with rounded factors, which LPLR is compared with."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lplr.theory.bounds import direct_svd_bound, lplr_svd_bound
-from lplr.theory.montecarlo import ROUNDING, Outcome, Setting, Statement, Trial
+from lplr.theory.records import ROUNDING, Outcome, Setting, Statement, Trial
 from lplr.theory.simulate import cheap_dither, round_endless, round_to_grid, solve, squared_error
 from lplr.theory.statements.matrices import SHAPES, SPECTRA, decomposed, grid, real_matrices
 
@@ -13,10 +13,10 @@ __all__ = ["BASELINE_STATEMENTS"]
 
 
 def _direct_svd(setting: Setting, rng: np.random.Generator) -> Trial:
-    """What is rounded is not random: the steps of its own ranges are fixed beforehand."""
-    spectral, m, bits = decomposed(setting, rng), setting["m"], setting["bits"]
-    A, sigma = spectral.A, spectral.sigma
-    U, V = spectral.U[:, :m], sigma[:m, None] * spectral.V[:, :m].T
+    """U and S V^T are not random, so the steps of their own ranges are fixed beforehand."""
+    given, m, bits = decomposed(setting, rng), setting["m"], setting["bits"]
+    A, sigma = given.A, given.sigma
+    U, V = given.U[:, :m], sigma[:m, None] * given.V[:, :m].T
 
     def trial(rng: np.random.Generator) -> Outcome:
         dither = cheap_dither(rng)
@@ -29,10 +29,10 @@ def _direct_svd(setting: Setting, rng: np.random.Generator) -> Trial:
 
 
 def _lplr_svd(setting: Setting, rng: np.random.Generator) -> Trial:
-    """The range of W* is random: its step is that of a first draw, on a grid without ends."""
-    spectral, m, bits = decomposed(setting, rng), setting["m"], setting["bits"]
-    A, sigma, energy = spectral.A, spectral.sigma, spectral.energy
-    Y = spectral.U[:, :m] * sigma[:m]
+    """The range of W* is random: its step comes from one draw beforehand, its grid has no ends."""
+    given, m, bits = decomposed(setting, rng), setting["m"], setting["bits"]
+    A, sigma, energy = given.A, given.sigma, given.energy
+    Y = given.U[:, :m] * sigma[:m]
     W = solve(round_to_grid(Y, bits, cheap_dither(rng)).values, A).W
     step_right = float(np.ptp(W)) / (2**bits - 1)
 
@@ -53,20 +53,20 @@ _REAL = real_matrices(m=[16, 64], bits=[2, 4, 8])
 BASELINE_STATEMENTS = (
     Statement(
         "direct-svd",
-        "E |Q(U)Q'(SV') - A|^2 <= bound",
+        "SVD U S V', both factors rounded: mean |Q(U) Q(S V') - A|^2 <= direct_svd_bound",
         "LPLR (2023), Section 4, with constants derived here",
         "expectation",
         _direct_svd,
-        tuple(_GRID),
-        tuple(_REAL),
+        _GRID,
+        _REAL,
     ),
     Statement(
         "lplr-svd",
-        "E |LR - A|^2 <= bound, L = Q(US), R by least squares",
+        "SVD U S V', L = Q(U S), R solved for: mean |L R - A|^2 <= lplr_svd_bound",
         "LPLR (2023), Section 4, with constants derived here",
         "expectation",
         _lplr_svd,
-        tuple(_GRID),
-        tuple(_REAL),
+        _GRID,
+        _REAL,
     ),
 )

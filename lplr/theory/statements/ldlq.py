@@ -1,21 +1,25 @@
-"""Statements about LDL feedback (LDLQ)."""
+"""Statements about rounding with LDL feedback (LDLQ)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from lplr.theory.bounds import (
+    dithered_variance_bound,
     ldlq_expected_loss,
     ldlq_loss,
     ldlq_ratio,
+    nearest_error_bound,
     nearest_high_rate_error,
     rounding_expected_loss,
     rounding_worst_loss,
     uniform_step,
 )
-from lplr.theory.montecarlo import ROUNDING, Outcome, Setting, Statement, Trial
+from lplr.theory.records import ROUNDING, Outcome, Setting, Statement, Trial
 from lplr.theory.simulate import (
     Dither,
     cheap_dither,
@@ -25,39 +29,41 @@ from lplr.theory.simulate import (
     round_endless,
     unit_factor,
 )
-from lplr.theory.statements.matrices import SPECTRA, Problem, grid, problem, real_layers
+from lplr.theory.statements.matrices import (
+    SPECTRA,
+    WeightedProblem,
+    grid,
+    real_layers,
+    weighted_problem,
+)
 
-__all__ = ["LDLQ_STATEMENTS", "Layer"]
+__all__ = ["LDLQ_STATEMENTS", "RANGE", "RoundingProblem"]
 
-RANGE = 4.0  # of the quantizer, in deviations of W: its levels go on beyond
+RANGE = 4.0  # range of the quantizer in standard deviations of W; its levels go on beyond
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Weights under a Hessian, a quantizer for them, and the factor for feedback.
+class RoundingProblem(WeightedProblem):
+    """Weights under a Hessian, to be rounded with this step.
 
     Parameters
     ----------
-    problem : Problem
+    n, d, H, W
+        As in `WeightedProblem`.
     step : float
     C : ndarray of shape (d, d), float64
         H = C diag(D) C^T.
     """
 
-    problem: Problem
     step: float
     C: np.ndarray
 
     @classmethod
-    def prepare(cls, setting: Setting, rng: np.random.Generator) -> Layer:
-        """Of the setting's matrix and bits."""
-        found = problem(setting, rng)
-        return cls(found, uniform_step(setting["bits"], RANGE), unit_factor(found.H)[0])
-
-    @property
-    def H(self) -> np.ndarray:
-        """Shape (d, d)."""
-        return self.problem.H
+    def prepare(cls, setting: Setting, rng: np.random.Generator) -> RoundingProblem:
+        """The problem of the setting's matrix and bits."""
+        given = weighted_problem(setting, rng)
+        step = uniform_step(setting["bits"], RANGE)
+        return cls(given.n, given.d, given.H, given.W, step, unit_factor(given.H)[0])
 
     def feedback(self, W: np.ndarray, dither: Dither) -> tuple[np.ndarray, np.ndarray]:
         """W - Q of LDLQ and the rounding errors, both of shape (n, d)."""
@@ -70,98 +76,73 @@ class Layer:
 
 
 def _identity(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
+    given = RoundingProblem.prepare(setting, rng)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E, eta = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
+        E, eta = given.feedback(given.weights(rng), cheap_dither(rng))
         # Errors are off by some units in the last place of W, not of the step.
-        value, lost = hessian_loss(E, layer.H), ROUNDING / layer.step
-        return Outcome(value, ldlq_loss(eta, layer.H), rounding=lost * value)
+        value, lost = hessian_loss(E, given.H), ROUNDING / given.step
+        return Outcome(value, ldlq_loss(eta, given.H), rounding=lost * value)
 
     return trial
 
 
-def _expected(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
-    bound = ldlq_expected_loss(layer.H, layer.problem.n, layer.step**2 / 4)
+def _loss(
+    setting: Setting,
+    rng: np.random.Generator,
+    variance: Callable[[float], float],
+    dithered: bool,
+    feedback: bool = True,
+) -> Trial:
+    """Loss of rounding errors whose mean square is ``variance(step)``."""
+    given = RoundingProblem.prepare(setting, rng)
+    expected = ldlq_expected_loss if feedback else rounding_expected_loss
+    bound = expected(given.H, given.n, variance(given.step))
 
     def trial(rng: np.random.Generator) -> Outcome:
-        E, _ = layer.feedback(layer.problem.weights(rng), cheap_dither(rng))
-        return Outcome(hessian_loss(E, layer.H), bound)
-
-    return trial
-
-
-def _always(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
-    bound = ldlq_expected_loss(layer.H, layer.problem.n, layer.step**2 / 4)
-
-    def trial(rng: np.random.Generator) -> Outcome:
-        E, _ = layer.feedback(layer.problem.weights(rng), nearest)
-        return Outcome(hessian_loss(E, layer.H), bound)
-
-    return trial
-
-
-def _high_rate(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
-    variance = nearest_high_rate_error(layer.step)
-    bound = ldlq_expected_loss(layer.H, layer.problem.n, variance)
-
-    def trial(rng: np.random.Generator) -> Outcome:
-        E, _ = layer.feedback(layer.problem.weights(rng), nearest)
-        return Outcome(hessian_loss(E, layer.H), bound)
+        W, dither = given.weights(rng), cheap_dither(rng) if dithered else nearest
+        E = given.feedback(W, dither)[0] if feedback else given.plain(W, dither)
+        return Outcome(hessian_loss(E, given.H), bound)
 
     return trial
 
 
 def _ratio(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
-    ratio = ldlq_ratio(layer.H)
+    given = RoundingProblem.prepare(setting, rng)
+    ratio = ldlq_ratio(given.H)
 
     def trial(rng: np.random.Generator) -> Outcome:
-        W = layer.problem.weights(rng)
-        fed, plain = layer.feedback(W, nearest)[0], layer.plain(W, nearest)
-        return Outcome(hessian_loss(fed, layer.H), ratio * hessian_loss(plain, layer.H))
-
-    return trial
-
-
-def _rounding(setting: Setting, rng: np.random.Generator) -> Trial:
-    layer = Layer.prepare(setting, rng)
-    bound = rounding_expected_loss(layer.H, layer.problem.n, layer.step**2 / 4)
-
-    def trial(rng: np.random.Generator) -> Outcome:
-        E = layer.plain(layer.problem.weights(rng), cheap_dither(rng))
-        return Outcome(hessian_loss(E, layer.H), bound)
+        W = given.weights(rng)
+        fed, plain = given.feedback(W, nearest)[0], given.plain(W, nearest)
+        return Outcome(hessian_loss(fed, given.H), ratio * hessian_loss(plain, given.H))
 
     return trial
 
 
 def _worst(setting: Setting, rng: np.random.Generator) -> Trial:
     """The errors nearest to the leading eigenvector, which is where rounding is at its worst."""
-    layer = Layer.prepare(setting, rng)
-    bound = rounding_worst_loss(layer.H, layer.problem.n, layer.step)
-    leading = np.sign(np.linalg.eigh(layer.H)[1][:, -1])
+    given = RoundingProblem.prepare(setting, rng)
+    bound = rounding_worst_loss(given.H, given.n, given.step)
+    leading = np.sign(np.linalg.eigh(given.H)[1][:, -1])
 
     def trial(rng: np.random.Generator) -> Outcome:
-        levels = layer.step * (rng.integers(-2, 3, (layer.problem.n, layer.problem.d)) + 0.5)
-        W = levels + 0.499 * layer.step * leading
-        return Outcome(hessian_loss(layer.plain(W, nearest), layer.H), bound)
+        levels = given.step * (rng.integers(-2, 3, (given.n, given.d)) + 0.5)
+        W = levels + 0.499 * given.step * leading
+        return Outcome(hessian_loss(given.plain(W, nearest), given.H), bound)
 
     return trial
 
 
 _SHAPE = ((16, 24),)
-_COARSE = (*grid(SPECTRA, _SHAPE, bits=[1, 2, 4, 8, 12]),)
-_FINE = (*grid(SPECTRA, _SHAPE, bits=[6, 8, 12]),)
-_REAL = (*real_layers(bits=[2, 4]),)
+_COARSE = grid(SPECTRA, _SHAPE, bits=[1, 2, 4, 8, 12])
+_FINE = grid(SPECTRA, _SHAPE, bits=[6, 8, 12])
+_REAL = real_layers(bits=[2, 4])
 _QUIP = "QuIP (2023), Theorem 1"
 
 LDLQ_STATEMENTS = (
     Statement(
         "ldlq",
-        "tr(E H E') = tr(eta D eta') for LDL feedback",
+        "loss of rounding with feedback, exactly: tr(E H E') = tr(eta D eta')",
         f"{_QUIP}; CALDERA (2024), Section 4",
         "identity",
         _identity,
@@ -170,33 +151,33 @@ LDLQ_STATEMENTS = (
     ),
     Statement(
         "ldlq-dithered",
-        "E tr(E H E') <= n step^2/4 tr(D), dithered feedback",
+        "dithered rounding with feedback: mean tr(E H E') <= n step^2/4 tr(D)",
         _QUIP,
         "expectation",
-        _expected,
+        partial(_loss, variance=dithered_variance_bound, dithered=True),
         _COARSE,
         _REAL,
     ),
     Statement(
         "ldlq-nearest",
-        "tr(E H E') <= n step^2/4 tr(D), nearest feedback",
+        "nearest rounding with feedback: tr(E H E') <= n step^2/4 tr(D)",
         _QUIP,
         "always",
-        _always,
+        partial(_loss, variance=nearest_error_bound, dithered=False),
         _COARSE,
         _REAL,
     ),
     Statement(
         "ldlq-high-rate",
-        "E tr(E H E') = n step^2/12 tr(D), nearest feedback at high rate",
+        "nearest rounding with feedback on a fine grid: mean tr(E H E') = n step^2/12 tr(D)",
         _QUIP,
         "expectation",
-        _high_rate,
+        partial(_loss, variance=nearest_high_rate_error, dithered=False),
         _FINE,
     ),
     Statement(
         "ldlq-ratio",
-        "loss of feedback = tr(D)/tr(H) of that of rounding, in the mean, at high rate",
+        "on a fine grid the mean loss with feedback = tr(D)/tr(H) times the mean loss without it",
         f"{_QUIP} and Lemma 2",
         "expectation",
         _ratio,
@@ -204,16 +185,16 @@ LDLQ_STATEMENTS = (
     ),
     Statement(
         "rounding-dithered",
-        "E tr(E H E') <= n step^2/4 tr(H), dithered, no feedback",
+        "dithered rounding without feedback: mean tr(E H E') <= n step^2/4 tr(H)",
         "QuIP (2023), Section 3",
         "expectation",
-        _rounding,
+        partial(_loss, variance=dithered_variance_bound, dithered=True, feedback=False),
         _COARSE,
         _REAL,
     ),
     Statement(
         "rounding-nearest",
-        "tr(E H E') <= n step^2/4 sum |H_ij|, nearest, no feedback",
+        "nearest rounding without feedback: tr(E H E') <= n step^2/4 times the sum of |H_ij|",
         "this project",
         "always",
         _worst,

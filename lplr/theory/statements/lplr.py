@@ -20,7 +20,7 @@ from lplr.theory.bounds import (
     sketch_range,
     uniform_step,
 )
-from lplr.theory.montecarlo import ROUNDING, Outcome, Setting, Statement, Trial
+from lplr.theory.records import ROUNDING, Outcome, Setting, Statement, Trial
 from lplr.theory.simulate import (
     Solved,
     cheap_dither,
@@ -36,7 +36,7 @@ from lplr.theory.simulate import (
 from lplr.theory.statements.matrices import (
     SHAPES,
     SPECTRA,
-    Spectral,
+    DecomposedMatrix,
     decomposed,
     grid,
     real_matrices,
@@ -44,111 +44,106 @@ from lplr.theory.statements.matrices import (
 
 __all__ = ["LPLR_STATEMENTS"]
 
-Bound = Callable[[np.ndarray, tuple[int, int], int, tuple[float, float]], float]
-
 _FAILURE = 1e-9  # probability that the range of L is exceeded in a trial
 _PILOTS = 9
 
 
 @dataclass(frozen=True)
-class _Fixed:
+class _FixedSteps:
     """LPLR with steps that are fixed before any trial, as the theorems have it.
 
-    The range of L is the a-priori one. That of W* has such heavy tails for a sketch of nearly the
-    rank that no a-priori range is of use: its step is that of B bits over the median range of a
-    few pilots, and its grid has no ends. The bounds know the step alone.
+    The range of L is `sketch_range`. W* has heavy tails when the sketch has nearly the rank of A,
+    and no range known beforehand is of use: the step of R is that of B bits over the median range
+    of a few pilot trials, and its grid has no ends. The bounds know the step alone.
     """
 
-    spectral: Spectral
+    given: DecomposedMatrix
     m: int
     ranges: tuple[float, float]
 
     @classmethod
-    def prepare(cls, setting: Setting, rng: np.random.Generator) -> _Fixed:
-        spectral, m = decomposed(setting, rng), setting["m"]
-        A = spectral.A
+    def prepare(cls, setting: Setting, rng: np.random.Generator) -> _FixedSteps:
+        given, m = decomposed(setting, rng), setting["m"]
+        A = given.A
         left = sketch_range(np.linalg.norm(A, axis=1), m, _FAILURE)
         found = []
         for _ in range(_PILOTS):
             S = gaussian(A.shape[1], m, rng)
             L = round_to_grid(A @ S, setting.get("bits", 8), cheap_dither(rng), left).values
             found.append(np.abs(solve(L, A).W).max())
-        return cls(spectral, m, (left, float(np.median(found))))
+        return cls(given, m, (left, float(np.median(found))))
 
     def steps(self, bits: tuple[int, int]) -> tuple[float, float]:
-        """Of L and R."""
+        """Steps of the quantizers of L and R."""
         return uniform_step(bits[0], self.ranges[0]), uniform_step(bits[1], self.ranges[1])
 
     def sketch(self, bits: int, rng: np.random.Generator) -> tuple[Solved, bool]:
         """The least squares problem that the quantized sketch makes, and whether L saturated."""
-        A = self.spectral.A
+        A = self.given.A
         Y = A @ gaussian(A.shape[1], self.m, rng)
         L = round_to_grid(Y, bits, cheap_dither(rng), self.ranges[0])
         return solve(L.values, A), L.saturated
+
+    def trial(self, bits: tuple[int, int], bound: float, feedback: bool = False) -> Trial:
+        """Squared error of L R; with feedback, R is rounded by LDLQ under L^T L."""
+        energy, step = self.given.energy, self.steps(bits)[1]
+
+        def trial(rng: np.random.Generator) -> Outcome:
+            solved, saturated = self.sketch(bits[0], rng)
+            if feedback:
+                C, _ = unit_factor(solved.gram)
+                R = solved.W - feedback_round(solved.W, C, step, cheap_dither(rng))[0]
+            else:
+                R = round_endless(solved.W, step, cheap_dither(rng))
+            error = squared_error(energy, solved, R)
+            return Outcome(error, bound, saturated, rounding=ROUNDING * energy)
+
+        return trial
 
 
 def _bits(setting: Setting) -> tuple[int, int]:
     return setting["bits"], setting.get("bits_right", setting["bits"])
 
 
-def _lplr(setting: Setting, rng: np.random.Generator) -> Trial:
-    return _fixed_steps(setting, rng, partial(lplr_bound, k=setting.get("k")))
-
-
-def _sharp(setting: Setting, rng: np.random.Generator) -> Trial:
-    return _fixed_steps(setting, rng, lplr_sharp_bound)
-
-
-def _nested(setting: Setting, rng: np.random.Generator) -> Trial:
-    return _fixed_steps(setting, rng, lplr_nested_bound)
-
-
-def _fixed_steps(setting: Setting, rng: np.random.Generator, bound: Bound) -> Trial:
-    fixed, bits = _Fixed.prepare(setting, rng), _bits(setting)
-    spectral = fixed.spectral
-    value = bound(spectral.sigma, spectral.A.shape, fixed.m, fixed.steps(bits))
-    return _plain_trial(fixed, bits, value)
-
-
-def _plain_trial(fixed: _Fixed, bits: tuple[int, int], bound: float) -> Trial:
-    energy, step = fixed.spectral.energy, fixed.steps(bits)[1]
-
-    def trial(rng: np.random.Generator) -> Outcome:
-        solved, saturated = fixed.sketch(bits[0], rng)
-        R = round_endless(solved.W, step, cheap_dither(rng))
-        error = squared_error(energy, solved, R)
-        return Outcome(error, bound, saturated, rounding=ROUNDING * energy)
-
-    return trial
+def _fixed_steps(
+    setting: Setting,
+    rng: np.random.Generator,
+    bound: Callable[..., float],
+    feedback: bool = False,
+) -> Trial:
+    fixed, bits = _FixedSteps.prepare(setting, rng), _bits(setting)
+    keywords = {"k": setting["k"]} if "k" in setting else {}
+    A, sigma = fixed.given.A, fixed.given.sigma
+    value = bound(sigma, A.shape, fixed.m, fixed.steps(bits), **keywords)
+    return fixed.trial(bits, value, feedback)
 
 
 def _theorem_3_2(setting: Setting, rng: np.random.Generator) -> Trial:
-    """Bits from epsilon, a share of the energy; then what those bits reach."""
-    fixed, k = _Fixed.prepare(setting, rng), setting["k"]
-    spectral = fixed.spectral
-    epsilon = setting["epsilon"] * spectral.energy
-    sigma, shape = spectral.sigma, spectral.A.shape
-    bits = lplr_bits(sigma, shape, fixed.m, k, epsilon, fixed.ranges)
-    return _plain_trial(fixed, bits, lplr_theorem_3_2(sigma, fixed.m, k, epsilon))
+    """The bits that epsilon, a share of |A|^2, asks for; then the error at those bits."""
+    fixed, k = _FixedSteps.prepare(setting, rng), setting["k"]
+    A, sigma = fixed.given.A, fixed.given.sigma
+    epsilon = setting["epsilon"] * fixed.given.energy
+    bits = lplr_bits(sigma, A.shape, fixed.m, k, epsilon, fixed.ranges)
+    return fixed.trial(bits, lplr_theorem_3_2(sigma, fixed.m, k, epsilon))
 
 
 def _own_range(setting: Setting, rng: np.random.Generator) -> Trial:
-    """LPLR as in Algorithm 1: each step from the range of what is quantized.
+    """LPLR as in Algorithm 1: each step comes from the range of the matrix that is quantized.
 
-    The steps are then random, and step depends on S, as ``|(V_k^T S)^+|`` does: the product of
-    their means is not the mean of their product. But given S the dither of L is what it was, and
-    given L so is that of R. So the derivation of `lplr_bound` holds with the means taken at the
-    end: the mean error is at most that of
+    The steps are then random, and both the step and ``|(V_k^T S)^+|`` depend on S: the product of
+    their means is not the mean of their product. But the dither of L does not depend on S, nor
+    that of R on L. So the derivation of `lplr_bound` holds with the means taken at the end: the
+    mean error is at most that of
     ``(1 + k/(m-k-1)) |A - A_k|^2 + n step^2/4 |(V_k^T S)^+|^2 + d step'^2/4 |L|^2``,
     whose last two terms are those of the trial.
     """
-    spectral, m, bits = decomposed(setting, rng), setting["m"], _bits(setting)
-    A, sigma, energy = spectral.A, spectral.sigma, spectral.energy
+    given, m, bits = decomposed(setting, rng), setting["m"], _bits(setting)
+    A, sigma, energy = given.A, given.sigma, given.energy
     n, d = A.shape
     pilot = round_to_grid(A @ gaussian(d, m, rng), bits[0], cheap_dither(rng))
     k = lplr_best_k(sigma, (n, d), m, pilot.step)
     sketch_error = lplr_bound(sigma, (n, d), m, 0.0, k=k)
-    leading = np.ascontiguousarray(spectral.V[:, :k].T)
+    leading = np.ascontiguousarray(given.V[:, :k].T)
 
     def trial(rng: np.random.Generator) -> Outcome:
         S, dither = gaussian(d, m, rng), cheap_dither(rng)
@@ -164,33 +159,15 @@ def _own_range(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-def _feedback(setting: Setting, rng: np.random.Generator) -> Trial:
-    fixed, bits = _Fixed.prepare(setting, rng), _bits(setting)
-    spectral, steps = fixed.spectral, fixed.steps(bits)
-    energy = spectral.energy
-    bound = feedback_lplr_bound(spectral.sigma, spectral.A.shape, fixed.m, steps)
-
-    def trial(rng: np.random.Generator) -> Outcome:
-        solved, saturated = fixed.sketch(bits[0], rng)
-        C, _ = unit_factor(solved.gram)
-        E, _ = feedback_round(solved.W, C, steps[1], cheap_dither(rng))
-        R = solved.W - E
-        error = squared_error(energy, solved, R)
-        return Outcome(error, bound, saturated, rounding=ROUNDING * energy)
-
-    return trial
-
-
 def _pivots(setting: Setting, rng: np.random.Generator) -> Trial:
-    fixed, bits = _Fixed.prepare(setting, rng), setting["bits"]
-    spectral = fixed.spectral
-    step = uniform_step(bits, fixed.ranges[0])
-    bound = float(pivot_bounds(spectral.sigma, spectral.A.shape, fixed.m, step).sum())
+    fixed, bits = _FixedSteps.prepare(setting, rng), setting["bits"]
+    given, step = fixed.given, uniform_step(bits, fixed.ranges[0])
+    bound = float(pivot_bounds(given.sigma, given.A.shape, fixed.m, step).sum())
 
     def trial(rng: np.random.Generator) -> Outcome:
         solved, saturated = fixed.sketch(bits, rng)
         total = float(unit_factor(solved.gram)[1].sum())
-        return Outcome(total, bound, saturated, rounding=ROUNDING * spectral.energy)
+        return Outcome(total, bound, saturated, rounding=ROUNDING * given.energy)
 
     return trial
 
@@ -209,82 +186,83 @@ def _never_larger(setting: Setting, rng: np.random.Generator) -> Trial:
 
 
 _TALL = SHAPES[:1]
-_LINE = [
+_LINE = (
     *grid(SPECTRA, _TALL, m=16, bits=[2, 3, 6, 8]),
     *grid(SPECTRA, _TALL, m=16, bits=2, bits_right=6),
-]
-_GRID = [*grid(SPECTRA, SHAPES, m=[8, 16, 24], bits=[1, 4, 12]), *_LINE]
-_SMALL_GRID = [*grid(SPECTRA, SHAPES, m=[8, 24], bits=[1, 4, 12]), *_LINE]
+)
+_GRID = (*grid(SPECTRA, SHAPES, m=[8, 16, 24], bits=[1, 4, 12]), *_LINE)
+_SMALL_GRID = (*grid(SPECTRA, SHAPES, m=[8, 24], bits=[1, 4, 12]), *_LINE)
 # Its bound takes a tenth of a second at 24 columns.
-_FED_GRID = [*grid(SPECTRA, SHAPES, m=[8, 16], bits=[1, 4, 12]), *_LINE]
+_FEEDBACK_GRID = (*grid(SPECTRA, SHAPES, m=[8, 16], bits=[1, 4, 12]), *_LINE)
 _REAL = real_matrices(m=[16, 64], bits=[2, 4, 8])
+_DERIVED = "this project, from the derivation of lplr_bound"
 
 LPLR_STATEMENTS = (
     Statement(
         "lplr",
-        "E |LR - A|^2 <= bound with explicit constants, steps fixed beforehand",
+        "A ~ L R by LPLR: mean |L R - A|^2 <= lplr_bound, with explicit constants",
         "LPLR (2023), Theorem 3.2, with its constants",
         "expectation",
-        _lplr,
+        partial(_fixed_steps, bound=lplr_bound),
         (*_GRID, *grid(SPECTRA, SHAPES, m=8, bits=6, k=6)),
-        tuple(_REAL),
+        _REAL,
     ),
     Statement(
         "lplr-sharp",
-        "the same, the competitor shrunk direction by direction",
-        "this project, from the derivation of the LPLR bound",
+        "a smaller bound: mean |L R - A|^2 <= lplr_sharp_bound",
+        _DERIVED,
         "expectation",
-        _sharp,
-        tuple(_SMALL_GRID),
-        tuple(_REAL),
+        partial(_fixed_steps, bound=lplr_sharp_bound),
+        _SMALL_GRID,
+        _REAL,
     ),
     Statement(
         "lplr-nested",
-        "the same, the competitor in a nested basis",
-        "this project, from the derivation of the LPLR bound",
+        "the smallest bound: mean |L R - A|^2 <= lplr_nested_bound",
+        _DERIVED,
         "expectation",
-        _nested,
-        tuple(_GRID),
-        tuple(_REAL),
+        partial(_fixed_steps, bound=lplr_nested_bound),
+        _GRID,
+        _REAL,
     ),
     Statement(
         "lplr-own-range",
-        "the same, each step from the data's own range",
+        "lplr_bound where each quantizer takes its range from the matrix that it rounds",
         "LPLR (2023), Algorithm 1",
         "expectation",
         _own_range,
-        tuple(_SMALL_GRID),
-        tuple(_REAL),
+        _SMALL_GRID,
+        _REAL,
     ),
     Statement(
         "theorem-3.2",
-        "E |LR - A|^2 <= (1 + k/(m-k-1)) |A_k - A|^2 + epsilon at the bits that it asks for",
+        "enough bits: mean |L R - A|^2 <= (1 + k/(m-k-1)) |A - A_k|^2 + epsilon",
         "LPLR (2023), Theorem 3.2",
         "expectation",
         _theorem_3_2,
-        tuple(grid(SPECTRA, SHAPES, m=12, k=[4, 8], epsilon=[0.1, 0.001])),
-        tuple(real_matrices(m=32, k=16, epsilon=[0.1, 0.01])),
+        grid(SPECTRA, SHAPES, m=12, k=[4, 8], epsilon=[0.1, 0.001]),
+        real_matrices(m=32, k=16, epsilon=[0.1, 0.01]),
     ),
     Statement(
         "feedback-lplr",
-        "E |LR - A|^2 <= bound, R by feedback under L'L",
+        "R rounded with feedback, H = L'L: mean |L R - A|^2 <= feedback_lplr_bound",
         "this project, by the LDLQ identity",
         "expectation",
-        _feedback,
-        tuple(_FED_GRID),
-        tuple(_REAL),
+        partial(_fixed_steps, bound=feedback_lplr_bound, feedback=True),
+        _FEEDBACK_GRID,
+        _REAL,
     ),
     Statement(
         "feedback-pivots",
-        "E tr(D) <= sum of b_j/m + n step^2/4, L'L = C D C'",
-        "this project, step 3 of feedback LPLR",
+        "pivots D of H = L'L: mean tr(D) <= sum of pivot_bounds",
+        "this project, step 3 in the docstring of feedback_lplr_bound",
         "expectation",
         _pivots,
-        tuple(grid(SPECTRA, SHAPES, m=[8, 16], bits=[2, 8])),
+        grid(SPECTRA, SHAPES, m=[8, 16], bits=[2, 8]),
     ),
     Statement(
         "feedback-never-larger",
-        "the bound of feedback LPLR <= that of LPLR, any spectrum and steps",
+        "feedback never raises the bound: feedback_lplr_bound <= lplr_bound",
         "this project",
         "always",
         _never_larger,

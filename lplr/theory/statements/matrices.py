@@ -1,29 +1,33 @@
-"""The matrices and Hessians that statements are tested on, synthetic and real."""
+"""The matrices and Hessians that statements are tested on, synthetic and real.
+
+This is the only module of `lplr.theory` that reads `lplr.datasets`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from lplr.datasets import layer, layer_names, shepp_logan, synthetic, text_embeddings
-from lplr.theory.montecarlo import Setting
+from lplr.theory.records import Setting
 
 __all__ = [
     "DECAYING",
     "REAL",
     "SHAPES",
     "SPECTRA",
-    "Problem",
-    "Spectral",
+    "DecomposedMatrix",
+    "WeightedProblem",
     "decomposed",
     "grid",
-    "problem",
     "real_layers",
     "real_matrices",
+    "weighted_problem",
 ]
 
 SHAPES = ((96, 40), (40, 96), (64, 64))  # tall, wide, square
@@ -40,7 +44,7 @@ _RULES: dict[str, dict[str, Any]] = {
     "outlier": {"spectrum": "outlier", "rank": 1},
 }
 
-# Rows and columns of the real matrices, of which the first so many are taken.
+# Real matrices: the leading rows and columns that are used.
 REAL = {
     "minilm_l2_query": (384, 384),
     "minilm_l3_output": (384, 1536),
@@ -48,36 +52,34 @@ REAL = {
     "text_embeddings": (1024, 384),
     "shepp_logan": (256, 256),
 }
-_LAYER_SHAPE = (128, 256)  # of the part of a layer that a Hessian goes with
+_LAYER_SHAPE = (128, 256)  # leading part of a real layer where its Hessian is used too
 
 
-def grid(names: Iterable[str], shapes: Iterable[tuple[int, int]], **options: Any) -> list[Setting]:
-    """Settings of all combinations; an option that is a list is another axis, in its order."""
-    shapes = list(shapes)
-    settings = [{"matrix": name, "n": n, "d": d} for name in names for n, d in shapes]
-    return _cross(settings, options)
+def grid(
+    names: Iterable[str], shapes: Iterable[tuple[int, int]], **options: Any
+) -> tuple[Setting, ...]:
+    """Settings of all combinations; an option that is a list takes each of its values."""
+    named = [{"matrix": name, "n": n, "d": d} for name, (n, d) in product(names, shapes)]
+    lists = [v if isinstance(v, (list, tuple)) else [v] for v in options.values()]
+    return tuple(
+        setting | dict(zip(options, values, strict=True))
+        for setting in named
+        for values in product(*lists)
+    )
 
 
-def real_matrices(**options: Any) -> list[Setting]:
+def real_matrices(**options: Any) -> tuple[Setting, ...]:
     """Settings of all real matrices and all combinations of the options."""
-    return _cross([{"matrix": name, "n": n, "d": d} for name, (n, d) in REAL.items()], options)
+    return tuple(x for name in REAL for x in grid([name], [REAL[name]], **options))
 
 
-def real_layers(**options: Any) -> list[Setting]:
+def real_layers(**options: Any) -> tuple[Setting, ...]:
     """Settings of the leading parts of the real layers and of their Hessians."""
-    n, d = _LAYER_SHAPE
-    return _cross([{"matrix": name, "n": n, "d": d} for name in layer_names()], options)
-
-
-def _cross(settings: list[dict[str, Any]], options: dict[str, Any]) -> list[Setting]:
-    for key, values in options.items():
-        listed = values if isinstance(values, (list, tuple)) else [values]
-        settings = [setting | {key: value} for setting in settings for value in listed]
-    return list(settings)
+    return grid(layer_names(), [_LAYER_SHAPE], **options)
 
 
 @dataclass(frozen=True)
-class Spectral:
+class DecomposedMatrix:
     """A matrix and its singular value decomposition.
 
     Parameters
@@ -99,7 +101,7 @@ class Spectral:
         return float(np.vdot(self.A, self.A))
 
 
-def decomposed(setting: Setting, rng: np.random.Generator) -> Spectral:
+def decomposed(setting: Setting, rng: np.random.Generator) -> DecomposedMatrix:
     """The matrix that a setting names by ``"matrix"``, ``"n"`` and ``"d"``.
 
     Parameters
@@ -115,7 +117,7 @@ def decomposed(setting: Setting, rng: np.random.Generator) -> Spectral:
 
 
 @lru_cache(maxsize=1)  # cells of one matrix follow each other
-def _real(name: str) -> Spectral:
+def _real(name: str) -> DecomposedMatrix:
     n, d = REAL[name]
     if name in layer_names():
         A = layer(name).W
@@ -126,18 +128,18 @@ def _real(name: str) -> Spectral:
     return _decompose(A[:n, :d])
 
 
-def _decompose(A: np.ndarray) -> Spectral:
+def _decompose(A: np.ndarray) -> DecomposedMatrix:
     from scipy.linalg import svd
 
     A = np.ascontiguousarray(A, np.float64)
     U, sigma, Vt = svd(A, full_matrices=False, check_finite=False)
     sigma[sigma < sigma[0] * max(A.shape) * np.finfo(np.float64).eps] = 0.0  # rounding errors
-    return Spectral(A, U, sigma, np.ascontiguousarray(Vt.T))
+    return DecomposedMatrix(A, U, sigma, np.ascontiguousarray(Vt.T))
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A weight matrix, which may be drawn anew in each trial, and the Hessian of its inputs.
+class WeightedProblem:
+    """Approximate W (n x d) with the loss tr(E H E^T) of an error E, as in a layer.
 
     Parameters
     ----------
@@ -157,8 +159,10 @@ class Problem:
         return rng.standard_normal((self.n, self.d)) if self.W is None else self.W
 
 
-def problem(setting: Setting, rng: np.random.Generator, *, damping: float = 1e-2) -> Problem:
-    """A layer: H has the eigenvalues sigma_k of the spectrum, plus ``damping`` times their mean.
+def weighted_problem(
+    setting: Setting, rng: np.random.Generator, *, damping: float = 1e-2
+) -> WeightedProblem:
+    """H has the eigenvalues sigma_k of the spectrum, plus ``damping`` times their mean.
 
     Parameters
     ----------
@@ -178,7 +182,7 @@ def problem(setting: Setting, rng: np.random.Generator, *, damping: float = 1e-2
         H /= np.trace(H) / d
         W /= np.sqrt(np.square(W).mean())
     else:
-        spectral = _decompose(synthetic(d, d, rng=rng, **_RULES[name]))
-        H = (spectral.V * spectral.sigma) @ spectral.V.T
+        given = _decompose(synthetic(d, d, rng=rng, **_RULES[name]))
+        H = (given.V * given.sigma) @ given.V.T
         H = (H + H.T) / 2
-    return Problem(n, d, H + damping * np.trace(H) / d * np.eye(d), W)
+    return WeightedProblem(n, d, H + damping * np.trace(H) / d * np.eye(d), W)

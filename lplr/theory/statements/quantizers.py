@@ -12,7 +12,7 @@ from lplr.theory.bounds import (
     nearest_high_rate_error,
     uniform_step,
 )
-from lplr.theory.montecarlo import Outcome, Setting, Statement, Trial
+from lplr.theory.records import Outcome, Setting, Statement, Trial
 from lplr.theory.simulate import cheap_dither, nearest, round_endless, round_to_grid
 from lplr.theory.statements.matrices import SHAPES, SPECTRA, decomposed, grid, real_matrices
 
@@ -109,68 +109,68 @@ def _naive(setting: Setting, rng: np.random.Generator) -> Trial:
     return trial
 
 
-_ENTRIES = [
+_ENTRIES = (
     *grid(["midpoints"], SHAPES[:1], bits=_BITS),
     *grid(SPECTRA, SHAPES[:1], bits=[1, 4, 12]),
-]
+)
 
 QUANTIZER_STATEMENTS = (
     Statement(
         "dither-unbiased",
-        "E Q(x) = x: the mean of two independent errors has half the square of one",
+        "dithered rounding has no bias: averaging two errors halves the mean square",
         "LPLR (2023), Section 2",
         "expectation",
         _unbiased,
-        tuple(_ENTRIES),
+        _ENTRIES,
     ),
     Statement(
         "dither-variance",
-        "Var Q(x) = step^2 p (1-p), p the fraction of a step above the point below",
+        "dithered, x lies p steps above a point: mean (Q(x) - x)^2 = step^2 p (1-p)",
         "LPLR (2023), Section 2",
         "expectation",
         _variance,
-        tuple(_ENTRIES),
+        _ENTRIES,
     ),
     Statement(
         "dither-bound",
-        "E (Q(x) - x)^2 <= step^2/4, dithered",
+        "dithered rounding: mean (Q(x) - x)^2 <= step^2/4",
         "LPLR (2023), Section 2",
         "expectation",
         _dithered,
-        tuple(_ENTRIES),
+        _ENTRIES,
     ),
     Statement(
         "nearest",
-        "(Q(x) - x)^2 <= step^2/4, nearest",
+        "rounding to the nearest point: (Q(x) - x)^2 <= step^2/4",
         "LPLR (2023), Section 2",
         "always",
         _nearest,
-        tuple(grid(["gaussian"], SHAPES, bits=_BITS)),
+        grid(["gaussian"], SHAPES, bits=_BITS),
     ),
     Statement(
         "nearest-high-rate",
-        "E (Q(x) - x)^2 = step^2/12 at high rate, nearest",
+        "rounding to the nearest point of a fine grid: mean (Q(x) - x)^2 = step^2/12",
         "Bennett (1948)",
         "expectation",
         _high_rate,
-        tuple(grid(["gaussian"], SHAPES, bits=[4, 6, 8, 12])),
+        grid(["gaussian"], SHAPES, bits=[4, 6, 8, 12]),
     ),
     Statement(
         "naive-dithered",
-        "E |Q(A) - A|^2 <= n d step^2/4, dithered",
+        "all entries rounded, dithered: mean |Q(A) - A|^2 <= n d step^2/4",
         "LPLR (2023), Section 4",
         "expectation",
         _naive,
-        tuple(grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="dithered")),
-        tuple(real_matrices(bits=[2, 4], rounding="dithered")),
+        grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="dithered"),
+        real_matrices(bits=[2, 4], rounding="dithered"),
     ),
     Statement(
         "naive-nearest",
-        "|Q(A) - A|^2 <= n d step^2/4, nearest",
+        "all entries rounded to the nearest points: |Q(A) - A|^2 <= n d step^2/4",
         "LPLR (2023), Section 4",
         "always",
         _naive,
-        tuple(grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="nearest")),
-        tuple(real_matrices(bits=[2, 4], rounding="nearest")),
+        grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="nearest"),
+        real_matrices(bits=[2, 4], rounding="nearest"),
     ),
 )

@@ -119,7 +119,7 @@ def _cache() -> str:
 
     from lplr.kernels import bitpack, jit
 
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return _Note("NUMBA_DISABLE_JIT: kernels run as plain Python, many times slower; unset it")
     if jit.troubles:  # of the kernels that the checks before this one loaded
         folder, reason = jit.troubles[0]

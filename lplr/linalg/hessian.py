@@ -21,7 +21,7 @@ _MARGIN = 1e-9
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
 
-def check_hessian(hessian: Any, columns: int) -> np.ndarray:
+def check_hessian(hessian: Any, columns: int | None = None) -> np.ndarray:
     """The Hessian that an argument stands for; every function that takes one asks here.
 
     The argument is a symmetric second moment (d, d), its diagonal (d,), or calibration inputs X
@@ -32,16 +32,20 @@ def check_hessian(hessian: Any, columns: int) -> np.ndarray:
     DampingWarning says that there are fewer inputs than columns, so that H is singular.
     """
     H = _as_moment(hessian, columns)
-    square = np.ndim(hessian) == 2 and np.shape(hessian)[0] == columns
-    if square and not _is_positive_definite(
-        H + DAMPING_STEPS[-1] * np.trace(H) / columns * np.eye(columns)
-    ):
-        raise _indefinite()
+    if np.shape(hessian) == H.shape and H.ndim == 2:  # else it has no negative eigenvalue
+        shift = DAMPING_STEPS[-1] * np.trace(H) / len(H)
+        if not _is_positive_definite(H + shift * np.eye(len(H))):
+            raise _indefinite()
     return H
 
 
-def _as_moment(hessian: Any, columns: int) -> np.ndarray:
+def _as_moment(hessian: Any, columns: int | None) -> np.ndarray:
     """What `check_hessian` returns, of which only the eigenvalues are not checked yet."""
+    try:
+        columns = np.shape(hessian)[-1] if columns is None else columns
+    except (IndexError, ValueError):
+        found = type(hessian).__name__
+        raise InputError(f"hessian: must be a matrix or a diagonal, found {found}") from None
     if np.ndim(hessian) == 1:
         diagonal = check_matrix(np.reshape(hessian, (1, -1)), "hessian", dtype=np.float64)[0]
         if diagonal.shape != (columns,):
@@ -148,8 +152,6 @@ def regularize(
            [0.  , 1.51]])
     """
     damping = check_real(damping, "damping", strict=False)
-    if columns is None:
-        columns = np.shape(hessian)[-1] if np.ndim(hessian) else 1
     H = _as_moment(hessian, columns)
     H = H if H.ndim == 2 else np.diag(H)
     H = H / np.mean(np.diagonal(H))

@@ -126,12 +126,8 @@ def check_probability(value: Any, name: str = "failure_probability") -> float:
 
 def check_second_moment(hessian: Any, d: int | None = None) -> np.ndarray:
     """H as a symmetric (d, d) matrix in float64; without d, its own last axis says how wide."""
-    if d is None:
-        try:
-            d = np.shape(hessian)[-1]
-        except (IndexError, ValueError):
-            raise InputError(f"hessian: must be a matrix, found {type(hessian).__name__}") from None
-    return check_hessian(hessian, d)
+    H = check_hessian(hessian, d)
+    return H if H.ndim == 2 else np.diag(H)
 
 
 def squared_tails(sigma: np.ndarray) -> np.ndarray:

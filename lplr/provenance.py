@@ -61,7 +61,7 @@ def recorded(
             arguments = {
                 name: rng if name == "rng" else _argument(name, value)
                 for name, value in given.items()
-                if name != matrix and not callable(value)
+                if name not in (matrix, "callback")
             }
             call = {"function": f"lplr.{fn.__name__}", "arguments": arguments}
             return replace(result, meta={"call": call, **result.meta, "versions": versions()})
@@ -79,14 +79,17 @@ def _argument(name: str, value: Any) -> Any:
         return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
     if isinstance(value, (tuple, list)):
         return [_argument(name, item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    known = isinstance(value, (bool, int, float, str))
+    return float(value) if hasattr(value, "__float__") and not known else value  # a fraction, say
 
 
 def _rng(rng: Any) -> Any:
     """A seed, or the state of a generator, as JSON holds it."""
     if isinstance(rng, np.random.Generator):
         return _state(rng.bit_generator.state)
-    return rng.item() if isinstance(rng, np.generic) else rng
+    return _argument("rng", rng)
 
 
 def _state(value: Any) -> Any:

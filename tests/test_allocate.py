@@ -18,6 +18,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def normal(n: int, d: int) -> np.ndarray:
+    return np.random.default_rng([n, d]).standard_normal((n, d))
+
+
 def matrices() -> list[Any]:
     """Of very different decay and size, one with a Hessian."""
     d = 80
@@ -141,11 +145,41 @@ def test_refusals(arguments: tuple, error: type[Exception], said: str) -> None:
         lplr.allocate(matrices, bits_per_entry=bits, weights=weights)
 
 
-def test_the_smallest_total_that_is_named_suffices() -> None:
-    items = [np.eye(9), rng().standard_normal((3, 4))]
-    with pytest.raises(BudgetError) as caught:
-        lplr.allocate(items, bits_per_entry=0.1)
-    enough = float(str(caught.value).rsplit(" ", 1)[1])
-    a = lplr.allocate(items, bits_per_entry=enough)
-    for A, bits in zip(items, a.bits_per_entry, strict=True):
-        assert lplr.compress(A, bits_per_entry=bits, rng=0).bits_per_entry <= enough * 9
+# --- what one function returns another takes as it is ----------------------------------------
+
+PAIRS: dict[str, tuple[list[np.ndarray], Any]] = {
+    "3 x 30": ([normal(3, 30), normal(40, 40)], [0, 1]),
+    "tiny": ([normal(1, 2), normal(100, 100)], [0, 1]),
+    "constant": ([np.ones((50, 40)), normal(50, 40)], [1, 0]),
+    "all constant": ([np.zeros((9, 9)), np.ones((5, 5))], None),
+    "one entry": ([np.ones((1, 1)), normal(9, 9)], None),
+    "no weight": ([normal(3, 30), normal(65, 17)], [0, 0]),
+    "odd": ([normal(k, 90 - k) for k in (1, 7, 31, 89)], [0, 1, 2, 0]),
+}
+
+
+@pytest.mark.parametrize(("items", "weights"), PAIRS.values(), ids=PAIRS)
+def test_compress_takes_each_budget_as_it_is(items: list[np.ndarray], weights: Any) -> None:
+    """Bytes become bits and bytes again: what is lost in the last place must not matter.
+
+    The least total, which a refusal names, is where every matrix gets just what it needs.
+    """
+    with pytest.raises(BudgetError, match="use at least") as caught:
+        lplr.allocate(items, bits_per_entry=1e-3, weights=weights)
+    least = float(str(caught.value).rsplit(" ", 1)[1])
+    for total in (least, 1.5 * least, least + 1.7):
+        a = lplr.allocate(items, bits_per_entry=total, weights=weights, effort="fast")
+        stored = 0
+        for A, bits in zip(items, a.bits_per_entry, strict=True):
+            stored += lplr.compress(A, bits_per_entry=bits, rng=0, effort="fast").nbytes
+        assert 8 * stored <= total * sum(A.size for A in items)
+
+
+@pytest.mark.parametrize("bits", [0.5, 1.3, 4.0])
+@pytest.mark.parametrize("shape", [(60, 50), (33, 65), (7, 90)])
+def test_compress_takes_the_budget_of_each_prediction(shape: tuple[int, int], bits: float) -> None:
+    """The size that a prediction names buys that prediction."""
+    A = normal(*shape)
+    for plan in lplr.predictions(A, bits_per_entry=bits, effort="fast"):
+        found = lplr.compress(A, bits_per_entry=plan["bits_per_entry"], rng=0, effort="fast")
+        assert found.nbytes <= plan["nbytes"]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import BLOCKS
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 import lplr
-from lplr.exceptions import InputError
+from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes
 
@@ -254,13 +256,55 @@ def test_relative_error(make) -> None:
     assert zero.relative_error(np.zeros((3, 4))) == 0
 
 
-def test_relative_error_refuses_what_does_not_fit() -> None:
+def test_relative_error_takes_every_form_of_a_hessian() -> None:
+    """Those of `lplr.compress`: a second moment, its diagonal, inputs."""
+    f, rng = random_low_rank(), np.random.default_rng(4)
+    A, d = rng.standard_normal(f.shape), f.shape[1]
+    X = rng.standard_normal((80, d)) * np.geomspace(1, 10, d)
+    moment = f.relative_error(A, hessian=X.T @ X / 80)
+    # Sums of 37 x 29 products in float64, in another order.
+    assert f.relative_error(A, hessian=X) == pytest.approx(moment, rel=1e-12)
+    assert f.relative_error(A, hessian=3 * X.T @ X) == pytest.approx(moment, rel=1e-12)
+    h = np.geomspace(1, 10, d)
+    assert f.relative_error(A, h) == pytest.approx(f.relative_error(A, np.diag(h)), rel=1e-12)
+    # A singular one weighs some directions not at all.
+    seen = np.outer(X[0], X[0])
+    expected = np.linalg.norm((A - exact(f)) @ X[0]) / np.linalg.norm(A @ X[0])
+    assert f.relative_error(A, hessian=seen) == pytest.approx(expected, rel=1e-6)
+    with pytest.warns(DampingWarning, match="1 calibration inputs"):
+        assert f.relative_error(A, hessian=X[:1]) == pytest.approx(expected, rel=1e-6)
+
+
+D = 29
+MOMENT = np.cov(np.random.default_rng(0).standard_normal((D, 99)))
+
+
+@pytest.mark.parametrize(
+    ("hessian", "error", "said"),
+    [
+        (np.random.default_rng(0).standard_normal((D, D)), HessianError, "not symmetric"),
+        (-np.eye(D), HessianError, r"entry \(0, 0\) is -1"),
+        (-np.ones(D), HessianError, r"entry \(0, 0\) is -1"),
+        (MOMENT - 0.9 * np.diag(np.diag(MOMENT)), HessianError, "eigenvalues below -0.1"),
+        (np.zeros((D, D)), HessianError, "is zero"),
+        (np.full((D, D), np.nan), InputError, "nan"),
+        (scipy.sparse.eye_array(D), InputError, "toarray"),
+        (np.eye(37), InputError, "must have shape"),
+        ("H", InputError, ""),
+    ],
+)
+def test_relative_error_refuses_what_is_no_hessian(
+    hessian: Any, error: type[Exception], said: str
+) -> None:
     f = random_low_rank()
-    for A in (np.ones((29, 37)), np.ones(37), np.full(f.shape, np.nan)):
-        with pytest.raises(InputError, match="^A: "):
-            f.relative_error(A)
-    with pytest.raises(InputError, match="^hessian: "):
-        f.relative_error(np.ones(f.shape), hessian=np.eye(37))
+    with pytest.raises(error, match=f"^hessian: .*{said}"):
+        f.relative_error(np.ones(f.shape), hessian=hessian)
+
+
+@pytest.mark.parametrize("A", [np.ones((29, 37)), np.ones(37), np.full((37, 29), np.nan), None])
+def test_relative_error_refuses_another_matrix(A: Any) -> None:
+    with pytest.raises(InputError, match="^A: "):
+        random_low_rank().relative_error(A)
 
 
 # --- frozen ----------------------------------------------------------------------------------

@@ -123,7 +123,8 @@ def allocate(
         np.array([float(curve.at(size)) for curve, size in zip(curves, given, strict=True)])
         for given in (sizes, equal)
     )
-    if not factors @ loss < (1 - _CERTAIN) * (factors @ uniform):
+    possible = np.isfinite(uniform).all()
+    if possible and not factors @ loss < (1 - _CERTAIN) * (factors @ uniform):
         sizes, loss = equal, uniform
     return Allocation(
         tuple((8 * sizes / entries).tolist()),

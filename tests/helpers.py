@@ -1,0 +1,81 @@
+"""Matrices, Hessians and comparisons that several test files share."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+import lplr
+
+# --- weights and what they weigh -------------------------------------------------------------
+
+
+def weights_and_inputs(n: int = 24, d: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """A normal (n, d) matrix and 3 d + 2 correlated calibration inputs."""
+    rng = np.random.default_rng([n, d])
+    X = rng.standard_normal((3 * d + 2, d)) @ rng.standard_normal((d, d)) / np.sqrt(d)
+    return rng.standard_normal((n, d)).astype(np.float32), X
+
+
+def layer_and_inputs(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Like a layer: a decaying spectrum over noise; inputs of decaying spectrum, with outliers."""
+    rng = np.random.default_rng(seed)
+    U, V = (np.linalg.qr(rng.standard_normal((k, min(n, d))))[0] for k in (n, d))
+    s = np.arange(1, min(n, d) + 1) ** -0.5
+    W = (U * s) @ V.T + np.linalg.norm(s) / np.sqrt(n * d) * rng.standard_normal((n, d))
+    X = rng.standard_normal((2 * d, d)) * np.arange(1, d + 1) ** -0.6
+    X = X @ np.linalg.qr(rng.standard_normal((d, d)))[0] * np.exp(0.7 * rng.standard_normal(d))
+    X[:, rng.choice(d, 4, replace=False)] *= 30
+    return W, X
+
+
+def decaying_hessian(d: int, seed: int = 0) -> np.ndarray:
+    """A regularized Hessian with a decaying spectrum and a few outlier channels."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((4 * d, d)) * np.arange(1, d + 1) ** -0.5
+    X = X @ np.linalg.qr(rng.standard_normal((d, d)))[0]
+    X[:, : max(1, d // 50)] *= 10
+    return lplr.regularize(X)[0]
+
+
+def dense_hessian(rng: np.random.Generator, d: int, condition: float = 100.0) -> np.ndarray:
+    """Positive definite, of a given condition, far from diagonal."""
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    return (Q * np.geomspace(1, condition, d)) @ Q.T
+
+
+def hessian_of_spectrum(w: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Symmetric, of these eigenvalues, in random directions."""
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(w), len(w))))[0]
+    H = (Q * w) @ Q.T
+    return (H + H.T) / 2
+
+
+def regularized(H: np.ndarray) -> np.ndarray:
+    """What `lplr.regularize` makes of a positive semi-definite H, written out."""
+    return H / np.mean(np.diag(H)) + 0.01 * np.eye(len(H))
+
+
+# --- packed matrices -------------------------------------------------------------------------
+
+
+def digest(packed: Any) -> str:
+    """A digest of all that decoding needs: shapes, codebooks, codes, scales and seeds."""
+    found = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        found.update(name.encode())
+        if isinstance(value, lplr.PackedMatrix):
+            found.update(type(value).__name__.encode())
+            for key, member in sorted(value._state().items()):
+                add(key, member)
+        elif isinstance(value, np.ndarray):
+            found.update(f"{value.dtype}{value.shape}".encode())
+            found.update(value.tobytes())
+        else:
+            found.update(repr(value).encode())
+
+    add("", packed)
+    return found.hexdigest()

@@ -1,0 +1,193 @@
+"""The map of the house: which room of the package may import from which, and how a call walks it.
+
+A room is a folder or a file of the package. Imports run one way, from the rooms that users enter
+down to the ones that know nothing of the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+
+PACKAGE = Path(lplr.__file__).parent
+
+# Room: the rooms that it may import. No other import is allowed, not even inside a function.
+HOUSE = {
+    # --- what everything stands on ---
+    "_version": "",
+    "exceptions": "",
+    "progress": "",
+    "data": "",
+    "kernels": "exceptions",
+    "parallel": "exceptions",
+    "processes": "exceptions parallel",
+    "validation": "exceptions parallel",
+    "provenance": "_version parallel validation",
+    # --- from numbers to packed matrices ---
+    "linalg": "exceptions parallel validation kernels",
+    "quantizers": "exceptions parallel validation kernels",
+    "matrices": "exceptions parallel validation linalg quantizers",
+    "coding": "exceptions parallel validation kernels linalg quantizers matrices",
+    "planning": "exceptions parallel validation linalg quantizers matrices coding",
+    "algorithms": (
+        "exceptions parallel validation provenance linalg quantizers matrices coding planning"
+    ),
+    "estimator": "exceptions parallel validation matrices algorithms",
+    # --- files and data ---
+    "storage": "exceptions validation matrices",
+    "inputs": "exceptions",
+    "datasets": "exceptions parallel validation linalg data",
+    # --- the papers' statements, and comparisons ---
+    "theory": "exceptions parallel processes validation linalg quantizers datasets",
+    "lplr": (  # the public names
+        "_version exceptions linalg matrices algorithms estimator storage datasets theory"
+    ),
+    "evaluation": (
+        "exceptions parallel processes validation progress kernels linalg quantizers matrices "
+        "coding storage datasets theory lplr"
+    ),
+    # --- the command line ---
+    "cli": (
+        "exceptions parallel processes validation provenance progress kernels linalg quantizers "
+        "planning algorithms storage inputs datasets theory lplr evaluation"
+    ),
+    "__main__": "cli",
+}
+
+
+def modules() -> dict[str, Path]:
+    """The name and the file of each module; two folders of the package are links."""
+    found = {}
+    for folder, _, files in os.walk(PACKAGE, followlinks=True):
+        for path in (Path(folder, file) for file in files if file.endswith(".py")):
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules that the text of one names in imports, wherever they stand, and in strings.
+
+    A string that is the name of a module is for `importlib.import_module`.
+    """
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}, line {node.lineno}: a relative import"
+            whole = (f"{node.module}.{alias.name}" for alias in node.names)
+            names = [name if name in MODULES else str(node.module) for name in whole]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+            names = [node.value] if node.value in MODULES else []
+        yield from (name for name in names if name in MODULES and name != module)
+
+
+IMPORTS = {module: set(imported(module)) for module in MODULES}
+
+
+def test_every_room_is_on_the_map() -> None:
+    assert {room(module) for module in MODULES} <= set(HOUSE)
+
+
+def test_the_map_goes_one_way() -> None:
+    """A circle would raise."""
+    allowed = {name: rooms.split() for name, rooms in HOUSE.items()}
+    assert {room for rooms in allowed.values() for room in rooms} <= set(HOUSE)
+    order = list(TopologicalSorter(allowed).static_order())
+    assert len(order) == len(HOUSE)
+
+
+@pytest.mark.parametrize("name", HOUSE)
+def test_a_room_imports_from_those_below_it_alone(name: str) -> None:
+    wrong = {
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others
+        if room(module) == name != room(other) and room(other) not in HOUSE[name].split()
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", HOUSE)
+def test_files_of_a_room_import_each_other_in_one_direction(name: str) -> None:
+    """A circle would raise, and name its files."""
+    files = [module for module in MODULES if room(module) == name]
+    inside = {module: IMPORTS[module] & set(files) for module in files}
+    assert len(list(TopologicalSorter(inside).static_order())) == len(files)
+
+
+# --- the walk of a call ----------------------------------------------------------------------
+
+# These call back what stands above them: a block of work, or the function that is recorded.
+CALL_BACK = ("parallel.py", "provenance.py")
+
+
+def walks(**options: Any) -> set[tuple[str, ...]]:
+    """The files of the package from `lplr.compress` down to each call inside, neighbours once."""
+    A = lplr.datasets.synthetic(60, 40, "power", exponent=1.0, rng=0)
+    lplr.compress(A, rng=0, **options)  # what is imported on first use
+    stacks = set()
+
+    def watch(frame: FrameType | None, event: str, _: object) -> None:
+        files = []
+        while event == "call" and frame is not None:
+            files.append(frame.f_code.co_filename)
+            frame = frame.f_back
+        stacks.add(tuple(reversed(files)))
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        lplr.compress(A, rng=0, **options)
+    finally:
+        sys.setprofile(before)
+    own = {str(path): str(path.relative_to(PACKAGE)) for path in MODULES.values()}
+    inside = ([own[file] for file in stack if file in own] for stack in stacks)
+    return {
+        tuple(file for file, _ in groupby(file for file in stack if file not in CALL_BACK))
+        for stack in inside
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"bits_per_entry": 1}, "low-rank"),
+        ({"bits_per_entry": 0.3, "hessian": np.linspace(1, 5, 40)}, "low-rank"),
+        ({"bits_per_entry": 3, "effort": "best"}, "backbone + low-rank"),
+    ],
+)
+def test_compress_enters_no_room_twice_on_the_way_down(
+    options: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", "1")  # all calls are in this thread
+    found = walks(**options)
+    assert len(found) > 50
+    rooms = {room for walk in found for room in (file.split("/")[0] for file in walk)}
+    assert {"algorithms", "planning", "coding", "matrices", "quantizers", "linalg"} <= rooms
+    for walk in found:
+        entered = [name for name, _ in groupby(file.split("/")[0] for file in walk)]
+        assert len(set(entered)) == len(entered), walk
+        # A packed matrix asks its parts through what all packed matrices share.
+        files = [file for file in walk if file != "matrices/base.py"]
+        assert len(set(files)) == len(files), walk

@@ -36,8 +36,19 @@ _MEMBER = re.compile(rf"(?P<file>.+\.(?:{_SUFFIXES})):(?P<member>.+)", re.IGNORE
 def split_input(name: str) -> tuple[str, str]:
     """File and member of a name.
 
-    No member, an empty one, stands where none is named, and where a file has all of the name:
+    Parameters
+    ----------
+    name : str
+        ``FILE`` or ``FILE:MEMBER``.
 
+    Returns
+    -------
+    tuple of str
+        No member, an empty one, where none is named or a file has all of the name.
+
+    Examples
+    --------
+    >>> from lplr.inputs import split_input
     >>> split_input("model.safetensors:layer.0"), split_input("weights.npy")
     (('model.safetensors', 'layer.0'), ('weights.npy', ''))
     """

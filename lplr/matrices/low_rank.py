@@ -98,7 +98,12 @@ class LowRank(PackedMatrix):
         return out + self.shift * Y.sum(axis=0) if self.shift else out
 
     def scaled(self, factor: float) -> LowRank:
-        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+        """
         return replace(self, right=self.right.scaled(factor), shift=self.shift * factor)
 
     def _state(self) -> dict[str, Any]:

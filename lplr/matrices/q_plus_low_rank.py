@@ -88,7 +88,12 @@ class QPlusLowRank(PackedMatrix):
         return {"Q": self.backbone, **({} if self.low_rank is None else self.low_rank.parts())}
 
     def scaled(self, factor: float) -> QPlusLowRank:
-        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+        """
         low_rank = None if self.low_rank is None else self.low_rank.scaled(factor)
         return replace(self, backbone=self.backbone.scaled(factor), low_rank=low_rank)
 

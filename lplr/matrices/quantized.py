@@ -122,7 +122,12 @@ class Quantized(PackedMatrix):
         return f"{self.quantizer} {self.bits} bits"
 
     def scaled(self, factor: float) -> Quantized:
-        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+        """
         unit = np.float32(factor)
         offset = None if self.offset is None else self.offset * unit
         return replace(self, scale=self.scale * unit, offset=offset)

@@ -85,7 +85,12 @@ class Stacked(PackedMatrix):
         return f"{' and '.join(names)} {min(bits)} to {max(bits)} bits"
 
     def scaled(self, factor: float) -> Stacked:
-        """The same codes, standing for ``factor`` times the matrix; see `PackedMatrix.scaled`."""
+        """The same codes, standing for ``factor`` times the matrix.
+
+        Parameters
+        ----------
+        factor : float
+        """
         return replace(self, blocks=tuple(block.scaled(factor) for block in self.blocks))
 
     @property

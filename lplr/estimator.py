@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import single_threaded_blas
+from lplr.parallel import matmul, reproducible
 from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
@@ -115,6 +115,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.quantizer = quantizer
         self.random_state = random_state
 
+    @reproducible()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Factor the training data.
 
@@ -169,7 +170,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        return X @ self.components_.T.astype(X.dtype, copy=False)
+        return matmul(X, self.components_.T.astype(X.dtype, copy=False))
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit, then transform the same data.
@@ -203,7 +204,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise InputError(
                 f"X: must have n_components_={self.n_components_} columns, found {Z.shape[1]}"
             )
-        return Z @ self.components_.astype(Z.dtype, copy=False)
+        return matmul(Z, self.components_.astype(Z.dtype, copy=False))
 
     @property
     def _n_features_out(self) -> int:
@@ -239,7 +240,7 @@ def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:
     """Singular values and right singular vectors of L R without forming it, float64."""
     from scipy.linalg import qr, svd
 
-    with single_threaded_blas():
+    with reproducible():
         T = qr(factors.left.to_dense().astype(np.float64), mode="r")[0][: factors.rank]
         Q, S = qr(factors.right.to_dense().T.astype(np.float64), mode="economic")
         U, s, Wt = svd(T @ S.T)

@@ -5,6 +5,9 @@ process names the folder. With NUMBA_DISABLE_JIT=1 nothing is compiled: kernels 
 Python that they are, and each intrinsic as the plain function that is given with it.
 """
 
+# mypy: ignore-errors
+# (The parts of Numba that are used here have no usable types.)
+
 import functools
 import os
 import warnings
@@ -18,6 +21,7 @@ from numba.extending import intrinsic as numba_intrinsic
 
 from lplr.exceptions import LplrWarning
 
+disabled = bool(numba.config.DISABLE_JIT)
 troubles = []  # what went wrong with the cache in this process: pairs (folder, reason)
 
 
@@ -31,7 +35,7 @@ def kernel(*arguments, **options):
     signatures = arguments[0] if arguments else None
 
     def decorate(function):
-        if numba.config.DISABLE_JIT:
+        if disabled:
             return _as_compiled(function)
         dispatcher = numba.njit(nogil=True, **options)(function)
         try:
@@ -63,7 +67,7 @@ def intrinsic(plain, **options):
     """As `numba.extending.intrinsic`, with the function to call where nothing is compiled."""
 
     def decorate(generate):
-        if numba.config.DISABLE_JIT:
+        if disabled:
             return plain
         return numba_intrinsic(**options)(generate) if options else numba_intrinsic(generate)
 

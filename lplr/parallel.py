@@ -317,5 +317,4 @@ def _start_anew_after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew_after_fork)
 
-# TRANSITION
 single_threaded_blas = reproducible

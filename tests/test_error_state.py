@@ -17,7 +17,9 @@ import lplr
 RNG = np.random.default_rng(0)
 # Entries of many orders of magnitude, whose products underflow in float32.
 A = (RNG.standard_normal((60, 40)) * 10.0 ** RNG.uniform(-30, 3, (60, 40))).astype(np.float32)
+TINY = (RNG.standard_normal((60, 40)) * 1e-30).astype(np.float32)
 X = RNG.standard_normal((200, 40)) * 10.0 ** RNG.uniform(-8, 0, 40)
+H = X.T @ X
 
 MAKERS: dict[str, Callable[[], Any]] = {
     **{
@@ -38,7 +40,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
         )
     },
     "dithered": lambda: lplr.quantize(A, bits=3, rounding="dithered", rng=0),
-    "tiny": lambda: lplr.quantize(A * np.float32(1e-30), bits=3),
+    "tiny": lambda: lplr.quantize(TINY, bits=3),
     "searched": lambda: lplr.factorize(A, bits_per_entry=1, rng=0),
     "caldera": lambda: lplr.caldera(A, rank=4, rng=0),
     "caldera for inputs": lambda: lplr.caldera(A, hessian=X, rank=4, rng=0),
@@ -55,11 +57,11 @@ def uses(f: Any, folder: Path) -> list[np.ndarray]:
     return [
         f.to_dense(),
         np.float64(f.relative_error(A)),
-        np.float64(f.relative_error(A, X.T @ X)),
+        np.float64(f.relative_error(A, H)),
         *(f @ x.astype(dtype) for dtype in (np.float32, np.float64)),
         *(f.T @ y.astype(dtype) for dtype in (np.float32, np.float64)),
-        f @ np.stack([x, x], axis=1),
-        f.T @ np.stack([y, y], axis=1),
+        f @ np.stack([x, x], axis=1).astype(np.float32),
+        f.T @ np.stack([y, y], axis=1).astype(np.float32),
         f.rows(0, 5),
         lplr.load(folder / "f.h5").to_dense(),
     ]

@@ -2,10 +2,13 @@
 
 Contract, for every function here:
 
-* its arguments are scalars and C-contiguous arrays of exactly the dtypes that its docstring names;
+* arguments are C-contiguous arrays of exactly the dtypes that the docstring names, and scalars;
 * the caller validates, allocates and owns the outputs; a kernel never allocates a result;
-* it runs on one thread and without the GIL: rows are the parallel axis, and
-  `lplr.parallel.run_blocks` hands out fixed blocks of them, so that a result never depends on the
-  number of threads;
-* it calls only kernels of its own file, since Numba's cache does not notice changes in other files.
+* single-threaded and without the GIL: rows are the parallel axis, and `lplr.parallel.run_blocks`
+  hands out fixed blocks of them, so a result never depends on the number of threads;
+* `lplr.kernels.jit.kernel` compiles it, and it is right as plain Python too: numbers from arrays
+  of small integers are converted before they are shifted or added, and each intrinsic comes with
+  a plain function;
+* a kernel calls only kernels of its own file, since Numba's cache does not notice a change in
+  another one.
 """

@@ -6,6 +6,7 @@ Python that they are, and each intrinsic as the plain function that is given wit
 """
 
 # mypy: ignore-errors
+# (The parts of Numba that are used here have no usable types.)
 
 import functools
 import os
@@ -20,6 +21,7 @@ from numba.extending import intrinsic as numba_intrinsic
 
 from lplr.exceptions import LplrWarning
 
+disabled = bool(numba.config.DISABLE_JIT)
 troubles = []  # what went wrong with the cache in this process: pairs (folder, reason)
 
 
@@ -33,7 +35,7 @@ def kernel(*arguments, **options):
     signatures = arguments[0] if arguments else None
 
     def decorate(function):
-        if numba.config.DISABLE_JIT:
+        if disabled:
             return _as_compiled(function)
         dispatcher = numba.njit(nogil=True, **options)(function)
         try:
@@ -65,7 +67,7 @@ def intrinsic(plain, **options):
     """As `numba.extending.intrinsic`, with the function to call where nothing is compiled."""
 
     def decorate(generate):
-        if numba.config.DISABLE_JIT:
+        if disabled:
             return plain
         return numba_intrinsic(**options)(generate) if options else numba_intrinsic(generate)
 

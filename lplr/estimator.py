@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from lplr.algorithms.factorize import factorize
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import reproducible
+from lplr.parallel import matmul, reproducible
 from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
@@ -124,6 +124,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.effort = effort
         self.random_state = random_state
 
+    @reproducible()
     def fit(self, X: Any, y: Any = None) -> Self:
         """Factor the training data.
 
@@ -184,7 +185,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        return X @ self.components_.T.astype(X.dtype, copy=False)
+        return matmul(X, self.components_.T.astype(X.dtype, copy=False))
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit, then transform the same data.
@@ -218,7 +219,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise InputError(
                 f"X: must have n_components_={self.n_components_} columns, found {Z.shape[1]}"
             )
-        return Z @ self.components_.astype(Z.dtype, copy=False)
+        return matmul(Z, self.components_.astype(Z.dtype, copy=False))
 
     @property
     def _n_features_out(self) -> int:

@@ -6,9 +6,11 @@ import functools
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from lplr.exceptions import LplrWarning
 from lplr.parallel import n_threads, single_threaded
 
 __all__ = ["map_in_order"]
@@ -79,18 +81,20 @@ def _in_workers(fn: Callable[[_Item], _Result], items: Sequence[_Item]) -> Itera
 
 
 def _work(parent: int, fn: Callable[[_Item], _Result], item: _Item) -> _Result:
-    _end_with(parent)
+    _begin(parent)
     return _alone(fn, item)
 
 
 @functools.cache
-def _end_with(parent: int) -> None:
-    """End this worker soon after its parent, which may be killed and then tells it nothing."""
+def _begin(parent: int) -> None:
+    """What a worker does before its first item."""
+    # Each worker would repeat the warning that this process gives.
+    warnings.filterwarnings("ignore", "the cache of compiled kernels", LplrWarning)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(1)
+        os._exit(1)  # a parent that was killed has told its workers nothing
 
     if os.name == "posix":  # elsewhere the number of the parent stays the same after its end
         threading.Thread(target=watch, daemon=True).start()

@@ -9,12 +9,10 @@ from pathlib import Path
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, **environment: str | None
+    *command: str | Path, cwd: Path | None = None, **environment: str | Path | None
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with the arguments given; None removes a variable from its environment."""
-    env = os.environ | {name: value for name, value in environment.items() if value is not None}
-    for name in environment.keys() - {n for n, value in environment.items() if value is not None}:
-        env.pop(name, None)
+    env = {n: str(v) for n, v in {**os.environ, **environment}.items() if v is not None}
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,

@@ -15,7 +15,7 @@ import numpy as np
 import lplr
 import lplr.kernels
 from lplr.kernels import bitpack
-from lplr.kernels.hadamard import hadamard_strided
+from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
 from lplr.kernels.nearest import keep_least
 
 # The shape of a matrix, and of the part of it that the slow searches go through.
@@ -27,7 +27,7 @@ _KINDS = [
     ("e8p", 3, _WHOLE),
     ("e8p", 4, _WHOLE),
     ("trellis-6", 1, _PART),
-    ("trellis-6", 2, _WHOLE),  # the products have a kernel of their own
+    ("trellis-6", 2, (32, 8)),  # its products have kernels of their own
     ("trellis-6", 2.75, _PART),
     ("trellis-8", 3, _PART),
     ("trellis-8", 4, _PART),
@@ -48,12 +48,14 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
             f"{name} {bits} product of the transpose",
             q.T @ rng.standard_normal(n).astype(np.float32),
         )
-    H = np.cov(rng.standard_normal((96, 16)), rowvar=False)
-    yield "Hessian", lplr.caldera(A, hessian=H, rank=3, rng=0).to_dense()
-    yield "tall", lplr.caldera(A.T, rank=3, quantizer="e8p", factor_bits=(4, 2), rng=0).to_dense()
+    H = np.cov(rng.standard_normal((96, 8)), rowvar=False)
+    yield "Hessian", lplr.caldera(A[:, :8], hessian=H, rank=3, rng=0).to_dense()
     for sketch in ("srht", "sparse-sign"):
         f = lplr.factorize(A, rank=3, method="lplr", sketch=sketch, bits=8, rng=0)
         yield sketch, f.to_dense()
+    columns, ones = np.empty_like(A), np.ones(32, np.float32)
+    hadamard_columns(A, ones, ones, columns, 0, 16)
+    yield "columns", columns
     strided = rng.standard_normal((2, 48)).astype(np.float32)
     hadamard_strided(strided, 3, 0, 2)
     yield "strided", strided

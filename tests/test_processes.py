@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from pickle import PicklingError
 
+import fresh
 import numpy as np
 import pytest
 
@@ -78,6 +83,68 @@ def test_errors_come_through(processes: int) -> None:
     with pytest.raises(ZeroDivisionError, match="item 30"):
         list(found)
     assert list(map_in_order(fail, range(5), patience=0)) == list(range(5))  # and can go on
+
+
+KILLED = """
+import os, time
+from lplr.processes import map_in_order
+
+def slowly(item):
+    time.sleep(0.05)
+    return os.getpid()
+
+for pid in map_in_order(slowly, range(10_000), patience=0):
+    print(pid, flush=True)
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_parent_that_is_killed(
+    how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", "2")
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        workers = {int(parent.stdout.readline()) for _ in range(20)}
+        parent.send_signal(how)
+        assert parent.wait() == -how
+        assert parent.pid not in workers
+        parent.communicate()  # ends when no worker holds the pipe
+    deadline = time.monotonic() + 60
+    while any(map(running, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_work_after_the_main_thread_has_ended(earlier: bool) -> None:
+    script = f"""
+import os, threading
+from lplr.processes import map_in_order
+
+def work():
+    found = list(map_in_order(lambda item: (item, os.getpid()), range(8), patience=0))
+    assert [item for item, _ in found] == list(range(8))
+    print(os.getpid() in dict(map(reversed, found)))
+
+def outlive():
+    threading.main_thread().join()
+    work()
+
+if {earlier}:
+    work()
+threading.Thread(target=outlive).start()
+"""
+    found = fresh.run("-c", script, LPLR_NUM_THREADS="2").stdout.split()
+    assert found == ["False", "True"][not earlier :]
 
 
 def test_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,11 +115,9 @@ def _kernels() -> str:
 
 
 def _cache() -> str:
-    import numba
-
     from lplr.kernels import bitpack, jit
 
-    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    if jit.disabled:
         return _Note("NUMBA_DISABLE_JIT: kernels run as plain Python, many times slower; unset it")
     if jit.troubles:  # of the kernels that the checks before this one loaded
         folder, reason = jit.troubles[0]

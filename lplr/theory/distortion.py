@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.parallel import reproducible
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.theory.limits import gaussian_limit
 from lplr.validation import check_integer, check_rng
@@ -112,12 +113,13 @@ def quantizer_distortion(
     n_samples = check_integer(n_samples, "n_samples", 2 * _LENGTH)
     generator = check_rng(rng)
     levels = _levels(book)
-    if levels is None:
-        mse, error = _simulated(book, -(-n_samples // _LENGTH), generator)
-    else:
-        from lplr.quantizers.scalar import gaussian_mse
+    with reproducible():
+        if levels is None:
+            mse, error = _simulated(book, -(-n_samples // _LENGTH), generator)
+        else:
+            from lplr.quantizers.scalar import gaussian_mse
 
-        mse, error = gaussian_mse(levels * book.gaussian_scale), 0.0
+            mse, error = gaussian_mse(levels * book.gaussian_scale), 0.0
     published, source = _PUBLISHED.get((quantizer, bits), (None, None))
     return Distortion(
         quantizer=quantizer,

@@ -14,7 +14,7 @@ import pytest
 
 from lplr.exceptions import InputError, LplrError
 from lplr.theory.montecarlo import _p_value, run
-from lplr.theory.records import QUANTILES, CellResult, Outcome, Statement
+from lplr.theory.records import QUANTILES, Cell, Outcome, Statement
 from lplr.theory.statements import STATEMENTS
 
 Draw = Callable[[np.random.Generator], Outcome]
@@ -30,7 +30,7 @@ def exponential(bound: float, kind: str = "expectation") -> Statement:
     return statement(lambda rng: Outcome(rng.exponential(), bound), kind)
 
 
-def only(statement: Statement, trials: int, **options: Any) -> CellResult:
+def only(statement: Statement, trials: int, **options: Any) -> Cell:
     (cell,) = run([statement], trials=trials, **{"rng": 0} | options)
     return cell
 

@@ -14,7 +14,7 @@ from lplr.coding.lplr import solved_factors
 from lplr.quantizers.base import get_codebook
 from lplr.theory import bounds, simulate
 from lplr.theory.montecarlo import run
-from lplr.theory.records import KINDS, CellResult, Outcome, Setting, Statement, Trial
+from lplr.theory.records import KINDS, Cell, Outcome, Setting, Statement, Trial
 from lplr.theory.statements import STATEMENTS, ldlq, lplr, matrices, quantizers
 
 ALL = tuple(STATEMENTS)
@@ -28,7 +28,7 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cells_of(
     name: str, settings: Callable[[Setting], bool] | None = None, trials: int = 200
-) -> list[CellResult]:
+) -> list[Cell]:
     grid = tuple(s for s in STATEMENTS[name].grid if settings is None or settings(s))
     return run([replace(STATEMENTS[name], grid=grid, full=())], trials=trials, rng=0)
 
@@ -171,7 +171,7 @@ def scaled(factor: float) -> Callable[[Outcome, Setting], Outcome]:
     return lambda outcome, setting: outcome._replace(bound=factor * outcome.bound)
 
 
-def refuted(statement: Statement, trials: int = 200) -> list[CellResult]:
+def refuted(statement: Statement, trials: int = 200) -> list[Cell]:
     return [c for c in run([statement], trials=trials, rng=0) if c.verdict == "refuted"]
 
 

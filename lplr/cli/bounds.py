@@ -16,7 +16,7 @@ from lplr.cli.options import add_command, add_json, add_seed, check_output, prin
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
-    from lplr.theory.records import CellResult, Statement
+    from lplr.theory.records import Cell, Statement
 
 __all__ = ["add_parser", "run"]
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seed: must not be negative, found {args.seed}")
     _check_files(args, bool(chosen))
     report: dict[str, Any] = {}
-    cells: list[CellResult] = []
+    cells: list[Cell] = []
     if chosen:
         start = time.perf_counter()
         cells = _measure(args, list(chosen.values()))
@@ -141,7 +141,7 @@ def _check_files(args: argparse.Namespace, has_cells: bool) -> None:
         check_output(name, suffixes, args.overwrite, "")
 
 
-def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[CellResult]:
+def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[Cell]:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.theory import montecarlo
 
@@ -163,7 +163,7 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
 
 
 def _write_table(
-    args: argparse.Namespace, cells: Sequence[CellResult], statements: Mapping[str, Statement]
+    args: argparse.Namespace, cells: Sequence[Cell], statements: Mapping[str, Statement]
 ) -> None:
     from lplr.provenance import versions
     from lplr.storage.table import write_table
@@ -175,7 +175,7 @@ def _write_table(
     write_table(args.out, rows, attrs=attrs, overwrite=args.overwrite)
 
 
-def _draw(path: str, cells: Sequence[CellResult], statements: Mapping[str, Statement]) -> bool:
+def _draw(path: str, cells: Sequence[Cell], statements: Mapping[str, Statement]) -> bool:
     """Draw the cells; a picture that fails is reported, since the table is out already."""
     try:
         from lplr.evaluation.bound_panels import panels_of

@@ -10,7 +10,7 @@ from lplr.cli.options import print_json
 from lplr.cli.tables import in_seconds, table
 
 if TYPE_CHECKING:
-    from lplr.theory.records import CellResult, Statement
+    from lplr.theory.records import Cell, Statement
 
 __all__ = ["DISTORTION", "as_row", "print_list", "print_report", "summary"]
 
@@ -44,7 +44,7 @@ added to H, as a share of its mean eigenvalue; failure_probability: that of sket
 """
 
 
-def as_row(cell: CellResult) -> dict[str, Any]:
+def as_row(cell: Cell) -> dict[str, Any]:
     """A cell without nesting; what does not exist is None."""
     from lplr.theory.records import QUANTILES
 
@@ -66,7 +66,7 @@ def as_row(cell: CellResult) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
-def summary(statement: Statement, cells: Sequence[CellResult]) -> dict[str, Any]:
+def summary(statement: Statement, cells: Sequence[Cell]) -> dict[str, Any]:
     """A statement with its number of cells by verdict, and how far its ratios reach."""
     found = [cell for cell in cells if cell.statement == statement.name]
     ratios = sorted(cell.ratio for cell in found if cell.ratio > _ROUNDING)
@@ -137,7 +137,7 @@ _KINDS = {
 }
 
 
-def print_report(report: dict[str, Any], cells: Sequence[CellResult], everything: bool) -> None:
+def print_report(report: dict[str, Any], cells: Sequence[Cell], everything: bool) -> None:
     """Print the table of all cells or their summary, and the table of the quantizers' errors."""
     if cells:
         if everything:
@@ -161,7 +161,7 @@ def print_report(report: dict[str, Any], cells: Sequence[CellResult], everything
 _HEAD = ("statement", "setting", "measured", "± s.e.", "bound", "ratio", "verdict")
 
 
-def _line(cell: CellResult) -> list[str]:
+def _line(cell: Cell) -> list[str]:
     rest = dict(cell.setting)
     words = []
     if {"matrix", "n", "d"} <= set(rest):
@@ -180,7 +180,7 @@ def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[CellResult]) -> None:
+def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> None:
     """One line for each statement; then its loosest and tightest cells, and all refuted cells."""
     rows = []
     for s in statements:

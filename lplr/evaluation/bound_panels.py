@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.records import CellResult
+from lplr.theory.montecarlo import Cell
 
 __all__ = ["BoundPanel", "is_numeric", "panels_of", "values_of"]
 
@@ -27,7 +27,7 @@ class BoundPanel:
         Name of the statement, and what it says.
     parameter : str
         On the horizontal axis: a key of the settings, of numbers or of words.
-    series : dict of str to tuple of CellResult
+    series : dict of str to tuple of Cell
         By name, each in ascending order of the parameter; one series may have no name.
     fixed : dict
         What all cells have in common.
@@ -36,20 +36,18 @@ class BoundPanel:
     title: str
     note: str
     parameter: str
-    series: dict[str, tuple[CellResult, ...]]
+    series: dict[str, tuple[Cell, ...]]
     fixed: dict[str, Any]
 
 
 def panels_of(
-    cells: Sequence[CellResult],
-    parameter: str | None = None,
-    notes: Mapping[str, str] | None = None,
+    cells: Sequence[Cell], parameter: str | None = None, notes: Mapping[str, str] | None = None
 ) -> list[BoundPanel]:
     """Panels of the statements among some cells, each along the parameter that varies most.
 
     Parameters
     ----------
-    cells : sequence of CellResult
+    cells : sequence of Cell
         Those that measure rounding errors alone are left out: these axes cannot show a zero.
     parameter : str, optional
         By default, of each statement the number of which it has most values; where it has less
@@ -82,7 +80,7 @@ def panels_of(
     return panels
 
 
-def values_of(cells: Sequence[CellResult], key: str) -> list[Any]:
+def values_of(cells: Sequence[Cell], key: str) -> list[Any]:
     """The values that a key of the settings takes, in the order of the cells."""
     return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
 
@@ -92,16 +90,16 @@ def is_numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
-def _groups(cells: Sequence[CellResult], *without: str) -> dict[tuple[Any, ...], list[CellResult]]:
+def _groups(cells: Sequence[Cell], *without: str) -> dict[tuple[Any, ...], list[Cell]]:
     """Cells by what their settings have besides some keys."""
-    groups: dict[tuple[Any, ...], list[CellResult]] = {}
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
         groups.setdefault(rest, []).append(cell)
     return groups
 
 
-def _parameter(cells: Sequence[CellResult]) -> str | None:
+def _parameter(cells: Sequence[Cell]) -> str | None:
     keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
     if not keys:
         return None
@@ -113,10 +111,10 @@ def _parameter(cells: Sequence[CellResult]) -> str | None:
     return max(numbers or keys, key=longest)
 
 
-def _panel(title: str, note: str, along: str, cells: Sequence[CellResult]) -> BoundPanel:
+def _panel(title: str, note: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
     keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
 
-    def best(groups: dict[tuple[Any, ...], list[CellResult]]) -> list[CellResult]:
+    def best(groups: dict[tuple[Any, ...], list[Cell]]) -> list[Cell]:
         return max(groups.values(), key=len)
 
     # The slice with most cells: one other key may vary, which then names the series.
@@ -139,6 +137,6 @@ def _panel(title: str, note: str, along: str, cells: Sequence[CellResult]) -> Bo
     return BoundPanel(title, note, along, series, fixed)
 
 
-def _ascending(cells: Sequence[CellResult], key: str) -> tuple[CellResult, ...]:
+def _ascending(cells: Sequence[Cell], key: str) -> tuple[Cell, ...]:
     numeric = is_numeric(values_of(cells, key))
     return tuple(sorted(cells, key=lambda c: c.setting[key]) if numeric else cells)

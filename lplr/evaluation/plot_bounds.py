@@ -16,7 +16,7 @@ import numpy as np
 
 from lplr.evaluation.bound_panels import BoundPanel, is_numeric, values_of
 from lplr.evaluation.figures import COLOURS, MARKERS, label_ends, new_figure, save_png
-from lplr.theory.records import CellResult
+from lplr.theory.montecarlo import Cell
 
 __all__ = ["draw_bounds", "figure_of_bounds"]
 
@@ -143,7 +143,7 @@ def _draw_panel(
 
 
 def _draw_series(
-    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[CellResult], colour: str, marker: str
+    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
 ) -> None:
     """Curves and bands above a parameter of numbers."""
     quantiles, mean, bound = _columns(cells)
@@ -158,7 +158,7 @@ def _draw_series(
 
 
 def _draw_bars(
-    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[CellResult], colour: str, marker: str
+    upper: Any, lower: Any, x: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
 ) -> None:
     """Bars above words, between which there is nothing to draw a curve through."""
     quantiles, mean, bound = _columns(cells)
@@ -170,14 +170,14 @@ def _draw_bars(
     upper.hlines(bound, x - 0.1, x + 0.1, color=colour, linewidth=1.8)
 
 
-def _columns(cells: Sequence[CellResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     quantiles = np.array([cell.quantiles for cell in cells])
     quantiles[quantiles[:, 0] <= 0] = np.nan  # of what is 0 or 1, say: no band on these axes
     return quantiles, np.array([c.mean for c in cells]), np.array([c.bound for c in cells])
 
 
 def _mark(
-    axes: Any, x: np.ndarray, y: np.ndarray, cells: Sequence[CellResult], colour: str, marker: str
+    axes: Any, x: np.ndarray, y: np.ndarray, cells: Sequence[Cell], colour: str, marker: str
 ) -> None:
     """Markers: full where the statement holds, hollow where it says nothing, crossed if refuted."""
     for at, height, cell in zip(x, y, cells, strict=True):

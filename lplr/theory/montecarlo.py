@@ -13,11 +13,11 @@ import numpy as np
 from lplr.exceptions import InputError, LplrError
 from lplr.processes import map_in_order
 from lplr.theory.checks import check_probability
-from lplr.theory.records import QUANTILES, ROUNDING, CellResult, Outcome, Setting, Statement
+from lplr.theory.records import QUANTILES, ROUNDING, Cell, Outcome, Setting, Statement
 from lplr.theory.statements import STATEMENTS
 from lplr.validation import check_integer, check_rng
 
-__all__ = ["CellResult", "Outcome", "Statement", "run"]
+__all__ = ["Cell", "Outcome", "Statement", "run"]
 
 _BLOCK = 200  # trials that a process runs at a time
 
@@ -30,7 +30,7 @@ def run(
     level: float = 1e-6,
     full: bool = False,
     progress: Callable[[str, int], None] | None = None,
-) -> list[CellResult]:
+) -> list[Cell]:
     """Test statements at all settings of their grids; each such pair is called a cell.
 
     Parameters
@@ -50,7 +50,7 @@ def run(
 
     Returns
     -------
-    list of CellResult
+    list of Cell
         In the order of the statements and of their grids.
 
     Raises
@@ -171,7 +171,7 @@ def _key(name: str, setting: Setting) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def _judge(statement: Statement, setting: Setting, found: np.ndarray, level: float) -> CellResult:
+def _judge(statement: Statement, setting: Setting, found: np.ndarray, level: float) -> Cell:
     value, bound, saturated, rounding = found
     excess, largest_rounding = value - bound, float(rounding.max())
     p_value = float("nan")
@@ -183,7 +183,7 @@ def _judge(statement: Statement, setting: Setting, found: np.ndarray, level: flo
         refuted = bool((off > rounding).any())
     mean, mean_bound = float(value.mean()), float(bound.mean())
     tangible = bound > rounding
-    return CellResult(
+    return Cell(
         statement=statement.name,
         setting=dict(setting),
         trials=len(value),

@@ -14,7 +14,7 @@ __all__ = [
     "KINDS",
     "QUANTILES",
     "ROUNDING",
-    "CellResult",
+    "Cell",
     "Outcome",
     "Setting",
     "Statement",
@@ -111,7 +111,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class CellResult:
+class Cell:
     """The result of all trials of a cell, that is, of one statement at one setting.
 
     Parameters

@@ -11,6 +11,7 @@ from itertools import pairwise
 import naive
 import numpy as np
 import pytest
+from helpers import dense_hessian
 
 from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.kernels.feedback import feedback_columns, feedback_panel
@@ -38,12 +39,6 @@ def layered(rng: np.random.Generator, k: int, layers: int = 4) -> np.ndarray:
         chosen = rng.permutation(below)[:4]
         L[j, chosen] = rng.choice([-0.25, 0.25], len(chosen))
     return L
-
-
-def hessian(rng: np.random.Generator, k: int) -> np.ndarray:
-    """Positive definite, of condition about 100, far from diagonal."""
-    Q = np.linalg.qr(rng.standard_normal((k, k)))[0]
-    return (Q * np.geomspace(1, 100, k)) @ Q.T
 
 
 # --- kernel ----------------------------------------------------------------------------------
@@ -105,14 +100,14 @@ def test_two_sided_kernel_equals_python_equals_naive(shape: tuple[int, int], bit
 
 @pytest.mark.parametrize("k", [1, 2, 17, 40])
 def test_ldl_is_elimination(k: int) -> None:
-    H = hessian(np.random.default_rng(k), k)
+    H = dense_hessian(np.random.default_rng(k), k)
     for found, expected in zip(ldl(H), naive.ldl(H), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * np.trace(H))
 
 
 @pytest.mark.parametrize("k", [1, 2, 40, 65, 130])
 def test_min_pivot_takes_the_smallest_remaining_diagonal(k: int) -> None:
-    H = hessian(np.random.default_rng(k), k)
+    H = dense_hessian(np.random.default_rng(k), k)
     before = H.copy()
     order, L, D = min_pivot_ldl(H)
     np.testing.assert_array_equal(H, before)
@@ -164,7 +159,7 @@ def test_each_code_is_nearest_after_feedback(quantizer: str, bits: int) -> None:
     rng = np.random.default_rng(bits)
     k, n = 150, 40
     book = get_codebook(quantizer, bits)
-    H = hessian(rng, k)
+    H = dense_hessian(rng, k)
     X = rng.standard_normal((k, n)).astype(np.float32)
     codes, scale, error = quantize_feedback(X, H, book)
     Q = scale[:, None] * book.decode(codes)[..., 0]
@@ -187,7 +182,7 @@ def test_each_code_is_nearest_after_feedback(quantizer: str, bits: int) -> None:
 def test_loss_is_that_of_the_rounding_errors() -> None:
     """(W - Q) H (W - Q)^T = eta D eta^T, for eta recorded by the plain loop."""
     rng = np.random.default_rng(0)
-    H = hessian(rng, 24)
+    H = dense_hessian(rng, 24)
     X = rng.standard_normal((24, 30))
     L, D = naive.ldl(H)
     _, E, eta = naive.ldlq(X, L, get_codebook("lloyd-max", 3).levels, np.full(24, 0.9))
@@ -198,7 +193,7 @@ def test_loss_is_that_of_the_rounding_errors() -> None:
 def test_feedback_loses_less_than_rounding() -> None:
     """By tr(D) / tr(H), about: on a Hessian of condition 100 less than half."""
     rng = np.random.default_rng(1)
-    H = hessian(rng, 100)
+    H = dense_hessian(rng, 100)
     X = rng.standard_normal((100, 200)).astype(np.float32)
     book = get_codebook("lloyd-max", 4)
     _, scale, error = quantize_feedback(X, H, book)
@@ -209,7 +204,7 @@ def test_feedback_loses_less_than_rounding() -> None:
 def test_scales_match_what_is_rounded() -> None:
     """The variance of what each row rounds is predicted to 15 %, half of it sampling error."""
     rng = np.random.default_rng(2)
-    H = hessian(rng, 60)
+    H = dense_hessian(rng, 60)
     X = rng.standard_normal((60, 4000)).astype(np.float32)
     book = get_codebook("uniform", 2)
     L, _ = ldl(H)
@@ -265,7 +260,7 @@ def test_descent_never_increases_the_loss(quantizer: str, bits: int) -> None:
     rng = np.random.default_rng(bits)
     k, n = 130, 64
     book = get_codebook(quantizer, bits)
-    H = hessian(rng, k)
+    H = dense_hessian(rng, k)
     X = rng.standard_normal((k, n)).astype(np.float32)
     losses = []
     for sweeps in range(5):
@@ -281,7 +276,7 @@ def test_descent_never_increases_the_loss(quantizer: str, bits: int) -> None:
 @pytest.mark.parametrize("book", [("uniform", 4), ("e8p", 2), ("lloyd-max", 16)])
 def test_same_bits_at_any_number_of_threads(book, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    H = hessian(rng, 70)
+    H = dense_hessian(rng, 70)
     X = rng.standard_normal((70, 1600)).astype(np.float32)
     results = []
     for threads in (1, 2, 3):

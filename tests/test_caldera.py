@@ -10,9 +10,6 @@ from helpers import digest, layer_and_inputs, regularized, weights_and_inputs
 
 import lplr
 from lplr import parallel
-from lplr.coding.feedback import quantize_two_sided
-from lplr.linalg.ldl import min_pivot_ldl
-from lplr.quantizers import get_codebook
 
 
 def least(g: lplr.QPlusLowRank) -> float:
@@ -22,11 +19,11 @@ def least(g: lplr.QPlusLowRank) -> float:
 # --- figures ---------------------------------------------------------------------------------
 
 # Ten iterations of the paper's method, as `mode="faithful"` gives them with rng=0, by rank.
-# Over seeds they differ by less than 1 %. `test_faithful` repeats some of them.
+# Over seeds they differ by less than 1 %. `test_coding_faithful` repeats some of them.
 FAITHFUL = {
     "minilm_l2_query": {0: 0.1452, 16: 0.1233, 32: 0.1124, 64: 0.0958, 128: 0.0665},
-    # At ranks 0, 16 and 32, which are left out for their time: 0.1496, 0.1367, 0.1283.
-    "minilm_l3_output": {64: 0.1144, 128: 0.0909},
+    # At ranks 0, 16, 32 and 128, left out for their time: 0.1496, 0.1367, 0.1283 and 0.0909.
+    "minilm_l3_output": {64: 0.1144},
     "smollm2_l10_up": {0: 0.2146, 16: 0.2044, 32: 0.1942, 64: 0.1767, 128: 0.1470},
 }
 DEFAULT = {"minilm_l2_query": 0.085, "minilm_l3_output": 0.105, "smollm2_l10_up": 0.162}
@@ -51,7 +48,7 @@ def test_default_is_better_than_the_paper_on_real_layers(name: str) -> None:
 @pytest.mark.parametrize("shape", [(100, 131), (131, 100), (64, 250)])
 def test_default_is_better_than_the_paper_on_other_shapes(shape: tuple[int, int]) -> None:
     W, X = layer_and_inputs(*shape, seed=shape[0])
-    for rank in (0, 16, 32, min(shape)):
+    for rank in (0, 24, min(shape)):
         modes = {"default": None, "faithful": 4}
         found = {
             m: lplr.caldera(W, hessian=X, rank=rank, mode=m, n_iter=k, rng=0)
@@ -191,29 +188,3 @@ def test_seeds() -> None:
 
 
 # --- feedback in both directions -------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(9, 4), (130, 6), (20, 70)])
-def test_two_sided_loss_is_that_of_the_rounding_errors(shape: tuple[int, int]) -> None:
-    """tr(G E^T H E) = sum D_H D_G eta^2, eta = L_H^T E L_G, each entry at its nearest level."""
-    rng = np.random.default_rng(0)
-    H, G = (A.T @ A / len(A) for A in (rng.standard_normal((2 * k, k)) for k in shape))
-    X = rng.standard_normal(shape).astype(np.float32)
-    book = get_codebook("lloyd-max", 3)
-    scale = rng.uniform(0.7, 1.2, shape[1]).astype(np.float32)
-    factor = min_pivot_ldl(H)
-    codes, E = quantize_two_sided(X, factor, G, book, scale)
-    np.testing.assert_allclose(E, X - scale * book.levels[codes], atol=1e-6)
-    (rows, L, D), (columns, M, F) = factor, min_pivot_ldl(G)
-    exact = (X - scale * book.levels[codes].astype(np.float64))[np.ix_(rows, columns)]
-    eta = L.T @ exact @ M
-    whole = np.vdot(H[np.ix_(rows, rows)] @ exact, exact @ G[np.ix_(columns, columns)])
-    assert whole == pytest.approx((np.outer(D, F) * eta**2).sum(), rel=1e-10)
-    # What is rounded is Q + eta: its nearest level is the one that was taken, but for float32.
-    q = (scale * book.levels[codes])[np.ix_(rows, columns)]
-    y = (q + eta)[..., None]
-    nearest = np.abs(y - scale[columns][:, None] * book.levels).min(axis=-1)
-    assert (np.abs(eta) <= nearest + 1e-4).all()
-    # And it pays: less than rounding every entry, on Hessians that are far from diagonal.
-    plain = X - scale * book.levels[book.encode((X / scale)[..., None])]
-    assert whole < np.vdot(H @ plain, plain @ G)

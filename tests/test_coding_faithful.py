@@ -28,19 +28,6 @@ def padded(H: np.ndarray) -> np.ndarray:
 # --- block LDL -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("d", [1, 7, 8, 9, 40, 53])
-def test_block_ldl_is_elimination(d: int) -> None:
-    H = dense_hessian(np.random.default_rng(d), d)
-    L, D = block_ldl(H)
-    expected = naive.block_ldl(padded(H), 8)
-    np.testing.assert_allclose(L, expected[0], atol=1e-11)
-    np.testing.assert_allclose(D, expected[1], atol=1e-11 * np.trace(H))
-    blocks = np.zeros_like(L)
-    for i, block in enumerate(D):
-        blocks[8 * i : 8 * i + 8, 8 * i : 8 * i + 8] = block
-    np.testing.assert_allclose(L @ blocks @ L.T, padded(H), atol=1e-12 * np.trace(H))
-
-
 @pytest.mark.parametrize("d", [8, 21, 40])
 def test_blocks_are_quantized_one_after_the_other(d: int) -> None:
     """Code for code: the nearest of all 65536 points, found by looking at each."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import dense_hessian
 
-from lplr.coding.feedback import matched_scale, quantize_feedback
+from lplr.coding.feedback import matched_scale, quantize_feedback, quantize_two_sided
 from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.linalg.ldl import ldl, min_pivot_ldl
 from lplr.quantizers import get_codebook
@@ -96,37 +96,6 @@ def test_two_sided_kernel_equals_python_equals_naive(shape: tuple[int, int], bit
 
 
 # --- LDL -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [1, 2, 17, 40])
-def test_ldl_is_elimination(k: int) -> None:
-    H = dense_hessian(np.random.default_rng(k), k)
-    for found, expected in zip(ldl(H), naive.ldl(H), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * np.trace(H))
-
-
-@pytest.mark.parametrize("k", [1, 2, 40, 65, 130])
-def test_min_pivot_takes_the_smallest_remaining_diagonal(k: int) -> None:
-    H = dense_hessian(np.random.default_rng(k), k)
-    before = H.copy()
-    order, L, D = min_pivot_ldl(H)
-    np.testing.assert_array_equal(H, before)
-    assert sorted(order) == list(range(k))
-    np.testing.assert_allclose((L * D) @ L.T, H[np.ix_(order, order)], atol=1e-11 * np.trace(H))
-    np.testing.assert_allclose(np.diag(L), 1, rtol=1e-9)
-    assert not np.triu(L, 1).any()
-    S = H[np.ix_(order, order)].copy()
-    for i in range(k):
-        assert S[i, i] <= np.diag(S)[i:].min() * (1 + 1e-9)
-        S[i + 1 :, i + 1 :] -= np.outer(S[i + 1 :, i], S[i, i + 1 :]) / S[i, i]
-    assert D.sum() <= naive.ldl(H)[1].sum() * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("factor", [ldl, min_pivot_ldl])
-def test_ldl_refuses_what_is_not_positive_definite(factor) -> None:
-    for H in (np.diag([1.0, 0.0]), np.diag([1.0, -1.0]), np.ones((3, 3))):
-        with pytest.raises(np.linalg.LinAlgError):
-            factor(H)
 
 
 # --- LDL feedback ----------------------------------------------------------------------------
@@ -285,3 +254,32 @@ def test_same_bits_at_any_number_of_threads(book, monkeypatch: pytest.MonkeyPatc
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+# --- feedback in both directions -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (130, 6), (20, 70)])
+def test_two_sided_loss_is_that_of_the_rounding_errors(shape: tuple[int, int]) -> None:
+    """tr(G E^T H E) = sum D_H D_G eta^2, eta = L_H^T E L_G, each entry at its nearest level."""
+    rng = np.random.default_rng(0)
+    H, G = (A.T @ A / len(A) for A in (rng.standard_normal((2 * k, k)) for k in shape))
+    X = rng.standard_normal(shape).astype(np.float32)
+    book = get_codebook("lloyd-max", 3)
+    scale = rng.uniform(0.7, 1.2, shape[1]).astype(np.float32)
+    factor = min_pivot_ldl(H)
+    codes, E = quantize_two_sided(X, factor, G, book, scale)
+    np.testing.assert_allclose(E, X - scale * book.levels[codes], atol=1e-6)
+    (rows, L, D), (columns, M, F) = factor, min_pivot_ldl(G)
+    exact = (X - scale * book.levels[codes].astype(np.float64))[np.ix_(rows, columns)]
+    eta = L.T @ exact @ M
+    whole = np.vdot(H[np.ix_(rows, rows)] @ exact, exact @ G[np.ix_(columns, columns)])
+    assert whole == pytest.approx((np.outer(D, F) * eta**2).sum(), rel=1e-10)
+    # What is rounded is Q + eta: its nearest level is the one that was taken, but for float32.
+    q = (scale * book.levels[codes])[np.ix_(rows, columns)]
+    y = (q + eta)[..., None]
+    nearest = np.abs(y - scale[columns][:, None] * book.levels).min(axis=-1)
+    assert (np.abs(eta) <= nearest + 1e-4).all()
+    # And it pays: less than rounding every entry, on Hessians that are far from diagonal.
+    plain = X - scale * book.levels[book.encode((X / scale)[..., None])]
+    assert whole < np.vdot(H @ plain, plain @ G)

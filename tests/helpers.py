@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,27 @@ def random_low_rank(
     left = random_quantized(rng, (shape[0], rank), kind)
     right = random_quantized(rng, (rank, shape[1]), kind, axis=1, scale="row")
     return lplr.LowRank(left, right, shift=shift)
+
+
+# Small packed matrices of every kind, by name.
+PACKED: dict[str, Callable[[], Any]] = {
+    "quantized": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("uniform", 3)),
+    "rows": lambda: random_quantized(
+        np.random.default_rng(0), (37, 29), ("lloyd-max", 5), 1, "row", True
+    ),
+    "lattice": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("e8p", 2)),
+    "low-rank": random_low_rank,
+    "shifted": lambda: random_low_rank(shift=0.75),
+    "lattices": lambda: random_low_rank(kind=("e8p", 3)),
+}
+
+
+def exact_dense(f: Any) -> np.ndarray:
+    """The dense matrix in float64, without the rounding of the product that `to_dense` has."""
+    if isinstance(f, lplr.LowRank):
+        return exact_dense(f.left) @ exact_dense(f.right) + f.shift
+    dense = f._points(0, f.shape[0]).astype(np.float64) * f.scale.astype(np.float64)
+    return dense if f.offset is None else dense + f.offset.astype(np.float64)
 
 
 def digest(packed: Any) -> str:

@@ -185,6 +185,3 @@ def test_seeds() -> None:
     assert a.meta["call"]["arguments"]["rng"] == 7
     assert b.meta["call"]["arguments"]["rng"]["bit_generator"] == "PCG64"
     assert (a.to_dense() != c.to_dense()).any()
-
-
-# --- feedback in both directions -------------------------------------------------------------

@@ -7,19 +7,11 @@ import pytest
 from helpers import decaying_hessian
 from numpy.linalg import norm
 
-import lplr
 from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights, code_backbone
-from lplr.linalg.hessian import regularize
 from lplr.planning.codebooks import EFFORTS, codebooks_by_size
 from lplr.planning.sizes import backbone_nbytes
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.quantizers import get_codebook
-
-
-@pytest.fixture(scope="module")
-def layer() -> WeightedMatrix:
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
-    return WeightedMatrix(W, regularize(H)[0], 0)
 
 
 def test_the_loss_is_the_trace() -> None:
@@ -68,13 +60,13 @@ def test_the_backbone_is_feedback_quantization_by_blocks() -> None:
 
 
 @pytest.mark.parametrize("sweeps", [0, 1])
-def test_rates_by_pivot_beat_one_rate(layer: WeightedMatrix, sweeps: int) -> None:
+def test_rates_by_pivot_beat_one_rate(query_layer: WeightedMatrix, sweeps: int) -> None:
     """On a layer whose pivots differ by 4, the loss falls by 4 to 6 % at equal size."""
-    n, d = layer.shape
+    n, d = query_layer.shape
     one = [ColumnGroup(0, d, get_codebook("trellis-8", 2))]
-    mixed = layer.rates.groups(n, codebooks_by_size("fast", n), backbone_nbytes(one, n) + 16)
+    mixed = query_layer.rates.groups(n, codebooks_by_size("fast", n), backbone_nbytes(one, n) + 16)
     assert len(mixed) > 1
-    W, weights = layer.rotated, layer.rates.weights
+    W, weights = query_layer.rotated, query_layer.rates.weights
     results = (code_backbone(W, weights, groups, sweeps=sweeps) for groups in (one, mixed))
     loss = [weights.loss(W - Q.to_dense()) for Q in results]
     assert loss[1] < 0.98 * loss[0]

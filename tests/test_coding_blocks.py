@@ -10,7 +10,6 @@ import pytest
 import lplr
 from lplr.coding.backbone import FEEDBACK_DAMPING
 from lplr.coding.blocks import weighted_factors
-from lplr.linalg.hessian import regularize
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.theory import rate_distortion_limit
 
@@ -44,31 +43,27 @@ def test_a_sweep_never_adds_error() -> None:
     assert all(b <= a + 1e-6 for a, b in pairwise(history))
 
 
-@pytest.fixture(scope="module")
-def layer() -> WeightedMatrix:
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
-    return WeightedMatrix(W, regularize(H)[0], 0)
-
-
 @pytest.mark.parametrize("bits", [0.1, 0.3])
-def test_factors_under_a_hessian_lose_what_is_predicted(layer: WeightedMatrix, bits: float) -> None:
-    nbytes = bits * layer.W.size / 8
-    found = layer.components(nbytes)
+def test_factors_under_a_hessian_lose_what_is_predicted(
+    query_layer: WeightedMatrix, bits: float
+) -> None:
+    nbytes = bits * query_layer.W.size / 8
+    found = query_layer.components(nbytes)
     blocks, predicted = found.plan(nbytes, "default")
     generator = np.random.default_rng(0)
     f = weighted_factors(found.W, found.svd, found.weights, blocks, generator)
     assert f.nbytes <= nbytes
     assert f.rank == blocks[-1].stop
-    loss = layer.rates.weights.loss(layer.rotated - f.to_dense())
+    loss = query_layer.rates.weights.loss(query_layer.rotated - f.to_dense())
     assert loss == pytest.approx(predicted, rel=0.1)  # of the error: 5 %
     # More than the best approximation of that rank leaves without any codes.
-    _, s, _ = np.linalg.svd(layer.rotated @ spectrum_root(layer))
+    _, s, _ = np.linalg.svd(query_layer.rotated @ spectrum_root(query_layer))
     assert loss > float(np.square(s[f.rank :]).sum())
 
 
-def spectrum_root(layer: WeightedMatrix) -> np.ndarray:
+def spectrum_root(query_layer: WeightedMatrix) -> np.ndarray:
     """A square root of H in rotated coordinates."""
-    weights = layer.rates.weights
+    weights = query_layer.rates.weights
     H = (weights.L * weights.D) @ weights.L.T - FEEDBACK_DAMPING * np.eye(weights.d)
     w, V = np.linalg.eigh(H)
     return V * np.sqrt(w)

@@ -95,9 +95,6 @@ def test_two_sided_kernel_equals_python_equals_naive(shape: tuple[int, int], bit
         np.testing.assert_array_equal(e.ravel(), error[:, 0])
 
 
-# --- LDL -------------------------------------------------------------------------------------
-
-
 # --- LDL feedback ----------------------------------------------------------------------------
 
 

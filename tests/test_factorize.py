@@ -114,9 +114,6 @@ def test_dithered_factors(A: np.ndarray) -> None:
     assert nearest.relative_error(A) < a.relative_error(A) < 1
 
 
-# --- least squares ---------------------------------------------------------------------------
-
-
 # --- feedback factorization ------------------------------------------------------------------
 
 

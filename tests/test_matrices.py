@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
-from helpers import random_low_rank, random_quantized
+from helpers import PACKED, exact_dense, random_low_rank, random_quantized
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import BLOCKS
@@ -20,25 +20,7 @@ from lplr.exceptions import InputError
 KIND = st.sampled_from(BLOCKS)
 
 
-ARTEFACTS = {
-    "quantized": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("uniform", 3)),
-    "rows": lambda: random_quantized(
-        np.random.default_rng(0), (37, 29), ("lloyd-max", 5), 1, "row", True
-    ),
-    "lattice": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("e8p", 2)),
-    "low-rank": random_low_rank,
-    "shifted": lambda: random_low_rank(shift=0.75),
-    "lattices": lambda: random_low_rank(kind=("e8p", 3)),
-}
-each = pytest.mark.parametrize("make", ARTEFACTS.values(), ids=ARTEFACTS.keys())
-
-
-def exact(f) -> np.ndarray:
-    """The dense matrix in float64, without the rounding of the product that `to_dense` has."""
-    if isinstance(f, lplr.LowRank):
-        return exact(f.left) @ exact(f.right) + f.shift
-    dense = f._points(0, f.shape[0]).astype(np.float64) * f.scale.astype(np.float64)
-    return dense if f.offset is None else dense + f.offset.astype(np.float64)
+each = pytest.mark.parametrize("make", PACKED.values(), ids=PACKED.keys())
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -53,7 +35,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 @each
 def test_products_are_those_of_the_dense_matrix(make) -> None:
     f, rng = make(), np.random.default_rng(1)
-    dense = exact(f)
+    dense = exact_dense(f)
     np.testing.assert_allclose(f.to_dense(), dense, rtol=0, atol=1e-6 * np.abs(dense).max())
     n, d = f.shape
     x, y = rng.standard_normal(d), rng.standard_normal(n)
@@ -97,7 +79,7 @@ def test_is_a_scipy_operator(make) -> None:
     assert isinstance(f, LinearOperator)
     assert aslinearoperator(f) is f
     assert f.dtype == np.float32
-    dense = exact(f)
+    dense = exact_dense(f)
     found = np.sort(svds(f, k=3, random_state=0)[1])[::-1]
     np.testing.assert_allclose(found, np.linalg.svd(dense, compute_uv=False)[:3], rtol=1e-4)
     y = np.random.default_rng(0).standard_normal(f.shape[0])
@@ -114,7 +96,7 @@ def test_float32_vectors(shape, kind, scale: str, monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(0)
     for axis in (0, 1):
         q = random_quantized(rng, shape, kind, axis, scale, offset=True)
-        dense = exact(q)
+        dense = exact_dense(q)
         x, y = (rng.standard_normal(size).astype(np.float32) for size in reversed(shape))
         results = []
         for threads in "13":
@@ -186,8 +168,8 @@ def test_to_dense_in_many_blocks() -> None:
         pieces = [q.rows(i, min(i + 100, 1603)) for i in range(0, 1603, 100)]
         np.testing.assert_array_equal(dense, np.vstack(pieces))
         x = rng.standard_normal(700)
-        close(q @ x, exact(q) @ x)
-        close(q.T @ np.ones(1603), exact(q).sum(axis=0))
+        close(q @ x, exact_dense(q) @ x)
+        close(q.T @ np.ones(1603), exact_dense(q).sum(axis=0))
 
 
 # --- size and error --------------------------------------------------------------------------

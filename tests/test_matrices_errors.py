@@ -7,32 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
-from helpers import random_low_rank, random_quantized
+from helpers import PACKED, exact_dense, random_low_rank
 
 import lplr
 from lplr.exceptions import DampingWarning, HessianError, InputError
 
-ARTEFACTS = {
-    "quantized": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("uniform", 3)),
-    "rows": lambda: random_quantized(
-        np.random.default_rng(0), (37, 29), ("lloyd-max", 5), 1, "row", True
-    ),
-    "lattice": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("e8p", 2)),
-    "low-rank": random_low_rank,
-    "shifted": lambda: random_low_rank(shift=0.75),
-    "lattices": lambda: random_low_rank(kind=("e8p", 3)),
-}
-
-
-each = pytest.mark.parametrize("make", ARTEFACTS.values(), ids=ARTEFACTS.keys())
-
-
-def exact(f) -> np.ndarray:
-    """The dense matrix in float64, without the rounding of the product that `to_dense` has."""
-    if isinstance(f, lplr.LowRank):
-        return exact(f.left) @ exact(f.right) + f.shift
-    dense = f._points(0, f.shape[0]).astype(np.float64) * f.scale.astype(np.float64)
-    return dense if f.offset is None else dense + f.offset.astype(np.float64)
+each = pytest.mark.parametrize("make", PACKED.values(), ids=PACKED.keys())
 
 
 @each
@@ -67,7 +47,7 @@ def test_relative_error_takes_every_form_of_a_hessian() -> None:
     assert f.relative_error(A, h) == pytest.approx(f.relative_error(A, np.diag(h)), rel=1e-12)
     # A singular one weighs some directions not at all.
     seen = np.outer(X[0], X[0])
-    expected = np.linalg.norm((A - exact(f)) @ X[0]) / np.linalg.norm(A @ X[0])
+    expected = np.linalg.norm((A - exact_dense(f)) @ X[0]) / np.linalg.norm(A @ X[0])
     assert f.relative_error(A, hessian=seen) == pytest.approx(expected, rel=1e-6)
     with pytest.warns(DampingWarning, match="1 calibration inputs"):
         assert f.relative_error(A, hessian=X[:1]) == pytest.approx(expected, rel=1e-6)

@@ -7,16 +7,9 @@ import pytest
 
 import lplr
 from lplr.exceptions import BudgetError
-from lplr.linalg.hessian import regularize
 from lplr.planning.candidates import candidate_plans
 from lplr.planning.sizes import blocks_nbytes, least_nbytes
 from lplr.planning.weighted_matrix import WeightedMatrix
-
-
-@pytest.fixture(scope="module")
-def layer() -> WeightedMatrix:
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
-    return WeightedMatrix(W, regularize(H)[0], 0)
 
 
 @pytest.mark.parametrize("bits", [0.5, 1.0, 2.0])
@@ -33,11 +26,11 @@ def test_factors_lose_what_is_predicted(exponent: float, bits: float) -> None:
 
 
 @pytest.mark.parametrize("bits", [0.4, 1.0, 2.5, 7.3, 12.0])
-def test_plans_fit_and_are_in_order(layer: WeightedMatrix, bits: float) -> None:
-    nbytes = bits * layer.W.size / 8
-    found = candidate_plans(layer, nbytes, "default")
+def test_plans_fit_and_are_in_order(query_layer: WeightedMatrix, bits: float) -> None:
+    nbytes = bits * query_layer.W.size / 8
+    found = candidate_plans(query_layer, nbytes, "default")
     assert [c.predicted for c in found] == sorted(c.predicted for c in found)
-    assert all(0 < c.nbytes(layer.shape) <= nbytes for c in found)
+    assert all(0 < c.nbytes(query_layer.shape) <= nbytes for c in found)
     kinds = {c.kind for c in found}
     assert {"low-rank", "backbone", "backbone + low-rank"} <= kinds
 

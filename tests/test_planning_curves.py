@@ -5,32 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import lplr
 from lplr.coding.backbone import code_backbone
-from lplr.linalg.hessian import regularize
 from lplr.planning.codebooks import codebooks_by_size, efficient_pairs
 from lplr.planning.curves import Curve, Spectrum, backbone_curve, best_split, extended
 from lplr.planning.weighted_matrix import WeightedMatrix
 
 
-@pytest.fixture(scope="module")
-def layer() -> WeightedMatrix:
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
-    return WeightedMatrix(W, regularize(H)[0], 0)
-
-
 @pytest.mark.parametrize("bits", [1.5, 2.3, 3.0, 4.2])
-def test_a_backbone_loses_what_is_predicted(layer: WeightedMatrix, bits: float) -> None:
-    n, d = layer.shape
+def test_a_backbone_loses_what_is_predicted(query_layer: WeightedMatrix, bits: float) -> None:
+    n, d = query_layer.shape
     books = codebooks_by_size("fast", n)
     nbytes = bits * n * d / 8
-    groups = layer.rates.groups(n, books, nbytes)
-    weights = layer.rates.weights
-    Q = code_backbone(layer.rotated, weights, groups, sweeps=0)
-    predicted = backbone_curve(layer.rates, n, books, np.array([nbytes])).loss[0]
-    predicted *= layer.spectrum.energy / (n * d)
+    groups = query_layer.rates.groups(n, books, nbytes)
+    weights = query_layer.rates.weights
+    Q = code_backbone(query_layer.rotated, weights, groups, sweeps=0)
+    predicted = backbone_curve(query_layer.rates, n, books, np.array([nbytes])).loss[0]
+    predicted *= query_layer.spectrum.energy / (n * d)
     # Within 3 % of the error at these rates on three layers; 6 % of its square.
-    assert weights.loss(layer.rotated - Q.to_dense()) == pytest.approx(predicted, rel=0.06)
+    assert weights.loss(query_layer.rotated - Q.to_dense()) == pytest.approx(predicted, rel=0.06)
 
 
 def test_the_curve_of_a_spectrum_falls_from_all_to_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 from lplr import datasets
 from lplr.exceptions import InputError
+
+if TYPE_CHECKING:
+    from lplr.planning.weighted_matrix import WeightedMatrix
 
 # Nothing has imported Matplotlib yet; child processes inherit it.
 os.environ["MPLBACKEND"] = "Agg"
@@ -46,3 +50,13 @@ def fashion_6000() -> np.ndarray:
     A = datasets.fashion_mnist("train", n=6000).images
     A.flags.writeable = False
     return A
+
+
+@pytest.fixture(scope="session")
+def query_layer() -> WeightedMatrix:
+    """A bundled layer with its regularized Hessian; what is derived from it is computed once."""
+    from lplr.linalg.hessian import regularize
+    from lplr.planning.weighted_matrix import WeightedMatrix
+
+    _, W, H = datasets.layer("minilm_l2_query")
+    return WeightedMatrix(W, regularize(H)[0], seed=0)

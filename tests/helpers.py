@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import lplr
+from lplr.quantizers import get_codebook
+from lplr.quantizers.packing import packed_nbytes
 
 # --- weights and what they weigh -------------------------------------------------------------
 
@@ -59,6 +62,65 @@ def regularized(H: np.ndarray) -> np.ndarray:
 
 
 # --- packed matrices -------------------------------------------------------------------------
+
+
+def random_quantized(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    kind: tuple[str, int],
+    axis: int = 0,
+    scale: str = "tensor",
+    offset: bool = False,
+) -> lplr.Quantized:
+    """Any codes at all, not only those that rounding makes."""
+    book = get_codebook(*kind)
+    n, d = shape
+    words = -(-n // book.group) * d if axis == 0 else n * -(-d // book.group)
+    codes = rng.integers(0, 256, packed_nbytes(words, book.width), np.uint8)
+    if book.width == 16 and book.group == 1:  # finite float16 only
+        codes = rng.standard_normal(words).astype("<f2").view(np.uint8)
+    elif words * book.width % 8:
+        codes[-1] &= (1 << words * book.width % 8) - 1
+    kinds = {"tensor": (1, 1), "row": (n, 1), "column": (1, d)}
+    make = {"scale": rng.uniform(0.5, 2, kinds[scale]).astype(np.float32)}
+    if offset:
+        make["offset"] = rng.standard_normal(kinds[scale]).astype(np.float32)
+    return lplr.Quantized(shape, *kind, codes, axis=axis, **make)
+
+
+def random_low_rank(
+    seed: int = 0,
+    shape: tuple[int, int] = (37, 29),
+    rank: int = 6,
+    shift: float = 0.0,
+    kind: tuple[str, int] = ("uniform", 4),
+) -> lplr.LowRank:
+    """Factors of any codes at all."""
+    rng = np.random.default_rng(seed)
+    left = random_quantized(rng, (shape[0], rank), kind)
+    right = random_quantized(rng, (rank, shape[1]), kind, axis=1, scale="row")
+    return lplr.LowRank(left, right, shift=shift)
+
+
+# Small packed matrices of every kind, by name.
+PACKED: dict[str, Callable[[], Any]] = {
+    "quantized": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("uniform", 3)),
+    "rows": lambda: random_quantized(
+        np.random.default_rng(0), (37, 29), ("lloyd-max", 5), 1, "row", True
+    ),
+    "lattice": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("e8p", 2)),
+    "low-rank": random_low_rank,
+    "shifted": lambda: random_low_rank(shift=0.75),
+    "lattices": lambda: random_low_rank(kind=("e8p", 3)),
+}
+
+
+def exact_dense(f: Any) -> np.ndarray:
+    """The dense matrix in float64, without the rounding of the product that `to_dense` has."""
+    if isinstance(f, lplr.LowRank):
+        return exact_dense(f.left) @ exact_dense(f.right) + f.shift
+    dense = f._points(0, f.shape[0]).astype(np.float64) * f.scale.astype(np.float64)
+    return dense if f.offset is None else dense + f.offset.astype(np.float64)
 
 
 def digest(packed: Any) -> str:

@@ -7,11 +7,7 @@ import numpy as np
 
 def nearest(x: float, levels: np.ndarray) -> int:
     """Index of the nearest level; of two equally near ones the lower."""
-    best = 0
-    for i in range(1, len(levels)):
-        if abs(x - float(levels[i])) < abs(x - float(levels[best])):
-            best = i
-    return best
+    return int(np.argmin(np.abs(levels.astype(np.float64) - x)))
 
 
 def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

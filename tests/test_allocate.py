@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 from typing import Any
 
@@ -35,26 +36,35 @@ def matrices() -> list[Any]:
     ]
 
 
-def carried_out(items: list[Any], bits: Any, weights: Any) -> tuple[float, float]:
+@functools.cache
+def compressed(i: int, bits: float) -> Any:
+    """One of `matrices` at a budget."""
+    item = matrices()[i]
+    A, H = item if isinstance(item, tuple) else (item, None)
+    return lplr.compress(A, bits_per_entry=bits, hessian=H, rng=0, effort="fast")
+
+
+def carried_out(bits: Any, weights: Any) -> tuple[float, float]:
     """Weighted sum of squared relative errors, and bits per entry of all."""
     total = stored = entries = 0.0
-    for item, b, weight in zip(items, bits, weights, strict=True):
-        A, H = item if isinstance(item, tuple) else (item, None)
-        f = lplr.compress(A, bits_per_entry=b, hessian=H, rng=0, effort="fast")
+    for i, (b, weight) in enumerate(zip(bits, weights, strict=True)):
+        f = compressed(i, b)
         total += weight * f.meta["plan"]["error"] ** 2
         stored += 8 * f.nbytes
-        entries += np.size(A)
+        entries += f.shape[0] * f.shape[1]
     return total, stored / entries
 
 
-@pytest.mark.parametrize("bits", [1.0, 2.6])
-@pytest.mark.parametrize("weights", [None, (1.0, 10.0, 0.5, 3.0)])
+@pytest.mark.parametrize(
+    ("bits", "weights"),
+    [(1.0, None), (1.0, (1.0, 10.0, 0.5, 3.0)), (2.6, (1.0, 10.0, 0.5, 3.0))],
+)
 def test_less_error_than_equal_budgets_when_carried_out(bits: float, weights: Any) -> None:
     items = matrices()
     a = lplr.allocate(items, bits_per_entry=bits, weights=weights, effort="fast")
     factors = weights or (1.0,) * 4
-    error, stored = carried_out(items, a.bits_per_entry, factors)
-    uniform, _ = carried_out(items, (bits,) * 4, factors)
+    error, stored = carried_out(a.bits_per_entry, factors)
+    uniform, _ = carried_out((bits,) * 4, factors)
     assert stored <= bits
     assert error <= uniform
     assert error < 0.95 * uniform  # these matrices differ enough for that
@@ -67,7 +77,7 @@ def test_less_error_than_equal_budgets_when_carried_out(bits: float, weights: An
 def test_the_budget_is_spent_and_not_more() -> None:
     items = matrices()
     sizes = np.array([np.size(item[0] if isinstance(item, tuple) else item) for item in items])
-    for total in (0.3, 1.0, 3.7, 8.0, 15.9):
+    for total in (0.3, 3.7, 15.9):
         a = lplr.allocate(items, bits_per_entry=total, effort="fast")
         spent = float(sizes @ np.array(a.bits_per_entry)) / sizes.sum()
         assert 0.999 * total <= spent <= total * (1 + 1e-12)
@@ -125,15 +135,12 @@ def test_spending_is_the_best_of_all_ways() -> None:
     [
         (([], 2), InputError, "empty"),
         ((np.eye(3), 2), InputError, "list of matrices"),
-        ((3, 2), InputError, "list of matrices"),
         (([np.eye(9), [1.0, 2.0]], 2), InputError, r"matrices\[1\]"),
         (([np.full((3, 3), np.nan)], 2), InputError, r"matrices\[0\]"),
         (([np.eye(9)], 0), InputError, "bits_per_entry"),
-        (([np.eye(9)], np.inf), InputError, "bits_per_entry"),
         (([np.eye(9)], 0.5), BudgetError, "use at least"),
         (([np.eye(9)], 4, [1, 2]), InputError, "weights"),
         (([np.eye(9)], 4, [-1]), InputError, r"weights\[0\]"),
-        (([np.eye(9)], 4, ["a"]), InputError, r"weights\[0\]"),
         (([np.eye(9)], 4, 1.0), InputError, "weights"),
         (([(np.eye(9), np.eye(8))], 4), InputError, "hessian"),
         (([(np.eye(9), -np.eye(9))], 4), HessianError, "hessian"),
@@ -167,7 +174,7 @@ def test_compress_takes_each_budget_as_it_is(items: list[np.ndarray], weights: A
     with pytest.raises(BudgetError, match="use at least") as caught:
         lplr.allocate(items, bits_per_entry=1e-3, weights=weights)
     least = float(str(caught.value).rsplit(" ", 1)[1])
-    for total in (least, 1.5 * least, least + 1.7):
+    for total in (least, max(2.0, 1.2 * least)):
         a = lplr.allocate(items, bits_per_entry=total, weights=weights, effort="fast")
         stored = 0
         for A, bits in zip(items, a.bits_per_entry, strict=True):
@@ -175,8 +182,7 @@ def test_compress_takes_each_budget_as_it_is(items: list[np.ndarray], weights: A
         assert 8 * stored <= total * sum(A.size for A in items)
 
 
-@pytest.mark.parametrize("bits", [0.5, 1.3, 4.0])
-@pytest.mark.parametrize("shape", [(60, 50), (33, 65), (7, 90)])
+@pytest.mark.parametrize(("shape", "bits"), [((60, 50), 0.5), ((33, 65), 1.3), ((7, 90), 4.0)])
 def test_compress_takes_the_budget_of_each_prediction(shape: tuple[int, int], bits: float) -> None:
     """The size that a prediction names buys that prediction."""
     A = normal(*shape)

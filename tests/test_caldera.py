@@ -6,48 +6,24 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers import digest, layer_and_inputs, regularized, weights_and_inputs
 
 import lplr
 from lplr import parallel
-from lplr.coding.feedback import quantize_two_sided
-from lplr.linalg.ldl import min_pivot_ldl
-from lplr.quantizers import get_codebook
-
-
-def regularized(H: np.ndarray) -> np.ndarray:
-    return H / np.mean(np.diag(H)) + 0.01 * np.eye(len(H))
 
 
 def least(g: lplr.QPlusLowRank) -> float:
     return min(step["error"] for step in g.meta["history"])
 
 
-def small(n: int = 24, d: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix and correlated calibration inputs."""
-    rng = np.random.default_rng([n, d])
-    X = rng.standard_normal((3 * d + 2, d)) @ rng.standard_normal((d, d)) / np.sqrt(d)
-    return rng.standard_normal((n, d)).astype(np.float32), X
-
-
-def structured(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A layer: a decaying spectrum over noise; inputs of decaying spectrum, with outliers."""
-    rng = np.random.default_rng(seed)
-    U, V = (np.linalg.qr(rng.standard_normal((k, min(n, d))))[0] for k in (n, d))
-    s = np.arange(1, min(n, d) + 1) ** -0.5
-    W = (U * s) @ V.T + np.linalg.norm(s) / np.sqrt(n * d) * rng.standard_normal((n, d))
-    X = rng.standard_normal((2 * d, d)) * np.arange(1, d + 1) ** -0.6
-    X = X @ np.linalg.qr(rng.standard_normal((d, d)))[0] * np.exp(0.7 * rng.standard_normal(d))
-    X[:, rng.choice(d, 4, replace=False)] *= 30
-    return W, X
-
-
 # --- figures ---------------------------------------------------------------------------------
 
 # Ten iterations of the paper's method, as `mode="faithful"` gives them with rng=0, by rank.
-# Over seeds they differ by less than 1 %. `test_faithful` repeats some of them.
+# Over seeds they differ by less than 1 %. `test_coding_faithful` repeats some of them.
 FAITHFUL = {
     "minilm_l2_query": {0: 0.1452, 16: 0.1233, 32: 0.1124, 64: 0.0958, 128: 0.0665},
-    "minilm_l3_output": {0: 0.1496, 16: 0.1367, 32: 0.1283, 64: 0.1144, 128: 0.0909},
+    # At ranks 0, 16, 32 and 128, left out for their time: 0.1496, 0.1367, 0.1283 and 0.0909.
+    "minilm_l3_output": {64: 0.1144},
     "smollm2_l10_up": {0: 0.2146, 16: 0.2044, 32: 0.1942, 64: 0.1767, 128: 0.1470},
 }
 DEFAULT = {"minilm_l2_query": 0.085, "minilm_l3_output": 0.105, "smollm2_l10_up": 0.162}
@@ -71,8 +47,8 @@ def test_default_is_better_than_the_paper_on_real_layers(name: str) -> None:
 
 @pytest.mark.parametrize("shape", [(100, 131), (131, 100), (64, 250)])
 def test_default_is_better_than_the_paper_on_other_shapes(shape: tuple[int, int]) -> None:
-    W, X = structured(*shape, seed=shape[0])
-    for rank in (0, 16, 32, min(shape)):
+    W, X = layer_and_inputs(*shape, seed=shape[0])
+    for rank in (0, 24, min(shape)):
         modes = {"default": None, "faithful": 4}
         found = {
             m: lplr.caldera(W, hessian=X, rank=rank, mode=m, n_iter=k, rng=0)
@@ -89,9 +65,9 @@ def test_default_is_better_than_the_paper_on_other_shapes(shape: tuple[int, int]
 )
 def test_default_is_better_than_the_paper_at_other_widths(widths: dict) -> None:
     """Three iterations, of which the first or second is the best here."""
-    layer = lplr.datasets.layer("minilm_l2_query")
+    _, W, H = lplr.datasets.layer("minilm_l2_query")
     found = [
-        least(lplr.caldera(layer.W, hessian=layer.H, rank=32, mode=mode, n_iter=3, rng=0, **widths))
+        least(lplr.caldera(W[:128], hessian=H, rank=32, mode=mode, n_iter=3, rng=0, **widths))
         for mode in ("default", "faithful")
     ]
     assert found[0] < found[1]
@@ -99,7 +75,7 @@ def test_default_is_better_than_the_paper_at_other_widths(widths: dict) -> None:
 
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 def test_rank_and_bits_pay(mode: str) -> None:
-    W, X = structured(80, 60, seed=0)
+    W, X = layer_and_inputs(80, 60, seed=0)
 
     def error(**options) -> float:
         return least(lplr.caldera(W, hessian=X, mode=mode, n_iter=2, rng=0, **options))
@@ -113,7 +89,7 @@ def test_rank_and_bits_pay(mode: str) -> None:
 
 
 def test_hessian_and_rotation_pay() -> None:
-    W, X = structured(80, 60, seed=1)
+    W, X = layer_and_inputs(80, 60, seed=1)
     H = X.T @ X
     aware, blind, bare = (
         lplr.caldera(W, hessian=hessian, rank=8, incoherence=incoherence, rng=0)
@@ -131,7 +107,7 @@ def test_hessian_and_rotation_pay() -> None:
 @pytest.mark.parametrize("rank", [0, 7])
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 def test_error_of_the_packed_factors_is_that_of_the_matrix(mode: str, rank: int) -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     H = regularized(X.T @ X)
     g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=2, rng=0)
     E = W - g.to_dense().astype(np.float64)
@@ -144,7 +120,7 @@ def test_error_of_the_packed_factors_is_that_of_the_matrix(mode: str, rank: int)
 
 
 def test_history_and_callback() -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     seen: list[dict] = []
     g = lplr.caldera(W, hessian=X, rank=5, rng=0, callback=seen.append)
     assert seen == g.meta["history"]
@@ -163,7 +139,7 @@ def test_history_and_callback() -> None:
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_interruption_goes_through(mode: str, error: type[BaseException]) -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     before = W.copy(), X.copy()
 
     def interrupt(step: dict) -> None:
@@ -178,7 +154,7 @@ def test_an_interruption_goes_through(mode: str, error: type[BaseException]) -> 
 
 
 def test_rounds() -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     for n_iter in (0, 1, 2, 5):
         for mode, rank in itertools.product(("default", "faithful"), (0, 5)):
             g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=n_iter, rng=0)
@@ -190,20 +166,18 @@ def test_rounds() -> None:
 # --- determinism -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["default", "faithful"])
-def test_same_bytes_at_any_number_of_threads(mode, monkeypatch, tmp_path) -> None:
-    W, X = small(600, 530)  # more than one block of rows and of columns
-    files = []
-    for threads in (1, 2, 1):
-        monkeypatch.setenv("LPLR_NUM_THREADS", str(threads))
-        g = lplr.caldera(W, hessian=X, rank=20, mode=mode, n_iter=1, rng=3)
-        lplr.save(tmp_path / "g.h5", g, overwrite=True)
-        files.append((tmp_path / "g.h5").read_bytes())
-    assert files[0] == files[1] == files[2]
+@pytest.mark.parametrize(("mode", "rows"), [("default", 600), ("faithful", 300)])
+def test_same_bytes_at_any_number_of_threads(mode: str, rows: int, monkeypatch) -> None:
+    W, X = weights_and_inputs(rows, 140)  # more than one block of rows and of columns
+    found = set()
+    for threads in "13":
+        monkeypatch.setenv("LPLR_NUM_THREADS", threads)
+        found.add(digest(lplr.caldera(W, hessian=X, rank=20, mode=mode, n_iter=1, rng=3)))
+    assert len(found) == 1
 
 
 def test_seeds() -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     a, b, c = (
         lplr.caldera(W, hessian=X, rank=5, rng=rng) for rng in (7, np.random.default_rng(7), 8)
     )
@@ -211,32 +185,3 @@ def test_seeds() -> None:
     assert a.meta["call"]["arguments"]["rng"] == 7
     assert b.meta["call"]["arguments"]["rng"]["bit_generator"] == "PCG64"
     assert (a.to_dense() != c.to_dense()).any()
-
-
-# --- feedback in both directions -------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(9, 4), (130, 6), (20, 70)])
-def test_two_sided_loss_is_that_of_the_rounding_errors(shape: tuple[int, int]) -> None:
-    """tr(G E^T H E) = sum D_H D_G eta^2, eta = L_H^T E L_G, each entry at its nearest level."""
-    rng = np.random.default_rng(0)
-    H, G = (A.T @ A / len(A) for A in (rng.standard_normal((2 * k, k)) for k in shape))
-    X = rng.standard_normal(shape).astype(np.float32)
-    book = get_codebook("lloyd-max", 3)
-    scale = rng.uniform(0.7, 1.2, shape[1]).astype(np.float32)
-    factor = min_pivot_ldl(H)
-    codes, E = quantize_two_sided(X, factor, G, book, scale)
-    np.testing.assert_allclose(E, X - scale * book.levels[codes], atol=1e-6)
-    (rows, L, D), (columns, M, F) = factor, min_pivot_ldl(G)
-    exact = (X - scale * book.levels[codes].astype(np.float64))[np.ix_(rows, columns)]
-    eta = L.T @ exact @ M
-    whole = np.vdot(H[np.ix_(rows, rows)] @ exact, exact @ G[np.ix_(columns, columns)])
-    assert whole == pytest.approx((np.outer(D, F) * eta**2).sum(), rel=1e-10)
-    # What is rounded is Q + eta: its nearest level is the one that was taken, but for float32.
-    q = (scale * book.levels[codes])[np.ix_(rows, columns)]
-    y = (q + eta)[..., None]
-    nearest = np.abs(y - scale[columns][:, None] * book.levels).min(axis=-1)
-    assert (np.abs(eta) <= nearest + 1e-4).all()
-    # And it pays: less than rounding every entry, on Hessians that are far from diagonal.
-    plain = X - scale * book.levels[book.encode((X / scale)[..., None])]
-    assert whole < np.vdot(H @ plain, plain @ G)

@@ -6,21 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers import weights_and_inputs
 
 import lplr
 from lplr.exceptions import InputError
 
-
-def small(n: int = 24, d: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix and correlated calibration inputs."""
-    rng = np.random.default_rng([n, d])
-    X = rng.standard_normal((3 * d + 2, d)) @ rng.standard_normal((d, d)) / np.sqrt(d)
-    return rng.standard_normal((n, d)).astype(np.float32), X
-
-
 # --- shapes, widths, values ------------------------------------------------------------------
 
-SHAPES = [(1, 1), (1, 2), (2, 1), (1, 17), (17, 1), (3, 5), (8, 8), (13, 11), (11, 13), (31, 64)]
+SHAPES = [(1, 1), (1, 17), (17, 1), (3, 5), (8, 8), (13, 11), (31, 64)]
 
 
 def check(g: lplr.QPlusLowRank, W: np.ndarray) -> None:
@@ -38,7 +31,7 @@ def check(g: lplr.QPlusLowRank, W: np.ndarray) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_shape_and_rank(shape: tuple[int, int]) -> None:
-    W, X = small(*shape)
+    W, X = weights_and_inputs(*shape)
     options = itertools.product(
         sorted({0, 1, min(shape)}), ("default", "faithful"), (True, False), (None, X)
     )
@@ -53,7 +46,7 @@ def test_any_shape_and_rank(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 def test_any_width(mode: str) -> None:
-    W, X = small()
+    W, X = weights_and_inputs()
     for bits in (1, 2, 3, 4, 5, 6, 7, 8, 16):
         check(lplr.caldera(W, hessian=X, rank=3, q_bits=bits, mode=mode, n_iter=1, rng=0), W)
     for quantizer in ("lloyd-max", "uniform", "normal-float", "e8p"):
@@ -67,7 +60,7 @@ def test_any_width(mode: str) -> None:
 
 
 def values() -> dict[str, np.ndarray]:
-    W, at = small()[0], np.arange(960).reshape(24, 40) == 77
+    W, at = weights_and_inputs()[0], np.arange(960).reshape(24, 40) == 77
     return {
         "zero rows": np.where(np.arange(24)[:, None] % 2, W, 0),
         "zero columns": np.where(np.arange(40) % 2, W, 0),
@@ -92,7 +85,7 @@ def values() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", values())
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 def test_any_values_and_layout(name: str, mode: str) -> None:
-    W, X = values()[name], small()[1]
+    W, X = values()[name], weights_and_inputs()[1]
     before = W.copy()
     for rank in (0, 5):
         g = lplr.caldera(W, hessian=X, rank=rank, mode=mode, n_iter=1, rng=0)
@@ -120,33 +113,20 @@ def test_a_constant_matrix_is_exact(value: float, mode: str) -> None:
     [
         ("rank", {"rank": 25}),
         ("rank", {"rank": -1}),
-        ("rank", {"rank": 2.0}),
         ("q_bits", {"q_bits": 9}),
-        ("q_bits", {"q_bits": 0}),
-        ("q_bits", {"q_bits": 17}),
-        ("q_bits", {"q_bits": "2"}),
         ("q_bits", {"q_bits": 8, "quantizer": "e8p"}),
         ("factor_bits", {"factor_bits": 9}),
-        ("q_bits", {"q_bits": np.array([2, 3])}),
         ("factor_bits", {"factor_bits": (4, 4, 4)}),
-        ("factor_bits", {"factor_bits": (4, None)}),
-        ("factor_bits", {"factor_bits": 0}),
         ("mode", {"mode": "fast"}),
         ("n_iter", {"n_iter": -1}),
-        ("n_iter", {"n_iter": 1.5}),
+        ("damping", {"damping": -0.1}),
         ("quantizer", {"quantizer": "e9"}),
-        ("quantizer", {"quantizer": ["e8p"]}),
+        ("quantizer", {"quantizer": "trellis", "mode": "faithful"}),
         ("incoherence", {"incoherence": 1}),
         ("callback", {"callback": 3}),
         ("rng", {"rng": "seed"}),
-        ("W", {"W": np.full((24, 40), np.nan)}),
-        ("W", {"W": np.full((24, 40), np.inf)}),
-        ("W", {"W": np.ones(40)}),
-        ("W", {"W": np.ones((0, 40))}),
-        ("W", {"W": np.ones((24, 40), complex)}),
-        ("W", {"W": None}),
     ],
 )
 def test_refusals_name_the_argument(name: str, options: dict) -> None:
     with pytest.raises(InputError, match=f"^{name}: "):
-        lplr.caldera(**{"W": small()[0], "rank": 3, **options})
+        lplr.caldera(**{"W": weights_and_inputs()[0], "rank": 3, **options})

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import lplr
 from lplr.exceptions import InputError
@@ -28,13 +28,6 @@ VARIANTS = [
 @parametrize_with_checks(VARIANTS)
 def test_scikit_learn_contract(estimator, check) -> None:
     check(estimator)
-
-
-def test_check_estimator_expects_no_failure() -> None:
-    outcomes = check_estimator(lplr.LPLR(), on_skip=None)
-    # Array API checks are skipped unless SciPy was told to support it.
-    assert {o["status"] for o in outcomes} <= {"passed", "skipped"}
-    assert sum(o["status"] == "passed" for o in outcomes) > 40
 
 
 @pytest.fixture(scope="module")

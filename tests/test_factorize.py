@@ -7,18 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import KINDS
 
 import lplr
 from lplr.algorithms.factorize import METHODS
-from lplr.coding.factor import Factor, fit_scales
 from lplr.coding.lplr import rounded_factors, solved_factors
-from lplr.linalg.ldl import min_pivot_ldl
-from lplr.linalg.least_squares import gram, least_squares, solve
-from lplr.linalg.qr import haar
-from lplr.linalg.rotated_pivots import expected_pivot_sum
 from lplr.linalg.sketches import Sketch
-from lplr.planning.sizes import StoredScales, factor_nbytes, largest_rank
+from lplr.planning.sizes import StoredScales, factor_nbytes
 from lplr.quantizers import get_codebook
 
 SKETCHES = ("gaussian", "rademacher", "srht", "sparse-sign")
@@ -120,75 +114,7 @@ def test_dithered_factors(A: np.ndarray) -> None:
     assert nearest.relative_error(A) < a.relative_error(A) < 1
 
 
-# --- least squares ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("condition", [1, 1e2, 1e4, 1e6])
-def test_least_squares(condition: float) -> None:
-    """As good as LAPACK's in float64, whatever the condition: the residual is the least."""
-    rng = np.random.default_rng(0)
-    L = haar(80, 20, rng) * np.geomspace(1, 1 / condition, 20) @ haar(20, 20, rng)
-    A = rng.standard_normal((80, 150)).astype(np.float32)
-    L = L.astype(np.float32)
-    W, G, B = least_squares(L, A)
-    L, A = L.astype(np.float64), A.astype(np.float64)
-    np.testing.assert_allclose(G, L.T @ L, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(B, L.T @ A, rtol=0, atol=1e-5)
-    assert W.dtype == np.float32
-    expected = np.linalg.lstsq(L, A, rcond=None)[0]
-    residual = norm(L @ W - A), norm(L @ expected - A)
-    # Float32 W, of size up to the condition, perturbs L W by 6e-8 of its size at most.
-    assert residual[0] <= residual[1] * (1 + 1e-6) + 1e-7 * norm(W)
-
-
-def test_least_squares_without_full_rank() -> None:
-    """The solution of least norm: as long as LAPACK's, with the same residual."""
-    rng = np.random.default_rng(0)
-    L = (rng.standard_normal((60, 4)) @ rng.standard_normal((4, 15))).astype(np.float32)
-    L[:, 7] = 0
-    A = rng.standard_normal((60, 30)).astype(np.float32)
-    W, _, _ = least_squares(L, A)
-    expected = np.linalg.lstsq(L.astype(np.float64), A, rcond=1e-5)[0]
-    np.testing.assert_allclose(L @ W, L @ expected, atol=1e-4)
-    assert np.isfinite(W).all()
-    zero = least_squares(np.zeros((5, 2), np.float32), np.ones((5, 3), np.float32))[0]
-    np.testing.assert_array_equal(zero, 0)
-
-
-def test_gram_and_solve() -> None:
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((30, 700)).astype(np.float32)
-    G = gram(X)
-    assert G.dtype == np.float64
-    np.testing.assert_array_equal(G, G.T)
-    np.testing.assert_allclose(G, X.astype(np.float64) @ X.T.astype(np.float64), rtol=1e-12)
-    B = rng.standard_normal((30, 1100)).astype(np.float32)
-    np.testing.assert_allclose(solve(G, B), np.linalg.solve(G, B), rtol=1e-5, atol=1e-9)
-
-
 # --- feedback factorization ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bits", [2, 4])
-def test_scales_are_the_best_for_their_codes(A: np.ndarray, bits: int) -> None:
-    """The error is stationary in every stored scale."""
-    f = lplr.factorize(A, rank=30, bits=bits, quantizer="lloyd-max", rng=0)
-    L, R = f.left.to_dense().astype(np.float64), f.right.to_dense().astype(np.float64)
-    gradient = np.einsum("nk,kd,nd->k", L, R, A - L @ R)
-    size = np.linalg.norm(L, axis=0) * np.linalg.norm(R, axis=1) * norm(A)
-    # Scales are float32, and so are the products that the fit sees.
-    assert (np.abs(gradient) <= 1e-5 * size).all()
-
-
-def test_fit_scales_solves_its_normal_equations() -> None:
-    rng = np.random.default_rng(0)
-    L, R = rng.standard_normal((40, 6)), rng.standard_normal((6, 30)).astype(np.float32)
-    A = rng.standard_normal((40, 30))
-    design = np.stack([np.outer(L[:, k], R[k]).ravel() for k in range(6)], axis=1)
-    expected = np.linalg.lstsq(design, A.ravel(), rcond=None)[0]
-    right = Factor(np.empty((6, 30), np.uint8), np.full(6, 2, np.float32), R)
-    found = fit_scales(right, L.T @ L, L.T @ A)
-    np.testing.assert_allclose(found, 2 * expected, rtol=1e-5)
 
 
 def test_history_is_the_error_before_the_last_fit(A: np.ndarray) -> None:
@@ -269,46 +195,6 @@ def test_budget_is_kept(shape, bits_per_entry, method, kind) -> None:
         spare = bits_per_entry * A.size / 8 - f.nbytes
         book = get_codebook(quantizer, bits)
         assert spare < sum(-(-side // book.group) * book.width / 8 + 5 for side in shape) + 24
-
-
-@given(
-    st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    st.integers(1, 40),
-    st.sampled_from(KINDS),
-    st.sampled_from(METHODS),
-)
-@settings(max_examples=60)
-def test_sizes_are_predicted(shape, rank, kind, method) -> None:
-    rank = min(rank, *shape)
-    quantizer, bits = kind
-    A = np.random.default_rng(0).standard_normal(shape)
-    f = lplr.factorize(A, rank=rank, quantizer=quantizer, bits=bits, method=method, rng=0)
-    books = (get_codebook(quantizer, bits),) * 2
-    assert f.left.codes.nbytes + f.right.codes.nbytes == factor_nbytes(
-        shape, rank, books, StoredScales(0, 0)
-    )
-
-
-def test_largest_rank_is_the_largest() -> None:
-    books = (get_codebook("e8p", 2), get_codebook("uniform", 5))
-    scales = StoredScales(per_rank=1, once=2)
-    for nbytes in (0, 10, 50, 100, 1000, 10**6):
-        rank = largest_rank((37, 29), nbytes, books, scales)
-        sizes = [factor_nbytes((37, 29), k, books, scales) for k in range(1, 30)]
-        assert rank == sum(size <= nbytes for size in sizes)
-
-
-def test_expected_pivots_are_those_of_a_random_rotation() -> None:
-    rng = np.random.default_rng(0)
-    for spectrum in (np.ones(150), 1.0 / np.arange(1, 151), np.geomspace(1, 1e-4, 150)):
-        sums = []
-        for _ in range(3):
-            G = haar(150, 150, rng)
-            D = np.linalg.cholesky((G * spectrum) @ G.T).diagonal() ** 2
-            sums.append(D.sum())
-        assert expected_pivot_sum(spectrum) == pytest.approx(np.mean(sums), rel=0.06)
-        # The order that is used does no worse.
-        assert min_pivot_ldl((G * spectrum) @ G.T)[2].sum() <= sums[-1] * (1 + 1e-9)
 
 
 def test_a_budget_that_allows_everything_takes_the_full_rank() -> None:

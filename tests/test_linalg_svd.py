@@ -27,14 +27,14 @@ def with_spectrum(n, d, sigma):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("d", "m"), [(16, 6), (19, 8)])
 def test_expected_outer_product_is_the_identity(kind, d, m):
-    """Mean of S S^T over 4000 draws, entry by entry.
+    """Mean of S S^T over 2000 draws, entry by entry.
 
     The variance of an entry is at most 2/m (gaussian, diagonal), 1/m (the others) or 4/m (SRHT
     with the Hartley matrix, entries of V up to sqrt(2/d)); so 7 standard deviations of the mean
-    are at most 7 sqrt(4 / (4000 m)), passed by one of d^2 entries once in 10^9 runs.
+    are at most 7 sqrt(4 / (2000 m)), passed by one of d^2 entries once in 10^9 runs.
     """
     rng = np.random.default_rng(0)
-    draws = 4000
+    draws = 2000
     total = np.zeros((d, d))
     for _ in range(draws):
         S = Sketch(kind, d, m, n_nonzeros=3).sample(rng).to_dense()

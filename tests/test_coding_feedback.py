@@ -11,8 +11,9 @@ from itertools import pairwise
 import naive
 import numpy as np
 import pytest
+from helpers import dense_hessian
 
-from lplr.coding.feedback import matched_scale, quantize_feedback
+from lplr.coding.feedback import matched_scale, quantize_feedback, quantize_two_sided
 from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.linalg.ldl import ldl, min_pivot_ldl
 from lplr.quantizers import get_codebook
@@ -38,12 +39,6 @@ def layered(rng: np.random.Generator, k: int, layers: int = 4) -> np.ndarray:
         chosen = rng.permutation(below)[:4]
         L[j, chosen] = rng.choice([-0.25, 0.25], len(chosen))
     return L
-
-
-def hessian(rng: np.random.Generator, k: int) -> np.ndarray:
-    """Positive definite, of condition about 100, far from diagonal."""
-    Q = np.linalg.qr(rng.standard_normal((k, k)))[0]
-    return (Q * np.geomspace(1, 100, k)) @ Q.T
 
 
 # --- kernel ----------------------------------------------------------------------------------
@@ -100,40 +95,6 @@ def test_two_sided_kernel_equals_python_equals_naive(shape: tuple[int, int], bit
         np.testing.assert_array_equal(e.ravel(), error[:, 0])
 
 
-# --- LDL -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [1, 2, 17, 40])
-def test_ldl_is_elimination(k: int) -> None:
-    H = hessian(np.random.default_rng(k), k)
-    for found, expected in zip(ldl(H), naive.ldl(H), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * np.trace(H))
-
-
-@pytest.mark.parametrize("k", [1, 2, 40, 65, 130])
-def test_min_pivot_takes_the_smallest_remaining_diagonal(k: int) -> None:
-    H = hessian(np.random.default_rng(k), k)
-    before = H.copy()
-    order, L, D = min_pivot_ldl(H)
-    np.testing.assert_array_equal(H, before)
-    assert sorted(order) == list(range(k))
-    np.testing.assert_allclose((L * D) @ L.T, H[np.ix_(order, order)], atol=1e-11 * np.trace(H))
-    np.testing.assert_allclose(np.diag(L), 1, rtol=1e-9)
-    assert not np.triu(L, 1).any()
-    S = H[np.ix_(order, order)].copy()
-    for i in range(k):
-        assert S[i, i] <= np.diag(S)[i:].min() * (1 + 1e-9)
-        S[i + 1 :, i + 1 :] -= np.outer(S[i + 1 :, i], S[i, i + 1 :]) / S[i, i]
-    assert D.sum() <= naive.ldl(H)[1].sum() * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("factor", [ldl, min_pivot_ldl])
-def test_ldl_refuses_what_is_not_positive_definite(factor) -> None:
-    for H in (np.diag([1.0, 0.0]), np.diag([1.0, -1.0]), np.ones((3, 3))):
-        with pytest.raises(np.linalg.LinAlgError):
-            factor(H)
-
-
 # --- LDL feedback ----------------------------------------------------------------------------
 
 
@@ -164,7 +125,7 @@ def test_each_code_is_nearest_after_feedback(quantizer: str, bits: int) -> None:
     rng = np.random.default_rng(bits)
     k, n = 150, 40
     book = get_codebook(quantizer, bits)
-    H = hessian(rng, k)
+    H = dense_hessian(rng, k)
     X = rng.standard_normal((k, n)).astype(np.float32)
     codes, scale, error = quantize_feedback(X, H, book)
     Q = scale[:, None] * book.decode(codes)[..., 0]
@@ -187,7 +148,7 @@ def test_each_code_is_nearest_after_feedback(quantizer: str, bits: int) -> None:
 def test_loss_is_that_of_the_rounding_errors() -> None:
     """(W - Q) H (W - Q)^T = eta D eta^T, for eta recorded by the plain loop."""
     rng = np.random.default_rng(0)
-    H = hessian(rng, 24)
+    H = dense_hessian(rng, 24)
     X = rng.standard_normal((24, 30))
     L, D = naive.ldl(H)
     _, E, eta = naive.ldlq(X, L, get_codebook("lloyd-max", 3).levels, np.full(24, 0.9))
@@ -198,7 +159,7 @@ def test_loss_is_that_of_the_rounding_errors() -> None:
 def test_feedback_loses_less_than_rounding() -> None:
     """By tr(D) / tr(H), about: on a Hessian of condition 100 less than half."""
     rng = np.random.default_rng(1)
-    H = hessian(rng, 100)
+    H = dense_hessian(rng, 100)
     X = rng.standard_normal((100, 200)).astype(np.float32)
     book = get_codebook("lloyd-max", 4)
     _, scale, error = quantize_feedback(X, H, book)
@@ -209,7 +170,7 @@ def test_feedback_loses_less_than_rounding() -> None:
 def test_scales_match_what_is_rounded() -> None:
     """The variance of what each row rounds is predicted to 15 %, half of it sampling error."""
     rng = np.random.default_rng(2)
-    H = hessian(rng, 60)
+    H = dense_hessian(rng, 60)
     X = rng.standard_normal((60, 4000)).astype(np.float32)
     book = get_codebook("uniform", 2)
     L, _ = ldl(H)
@@ -265,7 +226,7 @@ def test_descent_never_increases_the_loss(quantizer: str, bits: int) -> None:
     rng = np.random.default_rng(bits)
     k, n = 130, 64
     book = get_codebook(quantizer, bits)
-    H = hessian(rng, k)
+    H = dense_hessian(rng, k)
     X = rng.standard_normal((k, n)).astype(np.float32)
     losses = []
     for sweeps in range(5):
@@ -281,7 +242,7 @@ def test_descent_never_increases_the_loss(quantizer: str, bits: int) -> None:
 @pytest.mark.parametrize("book", [("uniform", 4), ("e8p", 2), ("lloyd-max", 16)])
 def test_same_bits_at_any_number_of_threads(book, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    H = hessian(rng, 70)
+    H = dense_hessian(rng, 70)
     X = rng.standard_normal((70, 1600)).astype(np.float32)
     results = []
     for threads in (1, 2, 3):
@@ -290,3 +251,32 @@ def test_same_bits_at_any_number_of_threads(book, monkeypatch: pytest.MonkeyPatc
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+# --- feedback in both directions -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (130, 6), (20, 70)])
+def test_two_sided_loss_is_that_of_the_rounding_errors(shape: tuple[int, int]) -> None:
+    """tr(G E^T H E) = sum D_H D_G eta^2, eta = L_H^T E L_G, each entry at its nearest level."""
+    rng = np.random.default_rng(0)
+    H, G = (A.T @ A / len(A) for A in (rng.standard_normal((2 * k, k)) for k in shape))
+    X = rng.standard_normal(shape).astype(np.float32)
+    book = get_codebook("lloyd-max", 3)
+    scale = rng.uniform(0.7, 1.2, shape[1]).astype(np.float32)
+    factor = min_pivot_ldl(H)
+    codes, E = quantize_two_sided(X, factor, G, book, scale)
+    np.testing.assert_allclose(E, X - scale * book.levels[codes], atol=1e-6)
+    (rows, L, D), (columns, M, F) = factor, min_pivot_ldl(G)
+    exact = (X - scale * book.levels[codes].astype(np.float64))[np.ix_(rows, columns)]
+    eta = L.T @ exact @ M
+    whole = np.vdot(H[np.ix_(rows, rows)] @ exact, exact @ G[np.ix_(columns, columns)])
+    assert whole == pytest.approx((np.outer(D, F) * eta**2).sum(), rel=1e-10)
+    # What is rounded is Q + eta: its nearest level is the one that was taken, but for float32.
+    q = (scale * book.levels[codes])[np.ix_(rows, columns)]
+    y = (q + eta)[..., None]
+    nearest = np.abs(y - scale[columns][:, None] * book.levels).min(axis=-1)
+    assert (np.abs(eta) <= nearest + 1e-4).all()
+    # And it pays: less than rounding every entry, on Hessians that are far from diagonal.
+    plain = X - scale * book.levels[book.encode((X / scale)[..., None])]
+    assert whole < np.vdot(H @ plain, plain @ G)

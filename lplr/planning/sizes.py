@@ -102,7 +102,7 @@ def rounding_nbytes(shape: tuple[int, int], book: Codebook, granularity: str) ->
 
 
 def least_nbytes(shape: tuple[int, int]) -> int:
-    """Bytes of the smallest that is stored at a shape: rank 1, or all columns, at one bit."""
+    """The least bytes that a matrix of a shape takes: rank 1, or all columns, at one bit."""
     n, d = shape
     book = get_codebook("lloyd-max", 1)
     return min(

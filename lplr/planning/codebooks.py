@@ -50,9 +50,10 @@ def codebook_pair(quantizers: tuple[str, str] | None, bits: tuple[float, float])
 
 
 def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[CodebookPair]:
-    """The pairs of codebooks, maybe of ``equal`` widths only, that a search for one pair looks at.
+    """The pairs of codebooks that a search for one pair looks at, all or those of ``equal`` widths.
 
-    One bit is left out: at 0.36 of the variance lost, fewer and finer components always won.
+    Without names of quantizers, `default_codebook` decides. One bit is left out: at 0.36 of the
+    variance lost, fewer and finer components always won.
     """
     names = quantizers or ("lloyd-max", "lloyd-max")
     widths = [[b for b in QUANTIZERS[name][0] if b > 1] for name in names]

@@ -31,7 +31,7 @@ SEEDS = 16  # bytes of the two seeds of randomized transforms
 
 @dataclass(frozen=True)
 class StoredScales:
-    """Float32 numbers beside the codes of two factors: for each component, and once for both."""
+    """How many float32 numbers two factors have beside their codes: per component, and once."""
 
     per_rank: int
     once: int

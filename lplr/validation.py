@@ -155,7 +155,7 @@ def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) 
 
 
 def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:
-    """A rank that a matrix of this shape can have."""
+    """The rank, if a matrix of this shape can have it."""
     return check_integer(rank, "rank", low, min(shape))
 
 
@@ -180,14 +180,14 @@ def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """One of a few words."""
+    """The value, if it is one of a few words."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name}: must be one of {', '.join(choices)}; found {value!r}")
     return value
 
 
 def check_flag(value: Any, name: str) -> bool:
-    """True or False."""
+    """The value as a bool, if it is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: must be True or False, found {value!r}")
     return bool(value)

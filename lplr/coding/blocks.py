@@ -36,8 +36,8 @@ from lplr.parallel import matmul
 
 __all__ = ["ComponentBlock", "successive_factors", "weighted_factors"]
 
-# By effort: passes of the alternation of each block, of which a third one gains 0.2 %, and how
-# often all blocks are fitted again, which gains 0.9 to 1.8 % once and 0.4 to 0.9 % more twice.
+# By effort: passes of the alternation of each block (a third one would gain 0.2 %), and rounds in
+# which all blocks are fitted again (the first gains 0.9 to 1.8 %, the second 0.4 to 0.9 % more).
 _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
 
 
@@ -128,7 +128,7 @@ def _in_turn(
     loss: Callable[[np.ndarray], float],
     effort: str = "default",
 ) -> LowRank:
-    """Fit each block to what the others leave, then again; what is worse then is dropped."""
+    """Fit each block to what the others leave, then again; a fit that is worse is dropped."""
     residual, energy = A.copy(), loss(A)
     passes, rounds = _PASSES[effort]
     pairs: list[FactorPair] = []

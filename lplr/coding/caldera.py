@@ -55,7 +55,7 @@ class CalderaProblem:
         return order, L.astype(np.float32), D
 
     def loss(self, E: np.ndarray) -> float:
-        """tr(E H E^T) of an (n, d) float32 matrix."""
+        """``tr(E H E^T)`` of a float32 matrix (n, d)."""
         order, L, D = self.factorization
         return weighted_squared_norm(E[:, order], L, D)
 

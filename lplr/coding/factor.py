@@ -39,8 +39,8 @@ __all__ = [
 
 CodebookPair = tuple[Codebook, Codebook]  # of L and of R
 
-# Sweeps of coordinate descent after each feedback pass, for codes that look at few entries at a
-# time; a trellis code sees hundreds, and gains 0.1 % from the last of these sweeps alone.
+# Sweeps of coordinate descent after each feedback pass. A trellis code, which looks at hundreds of
+# entries at a time, gains only 0.1 % from the second one.
 _SWEEPS, _TRELLIS_SWEEPS = 2, 1
 # Share of the mean diagonal added to a Gram matrix: it keeps a rank-deficient one factorizable and
 # is invisible in the error (measured flat from 1e-9 to 1e-3).
@@ -134,7 +134,7 @@ def fit_scales(
 
 
 def rescaled(factor: Factor, scale: np.ndarray) -> Factor:
-    """The same codes at other scales; what has scale 0 keeps it."""
+    """The same codes at other scales; a row of scale 0 keeps it."""
     ratio = np.divide(scale, factor.scale, out=np.zeros_like(scale), where=factor.scale > 0)
     return Factor(factor.codes, factor.scale * ratio, factor.values * ratio[:, None])
 

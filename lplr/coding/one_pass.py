@@ -28,7 +28,8 @@ __all__ = ["one_pass"]
 # more. With Q at two bits and L at four the result is flat from 0.03 to 0.1; with L at two bits,
 # or Q at four, 1, plain feedback, is best; between them it depends on the layer: both are tried.
 _SHARES = (0.05, 1.0)
-# Mean squared error of the code of L, over that of Q, below which the first is taken untried.
+# If the mean squared error of the code of L is below this times that of Q, the first of `_SHARES`
+# is taken untried.
 _FINE = 0.2
 # Added to the diagonal of the downdated H, about 1: what a difference of float64 products needs
 # to stay positive definite, and far below the usual damping.
@@ -36,8 +37,8 @@ _FLOOR = 1e-6
 _START = 2  # passes of the alternation that quantizes the first factors
 _SWEEPS = 2  # of coordinate descent after the feedback pass of Q
 _SWEEPS_ALONE = 10  # where no refit follows
-# Candidate scales of Q, relative to the matched one. That one is good unless H is nearly
-# singular, where large fed-back errors are in entries that hardly count: then steps down are.
+# Candidate scales of Q over the matched one, which is good unless H is nearly singular: then large
+# errors are fed back to entries that hardly count, and steps down to smaller scales are better.
 _FACTORS = (0.85, 0.95, 1.0, 1.05, 1.1)
 _STEP = 0.7
 _SAMPLE = 32  # groups of eight rows of W on which they are compared
@@ -66,13 +67,13 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
     for iteration in range(1, n_iter + 1):
         candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
-        # Kept even where it is worse, as it may be if R is the shorter factor: the next L gains.
+        # R is kept even where it is worse, as a short R may be: the next L gains from it.
         refitted = _refit_right(problem, candidate)
         candidate = replace(candidate, right=refitted)
         after_right = trace.add("R", iteration, candidate)
         if min(after_left, after_right) >= error:
             # Near full rank, factors that are quantized again may lose more than they correct:
-            # then Q does better with the first ones, all errors weighed as they are.
+            # then the best Q is that of the first factors, under H itself.
             if share < 1:
                 trace.add("Q", iteration, _backbone(problem, left, right, _SWEEPS))
             break
@@ -81,7 +82,7 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
             candidate = _polished(problem, candidate, _downdated(H, refitted, share))
             trace.add("Q", iteration, candidate)
     assert trace.best is not None
-    # Nothing corrects the errors of Q any more: it is polished for itself.
+    # Nothing corrects the errors of Q after this, so it is polished under H itself.
     trace.add("Q", iteration, _polished(problem, trace.best, H))
 
 

@@ -35,7 +35,7 @@ def round_matrix(
 ) -> Quantized:
     """Round a float32 matrix; the options are those of `lplr.quantize`.
 
-    Lattice groups lie along ``axis``; with a scale for each column, that is 0.
+    The entries of a lattice code word lie along ``axis``, or along 0 if each column has a scale.
     """
     scaling = scaling or ("minmax" if book.name in ("uniform", "normal-float") else "mse")
     if scaling == "minmax" and not book.entrywise:
@@ -121,7 +121,7 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
 def _alternated(
     X: np.ndarray, book: Codebook, over: int | None, starts: list[Affine], rounds: int
 ) -> tuple[Affine, np.ndarray]:
-    """The best scale and offset on the ways from some starts, and the energy they explain."""
+    """The best scale and offset that alternation finds from given starts; the energy explained."""
     count = X.size if over is None else X.shape[1]
     zero = np.zeros(starts[0][0].shape, np.float32)
     best, most = (zero, zero), np.full(zero.shape, -np.inf)
@@ -149,9 +149,9 @@ def _outermost(book: Codebook) -> np.float32:
 
 
 def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
-    """Inner products of rows (``over`` 1) or of all (None), (n, 1) or (1, 1).
+    """Inner products of rows, (n, 1), where ``over`` is 1, or of all, (1, 1), where it is None.
 
-    In float64, where the square of no float32 overflows or vanishes.
+    They are summed in float64, where the square of no float32 overflows or vanishes.
     """
     sums = np.einsum("ij,ij->i", X, Y, dtype=np.float64)[:, None]
     return sums if over else sums.sum(keepdims=True)

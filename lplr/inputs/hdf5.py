@@ -41,7 +41,7 @@ def read(path: str, member: str) -> Input:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """The file; whatever libhdf5 says against it while it is open becomes a typed error."""
+    """The open file; whatever libhdf5 reports while it is open becomes a typed error."""
     import h5py
 
     with open(path, "rb") as raw:
@@ -62,7 +62,7 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 def _explain(path: str, error: OSError) -> None:
-    """Raise what is wrong with a file that does not open, unless it is damage."""
+    """Raise an error that says why a file does not open, unless it is damaged."""
     import h5py
 
     said = str(error)
@@ -90,7 +90,7 @@ def _explain(path: str, error: OSError) -> None:
 
 
 def _superblock_version(path: str) -> int | None:
-    """The byte after the signature, which stands at 0, 512, 1024, 2048 and so on, or None."""
+    """The byte after the signature, which is at byte 0, 512, 1024, 2048 and so on, or None."""
     offset = 0
     with open(path, "rb") as file:
         while len(head := file.read(9)) == 9:

@@ -62,7 +62,7 @@ def _head(path: str) -> bytes:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """The image; whatever Pillow says against it while it is open becomes a typed error."""
+    """The open image; whatever Pillow reports while it is open becomes a typed error."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -169,7 +169,7 @@ def _is_exact(mode: str, bits: int, kind: str) -> bool:
 
 
 def _grey(samples: np.ndarray, largest: int, scaled: str) -> tuple[np.ndarray, list[str]]:
-    """Grey values in 0 to 1, float32, and what was done for them; ``scaled`` says the first."""
+    """Grey values from 0 to 1, float32, and notes of what was done; ``scaled`` is the first one."""
     grey = samples / np.float32(largest)
     notes = [scaled] if scaled else []
     if grey.ndim == 3:

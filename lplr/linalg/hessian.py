@@ -15,8 +15,8 @@ __all__ = ["DAMPING", "DAMPING_STEPS", "check_hessian", "regularize"]
 DAMPING = 0.01  # share of the mean diagonal that is added by default
 # Shares that are tried, one after the other, once the asked one fails.
 DAMPING_STEPS = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
-# Least eigenvalue asked for, of the mean diagonal: factorizations in another basis or another
-# order then succeed in spite of rounding, whose size grows with the square of the order.
+# Least eigenvalue asked for, over the mean diagonal: factorizations in another basis or another
+# order then succeed in spite of rounding, which grows with the square of the number of columns.
 _MARGIN = 1e-9
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
@@ -25,11 +25,11 @@ def check_hessian(hessian: Any, columns: int | None = None) -> np.ndarray:
     """The Hessian that an argument stands for; every function that takes one asks here.
 
     The argument is a symmetric second moment (d, d), its diagonal (d,), or calibration inputs X
-    (m, d), one a row, which stand for ``X^T X / m``; a (d, d) array is a second moment. The result
-    is float64 and exactly symmetric, or a diagonal (d,). InputError refuses what is no finite real
-    array of such a shape; HessianError refuses zero, a moment that is not symmetric within 1e-5 of
-    its norm, a negative diagonal entry, and an eigenvalue below -0.1 of the mean diagonal.
-    DampingWarning says that there are fewer inputs than columns, so that H is singular.
+    (m, d), one per row, which stand for ``X^T X / m``; a (d, d) array is a second moment. The
+    result is float64 and exactly symmetric, or a diagonal (d,). InputError refuses what is no
+    finite real array of such a shape; HessianError refuses zero, a moment that is not symmetric
+    within 1e-5 of its norm, a negative diagonal entry, and an eigenvalue below -0.1 of the mean
+    diagonal. DampingWarning says that there are fewer inputs than columns, so that H is singular.
     """
     H = _as_moment(hessian, columns)
     if np.shape(hessian) == H.shape and H.ndim == 2:  # else it has no negative eigenvalue
@@ -40,7 +40,7 @@ def check_hessian(hessian: Any, columns: int | None = None) -> np.ndarray:
 
 
 def _as_moment(hessian: Any, columns: int | None) -> np.ndarray:
-    """What `check_hessian` returns, of which only the eigenvalues are not checked yet."""
+    """What `check_hessian` returns, before its eigenvalues are checked."""
     try:
         columns = np.shape(hessian)[-1] if columns is None else columns
     except (IndexError, ValueError):

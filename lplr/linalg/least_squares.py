@@ -11,9 +11,9 @@ __all__ = ["gram", "least_squares", "rank_constrained", "solve"]
 
 _BLOCK = 512  # right-hand sides that one thread solves for at a time
 _ROWS = 2048  # of a Gram matrix's long side that one thread takes at a time
-_WIDE_BLOCK = 64  # where they are float64 and as long as A
-# A right-hand side in float32 has errors of 6e-8, which reach |L W| times the condition of L, the
-# square root of this: up to 1e3 that is no more than what any code loses.
+_WIDE_BLOCK = 64  # the same, where they are float64 and as long as columns of A
+# Largest ratio of pivots at which a right-hand side in float32 will do. Its errors of 6e-8 reach
+# |L W| times the condition of L, the root of this ratio: up to 1e3, any code loses more than that.
 _PIVOT_RATIO = 1e6
 _SMALLEST = 1e-12  # eigenvalue, over the largest, that a Gram matrix in float64 can tell from zero
 
@@ -54,9 +54,9 @@ def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
 def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """W = argmin |L W - A|_F, of least norm where L is rank deficient, with L^T L and L^T A.
 
-    L^T L is float64, all else float32. By Cholesky of the Gram matrix where its condition allows;
-    else through its eigenvectors, with L^T A in float64, leaving out what rounding cannot tell from
-    zero. No pseudo-inverse of L is formed.
+    L^T L is float64, all else float32. W comes from the Cholesky factor of the Gram matrix where
+    its condition allows; else from its eigenvectors, with L^T A in float64 and without what
+    rounding cannot tell from zero. No pseudo-inverse of L is formed.
     """
     from scipy.linalg import eigh
 

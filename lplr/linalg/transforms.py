@@ -7,7 +7,7 @@
 * any other n: the Hartley matrix ``T[i, j] = (cos + sin)(2 pi i j / n) / sqrt(n)``, which is
   Re - Im of the Fourier transform, symmetric, its own inverse, with entries <= sqrt(2/n).
 
-Both cost O(n log n) a vector. Incoherence processing is that of QuIP# (arXiv 2402.04396) and
+Both cost O(n log n) per vector. Incoherence processing is that of QuIP# (arXiv 2402.04396) and
 CALDERA (arXiv 2405.18886, section 2); unlike theirs, there is one factor for every size, and no
 small random rotation, which is worse on Hessians with outlier channels.
 

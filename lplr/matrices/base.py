@@ -26,7 +26,12 @@ class PackedMatrix(LinearOperator):
     """A matrix that is stored in few bits: its shape, exact size, products and error.
 
     The classes `Quantized`, `Stacked`, `LowRank` and `QPlusLowRank` are packed matrices; they are
-    frozen dataclasses, and a SciPy linear operator each.
+    frozen dataclasses, and a SciPy linear operator each. This class is abstract.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        The fields of a subclass.
 
     Attributes
     ----------
@@ -34,6 +39,14 @@ class PackedMatrix(LinearOperator):
     dtype : float32, of the decoded entries
     meta : mapping
         JSON-able record of how the matrix was made; ``meta["call"]`` repeats the call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> packed = lplr.quantize(np.eye(8), bits=2)
+    >>> isinstance(packed, lplr.PackedMatrix), packed.nbytes, packed.bits_per_entry
+    (True, 24, 3.0)
     """
 
     encoding: ClassVar[tuple[str, int]]

@@ -226,7 +226,7 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` of an array that may stand for all rows by one."""
+    """Rows ``start`` to ``stop`` of an array; its only row where one stands for all."""
     return scale[start:stop] if scale.shape[0] > 1 else scale
 
 

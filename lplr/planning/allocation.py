@@ -58,7 +58,7 @@ def _weighted_curve(matrix: WeightedMatrix, effort: str) -> Curve:
 
 
 def lower_hull_curve(curve: Curve) -> Curve:
-    """The lower convex hull of a curve, of points so close that a budget never lacks one."""
+    """The lower convex hull of a curve, at points so close that any budget is near one."""
     sizes = np.geomspace(curve.nbytes[0], curve.nbytes[-1], _FINE * (len(curve.nbytes) - 1) + 1)
     sizes[0], sizes[-1] = curve.nbytes[0], curve.nbytes[-1]
     loss = curve.at(sizes)

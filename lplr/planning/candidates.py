@@ -27,7 +27,7 @@ from lplr.quantizers.base import get_codebook
 
 __all__ = ["candidate_plans", "constant_plans"]
 
-_SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # for a backbone
+_SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # of a budget
 _LOW = 1.0  # bits per entry from which on factors under H never won
 _SAMPLE = 1 << 16  # entries on which plain rounding is tried
 _ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
@@ -36,7 +36,7 @@ _ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
 def candidate_plans(matrix: WeightedMatrix, nbytes: float, effort: str) -> list[Plan]:
     """Every kind of plan at the best use of the budget that is predicted for it, best first.
 
-    BudgetError names the smallest budget that something fits, if nothing fits this one.
+    If nothing fits the budget, BudgetError names the smallest one that works.
     """
     if matrix.is_constant:
         return constant_plans(matrix.shape, nbytes)[:1]
@@ -84,7 +84,7 @@ def _weighted_low_rank(matrix: WeightedMatrix, nbytes: float, effort: str) -> It
 
 
 def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[Plan]:
-    """A backbone alone, rotated and (where the seeds weigh) not, and one after factors."""
+    """Plans of a backbone alone, rotated or (where seeds weigh) not, and of one after factors."""
     shape, spectrum = matrix.shape, matrix.spectrum
     n, d = shape
     books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
@@ -113,7 +113,7 @@ def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[P
 
 
 def _roundings(matrix: WeightedMatrix, nbytes: float) -> Iterator[Plan]:
-    """The best plain rounding, each at the largest width that fits, on a sample of rows."""
+    """The best plain rounding on a sample of rows, of those at the largest width that fits."""
     plans = []
     for (name, scaling), granularity in product(_ROUNDINGS, ("tensor", "row", "column")):
         widths = [RoundingPlan(0.0, name, bits, granularity, scaling) for bits in range(1, 9)]

@@ -50,9 +50,10 @@ def codebook_pair(quantizers: tuple[str, str] | None, bits: tuple[float, float])
 
 
 def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[CodebookPair]:
-    """The pairs of codebooks, maybe of ``equal`` widths only, that a search for one pair looks at.
+    """The pairs of codebooks that a search for one pair looks at, all or those of ``equal`` widths.
 
-    One bit is left out: at 0.36 of the variance lost, fewer and finer components always won.
+    Without names of quantizers, `default_codebook` decides. One bit is left out: at 0.36 of the
+    variance lost, fewer and finer components always won.
     """
     names = quantizers or ("lloyd-max", "lloyd-max")
     widths = [[b for b in QUANTIZERS[name][0] if b > 1] for name in names]
@@ -62,9 +63,10 @@ def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[
 def factor_codebooks(
     method: str, quantizer: Any, bits: Any, effort: str, *, searched: bool
 ) -> list[CodebookPair]:
-    """The pairs of codebooks that the arguments of `lplr.factorize` leave open; InputError if none.
+    """The pairs of codebooks that the arguments of `lplr.factorize` leave open.
 
-    ``bits`` that are not given are searched for or, unless ``searched``, 4.
+    Where ``bits`` are not given, all widths are ``searched``, or 4 is meant. InputError refuses
+    arguments outside what is offered.
     """
     names: tuple[str, str] | None = None
     if quantizer is not None:
@@ -116,14 +118,14 @@ def caldera_codebooks(
 
 
 def _factor_book(bits: Any, quantizer: str) -> Codebook:
-    """The codebook of a factor beside a trellis of Q; what is too fine for one is scalar."""
+    """The codebook of a factor beside a trellis of Q; above the widths of a trellis, scalar."""
     wide = isinstance(bits, (int, np.integer)) and bits > QUANTIZERS[quantizer][0][-1]
     quantizer = "lloyd-max" if wide else quantizer
     return get_codebook(quantizer, _offered(bits, "factor_bits", quantizer))
 
 
 def _offered(bits: float, name: str, quantizer: str) -> float:
-    """A width of that quantizer; the error calls it by the name of the argument."""
+    """A width, if the quantizer offers it; the error calls it by the name of the argument."""
     bits = check_bits(bits, name)
     widths = QUANTIZERS[quantizer][0]
     if bits not in widths:

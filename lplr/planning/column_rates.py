@@ -17,7 +17,7 @@ from lplr.quantizers.base import Codebook
 __all__ = ["ColumnRates"]
 
 _DAMPING = 0.14  # added to the diagonal of H, beside its damping, for the choice of rates
-_FEWEST = 64  # groups have at least one in so many of the columns
+_FEWEST = 64  # a group has at least one in so many columns
 _SPREAD = 1e3  # cap of the mean square of what is rounded, over that of W
 
 
@@ -76,10 +76,10 @@ class ColumnRates:
     def groups(self, rows: int, books: Sequence[Codebook], nbytes: float) -> list[ColumnGroup]:
         """The rates of least predicted loss that fit, falling from the first column on.
 
-        ``books`` rise in size and fall in error; ``nbytes`` pays for the codes and one float32 a
+        ``books`` rise in size and fall in error; ``nbytes`` pays for the codes and one float32 per
         group, and BudgetError says that not even the coarsest code fits. ``sum_k D_k mse(b_k)`` is
-        least where all columns have the same exchange rate between error and bits. Two rates next
-        to each other enclose the budget: the first columns get the upper one, as many as fit.
+        least where all columns have the same exchange rate between error and bits. Two neighbouring
+        rates enclose the budget: the first columns get the upper one, as many as fit.
         """
         d = self.weights.d
         cost = np.array([book.nbytes(rows, 64) / 64 for book in books])
@@ -114,7 +114,7 @@ class ColumnRates:
 
 
 def _grouped(chosen: np.ndarray, books: Sequence[Codebook]) -> list[ColumnGroup]:
-    """Runs of equal rate; what is too short to be worth a scale gets the rate of the next."""
+    """Groups of equal rate; one that is too short to be worth a scale gets the rate of the next."""
     chosen = np.minimum.accumulate(chosen)
     d = len(chosen)
     for _ in range(len(books)):

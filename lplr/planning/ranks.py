@@ -55,7 +55,7 @@ def feasible_ranks(
 ) -> list[RankPlan]:
     """For each pair of codebooks the largest rank that fits.
 
-    BudgetError names the smallest budget that works, if not even rank 1 fits.
+    If not even rank 1 fits, BudgetError names the smallest budget that works.
     """
     plans = [RankPlan(largest_rank(shape, nbytes, b, scales), b, scales) for b in pairs]
     plans = [plan for plan in plans if plan.rank > 0]

@@ -31,7 +31,7 @@ SEEDS = 16  # bytes of the two seeds of randomized transforms
 
 @dataclass(frozen=True)
 class StoredScales:
-    """Float32 numbers beside the codes of two factors: for each component, and once for both."""
+    """How many float32 numbers two factors have beside their codes: per component, and once."""
 
     per_rank: int
     once: int
@@ -102,7 +102,7 @@ def rounding_nbytes(shape: tuple[int, int], book: Codebook, granularity: str) ->
 
 
 def least_nbytes(shape: tuple[int, int]) -> int:
-    """Bytes of the smallest that is stored at a shape: rank 1, or all columns, at one bit."""
+    """The least bytes that a matrix of a shape takes: rank 1, or all columns, at one bit."""
     n, d = shape
     book = get_codebook("lloyd-max", 1)
     return min(

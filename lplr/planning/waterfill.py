@@ -151,14 +151,14 @@ class _Search:
         return self.sizes[key]
 
     def loss(self, blocks: list[ComponentBlock]) -> float:
-        """The squared error that they leave."""
+        """The squared error that blocks leave."""
         noise = _noise(self.energies, self.shape, blocks, self.right_weight)
         return float(self.tail[blocks[-1].stop]) + noise
 
     def better(
         self, one: list[ComponentBlock], other: list[ComponentBlock]
     ) -> list[ComponentBlock]:
-        """The blocks that leave less; none at all leave most."""
+        """The one of two lists of blocks that leaves less error; an empty list never wins."""
         found = [blocks for blocks in (one, other) if blocks]
         return min(found, key=self.loss, default=[])
 
@@ -178,7 +178,7 @@ class _Search:
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             blocks = self._at_price(grid, losses, width, float(np.exp(middle)))
-            # Where the best blocks jump over the budget, what fits of those above may win.
+            # The best blocks may jump over the budget; then what fits of the larger ones may win.
             best = self.better(best, self._fitted(blocks))
             if self.size(blocks) > self.nbytes:
                 low = middle
@@ -210,7 +210,7 @@ class _Search:
         return blocks
 
     def _fitted(self, blocks: list[ComponentBlock]) -> list[ComponentBlock]:
-        """The blocks that fit, the last one with as many components as do."""
+        """The blocks that fit the budget, the last one with as many components as fit."""
         while blocks:
             *before, last = blocks
             room = self.nbytes - self.size(before)

@@ -20,8 +20,8 @@ from lplr.planning.weighted_components import WeightedComponents
 __all__ = ["WeightedMatrix"]
 
 _LARGE = 2048  # sides from which on only the leading singular values are computed
-_LEADING = 256  # how many
-_USED = 0.75  # share of the components that a budget allows at one bit per entry, at most used
+_LEADING = 256  # how many of them
+_USED = 0.75  # at most this share of the components that fit at one bit per entry is used
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class WeightedMatrix:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Singular values of W, through the smaller Gram matrix; of a large W in part guessed."""
+        """Singular values of W, from the smaller Gram matrix; a large W has some guessed ones."""
         from scipy.linalg import eigvalsh
 
         energy = squared_norm(self.W)

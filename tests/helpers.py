@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,12 @@ import numpy as np
 import lplr
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes
+
+# --- bundled data, read once -----------------------------------------------------------------
+
+layer = functools.cache(lplr.datasets.layer)
+text_embeddings = functools.cache(lplr.datasets.text_embeddings)
+fashion_mnist = functools.cache(lplr.datasets.fashion_mnist)
 
 # --- weights and what they weigh -------------------------------------------------------------
 

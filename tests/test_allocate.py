@@ -6,6 +6,7 @@ import functools
 from itertools import product
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 
@@ -25,13 +26,13 @@ def normal(n: int, d: int) -> np.ndarray:
 
 def matrices() -> list[Any]:
     """Of very different decay and size, one with a Hessian."""
-    d = 80
+    d = 64
     X = rng().standard_normal((400, d)) * np.arange(1, d + 1) ** -0.5
-    W = np.random.default_rng(1).standard_normal((96, d))
+    W = np.random.default_rng(1).standard_normal((72, d))
     return [
-        rng().standard_normal((100, 70)),
-        lplr.datasets.synthetic(120, 90, "power", exponent=1.0, rng=0),
-        lplr.datasets.text_embeddings().embeddings[:90, ::4],
+        rng().standard_normal((80, 56)),
+        lplr.datasets.synthetic(90, 72, "power", exponent=1.0, rng=0),
+        helpers.text_embeddings().embeddings[:72, ::5],
         (W, X.T @ X / 400),
     ]
 

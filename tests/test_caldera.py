@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import helpers
 import numpy as np
 import pytest
 from helpers import digest, layer_and_inputs, regularized, weights_and_inputs
@@ -31,7 +32,7 @@ DEFAULT = {"minilm_l2_query": 0.085, "minilm_l3_output": 0.105, "smollm2_l10_up"
 
 @pytest.mark.parametrize("name", FAITHFUL)
 def test_default_is_better_than_the_paper_on_real_layers(name: str) -> None:
-    layer = lplr.datasets.layer(name)
+    layer = helpers.layer(name)
     H = regularized(layer.H)
     for rank, faithful in FAITHFUL[name].items():
         g = lplr.caldera(layer.W, hessian=layer.H, rank=rank, rng=0)
@@ -65,7 +66,7 @@ def test_default_is_better_than_the_paper_on_other_shapes(shape: tuple[int, int]
 )
 def test_default_is_better_than_the_paper_at_other_widths(widths: dict) -> None:
     """Three iterations, of which the first or second is the best here."""
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
+    _, W, H = helpers.layer("minilm_l2_query")
     found = [
         least(lplr.caldera(W[:128], hessian=H, rank=32, mode=mode, n_iter=3, rng=0, **widths))
         for mode in ("default", "faithful")

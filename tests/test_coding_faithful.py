@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import helpers
 import naive
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_order_of_the_half_steps() -> None:
 )
 def test_reproduces_the_paper_on_a_layer(name: str, authors: float, n_iter: int) -> None:
     """The authors' code, ten iterations: within 3 %; the error stays within 1 % over seeds."""
-    layer = lplr.datasets.layer(name)
+    layer = helpers.layer(name)
     g = lplr.caldera(layer.W, hessian=layer.H, rank=64, mode="faithful", n_iter=n_iter, rng=0)
     found = g.relative_error(layer.W, regularized(layer.H))
     assert found == pytest.approx(authors, rel=0.03)

@@ -7,6 +7,7 @@ import warnings
 from itertools import pairwise
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 from helpers import digest
@@ -43,7 +44,7 @@ def kind(f: Any) -> str:
 )
 def test_layers(name: str, bits: float, most: float) -> None:
     """The measured errors are .0479, .1122, .0684 and .1247; rotations spread them by 1 %."""
-    layer = lplr.datasets.layer(name)
+    layer = helpers.layer(name)
     f = lplr.compress(layer.W, hessian=layer.H, bits_per_entry=bits, rng=0)
     assert f.bits_per_entry <= bits
     error = weighted_error(f, layer.W, layer.H)
@@ -59,7 +60,7 @@ def test_layers(name: str, bits: float, most: float) -> None:
         (lambda: rng().standard_normal((300, 200)), 2, "backbone"),
         (lambda: rng().standard_normal((300, 200)), 1, "backbone"),
         (lambda: lplr.datasets.shepp_logan(64), 0.7, "low-rank"),
-        (lambda: lplr.datasets.fashion_mnist(n=99).images, 8.1, "rounding"),
+        (lambda: helpers.fashion_mnist(n=99).images, 8.1, "rounding"),
     ],
 )
 def test_the_kind_fits_the_matrix(make: Any, bits: float, expected: str) -> None:
@@ -84,11 +85,11 @@ def test_a_backbone_after_factors_for_outlier_components() -> None:
 @pytest.mark.parametrize("which", ["1/k", "normal", "embeddings", "phantom", "images"])
 def test_never_worse_than_a_single_method(which: str, bits: float) -> None:
     A: np.ndarray = {
-        "1/k": lambda: lplr.datasets.synthetic(160, 120, "power", exponent=1.0, rng=0),
-        "normal": lambda: rng().standard_normal((160, 120)),
-        "embeddings": lambda: lplr.datasets.text_embeddings().embeddings[:128, ::3],
+        "1/k": lambda: lplr.datasets.synthetic(128, 96, "power", exponent=1.0, rng=0),
+        "normal": lambda: rng().standard_normal((128, 96)),
+        "embeddings": lambda: helpers.text_embeddings().embeddings[:128, ::4],
         "phantom": lambda: lplr.datasets.shepp_logan(80),
-        "images": lambda: lplr.datasets.fashion_mnist(n=128).images[:, 200:400],
+        "images": lambda: helpers.fashion_mnist(n=96).images[:, 200:340],
     }[which]()
     error = lplr.compress(A, bits_per_entry=bits, rng=0).relative_error(A)
     single = {"factorize": lplr.factorize(A, bits_per_entry=bits, rng=0)}
@@ -120,7 +121,7 @@ def test_far_below_the_paper_on_a_layer_of_odd_shape(bits: float) -> None:
 @pytest.mark.parametrize(("bits", "most"), [(0.1, 0.63), (0.5, 0.40)])
 def test_far_below_one_bit_factors_are_fitted_under_the_hessian(bits: float, most: float) -> None:
     """Measured .607 and .381; the same factors fitted without H leave .79 and .53."""
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
+    _, W, H = helpers.layer("minilm_l2_query")
     f = lplr.compress(W, hessian=H, bits_per_entry=bits, rng=0)
     assert kind(f) == "low-rank"
     assert weighted_error(f, W, H) == pytest.approx(f.meta["plan"]["predicted"], rel=0.05)
@@ -130,7 +131,7 @@ def test_far_below_one_bit_factors_are_fitted_under_the_hessian(bits: float, mos
 
 
 def test_effort_pays() -> None:
-    layer = lplr.datasets.layer("minilm_l2_query")
+    layer = helpers.layer("minilm_l2_query")
     W, H = layer.W[:128], layer.H
     errors = {}
     for effort in ("fast", "default", "best"):
@@ -292,7 +293,7 @@ def test_the_record_says_what_was_chosen_and_what_not(tmp_path) -> None:
 
 @pytest.mark.parametrize("bits", [0.4, 2.2])
 def test_the_seed_decides_and_threads_do_not(bits: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, W, H = lplr.datasets.layer("minilm_l2_query")
+    _, W, H = helpers.layer("minilm_l2_query")
     found = []
     for threads, seed in (("1", 0), ("3", 0), ("1", 1)):
         monkeypatch.setenv("LPLR_NUM_THREADS", threads)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.matrices.base import Artefact
-from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, TABLE, Node, Scalar, is_name
+from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, Node, Scalar, is_name
 
 __all__ = ["decode", "encode", "from_json", "summarise", "to_json"]
 
@@ -109,8 +109,6 @@ def _encoding(node: Node) -> tuple[str, int]:
 def decode(node: Node) -> Any:
     """The artefact of a tree; arrays are copied, so that they do not hold the whole file."""
     kind, version = _encoding(node)
-    if kind == TABLE.decode():
-        raise CorruptFileError("it holds a table; read it with lplr.storage.table.read_table")
     if kind not in _ENCODINGS:
         raise CorruptFileError(f"encoding {kind!r} is unknown to this version; update lplr")
     module, name = _ENCODINGS[kind]

@@ -16,8 +16,7 @@ import pytest
 
 from lplr.cli.bounds import _row
 from lplr.cli.main import main
-from lplr.evaluation.bound_panels import panels_of
-from lplr.evaluation.plot_bounds import draw_bounds
+from lplr.evaluation.plot_bounds import draw_bounds, panels_of
 from lplr.quantizers import QUANTIZERS
 from lplr.storage.table import read_table, write_table
 from lplr.theory import montecarlo, statements

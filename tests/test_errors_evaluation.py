@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import lplr
 from lplr.evaluation import errors
-from lplr.evaluation.speed import child, threads
+from lplr.evaluation.resources import measured, run_fresh, threads
 from lplr.exceptions import HessianError, InputError, MissingPackageError
 
 TALL = np.random.default_rng(0).standard_normal((91, 13)) + 0.3
@@ -143,21 +144,19 @@ def test_spectral_error_with_a_flat_spectrum() -> None:
 
 def test_spectral_error_forms_no_difference() -> None:
     # In a fresh process: 10000 x 1000 would be 40 MB in float32, 80 MB in float64; measured 22 MB.
-    extra = child("test_errors_evaluation", "_measure", PYTHONPATH="tests")
-    assert extra < 35e6
+    path = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    assert run_fresh("test_errors_evaluation", "_measure", PYTHONPATH=path) < 35e6
 
 
 def _measure() -> float:
-    from lplr.evaluation.speed import peak_rss
-
     rng = np.random.default_rng(0)
     L, R = (rng.standard_normal(shape, dtype=np.float32) for shape in ((10000, 5), (5, 1000)))
     A = L @ R
     f = lplr.quantize(A, bits=2)
     errors.spectral_error(A[:100], lplr.quantize(A[:100], bits=2))
-    before = peak_rss(reset=True)
-    errors.spectral_error(A, f)
-    return peak_rss() - before
+    _, cost = measured(lambda: errors.spectral_error(A, f))
+    assert cost.extra_nbytes is not None
+    return cost.extra_nbytes
 
 
 # --- images ----------------------------------------------------------------------------------

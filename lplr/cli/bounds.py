@@ -158,8 +158,7 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
 def _write_files(
     args: argparse.Namespace, cells: Sequence[Cell], statements: Mapping[str, Statement]
 ) -> None:
-    from lplr.evaluation.bound_panels import panels_of
-    from lplr.evaluation.plot_bounds import draw_bounds
+    from lplr.evaluation.plot_bounds import draw_bounds, panels_of
     from lplr.provenance import provenance
     from lplr.storage.table import write_table
 

@@ -186,11 +186,14 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_pictures_do_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(_MATPLOTLIBRC)
-    blocked = tmp_path / "blocked"
-    blocked.touch()  # no folder can be made there, whoever asks
-    hostile = {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg", "DISPLAY": ""}
+    (tmp_path / "file").touch()  # no folder can be made there, whoever asks
+    settings = {
+        "plain": {},
+        "hostile": {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg", "DISPLAY": ""},
+        "unwritable": {"MPLCONFIGDIR": str(tmp_path / "file")},
+    }
     found = []
-    for name, changes in (("plain", {}), ("hostile", hostile), ("blocked", {"MPLCONFIGDIR": str(blocked)})):
+    for name, changes in settings.items():
         done = subprocess.run(
             [sys.executable, "-c", _SCRIPT, str(tmp_path / name)],
             env=os.environ | changes,

@@ -74,10 +74,6 @@ def test_formulas(A: np.ndarray, name: str) -> None:
 
     by_row = [np.linalg.norm(E[i]) / np.linalg.norm(a[i]) for i in range(n)]
     np.testing.assert_allclose(errors.row_errors(A, B), by_row, **close)
-    found = errors.row_error_quantiles(A, B, (0, 0.5, 0.9, 1))
-    by_row = sorted(by_row)
-    expected = [by_row[math.ceil(q * n) - 1 if q else 0] for q in (0, 0.5, 0.9, 1)]
-    np.testing.assert_allclose(list(found.values()), expected, **close)
 
     expected = 10 * np.log10(np.ptp(a) ** 2 / np.mean(E**2))
     np.testing.assert_allclose(errors.psnr(A, B), expected, **close)
@@ -249,7 +245,6 @@ MEASURES = (
     errors.inner_product_distortion,
     errors.cosine_distortion,
     errors.row_errors,
-    errors.row_error_quantiles,
     errors.psnr,
 )
 
@@ -283,9 +278,6 @@ def test_more_refusals() -> None:
         errors.psnr(np.ones((3, 3)), np.zeros((3, 3)))
     with pytest.raises(InputError, match=r"^peak: "):
         errors.psnr(TALL, TALL, peak=0)
-    for quantiles in ((), (1.5,), (-0.1,), ("half",)):
-        with pytest.raises(InputError, match=r"^quantiles: "):
-            errors.row_error_quantiles(TALL, TALL, quantiles)
     with pytest.raises(InputError, match=r"^hessian: "):
         errors.hessian_error(TALL, TALL, np.eye(12))
     with pytest.raises(HessianError):

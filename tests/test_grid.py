@@ -302,7 +302,10 @@ def test_refuses_results_of_something_else(rows_task: Task, tmp_path: Path) -> N
         (other("versions", "lplr", "9.9"), "other versions: lplr was .*, is '9.9'"),
         (other("settings", "quick", False), "other settings: quick was True, is False"),
         (other("machine", "processor", "abacus"), "other machine: processor was"),
-        (other("data", "clusters", changed), "other data: clusters shape was '120 x 40', is '1 x 1'"),
+        (
+            other("data", "clusters", changed),
+            "other data: clusters shape was '120 x 40', is '1 x 1'",
+        ),
     ):
         with pytest.raises(InputError, match=f"{said}.*--restart"):
             ResultsFile(path).resume(bad)

@@ -87,7 +87,7 @@ def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: s
         parser.add_argument(
             "--hessians",
             metavar="FILE",
-            help="with FILE: second moments of the inputs, or inputs, under the names of the layers",
+            help="with FILE: second moments of the inputs, or inputs, by the names of the layers",
         )
 
 

@@ -53,7 +53,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     """A table for each benchmark, with the columns that it has."""
     from lplr.cli.tables import in_seconds, table
 
-    shown = {
+    shown: dict[str, Any] = {
         "matrix": str,
         "what": str,
         "threads": str,

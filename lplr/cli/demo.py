@@ -202,9 +202,8 @@ def _print(grids: Sequence[Any], rows: list[dict[str, Any]], attrs: dict[str, An
     print_runs(own, attrs)
     print_skipped(results.skipped)
     print(
-        "\nError: of the matrix that was read back from its file. Limit: of the error of two coded\n"
-        "factors for this spectrum; coding the entries themselves may go below it. `lplr info FILE`\n"
-        "shows how a result spent its bits."
+        "\nThe limit is that of two coded factors for this spectrum: coding the entries themselves "
+        "may go\nbelow it. `lplr info FILE` shows how a result spent its bits."
     )
 
 

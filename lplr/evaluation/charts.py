@@ -188,7 +188,10 @@ def _draw_rates(
     axes.set_ylabel(name, labelpad=2)
     if level is not None:
         curves = {
-            method: [(x, *(100 * (y - level) for y in ys)) for x, *ys in points]
+            method: [
+                (x, 100 * (y - level), 100 * (low - level), 100 * (high - level))
+                for x, y, low, high in points
+            ]
             for method, points in curves.items()
         }
         axes.set_ylabel(f"accuracy − {100 * level:.1f} %, in points", labelpad=2)
@@ -352,9 +355,7 @@ def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None
     low = max(min([*values, *own]) / 1.12, 0.5 * min(own, default=0.0), high * 1e-4)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    _plain_ticks(
-        axes.set_yticks, low, high, (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7)
-    )
+    _plain_ticks(axes.set_yticks, low, high, (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7))
 
 
 def _plain_ticks(set_ticks: Any, low: float, high: float, steps: Sequence[float]) -> None:

@@ -6,7 +6,7 @@ a fixed order, so that the dense difference never exists and no result depends o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,9 +15,8 @@ import numpy as np
 from lplr.evaluation.images import psnr, ssim
 from lplr.evaluation.rows import Rows, root_of_ratio, same_shape, squares
 from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
-from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
-from lplr.validation import check_real, check_rng
+from lplr.validation import check_rng
 
 __all__ = [
     "FORMULAS",
@@ -26,7 +25,6 @@ __all__ = [
     "inner_product_distortion",
     "psnr",
     "relative_error",
-    "row_error_quantiles",
     "row_errors",
     "spectral_error",
     "ssim",
@@ -188,40 +186,6 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
     """
     error, norm = squares(*same_shape(A, B), by_row=True)
     return np.array([root_of_ratio(e, s) for e, s in zip(error, norm, strict=True)])
-
-
-def row_error_quantiles(
-    A: Any, B: Any, quantiles: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-) -> dict[float, float]:
-    """Quantiles over the rows of `row_errors`, ``|a_i - b_i| / |a_i|``.
-
-    Parameters
-    ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
-    quantiles : sequence of float in [0, 1]
-
-    Returns
-    -------
-    dict of float to float
-        By quantile: the least error that at least this share of the rows does not exceed.
-
-    Raises
-    ------
-    InputError
-        If an argument is outside what is offered.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.evaluation.errors import row_error_quantiles
-    >>> row_error_quantiles(np.eye(4), np.diag([1.0, 0.5, 0.5, 0.0]), (0.5, 1.0))
-    {0.5: 0.5, 1.0: 1.0}
-    """
-    asked = [check_real(q, "quantiles", strict=False) for q in quantiles]
-    if not asked or max(asked) > 1:
-        raise InputError(f"quantiles: must be numbers from 0 to 1, found {quantiles!r}")
-    found = np.quantile(row_errors(A, B), asked, method="inverted_cdf")
-    return dict(zip(asked, found.tolist(), strict=True))
 
 
 Product = Callable[[np.ndarray], np.ndarray]

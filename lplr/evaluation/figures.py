@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Okabe and Ito, "Color universal design", 2008: the colour-blind can tell them apart. The yellow
-# is left out, too pale on white; wine, the last, is Paul Tol's. Lower-case as Matplotlib writes them.
+# is left out, too pale on white; wine, the last, is Paul Tol's. Matplotlib writes lower case.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 INK, GREY = "#111111", "#dddddd"

@@ -243,7 +243,7 @@ def remaining(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> float:
     return sum(run.work for run in grid.runs() if run.key not in finished)
 
 
-_REFERENCE = Method(UNCOMPRESSED, "reference", lambda *_: None, "float32")  # type: ignore[arg-type, return-value]
+_REFERENCE = Method(UNCOMPRESSED, "reference", lambda *_: None, "float32")  # type: ignore[arg-type]
 
 
 def _finished(rows: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:

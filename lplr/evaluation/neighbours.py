@@ -216,7 +216,9 @@ def _low_rank(A: LowRank) -> _Coordinates:
         return _Coordinates(A.shape, lambda i, j: rows(i, j).astype(np.float64), R)
     shifted = np.vstack((R, np.full((1, R.shape[1]), A.shift)))
     return _Coordinates(
-        A.shape, lambda i, j: np.hstack((rows(i, j).astype(np.float64), np.ones((j - i, 1)))), shifted
+        A.shape,
+        lambda i, j: np.hstack((rows(i, j).astype(np.float64), np.ones((j - i, 1)))),
+        shifted,
     )
 
 

@@ -95,9 +95,7 @@ class PictureCollector:
         }
 
     def _wants(self, run: Run) -> bool:
-        return (
-            run.budget == _BUDGET and run.method.name in self._order and _has_picture(run.task)
-        )
+        return run.budget == _BUDGET and run.method.name in self._order and _has_picture(run.task)
 
 
 def _has_picture(task: Task) -> bool:

@@ -150,7 +150,8 @@ def _panel(title: str, note: str, along: str, cells: Sequence[Cell]) -> BoundPan
     # The slice with most cells: one other key may vary, which then names the series.
     by = max(keys, key=lambda key: len(best(along, key)), default=None)
     chosen = best(along, by)
-    names = [] if by is None else _values(chosen, by)
+    by = by or ""
+    names = _values(chosen, by)
     if len(names) > _SERIES:
         names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
     if _is_numeric(_values(chosen, along)):

@@ -99,9 +99,7 @@ def _describe_task(task: Task, budgets: Sequence[float], attrs: dict[str, Any]) 
     attrs["limits"][name] = {f"{b:g}": rate_distortion_limit(sigma, A.shape, b) for b in budgets}
     if task.queries is not None:
         q = task.queries
-        attrs["queries"][name] = (
-            f"{len(q.X)} queries, {q.k} neighbours vote, {q.metric} distance"
-        )
+        attrs["queries"][name] = f"{len(q.X)} queries, {q.k} neighbours vote, {q.metric} distance"
 
 
 def _processor() -> str:

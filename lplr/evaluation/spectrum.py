@@ -16,7 +16,7 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
     {
         "stable_rank": "|A|_F^2 / |A|_2^2",
         **{
-            f"rank_{share}": f"least r whose r largest singular values have {share} % of sum sigma_k^2"
+            f"rank_{share}": f"least r whose r largest sigma_k have {share} % of sum sigma_k^2"
             for share in (50, 90, 99)
         },
     }

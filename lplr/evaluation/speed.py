@@ -1,7 +1,7 @@
 """Speed and memory, each beside the error that it buys, as rows of one table.
 
-Competitors take turns and the best of their rounds counts. Memory, imports and the first compilation
-are measured in fresh processes.
+Competitors take turns and the best of their rounds counts. Memory, imports and the first
+compilation are measured in fresh processes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     plan: list[tuple[str, float, Callable[[], Iterator[Row]]]] = []
     for n, d, turns, cost in cases:
         work = turns * cost + 6.0
-        plan.append((f"{n} x {d}", work, lambda n=n, d=d, r=turns: _factorizations(n, d, r)))
+        plan.append((f"{n} x {d}", work, partial(_factorizations, n, d, turns)))
     plan += [
         ("decoding", 4.0, lambda: _decoding(rounds)),
         ("kernels", 3.0, lambda: _kernels(size, rounds)),
@@ -162,7 +163,10 @@ def _factorizations(n: int, d: int, rounds: int) -> Iterator[Row]:
         **{name: runs[name]().relative_error(A) for name in ("lplr", "feedback")},
         "randomized_svd": relative_error(A, (U * s) @ Vt),
     }
-    memory = {name: run_fresh(__name__, "_factorization_memory", n, d, name) for name in runs.keys() & {"lplr", "feedback"}}
+    memory = {
+        name: run_fresh(__name__, "_factorization_memory", n, d, name)
+        for name in runs.keys() & {"lplr", "feedback"}
+    }
     for row in _timed("factorization", f"{n} x {d}", runs, rounds, errors, "randomized_svd"):
         extra = memory.get(row["what"])
         yield {**row, "extra_mb": extra, "input_mb": A.nbytes / 1e6}
@@ -252,7 +256,9 @@ def _layers(rounds: int) -> Iterator[Row]:
                 return lplr.caldera(W, hessian=H, rng=0, **options)
 
             error = run().relative_error(W, damped)
-            yield from _timed("CALDERA", f"{name}, {W.shape[0]} x {W.shape[1]}", {what: run}, turns, {what: error})
+            yield from _timed(
+                "CALDERA", f"{name}, {W.shape[0]} x {W.shape[1]}", {what: run}, turns, {what: error}
+            )
 
 
 def _large_layer(n: int, d: int, rank: int) -> Iterator[Row]:

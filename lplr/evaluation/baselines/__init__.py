@@ -205,7 +205,13 @@ def _all() -> list[Method]:
             ("TruncatedSVD", "sklearn", decompositions.truncated_svd, two, 0.1),
             ("PCA", "sklearn", decompositions.pca, f"{two}; mean", 0.1),
             ("randomized_svd", "sklearn", decompositions.randomized_svd, two, 0.1),
-            ("GaussianRandomProjection", "sklearn", decompositions.random_projection, projection, 0.1),
+            (
+                "GaussianRandomProjection",
+                "sklearn",
+                decompositions.random_projection,
+                projection,
+                0.1,
+            ),
             ("interpolative", "scipy", decompositions.interpolative, columns, 0.4),
         ):
             made = partial(function, dtype=dtype)
@@ -213,7 +219,9 @@ def _all() -> list[Method]:
     return [
         *methods,
         baseline("KMeans rows", "sklearn", vectors.kmeans_rows, books, cost=(0.2, 0.3)),
-        baseline("KMeans sub-vectors", "sklearn", vectors.kmeans_subvectors, books, cost=(1.0, 0.1)),
+        baseline(
+            "KMeans sub-vectors", "sklearn", vectors.kmeans_subvectors, books, cost=(1.0, 0.1)
+        ),
         baseline(
             "ScalarQuantizer",
             "faiss",

@@ -1,7 +1,7 @@
 """Decompositions of scikit-learn and SciPy, their factors stored as float16 or as int8.
 
 A user of these libraries who wants a smaller file casts the arrays: to float16, or to 8-bit
-integers with a scale and an offset for each component. The rank is the largest that fits the budget.
+integers with a scale and an offset for each component. The rank is the largest that fits.
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def _subvectors(A: np.ndarray, width: int, length: int, rng: int | None) -> Base
     vectors = cut(A, length).reshape(-1, length)
     size = min(_SAMPLE, len(vectors))
     chosen = np.random.default_rng(rng).choice(len(vectors), size, replace=False)
-    model = _fit(KMeans(2**width, n_init=1, max_iter=30, random_state=rng), vectors[np.sort(chosen)])
+    model = _fit(
+        KMeans(2**width, n_init=1, max_iter=30, random_state=rng), vectors[np.sort(chosen)]
+    )
     labels = np.empty(len(vectors), np.uint8)
     for start in range(0, len(vectors), _BLOCK):
         labels[start : start + _BLOCK] = model.predict(vectors[start : start + _BLOCK])

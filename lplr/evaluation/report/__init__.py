@@ -163,9 +163,7 @@ def _styles(results: Results) -> Styles:
     return Styles(results.default, {m: families[m] for m in sorted(families, key=place)})
 
 
-def _charts(
-    results: Results, dataset: str, limits: Mapping[str, float], name: str
-) -> list[str]:
+def _charts(results: Results, dataset: str, limits: Mapping[str, float], name: str) -> list[str]:
     """Error, accuracy and recall by protocol, PSNR, and time, as far as they were measured."""
     styles = _styles(results)
     charts = []
@@ -209,11 +207,11 @@ def _curves(
     curves: dict[str, list[tuple[float, float, float, float]]] = {}
     for e in entries:
         x = getattr(e, across) or (e.budget if across == "bits_per_entry" else 0.0)
-        point = (x, e.mean, min(e.values), max(e.values))
-        if x and e.family != "reference" and all(map(math.isfinite, point)):
-            if metric(e.metric).sign > 0:  # an exact result is at the foot of a logarithmic scale
-                point = (x, *(max(y, 1e-9) for y in point[1:]))
-            curves.setdefault(e.method, []).append(point)
+        # An exact result is at the foot of a logarithmic scale.
+        least = 1e-9 if metric(e.metric).sign > 0 else -math.inf
+        mean, low, high = (max(y, least) for y in (e.mean, min(e.values), max(e.values)))
+        if x and e.family != "reference" and math.isfinite(low + high):
+            curves.setdefault(e.method, []).append((x, mean, low, high))
     return {method: sorted(points) for method, points in curves.items()}
 
 

@@ -18,6 +18,7 @@ from lplr.exceptions import InputError
 __all__ = ["Comparison", "Entry", "Results", "gather"]
 
 _NEEDED = ("dataset", "method", "family", "budget", "status")
+_MEANS = ("bits_per_entry", "stored_bytes", "seconds", "peak_mb")
 _ERRORS = ("relative error under H", "relative error")  # the first that was measured ranks
 
 
@@ -225,9 +226,10 @@ def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
         raise InputError("rows: the table is empty; run a benchmark first")
     for key, group in groups.items():
         values = tuple(float(row["value"]) for row in group)
-        means = {k: _mean(group, k) for k in ("bits_per_entry", "stored_bytes", "seconds", "peak_mb")}
+        means = [_mean(group, k) for k in _MEANS]
         notes = tuple(dict.fromkeys(str(row["note"]) for row in group if row.get("note")))
-        results.entries.append(Entry(*key, values=values, **means, notes=notes))
+        fields: list[Any] = [*key, values, *means, notes]
+        results.entries.append(Entry(*fields))
     return results
 
 

@@ -106,6 +106,15 @@ def test_what_stores_more_than_the_budget_says_so(rows_task: Task) -> None:
     assert notes["feedback"] is None
 
 
+def test_an_exact_image_has_no_psnr_but_a_note() -> None:
+    task = Task("zeros and ones", np.eye(16, dtype=np.float32), is_image=True)
+    rows = run_grid(small(task, methods=["naive"], budgets=[1.0], seeds=[0]))
+    found = {row["metric"]: row for row in rows}
+    assert found["relative error"]["value"] == 0
+    assert (found["psnr"]["value"], found["psnr"]["status"]) == (None, "skipped")
+    assert found["psnr"]["note"] == "is inf; the result is exact"
+
+
 def test_layers_are_measured_under_their_hessian() -> None:
     W, H = datasets.layer("minilm_l2_query")[1:]
     task = Task("layer", W[:64, :96], hessian=H[:96, :96])

@@ -6,11 +6,12 @@ a fixed order, so that the dense difference never exists and no result depends o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from lplr.evaluation.images import psnr, ssim
 from lplr.evaluation.rows import Rows, root_of_ratio, same_shape, squares
@@ -117,9 +118,8 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
     if error <= 0 or norm <= 0:
         return root_of_ratio(error, norm)
     start = generator.standard_normal(min(a.shape))
-    of_A, of_B = _products(A, a), _products(B, b)
-    difference = tuple(_minus(f, g) for f, g in zip(of_A, of_B, strict=True))
-    return _norm_2(a.shape, difference, start) / _norm_2(a.shape, of_A, start)
+    original, approximation = _operator(A, a), _operator(B, b)
+    return _norm_2(original - approximation, start) / _norm_2(original, start)
 
 
 def hessian_error(A: Any, B: Any, hessian: Any) -> float:
@@ -188,16 +188,10 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
     return np.array([root_of_ratio(e, s) for e, s in zip(error, norm, strict=True)])
 
 
-Product = Callable[[np.ndarray], np.ndarray]
-
-
-def _products(A: Any, rows: Rows) -> tuple[Product, Product]:
-    """Products with A and with its transpose."""
-    from scipy.sparse.linalg import LinearOperator
-
+def _operator(A: Any, rows: Rows) -> LinearOperator:
+    """A linear operator in float64, which reads an array a block of rows at a time."""
     if isinstance(A, LinearOperator):
-        # Vectors, in whatever shape they come.
-        return lambda x: A.matvec(x.reshape(-1)), lambda y: A.rmatvec(y.reshape(-1))
+        return A
 
     def matvec(x: np.ndarray) -> np.ndarray:
         out = np.empty(rows.shape[0])
@@ -217,17 +211,11 @@ def _products(A: Any, rows: Rows) -> tuple[Product, Product]:
         run_blocks(block, rows.shape[0], rows.block)
         return parts.sum(axis=0)
 
-    return matvec, rmatvec
+    return LinearOperator(rows.shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
 
-def _minus(f: Product, g: Product) -> Product:
-    return lambda x: np.subtract(f(x), g(x), dtype=np.float64)
+def _norm_2(operator: LinearOperator, start: np.ndarray) -> float:
+    from scipy.sparse.linalg import svds
 
-
-def _norm_2(shape: tuple[int, int], products: tuple[Product, ...], start: np.ndarray) -> float:
-    from scipy.sparse.linalg import LinearOperator, svds
-
-    matvec, rmatvec = products
-    operator = LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
     s = svds(operator, k=1, tol=_LANCZOS_TOLERANCE, v0=start, return_singular_vectors=False)
     return float(s[0])

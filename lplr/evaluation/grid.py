@@ -52,15 +52,7 @@ _LARGE = 10_000_000  # entries, from which one seed is enough: the spread falls 
 
 @dataclass(frozen=True)
 class Run:
-    """One thing to do.
-
-    Parameters
-    ----------
-    task : Task
-    method : Method
-    budget : float
-    seed : int
-    """
+    """One thing to do."""
 
     task: Task
     method: Method
@@ -130,11 +122,8 @@ class Grid:
     def runs(self) -> list[Run]:
         """All of them, task by task.
 
-        Returns
-        -------
-        list of Run
-            A method without random numbers has one seed, the first, and so has every method on a
-            matrix of more than ten million entries.
+        A method without random numbers has one seed, the first, and so has every method on a
+        matrix of more than ten million entries.
         """
         found: dict[tuple[Any, ...], Run] = {}  # each once
         for task in self.tasks:
@@ -227,18 +216,7 @@ def run_grid(
 
 
 def remaining(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> float:
-    """Roughly the seconds of what `run_grid` has yet to do.
-
-    Parameters
-    ----------
-    grid : Grid
-    rows : sequence of mapping
-        The table so far.
-
-    Returns
-    -------
-    float
-    """
+    """Roughly the seconds of what `run_grid` has yet to do beside the rows so far."""
     finished = _finished(rows)
     return sum(run.work for run in grid.runs() if run.key not in finished)
 

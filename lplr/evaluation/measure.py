@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -48,12 +49,7 @@ class Evaluator:
         self.task = task
 
     def measure(self, f: Artefact) -> list[Value]:
-        """All metrics that the task asks for; where one has no value, the note says why.
-
-        Parameters
-        ----------
-        f : Artefact of the shape of the task
-        """
+        """All metrics that the task asks for; where one has no value, the note says why."""
         return list(self._measure(f))
 
     def uncompressed(self) -> list[Value]:
@@ -110,10 +106,12 @@ class Evaluator:
 def _value(
     metric: str, value: float | None, protocol: str | None = None, note: str | None = None
 ) -> Value:
+    """The columns of a value; one that is not finite, which JSON cannot say, has a note instead."""
+    if value is not None and not math.isfinite(value):
+        value, note = None, f"is {value}" + ("; the result is exact" if metric == "psnr" else "")
     status = "skipped" if value is None else "ok"
-    return {
-        "metric": metric, "protocol": protocol, "value": value, "status": status,
-    } | ({"note": note} if note else {})  # fmt: skip
+    known = {"metric": metric, "protocol": protocol, "value": value, "status": status}
+    return known | ({"note": note} if note else {})
 
 
 def _tried(name: str, function: Any, *args: Any, **options: Any) -> Value:

@@ -64,13 +64,7 @@ class PictureCollector:
         self._seen: dict[tuple[str, str], Picture] = {}
 
     def see(self, run: Run, f: Artefact) -> None:
-        """Keep the picture of a result, if it is one to show.
-
-        Parameters
-        ----------
-        run : Run
-        f : Artefact
-        """
+        """Keep the picture of a result, if it is one to show."""
         key = run.task.name, run.method.name
         if self._wants(run) and key not in self._seen:
             error = f.relative_error(run.task.A)

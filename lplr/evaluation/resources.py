@@ -35,20 +35,7 @@ class Cost(NamedTuple):
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Fix the threads of this package and of every BLAS.
-
-    Parameters
-    ----------
-    count : int
-
-    Examples
-    --------
-    >>> from lplr.evaluation.resources import threads
-    >>> from lplr.parallel import n_threads
-    >>> with threads(1):
-    ...     n_threads()
-    1
-    """
+    """Fix the threads of this package and of every BLAS."""
     from threadpoolctl import threadpool_limits
 
     before = os.environ.get("LPLR_NUM_THREADS")
@@ -64,18 +51,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def measured(make: Callable[[], T]) -> tuple[T, Cost]:
-    """A result, and what it took.
-
-    Parameters
-    ----------
-    make : callable
-
-    Examples
-    --------
-    >>> from lplr.evaluation.resources import measured
-    >>> measured(lambda: 1 + 1)[0]
-    2
-    """
+    """A result, and what it took."""
     # What was freed goes back to the system where the C library can, so that its reuse counts.
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -104,11 +80,6 @@ def best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, flo
     """Seconds of the best of some rounds, in each of which everyone runs once.
 
     What else the machine does meets all of them alike.
-
-    Parameters
-    ----------
-    runs : mapping of str to callable
-    rounds : int
     """
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
@@ -120,16 +91,7 @@ def best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, flo
 
 
 def run_fresh(module: str, function: str, *args: Any, **environment: str) -> Any:
-    """What a function of a module returns in a fresh process, by way of JSON.
-
-    Parameters
-    ----------
-    module, function : str
-    *args : object
-        Whose repr is Python code.
-    **environment : str
-        Variables to set.
-    """
+    """What a function of a module returns in a fresh process, by way of JSON and repr."""
     call = f"m.{function}({', '.join(map(repr, args))})"
     script = f"import json, {module} as m; print(json.dumps({call}))"
     # Blocks are returned to the system at once, so that what was freed is not counted as there.

@@ -178,17 +178,7 @@ class ResultsFile:
         return rows
 
     def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write all files; what was there is replaced only by complete ones.
-
-        Parameters
-        ----------
-        rows : sequence of mapping
-
-        Raises
-        ------
-        StorageError
-            If a file cannot be written.
-        """
+        """Write all files; what was there is replaced only by complete ones."""
         write_table(self.tables[0], rows, attrs=self.attrs, overwrite=True)
         write_table(self.tables[1], rows, overwrite=True)
 

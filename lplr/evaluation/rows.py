@@ -114,17 +114,7 @@ def _rows_of_operator(A: Any, name: str) -> Rows:
 
 
 def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Rows, Rows]:
-    """Rows of an original and of its approximation.
-
-    Parameters
-    ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
-    names : (str, str)
-
-    Returns
-    -------
-    Rows, Rows
-        With the smaller of the two blocks.
+    """Rows of an original and of its approximation, in blocks of one size.
 
     Raises
     ------
@@ -141,19 +131,9 @@ def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Row
 
 
 def squares(a: Rows, b: Rows, H: np.ndarray | None = None, by_row: bool = False) -> np.ndarray:
-    """Squares of the difference and of the original, weighted by H, by block of rows or by row.
+    """Squares of the difference and of the original, weighted by H.
 
-    Parameters
-    ----------
-    a, b : Rows
-        Of one shape and block.
-    H : ndarray of shape (d, d), optional
-    by_row : bool
-
-    Returns
-    -------
-    ndarray of shape (2, n) or (2, number of blocks), float64
-        To be summed in this order.
+    Of shape (2, n) by row, or (2, number of blocks) by block, to be summed in this order.
     """
     n = a.shape[0]
     out = np.empty((2, n if by_row else -(-n // a.block)))

@@ -12,16 +12,7 @@ __all__ = ["headline"]
 
 
 def headline(results: Results) -> list[str]:
-    """The sentences on top of the report, losses first.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    list of str
-    """
+    """The sentences on top of the report, losses first."""
     name = results.default
     cases = [case for case in results.cases() if results.comparisons(*case)]
     if not cases:

@@ -155,17 +155,7 @@ def anchor(text: str) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """A cell of a table.
-
-    Parameters
-    ----------
-    text : str
-        Not yet escaped.
-    key : float or None
-        What a numeric column sorts by.
-    mark : str
-        Class of the cell.
-    """
+    """A cell of a table: its text, what a numeric column sorts by, and a class of the cell."""
 
     text: str
     key: float | None = None
@@ -183,17 +173,8 @@ def table(
 ) -> str:
     """A table that can be sorted where there are scripts; the first cell of a row is its head.
 
-    Parameters
-    ----------
-    caption : str
-    heads : sequence of str
-    rows : sequence of sequence of Value
-    numeric : sequence of int
-        Columns of numbers.
-    sorted_by : int, optional
-        The column that the rows come sorted by, ascending.
-    own : sequence of int
-        Rows to set off.
+    ``numeric`` are columns of numbers, ``own`` the rows to set off; the rows come sorted by the
+    column ``sorted_by``, ascending.
     """
     lines = [
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">',

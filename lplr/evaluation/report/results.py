@@ -71,12 +71,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The default against a baseline, in one metric of one case.
-
-    Parameters
-    ----------
-    default, baseline : Entry
-    """
+    """The default against a baseline, in one metric of one case."""
 
     default: Entry
     baseline: Entry
@@ -118,21 +113,11 @@ class Results:
         return found
 
     def pick(self, **wanted: Any) -> list[Entry]:
-        """Entries with these attributes.
-
-        Parameters
-        ----------
-        **wanted : object
-        """
+        """Entries with these attributes."""
         return [e for e in self.entries if all(getattr(e, k) == v for k, v in wanted.items())]
 
     def error_metric(self, dataset: str) -> str | None:
-        """The error by which methods are ranked on a data set: under H where there is one.
-
-        Parameters
-        ----------
-        dataset : str
-        """
+        """The error by which methods are ranked on a data set: under H where there is one."""
         found = {e.metric for e in self.pick(dataset=dataset)}
         return next((name for name in _ERRORS if name in found), None)
 
@@ -142,13 +127,7 @@ class Results:
         return sorted(found, key=lambda case: (list(self.shapes).index(case[0]), case[1]))
 
     def comparisons(self, dataset: str, budget: float) -> list[Comparison]:
-        """The default against the best baseline, in each metric with a better side.
-
-        Parameters
-        ----------
-        dataset : str
-        budget : float
-        """
+        """The default against the best baseline, in each metric with a better side."""
         found = []
         for mine in self.pick(dataset=dataset, budget=budget, method=self.default):
             same = self.pick(
@@ -164,15 +143,7 @@ class Results:
     def losses(self, dataset: str, budget: float) -> list[tuple[Comparison, Comparison | None]]:
         """Baselines with a lower error and, where there are labels, a higher accuracy too.
 
-        Parameters
-        ----------
-        dataset : str
-        budget : float
-
-        Returns
-        -------
-        list of (Comparison, Comparison or None)
-            In error and in accuracy, of the protocol in which the default falls back the most.
+        Each as a comparison in error, and one in accuracy, where the default loses most.
         """
         case = {"dataset": dataset, "budget": budget}
         mine = self.pick(**case, method=self.default)
@@ -195,16 +166,6 @@ class Results:
 
 def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
     """Group the rows of a results table over seeds.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One value a row; see `lplr.evaluation.report.write_report`.
-    default : str
-
-    Returns
-    -------
-    Results
 
     Raises
     ------

@@ -187,13 +187,14 @@ assert "matplotlib.pyplot" not in sys.modules
 def test_pictures_do_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(_MATPLOTLIBRC)
     (tmp_path / "file").touch()  # no folder can be made there, whoever asks
-    settings = {
-        "plain": {},
-        "hostile": {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg", "DISPLAY": ""},
-        "unwritable": {"MPLCONFIGDIR": str(tmp_path / "file")},
+    hostile = {
+        "MATPLOTLIBRC": str(tmp_path),
+        "MPLBACKEND": "TkAgg",
+        "DISPLAY": "",
+        "MPLCONFIGDIR": str(tmp_path / "file"),
     }
     found = []
-    for name, changes in settings.items():
+    for name, changes in {"plain": {}, "hostile": hostile}.items():
         done = subprocess.run(
             [sys.executable, "-c", _SCRIPT, str(tmp_path / name)],
             env=os.environ | changes,
@@ -203,7 +204,7 @@ def test_pictures_do_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         found.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
     assert len(found[0]) == 5
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_demo_keeps_out_of_other_folders(

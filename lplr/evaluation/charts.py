@@ -59,13 +59,13 @@ class Styles:
         return len(self.families) <= len(PALETTE)
 
     def colour(self, method: str) -> str:
-        """Of a method, or of its family."""
+        """The colour of a method, or of its family."""
         listed = list(self.families if self.few else dict.fromkeys(self.families.values()))
         name = method if self.few else self.families[method]
         return PALETTE[listed.index(name) % len(PALETTE)]
 
     def marker(self, method: str) -> str:
-        """Of a method among those of its colour."""
+        """The marker of a method among those of its colour."""
         members = [m for m, f in self.families.items() if self.few or f == self.families[method]]
         return MARKERS[members.index(method) % len(MARKERS)]
 
@@ -98,7 +98,7 @@ def rate_chart(
     Parameters
     ----------
     name : str
-        Of the metric.
+        The metric.
     curves : mapping of str to sequence of (x, mean, least, greatest)
         By method: values at stored bits per entry.
     styles : Styles
@@ -253,7 +253,7 @@ def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
     Parameters
     ----------
     name : str
-        Of the error.
+        The error.
     curves : mapping of str to sequence of (seconds, mean, least, greatest)
         One point for each method.
     styles : Styles

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from lplr.evaluation.images import psnr, ssim
-from lplr.evaluation.rows import Rows, root_of_ratio, same_shape, squares
+from lplr.evaluation.rows import RowReader, root_of_ratio, same_shape, squares
 from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
 from lplr.parallel import run_blocks
 from lplr.validation import check_rng
@@ -53,7 +53,7 @@ def relative_error(A: Any, B: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
 
     Returns
     -------
@@ -81,9 +81,9 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
     rng : int, numpy.random.Generator or None
-        Of the start vector, which is Gaussian.
+        For the start vector, which is Gaussian.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
     hessian : array_like of shape (d, d), (d,) or (m, d)
         Second moment H of the inputs x, its diagonal, or the inputs, as in `lplr.caldera`. With
         H = mean(x x^T) this is the root mean square of ``|E x|`` relative to that of ``|A x|``.
@@ -165,7 +165,7 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
 
     Returns
     -------
@@ -188,7 +188,7 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
     return np.array([root_of_ratio(e, s) for e, s in zip(error, norm, strict=True)])
 
 
-def _operator(A: Any, rows: Rows) -> LinearOperator:
+def _operator(A: Any, rows: RowReader) -> LinearOperator:
     """A linear operator in float64, which reads an array a block of rows at a time."""
     if isinstance(A, LinearOperator):
         return A

@@ -195,7 +195,7 @@ def label_ends(
     gap : float
         Height of a line of text, as a share of the height of the axes.
     size : float, optional
-        Of the letters, in points.
+        Height of the letters, in points.
     """
     to_axes = axes.transData + axes.transAxes.inverted()
     places = np.clip([to_axes.transform((end.x, end.y)) for end in ends], 0.0, 1.0)

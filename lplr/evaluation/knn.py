@@ -39,7 +39,7 @@ class Evaluation:
     accuracy : float
         As `FORMULAS` says, in [0, 1].
     recall : float or None
-        Of the k nearest neighbours; None without an original.
+        Share of the k nearest neighbours that was found; None without an original.
     k : int
     metric : str
     engine : str
@@ -73,9 +73,9 @@ def evaluate(
 
     Parameters
     ----------
-    database : array_like, Artefact or LinearOperator of shape (n, d)
+    database : array_like, packed matrix or LinearOperator of shape (n, d)
     labels : array_like of shape (n,)
-        Of the database rows, of at least two classes.
+        Classes of the database rows, at least two.
     queries : array_like of shape (m, d)
         Uncompressed.
     query_labels : array_like of shape (m,)
@@ -148,14 +148,14 @@ def vote(found: Neighbours, labels: Any) -> np.ndarray:
     Parameters
     ----------
     found : Neighbours
-        Of m queries, all of which vote.
+        The neighbours of m queries; all of them vote.
     labels : array_like of shape (n,)
-        Of all database rows, of at least two classes.
+        Classes of all database rows, at least two.
 
     Returns
     -------
     ndarray of shape (m,)
-        Of equally frequent classes the first in sorted order.
+        Where classes are equally frequent, the first in sorted order.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def recall(found: Neighbours, expected: Neighbours) -> float:
     found : Neighbours
         k for each query.
     expected : Neighbours
-        Of the same queries in the original; the first k of each count.
+        Neighbours of the same queries in the original; the first k of each count.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class Neighbours(NamedTuple):
 def nearest(
     database: Any, queries: Any, k: int, *, metric: str = "euclidean", engine: str = "factors"
 ) -> Neighbours:
-    """The k nearest database rows of each query; of equally near ones those of lowest index.
+    """The k nearest database rows of each query; of equally near rows, the first come first.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _narrow(database: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _by_faiss(A: np.ndarray, X: np.ndarray, lengths: np.ndarray, k: int, metric: str) -> Neighbours:
-    """Of queries whose norms, with what `_narrow` took from them, are ``lengths``."""
+    """By the flat index of faiss; ``lengths`` are the norms of the queries before `_narrow`."""
     from lplr.evaluation.extras import optional
 
     faiss = optional("faiss", "engine='faiss'")

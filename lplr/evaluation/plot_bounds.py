@@ -82,15 +82,16 @@ def panels_of(
     cells : sequence of Cell
         Those that measure rounding errors alone are left out: these axes cannot show a zero.
     parameter : str, optional
-        By default, of each statement the number of which it has most values; where it has less
-        than three of any, the word.
+        By default, the number that takes most values in a statement; where no number takes three,
+        the word.
     notes : mapping of str to str, optional
         What the statements say, by their names.
 
     Returns
     -------
     list of BoundPanel
-        Of statements that have the parameter. Where the grid has more dimensions, one slice.
+        One for each statement that has the parameter; where the grid has more dimensions, one
+        slice of it is shown.
 
     Examples
     --------

@@ -146,7 +146,8 @@ class ResultsFile:
         Parameters
         ----------
         attrs : mapping
-            Of the run that goes on, by `describe`. What the file knows beside it is added.
+            The description, by `describe`, of the run that goes on. What else the file knows is
+            added to it.
 
         Raises
         ------

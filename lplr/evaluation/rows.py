@@ -14,13 +14,13 @@ from lplr.matrices.base import Artefact
 from lplr.parallel import run_blocks
 from lplr.validation import check_matrix
 
-__all__ = ["Rows", "root_of_ratio", "rows_of", "same_shape", "squares"]
+__all__ = ["RowReader", "root_of_ratio", "rows_of", "same_shape", "squares"]
 
 _BLOCK = 1 << 18  # entries read at a time: 2 MB of float64
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowReader:
     """A matrix that is read a block of rows at a time.
 
     Parameters
@@ -47,12 +47,12 @@ class Rows:
         return self.read(0, self.shape[0])
 
 
-def rows_of(A: Any, name: str) -> Rows:
+def rows_of(A: Any, name: str) -> RowReader:
     """How to read the rows of a matrix.
 
     Parameters
     ----------
-    A : array_like, Artefact or LinearOperator of shape (n, d), real and finite
+    A : array_like, packed matrix or LinearOperator of shape (n, d), real and finite
         A result of `lplr.caldera` with a transform of its rows is decoded once, as a whole; rows
         of an operator are products of its adjoint with unit vectors.
     name : str
@@ -60,7 +60,7 @@ def rows_of(A: Any, name: str) -> Rows:
 
     Returns
     -------
-    Rows
+    RowReader
 
     Raises
     ------
@@ -80,12 +80,14 @@ def rows_of(A: Any, name: str) -> Rows:
 
     if isinstance(A, Artefact):
         decode = A._decoder()
-        return Rows(A.shape, lambda i, j: decode(i, j).astype(np.float64), _rows_in(A.shape[1]))
+        return RowReader(
+            A.shape, lambda i, j: decode(i, j).astype(np.float64), _rows_in(A.shape[1])
+        )
     if isinstance(A, LinearOperator):
         return _rows_of_operator(A, name)
     double = getattr(A, "dtype", None) == np.float64
     array = check_matrix(A, name, dtype=np.float64 if double else np.float32)
-    return Rows(
+    return RowReader(
         (array.shape[0], array.shape[1]),
         lambda i, j: array[i:j].astype(np.float64, copy=False),
         _rows_in(array.shape[1]),
@@ -97,7 +99,7 @@ def _rows_in(width: int) -> int:
     return max(8, _BLOCK // width // 8 * 8)
 
 
-def _rows_of_operator(A: Any, name: str) -> Rows:
+def _rows_of_operator(A: Any, name: str) -> RowReader:
     n, d = A.shape
     if n == 0 or d == 0 or np.issubdtype(A.dtype, np.complexfloating):
         raise InputError(f"{name}: must be a real operator, found {A.dtype} of shape {A.shape}")
@@ -110,10 +112,10 @@ def _rows_of_operator(A: Any, name: str) -> Rows:
             raise InputError(f"{name}: has an entry that is not finite in rows {start} to {stop}")
         return rows
 
-    return Rows((n, d), read, _rows_in(n + d))
+    return RowReader((n, d), read, _rows_in(n + d))
 
 
-def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Rows, Rows]:
+def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[RowReader, RowReader]:
     """Rows of an original and of its approximation, in blocks of one size.
 
     Raises
@@ -127,13 +129,15 @@ def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Row
             f"{names[1]}: must have the shape {a.shape} of {names[0]}, found {b.shape}"
         )
     block = min(a.block, b.block)
-    return Rows(a.shape, a.read, block), Rows(b.shape, b.read, block)
+    return RowReader(a.shape, a.read, block), RowReader(b.shape, b.read, block)
 
 
-def squares(a: Rows, b: Rows, H: np.ndarray | None = None, by_row: bool = False) -> np.ndarray:
+def squares(
+    a: RowReader, b: RowReader, H: np.ndarray | None = None, by_row: bool = False
+) -> np.ndarray:
     """Squares of the difference and of the original, weighted by H.
 
-    Of shape (2, n) by row, or (2, number of blocks) by block, to be summed in this order.
+    The result has shape (2, n) by row, or (2, number of blocks) by block; sum it in this order.
     """
     n = a.shape[0]
     out = np.empty((2, n if by_row else -(-n // a.block)))

@@ -145,7 +145,7 @@ def _factorize(A: np.ndarray, method: str) -> Any:
 
 
 def _factorizations(n: int, d: int, rounds: int) -> Iterator[Row]:
-    """Of one rank, beside scikit-learn's and two bare products, without which no sketch can do."""
+    """Factorizations of one rank, beside scikit-learn's and the two products of a sketch."""
     from sklearn.utils.extmath import randomized_svd
 
     from lplr.evaluation.errors import relative_error

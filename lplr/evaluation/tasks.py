@@ -24,7 +24,7 @@ class Queries:
     Parameters
     ----------
     labels : ndarray of shape (n,)
-        Of the rows of the database.
+        Classes of the rows of the database.
     X : ndarray of shape (m, d), float32
         Not compressed.
     truth : ndarray of shape (m,)

@@ -75,7 +75,7 @@ def subvector_plans(
 ) -> list[tuple[int, int]]:
     """Two ways, as (width of an index, length of a piece), that use most of a budget.
 
-    Of each width from 1 to 8 bits, the shortest length that fits is looked at. There must be a
+    For each width from 1 to 8 bits, the shortest length that fits is looked at. There must be a
     training vector for each word of a codebook.
 
     Parameters

@@ -92,11 +92,11 @@ class Results:
     default : str
         The method that the others are compared with.
     entries : list of Entry
-        Of what ran, in the order of the table.
+        What ran, in the order of the table.
     skipped : list of dict
-        Rows of what did not, with the reason as ``note``.
+        Rows that did not run, with the reason as ``note``.
     shapes : dict of str to str
-        Of all data sets, those where everything was skipped too.
+        By data set, also where everything was skipped.
     """
 
     default: str

@@ -145,20 +145,16 @@ def test_seed(capsys: pytest.CaptureFixture[str]) -> None:
     assert means[0] == means[1] != means[2]
 
 
-@pytest.mark.parametrize("suffix", ["h5", "csv"])
-def test_out(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    name = f"cells.{suffix}"
+def test_out(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "cells.jsonl"
     found = json.loads(ran(capsys, 1, "--json", "--out", name, "--seed", "3"))
     rows, attrs = read_table(name)
-    assert rows == [dict.fromkeys(rows[0]) | cell for cell in found["cells"]]
-    if suffix == "h5":
-        assert attrs["seed"] == 3
-        assert attrs["settings"] == {"trials": 30, "level": 1e-6, "full": False}
-        assert attrs["statements"]["true-one"] == {
-            "title": "true-one: at most m",
-            "source": "a source",
-        }
-        assert "numpy" in attrs["versions"]
+    assert rows == found["cells"]
+    assert attrs["seed"] == 3
+    assert attrs["settings"] == {"trials": 30, "level": 1e-6, "full": False}
+    about = {"title": "true-one: at most m", "source": "a source"}
+    assert attrs["statements"]["true-one"] == about
+    assert "numpy" in attrs["versions"]
     old = Path(name).read_bytes()
     assert main(["bounds", "--out", name]) == 2
     assert "exists" in capsys.readouterr().err
@@ -202,9 +198,9 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         (["--trials", "many"], "--trials"),
         (["--seed", "-1"], "--seed"),
         (["--plot", "x.pdf"], "x.pdf: an output of this command ends in .png"),
-        (["--out", "x.txt"], "ends in .h5"),
-        (["--out", "no/x.h5"], "does not exist"),
-        (["distortion", "--out", "x.h5"], "--out"),
+        (["--out", "x.txt"], "ends in .jsonl"),
+        (["--out", "no/x.jsonl"], "does not exist"),
+        (["distortion", "--out", "x.jsonl"], "--out"),
         (["distortion", "--plot", "x.png"], "--plot"),
     ],
 )
@@ -213,7 +209,7 @@ def test_refusals(args: list[str], message: str, capsys: pytest.CaptureFixture[s
 
 
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    command = [*COMMAND, "--trials", "100000", "--out", "x.h5", "--plot", "x.png"]
+    command = [*COMMAND, "--trials", "100000", "--out", "x.jsonl", "--plot", "x.png"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
@@ -235,10 +231,10 @@ def test_an_interrupt_between_the_files_leaves_whole_ones(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lplr.evaluation.figures.write_atomic", interrupt)
-    code = main(["bounds", "true-one", "--trials", "30", "--out", "x.h5", "--plot", "x.png"])
+    code = main(["bounds", "true-one", "--trials", "30", "--out", "x.jsonl", "--plot", "x.png"])
     assert code == 130
-    assert os.listdir() == ["x.h5"]
-    assert len(read_table("x.h5")[0]) == 6
+    assert set(os.listdir()) == {"x.jsonl", "x.meta.json"}
+    assert len(read_table("x.jsonl")[0]) == 6
 
 
 def test_the_real_statements_make_a_table() -> None:
@@ -253,8 +249,8 @@ def test_the_real_statements_make_a_table() -> None:
         for setting in (*statement.grid, *statement.full):
             assert not results & set(setting)
     columns = [s for statement in _REAL.values() for s in (*statement.grid, *statement.full)]
-    write_table("t.h5", columns)
-    assert len(read_table("t.h5")[0]) == len(columns)
+    write_table("t.jsonl", columns)
+    assert len(read_table("t.jsonl")[0]) == len(columns)
 
 
 def test_every_real_statement_has_a_panel() -> None:

@@ -41,7 +41,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "bounds",
         "test the bounds of the papers by simulation",
         "lplr bounds\nlplr bounds --list\nlplr bounds range-finder --all --plot bounds.png\n"
-        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.h5",
+        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.jsonl",
         _DESCRIPTION,
     )
     parser.add_argument(
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
     )
-    parser.add_argument("--out", metavar="FILE", help="write all cells to a .h5 or .csv file")
+    parser.add_argument("--out", metavar="FILE", help="write all cells to a .jsonl or .csv file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_seed(parser)
     add_json(parser)

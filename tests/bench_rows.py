@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.plots import Picture
+from lplr.evaluation.pictures import Picture
 
 BUDGETS = (0.5, 1.0, 2.0, 4.0)
 # Family, and error over that of the limit.
@@ -66,7 +66,7 @@ def table(seeds: Sequence[int] = (0, 1, 2)) -> list[dict[str, Any]]:
             for budget in BUDGETS:
                 asked = {**about, "method": method, "family": family, "budget": budget}
                 if method == "naive" and budget < 1:
-                    reason = "fewer bits than one an entry"
+                    reason = "fewer bits than one per entry"
                     skipped = {"status": "skipped", "note": reason, "metric": None, "value": None}
                     rows.append(row(**asked, **skipped))
                     continue
@@ -84,6 +84,7 @@ def table(seeds: Sequence[int] = (0, 1, 2)) -> list[dict[str, Any]]:
 def attrs() -> dict[str, Any]:
     """What goes with `table`; the keys of JSON are texts."""
     return {
+        "default": "feedback",
         "limits": {name: {f"{b:g}": limit(b) for b in BUDGETS} for name in SETS},
         "machine": {"processor": "a processor <of some kind>", "cores": 2},
         "versions": {"lplr": "0.1.0", "numpy": "2.4.0"},

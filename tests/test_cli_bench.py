@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 
 from lplr import datasets
-from lplr.cli import bench_grid
+from lplr.cli import bench as command_module
 from lplr.cli.main import main
-from lplr.evaluation import cases
+from lplr.evaluation import tasks
 from lplr.evaluation.baselines import DEFAULT, METHODS
-from lplr.evaluation.cases import Case, Queries
+from lplr.evaluation.tasks import Queries, Task
 from lplr.storage.table import read_table
 
 
@@ -27,8 +28,8 @@ def small_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     A = (rng.standard_normal((2, 24))[labels] + 0.5 * rng.standard_normal((90, 24))).astype("f4")
     queries = Queries(labels[:70], A[70:], labels[70:], 3, "euclidean")
     phantom = datasets.shepp_logan(40).astype(np.float32)
-    suite = [Case("rows", A[:70], queries=queries), Case("phantom", phantom, is_image=True)]
-    monkeypatch.setattr(cases, "load_suite", lambda what, quick: suite)
+    suite = [Task("rows", A[:70], queries=queries), Task("phantom", phantom, is_image=True)]
+    monkeypatch.setattr(tasks, "load_suite", lambda what, quick: suite)
     monkeypatch.chdir(tmp_path)
 
 
@@ -46,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 QUICK = ("knn", "--quick", "--budgets", "1,4", "--methods", "feedback,naive")
 
 
-def test_prints_tables_and_writes_both_files(
+def test_prints_tables_and_writes_all_files(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert bench(*QUICK) == 0
@@ -57,10 +58,11 @@ def test_prints_tables_and_writes_both_files(
         assert word in text
     assert "%" in log
     assert {path.name for path in tmp_path.iterdir()} == {
-        "bench-knn-quick.h5",
+        "bench-knn-quick.jsonl",
         "bench-knn-quick.csv",
+        "bench-knn-quick.meta.json",
     }
-    rows, attrs = read_table(tmp_path / "bench-knn-quick.h5")
+    rows, attrs = read_table(tmp_path / "bench-knn-quick.jsonl")
     assert {row["method"] for row in rows} == {"feedback", "naive", "uncompressed"}
     assert {row["budget"] for row in rows} == {1.0, 4.0, 32.0}
     assert attrs["limits"]["rows"].keys() == {"1", "4"}
@@ -70,8 +72,8 @@ def test_prints_tables_and_writes_both_files(
 def test_json_is_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert bench(*QUICK, "--json", "--out", "r.csv") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["rows"] == read_table(tmp_path / "r.h5")[0]
-    assert document["files"] == ["r.h5", "r.csv"]
+    assert document["rows"] == read_table(tmp_path / "r.jsonl")[0]
+    assert document["files"] == ["r.jsonl", "r.csv", "r.meta.json"]
     assert document["attrs"]["versions"].keys() >= {"lplr", "numpy", "sklearn"}
     assert document["speed"] is None
 
@@ -81,7 +83,7 @@ def test_second_run_measures_nothing_again(
 ) -> None:
     assert bench(*QUICK, "--json") == 0
     first = json.loads(capsys.readouterr().out)["rows"]
-    monkeypatch.setattr(bench_grid, "_warm_up", lambda methods: None)
+    monkeypatch.setattr(command_module, "_warm_up", lambda methods: None)
     assert bench(*QUICK, "--json") == 0
     text, log = capsys.readouterr()
     # Seconds and memory too: they are the same rows.
@@ -119,17 +121,21 @@ def test_failures_show_and_set_the_exit_code(
 
 
 def test_families_and_order() -> None:
-    names = bench_grid._methods("feedback,compress", "sklearn", "knn")
+    def methods(names: str | None, families: str | None, what: str) -> list[str]:
+        options = argparse.Namespace(methods=names, families=families, what=what, files=[])
+        return command_module._methods(options)
+
+    names = methods("feedback,compress", "sklearn", "knn")
     assert names[0] == DEFAULT
     assert "PCA int8" in names
     assert "PQ" not in names
     # A method and a family have this name.
-    assert bench_grid._methods("lplr", None, "knn") == ["lplr"]
-    assert bench_grid._methods(None, "lplr", "knn") == ["compress", "feedback"]
-    assert set(bench_grid._methods(None, None, "all")) == set(METHODS)
-    offered = {METHODS[name].family for name in bench_grid._methods(None, None, "sklearn")}
+    assert methods("lplr", None, "knn") == ["lplr"]
+    assert methods(None, "lplr", "knn") == ["compress", "feedback"]
+    assert set(methods(None, None, "all")) == set(METHODS)
+    offered = {METHODS[name].family for name in methods(None, None, "sklearn")}
     assert offered == {"lplr", "paper", "naive", "sklearn"}
-    assert {method.family for method in METHODS.values()} == set(bench_grid._ALL_FAMILIES)
+    assert {method.family for method in METHODS.values()} == set(command_module._ALL_FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +147,8 @@ def test_families_and_order() -> None:
         (("--budgets", "one"), "--budgets: must be numbers"),
         (("--budgets", "0"), "budgets: must be"),
         (("--seeds", "1.5"), "--seeds: must be numbers"),
-        (("--out", "r.txt"), "end in .h5"),
-        (("--out", "none/r.h5"), "does not exist"),
+        (("--out", "r.txt"), "end in .jsonl"),
+        (("--out", "none/r.jsonl"), "does not exist"),
         (("--html", "r.pdf"), "ends in .html"),
     ],
 )
@@ -156,20 +162,36 @@ def test_bad_usage(
 def test_results_of_other_settings_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    quick = ("image", "--budgets", "1", "--methods", "naive", "--out", "r.h5")
+    quick = ("image", "--budgets", "1", "--methods", "naive", "--out", "r.jsonl")
     assert bench(*quick, "--quick") == 0
-    content = (tmp_path / "r.h5").read_bytes()
+    content = (tmp_path / "r.jsonl").read_bytes()
     capsys.readouterr()
     assert "quick was True, is False" in refused(capsys, *quick)
-    assert (tmp_path / "r.h5").read_bytes() == content
-    (tmp_path / "r.h5").write_bytes(content[:-1])
+    assert (tmp_path / "r.jsonl").read_bytes() == content
+    (tmp_path / "r.jsonl").write_bytes(content[:-1])
     assert "truncated" in refused(capsys, *quick, "--quick")
 
 
 def test_all_measures_speed_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lplr.cli.bench_speed.measure", lambda quick: {"quick": quick})
+    monkeypatch.setattr("lplr.cli.bench_speed.measure", lambda quick: [{"quick": quick}])
     command = ("all", "--quick", "--methods", "naive", "--budgets", "1", "--json")
     assert bench(*command) == 0
-    assert json.loads(capsys.readouterr().out)["speed"] == {"quick": True}
+    assert json.loads(capsys.readouterr().out)["speed"] == [{"quick": True}]
+
+
+@pytest.mark.filterwarnings("always")  # or the warning would be an error
+def test_a_page_that_fails_does_not_lose_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("lplr.evaluation.report.rate_chart", broken)
+    assert bench(*QUICK, "--html", "report.html") == 3
+    out, log = capsys.readouterr()
+    assert "rows, 70 x 24: accuracy" in out
+    assert "lplr: warning: 'report.html' was not drawn: RuntimeError: no fonts" in log
+    assert not (tmp_path / "report.html").exists()
+    assert len(read_table(tmp_path / "bench-knn-quick.jsonl")[0]) > 0

@@ -16,9 +16,9 @@ import pytest
 
 from lplr.cli.bounds_report import as_row
 from lplr.cli.main import main
-from lplr.evaluation.bound_panels import panels_of
+from lplr.evaluation.plot_bounds import panels_of
 from lplr.quantizers import QUANTIZERS
-from lplr.storage.table import SUFFIXES, read_table, write_table
+from lplr.storage.table import read_table, write_table
 from lplr.theory import montecarlo, statements
 from lplr.theory.records import Outcome, Statement, Trial
 
@@ -150,7 +150,7 @@ def test_seed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_out(capsys: pytest.CaptureFixture[str]) -> None:
-    name = f"cells{SUFFIXES[0]}"
+    name = "cells.jsonl"
     found = json.loads(ran(capsys, 1, "--json", "--out", name, "--seed", "3"))
     rows, attrs = read_table(name)
     assert list(map(without_missing, rows)) == list(map(without_missing, found["cells"]))
@@ -224,9 +224,9 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         (["--trials", "many"], "--trials"),
         (["--seed", "-1"], "--seed"),
         (["--plot", "x.pdf"], "x.pdf: an output of this command ends in .png"),
-        (["--out", "x.txt"], "x.txt: an output of this command ends in"),
-        (["--out", "no/x.csv"], "does not exist"),
-        (["distortion", "--out", "x.csv"], "--out"),
+        (["--out", "x.txt"], "ends in .jsonl"),
+        (["--out", "no/x.jsonl"], "does not exist"),
+        (["distortion", "--out", "x.jsonl"], "--out"),
         (["distortion", "--plot", "x.png"], "--plot"),
     ],
 )
@@ -235,7 +235,7 @@ def test_refusals(args: list[str], message: str, capsys: pytest.CaptureFixture[s
 
 
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    command = [*COMMAND, "--trials", "100000", "--out", "x.csv", "--plot", "x.png"]
+    command = [*COMMAND, "--trials", "100000", "--out", "x.jsonl", "--plot", "x.png"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
@@ -257,11 +257,10 @@ def test_an_interrupt_between_the_files_leaves_whole_ones(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lplr.evaluation.figures.write_atomic", interrupt)
-    name = f"x{SUFFIXES[0]}"
-    code = main(["bounds", "true-one", "--trials", "30", "--out", name, "--plot", "x.png"])
+    code = main(["bounds", "true-one", "--trials", "30", "--out", "x.jsonl", "--plot", "x.png"])
     assert code == 130
-    assert not Path("x.png").exists()
-    assert len(read_table(name)[0]) == 6
+    assert set(os.listdir()) == {"x.jsonl", "x.meta.json"}
+    assert len(read_table("x.jsonl")[0]) == 6
 
 
 def test_the_real_statements_make_a_table() -> None:
@@ -272,9 +271,8 @@ def test_the_real_statements_make_a_table() -> None:
         for setting in (*statement.grid, *statement.full):
             assert not results & set(setting)
     columns = [s for statement in _REAL.values() for s in (*statement.grid, *statement.full)]
-    name = f"t{SUFFIXES[0]}"
-    write_table(name, columns)
-    assert len(read_table(name)[0]) == len(columns)
+    write_table("t.jsonl", columns)
+    assert len(read_table("t.jsonl")[0]) == len(columns)
 
 
 def test_every_real_statement_has_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,41 +11,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import lplr
 from lplr import datasets
 from lplr.evaluation import grid as grid_module
-from lplr.evaluation.baselines import METHODS
-from lplr.evaluation.cases import SUITES, Case, Queries, load_suite
-from lplr.evaluation.gallery import Gallery
+from lplr.evaluation.baselines import METHODS, Method
 from lplr.evaluation.grid import COLUMNS, Grid, remaining, run_grid
-from lplr.evaluation.ledger import Ledger, describe
-from lplr.evaluation.measure import Meter
+from lplr.evaluation.measure import Evaluator
+from lplr.evaluation.pictures import PictureCollector
+from lplr.evaluation.results_file import ResultsFile, describe
+from lplr.evaluation.tasks import SUITES, Queries, Task, load_suite
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.storage.table import read_table, write_table
+from lplr.theory import rate_distortion_limit
 
 NAMES = ["feedback", "naive", "TruncatedSVD int8"]
 
 
 @pytest.fixture(scope="module")
-def rows_case() -> Case:
+def rows_task() -> Task:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((3, 40))
     labels = rng.integers(0, 3, 150)
     A = (centres[labels] + 0.7 * rng.standard_normal((150, 40))).astype(np.float32)
     queries = Queries(labels[:120], A[120:], labels[120:], 5, "cosine")
-    return Case("clusters", A[:120], queries=queries)
+    return Task("clusters", A[:120], queries=queries)
 
 
 @pytest.fixture(scope="module")
-def image_case() -> Case:
-    return Case("phantom", datasets.shepp_logan(48).astype(np.float32), is_image=True)
+def image_task() -> Task:
+    return Task("phantom", datasets.shepp_logan(48).astype(np.float32), is_image=True)
 
 
-def small(*cases: Case, **changes: Any) -> Grid:
+def small(*tasks: Task, **changes: Any) -> Grid:
     known: dict[str, Any] = {"methods": NAMES, "budgets": [0.5, 1.0], "seeds": [0, 1]}
-    return Grid(cases, **{**known, **changes})
+    return Grid(tasks, **{**known, **changes})
 
 
 def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -56,12 +58,12 @@ def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- rows ------------------------------------------------------------------------------------
 
 
-def test_one_row_a_value(rows_case: Case, image_case: Case) -> None:
-    rows = run_grid(small(rows_case, image_case))
+def test_one_row_a_value(rows_task: Task, image_task: Task) -> None:
+    rows = run_grid(small(rows_task, image_task))
     assert all(tuple(row) == COLUMNS for row in rows)
     ok = [row for row in rows if row["status"] == "ok"]
     skipped = [row for row in rows if row["status"] == "skipped"]
-    # Nothing fails, and all that is skipped is naive quantization at half a bit, once a case.
+    # Nothing fails, and all that is skipped is naive quantization at half a bit, once a task.
     assert len(ok) + len(skipped) == len(rows)
     reasons = [(r["dataset"], r["method"], r["budget"], r["metric"]) for r in skipped]
     known = ("ssim",) if not importlib.util.find_spec("skimage") else ()
@@ -79,54 +81,104 @@ def test_one_row_a_value(rows_case: Case, image_case: Case) -> None:
     assert set(count["phantom", "feedback", 0.5]) >= {"relative error", "psnr"}
 
 
-def test_values_are_those_of_the_result(rows_case: Case) -> None:
+def test_values_are_those_of_the_result(rows_task: Task) -> None:
     seen: dict[Any, Any] = {}
-    grid = small(rows_case, budgets=[1.0])
+    grid = small(rows_task, budgets=[1.0])
     rows = run_grid(grid, see=lambda run, f: seen.__setitem__(run.key, f))
     for row in rows:
         if row["family"] == "reference" or row["metric"] != "relative error":
             continue
         f = seen[row["dataset"], row["method"], row["budget"], row["seed"]]
-        assert row["value"] == f.relative_error(rows_case.A)
+        assert row["value"] == f.relative_error(rows_task.A)
         assert (row["stored_bytes"], row["bits_per_entry"]) == (f.nbytes, f.bits_per_entry)
         assert row["shape"] == "120 x 40"
         assert row["seconds"] > 0
         assert row["peak_mb"] >= 0
-    again = METHODS["feedback"].run(rows_case.A, 1.0, rng=1).relative_error(rows_case.A)
+    again = METHODS["feedback"].run(rows_task.A, 1.0, rng=1).relative_error(rows_task.A)
     assert again in [row["value"] for row in rows if row["seed"] == 1]
 
 
-def test_what_stores_more_than_the_budget_says_so(rows_case: Case) -> None:
-    rows = run_grid(small(rows_case, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
+def test_what_stores_more_than_the_budget_says_so(rows_task: Task) -> None:
+    rows = run_grid(small(rows_task, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
     notes = {row["method"]: row["note"] for row in rows}
     # 8 bytes beside 600.
     assert notes["naive"] == "stores 1.3 % more than the budget"
     assert notes["feedback"] is None
 
 
+def test_an_exact_image_has_no_psnr_but_a_note() -> None:
+    task = Task("zeros and ones", np.eye(16, dtype=np.float32), is_image=True)
+    rows = run_grid(small(task, methods=["naive"], budgets=[1.0], seeds=[0]))
+    found = {row["metric"]: row for row in rows}
+    assert found["relative error"]["value"] == 0
+    assert (found["psnr"]["value"], found["psnr"]["status"]) == (None, "skipped")
+    assert found["psnr"]["note"] == "is inf; the result is exact"
+
+
 def test_layers_are_measured_under_their_hessian() -> None:
     W, H = datasets.layer("minilm_l2_query")[1:]
-    case = Case("layer", W[:64, :96], hessian=H[:96, :96])
-    rows = run_grid(small(case, methods=["compress", "naive"], budgets=[2.0], seeds=[0]))
+    task = Task("layer", W[:64, :96], hessian=H[:96, :96])
+    rows = run_grid(small(task, methods=["compress", "naive"], budgets=[2.0], seeds=[0]))
     under = {r["method"]: r["value"] for r in rows if r["metric"] == "relative error under H"}
     # Only the first is told what H is.
     assert under["compress"] < 0.8 * under["naive"]
 
 
-def test_large_matrices_have_one_seed(rows_case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrices_are_read_one_at_a_time_and_what_cannot_run_says_why() -> None:
+    def broken() -> Any:
+        raise InputError("file: is damaged")
+
+    arrays = {
+        "bias": np.zeros(7), "nan": np.full((4, 4), np.nan), "text": np.array([["a", "b"]]),
+        "tiny": np.eye(2), "zero": np.zeros((20, 30)), "half": np.eye(40, dtype=np.float16),
+    }  # fmt: skip
+    tasks = [Task(name, lambda A=A: A) for name, A in arrays.items()]
+    grid = small(*tasks, Task("broken", broken), methods=["compress"], budgets=[2.0], seeds=[0])
+    describe(grid, True, "compress")
+    rows = {row["dataset"]: row for row in run_grid(grid)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "bias": "skipped", "nan": "failed", "text": "failed", "tiny": "skipped",
+        "zero": "ok", "half": "ok", "broken": "failed",
+    }  # fmt: skip
+    assert rows["bias"]["note"] == "not a matrix: shape (7,)"
+    assert rows["nan"]["note"].startswith("nan: has nan at (0, 0)")
+    assert rows["broken"]["note"] == "file: is damaged"
+    assert (rows["nan"]["shape"], rows["broken"]["shape"]) == ("4 x 4", "")  # what is known
+    assert rows["zero"]["value"] == 0
+
+
+def test_time_and_memory_are_those_of_the_compression(rows_task: Task) -> None:
+    def compress(A: np.ndarray, bits: float, rng: int) -> Any:
+        np.ones(10**7)  # 80 MB, gone again when the function returns
+        return lplr.quantize(A, bits=4)
+
+    def read() -> np.ndarray:
+        np.ones(2 * 10**7)  # 160 MB that are not the compressor's
+        return rows_task.A
+
+    method = Method("own", "mine", compress, "codes")
+    grid = Grid([Task("a", read), Task("b", read)], [method], [4.0], [0])
+    # Twice: memory that the first one has freed counts for the second one as well.
+    for row in run_grid(grid):
+        assert row["seconds"] > 0
+        if Path("/proc/self/clear_refs").exists():
+            assert row["peak_mb"] == pytest.approx(80, abs=8)
+
+
+def test_large_matrices_have_one_seed(rows_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid_module, "_LARGE", 1000)
-    assert {run.seed for run in small(rows_case).runs()} == {0}
+    assert {run.seed for run in small(rows_task).runs()} == {0}
 
 
 def test_a_method_that_breaks_leaves_a_row(
-    rows_case: Case, monkeypatch: pytest.MonkeyPatch
+    rows_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(A: Any, bits: float, rng: int) -> Any:
         raise ZeroDivisionError("on purpose")
 
     method = replace(METHODS["naive"], run=broken)
     monkeypatch.setattr(grid_module, "METHODS", {**METHODS, "naive": method})
-    rows = run_grid(small(rows_case, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
+    rows = run_grid(small(rows_task, methods=["naive", "feedback"], budgets=[1.0], seeds=[0]))
     failed = [row for row in rows if row["status"] == "failed"]
     assert [(r["method"], r["note"]) for r in failed] == [
         ("naive", "ZeroDivisionError: on purpose")
@@ -135,12 +187,12 @@ def test_a_method_that_breaks_leaves_a_row(
 
 
 def test_without_faiss_its_methods_are_named(
-    rows_case: Case, monkeypatch: pytest.MonkeyPatch
+    rows_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.setattr("lplr.evaluation.measure.search_engine", lambda: "factors")
     names = [name for name, method in METHODS.items() if method.family == "faiss"]
-    rows = run_grid(small(rows_case, methods=names, budgets=[2.0], seeds=[0]))
+    rows = run_grid(small(rows_task, methods=names, budgets=[2.0], seeds=[0]))
     skipped = {row["method"]: row["note"] for row in rows if row["status"] == "skipped"}
     assert skipped.keys() == set(names)
     assert all("pip install 'lplr[bench]'" in note for note in skipped.values())
@@ -150,11 +202,11 @@ def test_rows_stored_as_zero_have_no_cosine() -> None:
     A = np.random.default_rng(0).standard_normal((60, 30)).astype(np.float32)
     A[0] *= 1e-4
     queries = Queries(np.arange(60) % 2, A[1:20], np.arange(1, 20) % 2, 3, "cosine")
-    case = Case("short", A, queries=queries)
+    task = Task("short", A, queries=queries)
     q = lplr.quantize(A, bits=3, quantizer="lloyd-max")
     f = replace(q, scale=np.where(np.arange(60)[:, None] == 0, 0, q.scale).astype(np.float32))
-    found = Meter(case).measure(replace(f, offset=None))
-    notes = {m.metric: m.note for m in found if m.value is None}
+    found = Evaluator(task).measure(replace(f, offset=None))
+    notes = {m["metric"]: m["note"] for m in found if m["value"] is None}
     assert notes.keys() == {"accuracy", "recall@10", "cosine distortion"}
     assert all("zero" in str(note) for note in notes.values())
 
@@ -167,12 +219,12 @@ def test_rows_stored_as_zero_have_no_cosine() -> None:
         ({"budgets": [0.0]}, "budgets: must be"),
         ({"budgets": [float("nan")]}, "budgets"),
         ({"seeds": [-1]}, "seeds"),
-        ({"cases": []}, "cases: is empty"),
+        ({"tasks": []}, "tasks: is empty"),
     ],
 )
-def test_bad_grids(rows_case: Case, changes: dict[str, Any], message: str) -> None:
+def test_bad_grids(rows_task: Task, changes: dict[str, Any], message: str) -> None:
     known: dict[str, Any] = {
-        "cases": [rows_case], "methods": NAMES, "budgets": [1.0], "seeds": [0],
+        "tasks": [rows_task], "methods": NAMES, "budgets": [1.0], "seeds": [0],
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
         Grid(**{**known, **changes})
@@ -185,8 +237,8 @@ class StopError(Exception):
     """Stands for an interrupt."""
 
 
-def test_goes_on_where_it_stopped(rows_case: Case, tmp_path: Path) -> None:
-    grid = small(rows_case)
+def test_goes_on_where_it_stopped(rows_task: Task, tmp_path: Path) -> None:
+    grid = small(rows_task)
     whole = run_grid(grid)
     labels: list[str] = []
 
@@ -201,12 +253,12 @@ def test_goes_on_where_it_stopped(rows_case: Case, tmp_path: Path) -> None:
         return step
 
     attrs = describe(grid, True, "feedback")
-    ledger = Ledger(tmp_path / "r.h5")
+    file = ResultsFile(tmp_path / "r.jsonl")
     with pytest.raises(StopError):
-        run_grid(grid, ledger.resume(attrs), save=ledger.save, step=stopping(4))
+        run_grid(grid, file.resume(attrs), save=file.save, step=stopping(4))
     done = len(labels)
     assert done == 4
-    again = Ledger(tmp_path / "r.csv")  # by its other name
+    again = ResultsFile(tmp_path / "r.csv")  # by its other name
     rows = again.resume(attrs)
     assert 0 < len(rows) < len(whole)
     assert 0 < remaining(grid, rows) < remaining(grid, [])
@@ -216,39 +268,39 @@ def test_goes_on_where_it_stopped(rows_case: Case, tmp_path: Path) -> None:
     skipped = [label for label in labels if labels.count(label) == 2 and "naive" in label]
     runs = len(grid.runs()) + 1
     assert len(labels) == runs + len(skipped) // 2
-    assert comparable(read_table(tmp_path / "r.h5")[0]) == comparable(whole)
-    assert comparable(read_table(tmp_path / "r.csv")[0]) == comparable(whole)
+    assert comparable(read_table(tmp_path / "r.jsonl")[0]) == comparable(whole)
+    assert len(pd.read_csv(tmp_path / "r.csv")) == len(whole)
 
 
-def test_saves_while_it_runs(rows_case: Case) -> None:
+def test_saves_while_it_runs(rows_task: Task) -> None:
     sizes: list[int] = []
-    run_grid(small(rows_case), save=lambda rows: sizes.append(len(rows)), every=0.0)
-    assert len(sizes) == len(small(rows_case).runs()) + 1
+    run_grid(small(rows_task), save=lambda rows: sizes.append(len(rows)), every=0.0)
+    assert len(sizes) == len(small(rows_task).runs()) + 1
     assert sizes == sorted(sizes)
 
 
 def test_more_budgets_and_data_join_a_table(
-    rows_case: Case, image_case: Case, tmp_path: Path
+    rows_task: Task, image_task: Task, tmp_path: Path
 ) -> None:
-    first = small(rows_case, budgets=[1.0], seeds=[0])
-    ledger = Ledger(tmp_path / "r.h5")
-    before = run_grid(first, ledger.resume(describe(first, True, "feedback")), save=ledger.save)
-    second = small(image_case, budgets=[2.0], seeds=[0], methods=["naive"])
-    ledger = Ledger(tmp_path / "r.h5")
-    rows = ledger.resume(describe(second, True, "feedback"))
-    rows = run_grid(second, rows, save=ledger.save)
+    first = small(rows_task, budgets=[1.0], seeds=[0])
+    file = ResultsFile(tmp_path / "r.jsonl")
+    before = run_grid(first, file.resume(describe(first, True, "feedback")), save=file.save)
+    second = small(image_task, budgets=[2.0], seeds=[0], methods=["naive"])
+    file = ResultsFile(tmp_path / "r.jsonl")
+    rows = file.resume(describe(second, True, "feedback"))
+    rows = run_grid(second, rows, save=file.save)
     assert comparable(rows)[: len(before)] == comparable(before)
     assert {row["dataset"] for row in rows} == {"clusters", "phantom"}
-    assert ledger.attrs["limits"].keys() == ledger.attrs["data"].keys() == {"clusters", "phantom"}
-    assert ledger.attrs["stores"].keys() == set(NAMES)
+    assert file.attrs["limits"].keys() == file.attrs["data"].keys() == {"clusters", "phantom"}
+    assert file.attrs["stores"].keys() == set(NAMES)
 
 
-def test_refuses_results_of_something_else(rows_case: Case, tmp_path: Path) -> None:
-    grid = small(rows_case, methods=["naive"])
+def test_refuses_results_of_something_else(rows_task: Task, tmp_path: Path) -> None:
+    grid = small(rows_task, methods=["naive"])
     attrs = describe(grid, True, "naive")
-    path = tmp_path / "r.h5"
-    ledger = Ledger(path)
-    run_grid(grid, ledger.resume(attrs), save=ledger.save)
+    path = tmp_path / "r.jsonl"
+    file = ResultsFile(path)
+    run_grid(grid, file.resume(attrs), save=file.save)
     content = path.read_bytes()
 
     def other(name: str, key: str, value: Any) -> dict[str, Any]:
@@ -259,80 +311,83 @@ def test_refuses_results_of_something_else(rows_case: Case, tmp_path: Path) -> N
         (other("versions", "lplr", "9.9"), "other versions: lplr was .*, is '9.9'"),
         (other("settings", "quick", False), "other settings: quick was True, is False"),
         (other("machine", "processor", "abacus"), "other machine: processor was"),
-        (other("data", "clusters", changed), "other data: shape was '120 x 40', is '1 x 1'"),
+        (
+            other("data", "clusters", changed),
+            "other data: clusters shape was '120 x 40', is '1 x 1'",
+        ),
     ):
         with pytest.raises(InputError, match=f"{said}.*--restart"):
-            Ledger(path).resume(bad)
+            ResultsFile(path).resume(bad)
     assert path.read_bytes() == content
 
 
-def test_refuses_files_that_are_no_results(tmp_path: Path, rows_case: Case) -> None:
-    attrs = describe(small(rows_case, methods=["naive"]), True, "naive")
-    path = tmp_path / "r.h5"
+def test_refuses_files_that_are_no_results(tmp_path: Path, rows_task: Task) -> None:
+    attrs = describe(small(rows_task, methods=["naive"]), True, "naive")
+    path = tmp_path / "r.jsonl"
     write_table(path, [{"a": 1}], attrs={"versions": {}})
     with pytest.raises(InputError, match="holds no results"):
-        Ledger(path).resume(attrs)
+        ResultsFile(path).resume(attrs)
     path.write_bytes(b"something else")
     with pytest.raises(CorruptFileError):
-        Ledger(path).resume(attrs)
-    with pytest.raises(InputError, match=r"\.h5, \.hdf5, \.csv"):
-        Ledger(tmp_path / "r.txt")
+        ResultsFile(path).resume(attrs)
+    with pytest.raises(InputError, match=r"\.jsonl or \.csv"):
+        ResultsFile(tmp_path / "r.txt")
 
 
-# --- cases, limits, pictures -----------------------------------------------------------------
+# --- tasks, limits, pictures -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", SUITES)
 def test_suites(what: str) -> None:
-    cases = load_suite(what, quick=True)
-    assert len({case.name for case in cases}) == len(cases)
-    for case in cases:
-        assert case.A.dtype == np.float32
-        assert case.A.flags.c_contiguous
-        assert case.digest() == case.digest() != replace(case, A=case.A + 1).digest()
-        if case.queries is not None:
-            q = case.queries
-            assert len(q.labels) == len(case.A)
+    tasks = load_suite(what, quick=True)
+    assert len({task.name for task in tasks}) == len(tasks)
+    for task in tasks:
+        assert task.A.dtype == np.float32
+        assert task.A.flags.c_contiguous
+        assert task.digest() == task.digest() != replace(task, A=task.A + 1).digest()
+        if task.queries is not None:
+            q = task.queries
+            assert len(q.labels) == len(task.A)
             assert len(q.truth) == len(q.X)
-            assert q.X.shape[1] == case.A.shape[1]
-        if case.is_image:
-            assert 0 <= case.A.min() < case.A.max() <= 1
+            assert q.X.shape[1] == task.A.shape[1]
+        if task.is_image:
+            assert 0 <= task.A.min() < task.A.max() <= 1
 
 
 def test_all_has_everything_once() -> None:
-    parts = {c.name for what in SUITES[:-1] for c in load_suite(what, quick=True)}
-    assert {case.name for case in load_suite("all", quick=True)} == parts
+    parts = {t.name for what in SUITES[:-1] for t in load_suite(what, quick=True)}
+    assert {task.name for task in load_suite("all", quick=True)} == parts
     with pytest.raises(InputError, match="what"):
         load_suite("none")
 
 
-def test_limit_is_that_of_the_singular_values(rows_case: Case) -> None:
-    from lplr.theory import rate_distortion_limit
+def test_limit_and_spectrum_are_those_of_the_singular_values(rows_task: Task) -> None:
+    for A in (rows_task.A, np.ascontiguousarray(rows_task.A.T)):
+        attrs = describe(small(Task("a", A), methods=["naive"]), True, "naive")
+        s = np.linalg.svd(A.astype(np.float64), compute_uv=False)
+        expected = rate_distortion_limit(s, A.shape, 1.0)
+        assert attrs["limits"]["a"]["1"] == pytest.approx(expected, rel=1e-6)
+        assert attrs["spectra"]["a"]["stable_rank"] == pytest.approx(sum(s**2) / s[0] ** 2)
 
-    for case in (rows_case, replace(rows_case, A=np.ascontiguousarray(rows_case.A.T))):
-        s = np.linalg.svd(case.A.astype(np.float64), compute_uv=False)
-        expected = rate_distortion_limit(s, case.A.shape, 1.0)
-        assert Meter(case).limit(1.0) == pytest.approx(expected, rel=1e-6)
 
-
-def test_gallery(image_case: Case, rows_case: Case) -> None:
-    grid = small(image_case, rows_case, methods=["feedback", "naive", "lplr-svd"])
-    gallery = Gallery(grid, "feedback")
+def test_collector(image_task: Task, rows_task: Task) -> None:
+    grid = small(image_task, rows_task, methods=["feedback", "naive", "lplr-svd"])
+    collector = PictureCollector(grid, "feedback")
     # As after a table that was complete: nothing was seen.
-    assert [run.method.name for run in gallery.missing()] == ["feedback", "naive"]
-    run_grid(grid, see=gallery.see)
-    assert not gallery.missing()
-    shown = gallery.pictures()
+    assert [run.method.name for run in collector.missing()] == ["feedback", "naive"]
+    run_grid(grid, see=collector.see)
+    assert not collector.missing()
+    shown = collector.pictures()
     assert shown.keys() == {"phantom"}
     captions = [p.caption.partition(", error")[0] for p in shown["phantom"]]
     assert captions == ["original", "feedback, 1 bit", "naive, 1 bit"]
     original, *others = (p.image for p in shown["phantom"])
-    np.testing.assert_array_equal(original, image_case.A)
+    np.testing.assert_array_equal(original, image_task.A)
     assert all(o.shape == original.shape and not np.array_equal(o, original) for o in others)
 
 
-def test_gallery_of_small_images() -> None:
-    case = load_suite("knn", quick=True)[0]
-    grid = small(case, methods=["naive"])
-    (picture,) = Gallery(grid, "naive").pictures()["Fashion-MNIST"]
+def test_collector_of_small_images() -> None:
+    task = load_suite("knn", quick=True)[0]
+    grid = small(task, methods=["naive"])
+    (picture,) = PictureCollector(grid, "naive").pictures()["Fashion-MNIST"]
     assert np.asarray(picture.image).shape == (2 * 28, 5 * 28)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +19,11 @@ from sklearn.neighbors import KNeighborsClassifier
 import lplr
 from lplr.evaluation.knn import PROTOCOLS, evaluate, project, recall, vote
 from lplr.evaluation.neighbours import METRICS, Neighbours, nearest
-from lplr.evaluation.speed import threads
-from lplr.evaluation.speed_knn import search_memory
+from lplr.evaluation.resources import measured, run_fresh, threads
 from lplr.exceptions import InputError, LplrError, MissingPackageError
 from lplr.kernels.nearest import keep_least
 
+_PATH = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
 RNG = np.random.default_rng(0)
 DATABASE = RNG.standard_normal((301, 24)) * np.linspace(1, 2, 301)[:, None] + 0.5
 QUERIES = RNG.standard_normal((37, 24)) + 0.5
@@ -41,19 +42,16 @@ def brute_force(A: np.ndarray, X: np.ndarray, k: int, metric: str) -> Neighbours
 
 
 def same(found: Neighbours, expected: Neighbours) -> None:
-    # Products with rows that a transform has mixed are rounded to float32, 2^-24 of them; all else
-    # differs in the order of the sums. A distance near zero is the root of a difference.
+    # They differ in the order of the sums; a distance near zero is the root of a difference.
     np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(found.indices, expected.indices)
 
 
 def dense(database: Any) -> np.ndarray:
-    """In float64, products of factors and transforms included."""
+    """In float64; the product of two factors as well, which is never rounded."""
     if isinstance(database, lplr.LowRank):
         return dense(database.left) @ dense(database.right) + database.shift
-    if isinstance(database, (lplr.QPlusLowRank, LinearOperator)) and not isinstance(
-        database, lplr.Quantized
-    ):
+    if isinstance(database, LinearOperator) and not hasattr(database, "to_dense"):
         return database @ np.eye(database.shape[1])
     return np.asarray(database, np.float64)
 
@@ -123,10 +121,9 @@ def test_brute_force(name: str, metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small that queries, rows and columns are all cut, with rests at each end.
-    monkeypatch.setattr("lplr.evaluation.database._PANEL", 256)
-    monkeypatch.setattr("lplr.evaluation.database._QUERIES", 5)
-    monkeypatch.setattr("lplr.evaluation.database._PRODUCTS", 3000)
-    for name in ("float32", "low rank", "shifted", "quantized", "decomposed", "operator"):
+    monkeypatch.setattr("lplr.evaluation.neighbours._PANEL", 256)
+    monkeypatch.setattr("lplr.evaluation.neighbours._QUERIES", 5)
+    for name in ("float32", "low rank", "shifted", "quantized", "decomposed"):
         database = databases()[name]()
         expected = brute_force(dense(database), QUERIES, 10, metric)
         same(nearest(database, QUERIES, 10, metric=metric), expected)
@@ -179,8 +176,24 @@ def test_any_scale() -> None:
 def test_memory() -> None:
     # In a fresh process: at most a quarter of the dense float32 matrix of this many rows, the
     # packed factors included. A search in blocks of fixed size; measured: 17 % + 3 %.
-    found = search_memory(60000, 600, 377)
-    assert found["extra"] + found["factors"] <= 0.25 * found["dense"]
+    extra, factors = run_fresh("test_knn", "_search_memory", 60000, 377, PYTHONPATH=_PATH)
+    assert extra + factors <= 0.25 * 4 * 60000 * 784
+
+
+def _search_memory(n: int, rank: int) -> tuple[float, int]:
+    """Bytes of a search for the 11 nearest of n x 784 rows, beyond the factors; and of those."""
+    rng = np.random.default_rng(0)
+
+    def factor(*shape: int) -> lplr.Quantized:
+        return lplr.quantize(rng.standard_normal(shape, dtype=np.float32), bits=2)
+
+    f = lplr.LowRank(factor(n, rank), factor(rank, 784))
+    queries = rng.standard_normal((600, 784), dtype=np.float32)
+    small = lplr.LowRank(factor(300, 8), factor(8, 784))
+    nearest(small, queries[:9], 3)  # libraries, kernels, threads
+    _, cost = measured(lambda: nearest(f, queries, 11))
+    assert cost.extra_nbytes is not None
+    return cost.extra_nbytes, f.nbytes
 
 
 # --- classification --------------------------------------------------------------------------

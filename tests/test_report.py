@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from bench_rows import METHODS, SETS, attrs, limit, pictures, row, table
 
+from lplr.evaluation.metrics import metric
 from lplr.evaluation.report import write_report
 from lplr.evaluation.report.headline import headline
-from lplr.evaluation.report.metrics import metric
 from lplr.evaluation.report.results import gather
 from lplr.exceptions import InputError, StorageError
 
@@ -112,11 +112,11 @@ def test_it_can_be_read_with_a_screen_reader(page: Page) -> None:
 
 def test_every_result_is_in_a_table(page: Page) -> None:
     results = gather(table(), "feedback")
-    for cell in results.cells:
-        rows = [r for r in page.rows if r[0] == cell.method and r[1] == f"{cell.budget:g}"]
-        assert any(f"{cell.mean:.4f}" in text for r in rows for text in r), cell
+    for entry in results.entries:
+        rows = [r for r in page.rows if r[0] == entry.method and r[1] == f"{entry.budget:g}"]
+        assert any(f"{entry.mean:.4f}" in text for r in rows for text in r), entry
     for name in SETS:
-        assert ["naive", name, "0.5", "skipped", "fewer bits than one an entry"] in page.rows
+        assert ["naive", name, "0.5", "skipped", "fewer bits than one per entry"] in page.rows
 
 
 def test_tables_come_sorted(page: Page) -> None:
@@ -211,7 +211,7 @@ def test_headline_where_the_default_wins() -> None:
     first, second, third = said([*pair(0.128, 0.975), *pair(0.2, 0.96, **PQ)])
     assert first.startswith("In none of 1 case (a data set at a budget) is a baseline better than")
     assert second == (
-        "At 1 bit an entry feedback leaves 0.64 times the relative error of the best baseline at "
+        "At 1 bit per entry feedback leaves 0.64 times the relative error of the best baseline at "
         "equal stored bits, 12.8 % against 20.0 % (PQ) on digits."
     )
     assert third == (
@@ -255,7 +255,7 @@ def test_means_are_over_seeds() -> None:
     rows = [row(value=v, seed=i) for i, v in enumerate(values["feedback"])]
     rows += [row(value=v, seed=i, **PQ) for i, v in enumerate(values["PQ"])]
     results = gather(rows, "feedback")
-    mine, rival = results.cells
+    mine, rival = results.entries
     assert (mine.mean, len(mine.values), rival.mean) == (pytest.approx(0.2), 2, 0.19)
     assert mine.spread == pytest.approx(0.02**0.5)
     assert "PQ on digits" in said(rows)[0]
@@ -338,7 +338,7 @@ def test_a_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("mine")
     with pytest.raises(InputError, match="overwrite"):
-        write_report(path, [row()], {})
+        write_report(path, [row()], attrs())
     assert path.read_text() == "mine"
     with pytest.raises(StorageError):
-        write_report(tmp_path / "no" / "report.html", [row()], {})
+        write_report(tmp_path / "no" / "report.html", [row()], attrs())

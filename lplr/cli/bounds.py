@@ -42,7 +42,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "bounds",
         "test the bounds of the papers by simulation",
         "lplr bounds\nlplr bounds --list\nlplr bounds range-finder --all --plot bounds.png\n"
-        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.csv",
+        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.jsonl",
         _DESCRIPTION,
     )
     parser.add_argument(
@@ -64,9 +64,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
     )
-    parser.add_argument(
-        "--out", metavar="FILE", help="write all cells to a table, such as cells.csv"
-    )
+    parser.add_argument("--out", metavar="FILE", help="write all cells to a .jsonl or .csv file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_seed(parser)
     add_json(parser)
@@ -145,11 +143,11 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.theory import montecarlo
 
-    count = {s.name: len(s.grid) + len(s.full) * args.full for s in statements}
-    with Progress(args.trials * sum(count.values())) as progress, watch_compilation(progress):
+    work = {s.name: args.trials * (len(s.grid) + len(s.full) * args.full) for s in statements}
+    with Progress(work) as progress, watch_compilation(progress):
 
         def show(name: str, trials: int) -> None:
-            with progress.step(f"statement {name}", trials):
+            with progress.step(f"statement {name}", trials, name):
                 pass
 
         return montecarlo.run(
@@ -178,8 +176,7 @@ def _write_table(
 def _draw(path: str, cells: Sequence[Cell], statements: Mapping[str, Statement]) -> bool:
     """Draw the cells; a picture that fails is reported, since the table is out already."""
     try:
-        from lplr.evaluation.bound_panels import panels_of
-        from lplr.evaluation.plot_bounds import draw_bounds
+        from lplr.evaluation.plot_bounds import draw_bounds, panels_of
 
         draw_bounds(path, panels_of(cells, notes={n: s.title for n, s in statements.items()}))
     except Exception as error:

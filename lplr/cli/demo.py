@@ -1,10 +1,9 @@
-"""``lplr demo``: real matrices compressed by every method, as files, a table and pictures."""
+"""``lplr demo``: real matrices compressed by every method, as files, tables and pictures."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,19 @@ from lplr.cli.options import add_command, add_json, add_seed, print_json
 
 __all__ = ["add_parser", "run"]
 
+_PARTLY = 3
 _RESULTS = "results.json"
+_METHODS = (
+    "compress",
+    "feedback",
+    "lplr",
+    "lplr-svd",
+    "direct-svd",
+    "TruncatedSVD float16",
+    "naive",
+)
+_LAYER = "minilm_l2_query"
+_LAYER_BITS = 3  # per entry: what naive rounding and feedback alone can have as well
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -21,9 +32,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         common,
         "demo",
-        "compress real data by every method, with a table and pictures",
+        "compress real data by every method, with tables and pictures",
         "lplr demo --out demo",
-        "Fashion-MNIST, a transformer layer, text embeddings and the Shepp-Logan phantom; each "
+        "Fashion-MNIST, transformer layers, text embeddings and the Shepp-Logan phantom; each "
         "result is written, read again and verified. Takes about three minutes.",
     )
     parser.add_argument(
@@ -35,65 +46,35 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A matrix and the budgets, in bits an entry, that it is compressed to."""
-
-    key: str
-    title: str
-    A: Any
-    budgets: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Method:
-    """A way to compress; ``work`` is roughly its seconds for a million entries at one bit."""
-
-    key: str
-    work: float
-    make: Callable[[Any, float, int], Any]
-
-
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     import json
 
-    from lplr.cli.demo_layer import PICTURE, compress_layer
-    from lplr.cli.progress import Progress, watch_compilation
+    from lplr.evaluation.results_file import describe
     from lplr.storage.atomic import write_atomic
 
     folder = _folder(args.out)
-    cases = _cases(args.quick)
-    jobs = [(c, b, m) for c in cases for b in c.budgets for m in _METHODS if _offers(m, b)]
-    work = [m.work * c.A.size * 1e-6 * b**0.8 + 0.05 for c, b, m in jobs]
-    rows: list[dict[str, Any]] = []
-    pictures: dict[str, dict[Any, Any]] = {"fashion-mnist": {}, "phantom": {}}
-    with Progress(sum(work) + 10.0) as progress, watch_compilation(progress):
-        limits = {case.key: _limit_of(case) for case in cases}
-        for (case, budget, method), size in zip(jobs, work, strict=True):
-            with progress.step(f"{case.title}: {method.key}, {budget:g} bits", size):
-                row, dense = _compress(case, budget, method, limits[case.key], folder, args.seed)
-            rows.append(row)
-            if case.key in pictures:
-                pictures[case.key][budget, method.key] = (dense, row["error"])
-        with progress.step("transformer layer under its Hessian", 8.0):
-            layer = compress_layer(folder, args.seed, args.quick, progress.say)
-        with progress.step("drawing", 2.0):
-            drawn = [*_draw(cases, rows, limits, pictures, folder), PICTURE]
-    document = {
-        "seed": args.seed,
-        "quick": args.quick,
-        "results": rows,
-        "layer_under_hessian": layer,
-        "pictures": drawn,
-    }
+    grids = [*_grids(args.quick, args.seed), _layer_grid(args.quick, args.seed)]
+    results: dict[tuple[str, str, float], Any] = {}  # what was read back, by data set, method, bits
+    rows = _measure(grids, folder, results)
+    attrs: dict[str, Any] = {}
+    for grid in grids:
+        for name, value in describe(grid, args.quick, _METHODS[0]).items():
+            attrs[name] = {**attrs.get(name, {}), **value} if isinstance(value, dict) else value
+    document = {"seed": args.seed, "attrs": attrs, "rows": rows}
+    # Before anything is drawn: a picture that fails does not lose the table.
     text = json.dumps(document, indent=1).encode()
     write_atomic(folder / _RESULTS, [text], overwrite=True)
     if args.json:
         print_json(document)
     else:
-        _print(cases, rows, layer, drawn, folder)
-    return 0
+        _print(grids, rows, attrs)
+    drawn = _draw(grids, rows, attrs, results, folder)
+    if not args.json:
+        print(f"\n{len(results)} files were written, read again and verified. See {folder}:")
+        for name in [*(name for name, done in drawn.items() if done), _RESULTS, "files"]:
+            print(f"  {folder / name}")
+    return 0 if all(drawn.values()) else _PARTLY
 
 
 def _folder(name: str) -> Path:
@@ -118,238 +99,212 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _cases(quick: bool) -> list[_Case]:
+def _grids(quick: bool, seed: int) -> list[Any]:
+    """A grid for each matrix: the more rows share one R, the less a budget has to be."""
     from lplr import datasets
+    from lplr.evaluation.grid import Grid
+    from lplr.evaluation.tasks import Task
     from lplr.exceptions import InputError
 
     budgets = (1.0, 2.0) if quick else (0.5, 1.0, 2.0, 4.0)
-    if quick:
-        images = datasets.fashion_mnist(n=1000).images
-    else:
-        try:
-            images = datasets.fashion_mnist(n=10000).images
-        except InputError:  # all of it is not installed
-            images = datasets.fashion_mnist(subset="small").images
-    layer = datasets.layer("minilm_l2_query" if quick else "minilm_l3_output")
+    try:
+        images = datasets.fashion_mnist(n=1000 if quick else 10000).images
+    except InputError:  # all of it is not installed
+        images = datasets.fashion_mnist(subset="small").images
+    layer = datasets.layer(_LAYER if quick else "minilm_l3_output")
     texts = datasets.text_embeddings().embeddings[: 1000 if quick else None]
     phantom = datasets.shepp_logan(128 if quick else 256)
+    tasks = (
+        (Task("Fashion-MNIST", images), budgets if quick else tuple(b / 2 for b in budgets)),
+        (Task(layer.name, layer.W), budgets),
+        (Task("text embeddings", texts), budgets),
+        (Task("Shepp-Logan phantom", phantom), budgets),
+    )
+    return [Grid([task], _METHODS, own, [seed]) for task, own in tasks]
 
-    def case(key: str, name: str, A: Any, halvings: int = 0) -> _Case:
-        title = f"{name}, {A.shape[0]} x {A.shape[1]}"
-        return _Case(key, title, A, tuple(b / 2**halvings for b in budgets))
 
-    return [
-        # The more rows share one R, the less a budget has to be for the same error.
-        case("fashion-mnist", "Fashion-MNIST images", images, halvings=0 if quick else 1),
-        case("layer", f"transformer layer {layer.name}", layer.W),
-        case("embeddings", "text embeddings", texts),
-        case("phantom", "Shepp-Logan phantom", phantom),
+def _layer_grid(quick: bool, seed: int) -> Any:
+    """Five ways to spend three bits per entry on one layer under its Hessian."""
+    import lplr
+    from lplr import datasets
+    from lplr.evaluation.baselines import METHODS, Method
+    from lplr.evaluation.grid import Grid
+    from lplr.evaluation.tasks import Task
+
+    layer = datasets.layer(_LAYER)
+    n, d = layer.W.shape
+    # Of 4-bit factors beside a 2-bit backbone, the largest rank that fits: 20 bytes of scale and
+    # seeds, 4 of the scale of L, 4 a component.
+    rank = int(((_LAYER_BITS - 2) * n * d - 8 * 24) // (4 * (n + d) + 32))
+    steps = 3 if quick else 10
+
+    def caldera(name: str, cost: float, **options: Any) -> Method:
+        def run(A: Any, bits: float, rng: int, hessian: Any) -> Any:
+            return lplr.caldera(A, hessian=hessian, rng=rng, **options)
+
+        stores = "codes of Q, L and R; scales and sign seeds"
+        return Method(name, "caldera", run, stores, weighted=True, cost=(cost, 0.0))
+
+    def rounded(A: Any, bits: float, rng: int) -> Any:
+        return lplr.quantize(A, bits=int(bits), quantizer="lloyd-max")
+
+    methods = [
+        Method("naive rounding", "naive", rounded, "codes; one scale", seeded=False),
+        caldera("feedback alone", 0.2, rank=0, q_bits=_LAYER_BITS),
+        caldera("CALDERA, faithful", 0.7 * steps, rank=rank, mode="faithful", n_iter=steps),
+        caldera("CALDERA, default", 0.5, rank=rank),
+        METHODS["compress"],
     ]
+    task = Task(f"{layer.name} under H", layer.W, hessian=layer.H)
+    return Grid([task], methods, [_LAYER_BITS], [seed])
 
 
-def _best(A: Any, budget: float, seed: int) -> Any:
-    import lplr
-
-    return lplr.compress(A, bits_per_entry=budget, rng=seed)
-
-
-def _factorize(method: str) -> Callable[[Any, float, int], Any]:
-    def make(A: Any, budget: float, seed: int) -> Any:
-        import lplr
-
-        return lplr.factorize(A, bits_per_entry=budget, method=method, rng=seed)
-
-    return make
-
-
-def _float16_svd(A: Any, budget: float, seed: int) -> Any:
-    from lplr.evaluation.baselines import float16_svd
-
-    return float16_svd(A, budget, rng=seed)
-
-
-def _naive(A: Any, budget: float, seed: int) -> Any:
-    from lplr.evaluation.baselines import naive
-
-    return naive(A, int(budget))
-
-
-_METHODS = (
-    _Method("compress", 2.5, _best),
-    _Method("feedback", 1.2, _factorize("feedback")),
-    _Method("lplr", 0.4, _factorize("lplr")),
-    _Method("lplr-svd", 0.3, _factorize("lplr-svd")),
-    _Method("direct-svd", 0.2, _factorize("direct-svd")),
-    _Method("TruncatedSVD float16", 0.05, _float16_svd),
-    _Method("naive", 0.05, _naive),
-)
-
-
-def _offers(method: _Method, budget: float) -> bool:
-    """Naive quantization exists at whole bits only."""
-    return method.key != "naive" or budget == int(budget)
-
-
-def _limit_of(case: _Case) -> Callable[[float], float]:
-    import numpy as np
-
-    from lplr.theory import rate_distortion_limit
-
-    A = np.asarray(case.A, np.float64)
-    gram = A.T @ A if A.shape[0] >= A.shape[1] else A @ A.T
-    sigma = np.sqrt(np.linalg.eigvalsh(gram).clip(0))
-    return lambda bits: rate_distortion_limit(sigma, case.A.shape, bits)
-
-
-def _compress(
-    case: _Case,
-    budget: float,
-    method: _Method,
-    limit: Callable[[float], float],
-    folder: Path,
-    seed: int,
-) -> tuple[dict[str, Any], Any]:
-    """One result, measured on what was read back from its file, and its dense matrix."""
-    import time
-
+def _measure(grids: Sequence[Any], folder: Path, results: dict[Any, Any]) -> list[dict[str, Any]]:
+    """The rows of all grids; each result is saved, and what was read back is kept."""
     import numpy as np
 
     import lplr
+    from lplr.cli.progress import Progress, watch_compilation
+    from lplr.evaluation.grid import remaining, run_grid
     from lplr.exceptions import StorageError
 
-    start = time.perf_counter()
-    f = method.make(case.A, budget, seed)
-    seconds = time.perf_counter() - start
-    name = f"files/{case.key}-{budget:g}-{method.key.replace(' ', '-').lower()}.h5"
-    lplr.save(folder / name, f, overwrite=True)
-    again = lplr.load(folder / name)
-    dense = again.to_dense()
-    if not np.array_equal(dense, f.to_dense()):
-        raise StorageError(f"{name}: decodes to another matrix than the one that was saved")
-    error = again.relative_error(case.A)
-    least = limit(again.bits_per_entry)
-    return {
-        "matrix": case.key,
-        "method": method.key,
-        "budget": budget,
-        "error": error,
-        "bits_per_entry": again.bits_per_entry,
-        "limit": least,
-        "ratio": error / least,
-        "rank": getattr(again, "rank", None),
-        "seconds": seconds,
-        "file": name,
-        "file_nbytes": (folder / name).stat().st_size,
-    }, dense
+    files: dict[Any, dict[str, Any]] = {}
 
+    def see(run: Any, f: Any) -> None:
+        words = f"{run.task.name}-{run.budget:g}-{run.method.name}".lower().replace(",", "")
+        name = f"files/{words.replace(' ', '-')}.h5"
+        lplr.save(folder / name, f, overwrite=True)
+        again = lplr.load(folder / name)
+        if not np.array_equal(again.to_dense(), f.to_dense()):
+            raise StorageError(f"{name}: decodes to another matrix than the one that was saved")
+        results[run.task.name, run.method.name, run.budget] = again
+        files[run.key] = {"file": name, "file_nbytes": (folder / name).stat().st_size}
 
-def _draw(
-    cases: list[_Case],
-    rows: list[dict[str, Any]],
-    limits: dict[str, Callable[[float], float]],
-    pictures: dict[str, dict[Any, Any]],
-    folder: Path,
-) -> list[str]:
-    from lplr.evaluation.plots import draw_curves, draw_images
-
-    images, phantom = cases[0], cases[-1]
-    draw_curves(
-        folder / "rate-distortion.png", [_panel(case, rows, limits[case.key]) for case in cases]
-    )
-    draw_images(
-        folder / "fashion-mnist.png",
-        f"{images.title}: one of each class, all at 1 stored bit an entry",
-        _clothes(images.A, pictures[images.key]),
-    )
-    draw_images(
-        folder / "phantom.png",
-        f"{phantom.title}: equal stored bits in a row, relative errors in the corners",
-        _phantoms(phantom, pictures[phantom.key]),
-        ["original", *(method.key for method in _METHODS)],
-    )
-    return ["rate-distortion.png", "fashion-mnist.png", "phantom.png"]
-
-
-def _panel(case: _Case, rows: list[dict[str, Any]], limit: Callable[[float], float]) -> Any:
-    import numpy as np
-
-    from lplr.evaluation.plots import Curve, Panel
-
-    curves = []
-    for method in _METHODS:
-        own = [r for r in rows if r["matrix"] == case.key and r["method"] == method.key]
-        bits, errors = [r["bits_per_entry"] for r in own], [r["error"] for r in own]
-        curves.append(Curve(method.key, bits, errors))
-    bits = sorted(b for curve in curves for b in curve.bits)
-    grid = np.geomspace(bits[0], bits[-1], 33).tolist()
-    return Panel(case.title, curves, Curve("limit", grid, [limit(b) for b in grid]))
-
-
-def _clothes(A: Any, found: dict[Any, Any]) -> dict[str, Any]:
-    """A row a method, with the first image of each class."""
-    import numpy as np
-
-    from lplr import datasets
-    from lplr.evaluation.plots import Picture
-
-    labels = datasets.fashion_mnist(n=1000).labels
-    shown = [int(np.flatnonzero(labels == k)[0]) for k in range(10)]
-    rows = {"original": A}
-    for (budget, method), (dense, error) in found.items():
-        if budget == 1:
-            rows[f"{method}\nerror {error:.3f}"] = dense
-    return {k: [Picture(X[i].reshape(28, 28)) for i in shown] for k, X in rows.items()}
-
-
-def _phantoms(case: _Case, found: dict[Any, Any]) -> dict[str, Any]:
-    """A row a budget, with all of the phantom by each method."""
-    from lplr.evaluation.plots import Picture
-
-    rows = {}
-    for budget in (b for b in case.budgets if b <= 2):
-        made = [found.get((budget, method.key)) for method in _METHODS]
-        pictures = [None if one is None else Picture(one[0], f"{one[1]:.3f}") for one in made]
-        label = f"{budget:g} bit{'s' if budget > 1 else ''}\nan entry"
-        rows[label] = [Picture(case.A), *pictures]
+    rows = []
+    total = sum(remaining(grid, []) for grid in grids)
+    with Progress(total) as progress, watch_compilation(progress):
+        for grid in grids:
+            rows += run_grid(grid, step=progress.step, see=see)
+    for row in rows:
+        row |= files.get((row["dataset"], row["method"], row["budget"], row["seed"]), {})
     return rows
 
 
-def _print(
-    cases: list[_Case],
-    rows: list[dict[str, Any]],
-    layer: list[dict[str, Any]],
-    drawn: list[str],
-    folder: Path,
-) -> None:
-    from lplr.cli.demo_layer import print_layer
-    from lplr.cli.tables import in_bytes, in_seconds, table
+def _print(grids: Sequence[Any], rows: list[dict[str, Any]], attrs: dict[str, Any]) -> None:
+    from lplr.cli.bench_tables import print_by_budget, print_runs, print_skipped
+    from lplr.evaluation.report.results import gather
 
-    head = ("bits", "method", "error", "x limit", "stored bits", "rank", "file", "time")
-    for case in cases:
-        print(f"\n{case.title}\n")
-        cells, last = [], None
-        for row in (r for r in rows if r["matrix"] == case.key):
-            first = f"{row['budget']:g}" if row["budget"] != last else ""
-            last = row["budget"]
-            cells.append(
-                [
-                    first,
-                    row["method"],
-                    f"{row['error']:.4f}",
-                    f"{row['ratio']:.2f}",
-                    f"{row['bits_per_entry']:.4f}",
-                    "-" if row["rank"] is None else str(row["rank"]),
-                    in_bytes(row["file_nbytes"]),
-                    in_seconds(row["seconds"]),
-                ]
-            )
-        print(table(head, cells, left=2))
-    print_layer(layer)
+    *matrices, layer = (grid.tasks[0].name for grid in grids)
+    results = gather([row for row in rows if row["dataset"] in matrices], _METHODS[0])
+    print_by_budget(results, attrs["limits"])
+    own = [row for row in rows if row["dataset"] == layer]
+    print(f"\n{layer}, the second moment of its inputs\n")
+    print_runs(own, attrs)
+    print_skipped(results.skipped)
     print(
-        "\nerror: relative, in the Frobenius norm, of the matrix read back from its file.\n"
-        "x limit: error over the rate-distortion limit for the spectrum at the stored bits, a\n"
-        "yardstick for factors; coding the entries themselves may go below it.\n"
-        f"\n{len(rows) + len(layer)} files were written, read again and verified. See {folder}:"
+        "\nThe limit is that of two coded factors for this spectrum: coding the entries themselves "
+        "may go\nbelow it. `lplr info FILE` shows how a result spent its bits."
     )
-    for name in [*drawn, _RESULTS, "files"]:
-        print(f"  {folder / name}")
+
+
+def _draw(
+    grids: Sequence[Any],
+    rows: list[dict[str, Any]],
+    attrs: dict[str, Any],
+    results: dict[Any, Any],
+    folder: Path,
+) -> dict[str, bool]:
+    """Which pictures could be drawn."""
+    from lplr.evaluation.charts import draw_curves, draw_history
+    from lplr.evaluation.figures import draw_or_warn
+    from lplr.evaluation.pictures import draw_images
+
+    *matrices, layer = (grid.tasks[0] for grid in grids)
+    images, phantom = matrices[0], matrices[-1]
+    titles = {task.name: f"{task.name}, {task.shape}" for task in (*matrices, layer)}
+    panels = {titles[task.name]: _curves(task, rows) for task in matrices}
+    one_bit = f"{titles[images.name]}: one of each class, all at 1 stored bit per entry"
+    equal = f"{titles[phantom.name]}: equal stored bits in a row, relative errors in the corners"
+    pictures: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+        "rate-distortion.png": (draw_curves, (panels,)),
+        "fashion-mnist.png": (draw_images, (one_bit, _clothes(images, results))),
+        "phantom.png": (
+            draw_images,
+            (equal, _phantoms(phantom, grids[-2].budgets, results), ["original", *_METHODS]),
+        ),
+        "layer-under-hessian.png": (
+            draw_history,
+            (f"{titles[layer.name]}, {_LAYER_BITS} stored bits per entry", *_steps(layer, results)),
+        ),
+    }
+    return {
+        name: draw_or_warn(draw, folder / name, *args) for name, (draw, args) in pictures.items()
+    }
+
+
+def _curves(task: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stored bits and errors of each method, and the limit."""
+    import numpy as np
+
+    from lplr.evaluation.spectrum import singular_values
+    from lplr.theory import rate_distortion_limit
+
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        if (row["dataset"], row["metric"]) == (task.name, "relative error"):
+            bits, errors = curves.setdefault(row["method"], ([], []))
+            bits.append(row["bits_per_entry"])
+            errors.append(row["value"])
+    ends = sorted(b for bits, _ in curves.values() for b in bits)
+    grid = np.geomspace(ends[0], ends[-1], 33).tolist()
+    sigma = singular_values(task.A)
+    limit = [rate_distortion_limit(sigma, task.A.shape, b) for b in grid]
+    return {**curves, "limit": (grid, limit)}
+
+
+def _clothes(task: Any, results: dict[Any, Any]) -> dict[str, Any]:
+    """A row for each method, with the first image of each class."""
+    from lplr import datasets
+    from lplr.evaluation.pictures import Picture, class_images
+
+    labels = datasets.fashion_mnist(n=1000).labels
+    rows = {"original": task.A}
+    for (name, method, budget), f in results.items():
+        if (name, budget) == (task.name, 1):
+            rows[f"{method}\nerror {f.relative_error(task.A):.3f}"] = f.to_dense()
+    return {label: [*map(Picture, class_images(A, labels))] for label, A in rows.items()}
+
+
+def _phantoms(task: Any, budgets: Sequence[float], results: dict[Any, Any]) -> dict[str, Any]:
+    """A row for each budget, with all of the phantom by each method."""
+    from lplr.evaluation.metrics import bits_text
+    from lplr.evaluation.pictures import Picture
+
+    def picture(f: Any) -> Picture | None:
+        return f and Picture(f.to_dense(), f"{f.relative_error(task.A):.3f}")
+
+    return {
+        f"{bits_text(budget)}\nper entry": [
+            Picture(task.A),
+            *(picture(results.get((task.name, method, budget))) for method in _METHODS),
+        ]
+        for budget in budgets
+        if budget <= 2
+    }
+
+
+def _steps(task: Any, results: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Errors under the damped Hessian: step by step where there are steps, and of the others."""
+
+    from lplr.linalg.hessian import regularize
+
+    damped, _ = regularize(task.hessian)
+    histories, levels = {}, {}
+    for (name, method, _), f in results.items():
+        if name == task.name:
+            steps = [step["error"] for step in f.meta.get("history", [])]
+            if len(steps) > 1:
+                histories[method] = steps
+            else:
+                levels[method] = f.relative_error(task.A, damped)
+    return histories, levels

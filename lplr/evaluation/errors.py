@@ -6,18 +6,19 @@ a fixed order, so that the dense difference never exists and no result depends o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from lplr.evaluation.images import psnr, ssim
-from lplr.evaluation.rows import Rows, root_of_ratio, same_shape, squares
+from lplr.evaluation.rows import RowReader, same_shape, squares
 from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
-from lplr.exceptions import InputError
+from lplr.matrices.errors import ratio_of_norms
 from lplr.parallel import run_blocks
-from lplr.validation import check_real, check_rng
+from lplr.validation import check_rng
 
 __all__ = [
     "FORMULAS",
@@ -26,7 +27,6 @@ __all__ = [
     "inner_product_distortion",
     "psnr",
     "relative_error",
-    "row_error_quantiles",
     "row_errors",
     "spectral_error",
     "ssim",
@@ -54,7 +54,7 @@ def relative_error(A: Any, B: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
 
     Returns
     -------
@@ -74,7 +74,7 @@ def relative_error(A: Any, B: Any) -> float:
     0.2
     """
     error, norm = squares(*same_shape(A, B)).sum(axis=1)
-    return root_of_ratio(error, norm)
+    return ratio_of_norms(error, norm)
 
 
 def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0) -> float:
@@ -82,9 +82,9 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
     rng : int, numpy.random.Generator or None
-        Of the start vector, which is Gaussian.
+        For the start vector, which is Gaussian.
 
     Returns
     -------
@@ -117,11 +117,10 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
         return relative_error(A, B)
     error, norm = squares(a, b).sum(axis=1)
     if error <= 0 or norm <= 0:
-        return root_of_ratio(error, norm)
+        return ratio_of_norms(error, norm)
     start = generator.standard_normal(min(a.shape))
-    of_A, of_B = _products(A, a), _products(B, b)
-    difference = tuple(_minus(f, g) for f, g in zip(of_A, of_B, strict=True))
-    return _norm_2(a.shape, difference, start) / _norm_2(a.shape, of_A, start)
+    original, approximation = _operator(A, a), _operator(B, b)
+    return _norm_2(original - approximation, start) / _norm_2(original, start)
 
 
 def hessian_error(A: Any, B: Any, hessian: Any) -> float:
@@ -129,7 +128,7 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
     hessian : array_like of shape (d, d), (d,) or (m, d)
         Second moment H of the inputs x, its diagonal, or the inputs, as in `lplr.caldera`. With
         H = mean(x x^T) this is the root mean square of ``|E x|`` relative to that of ``|A x|``.
@@ -159,7 +158,7 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
     a, b = same_shape(A, B)
     H = check_hessian(hessian, a.shape[1])
     error, norm = squares(a, b, H).sum(axis=1)
-    return root_of_ratio(error, norm)
+    return ratio_of_norms(error, norm)
 
 
 def row_errors(A: Any, B: Any) -> np.ndarray:
@@ -167,7 +166,7 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
 
     Returns
     -------
@@ -187,53 +186,13 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
     array([0.2, 0. ])
     """
     error, norm = squares(*same_shape(A, B), by_row=True)
-    return np.array([root_of_ratio(e, s) for e, s in zip(error, norm, strict=True)])
+    return np.array([ratio_of_norms(e, s) for e, s in zip(error, norm, strict=True)])
 
 
-def row_error_quantiles(
-    A: Any, B: Any, quantiles: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-) -> dict[float, float]:
-    """Quantiles over the rows of `row_errors`, ``|a_i - b_i| / |a_i|``.
-
-    Parameters
-    ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
-    quantiles : sequence of float in [0, 1]
-
-    Returns
-    -------
-    dict of float to float
-        By quantile: the least error that at least this share of the rows does not exceed.
-
-    Raises
-    ------
-    InputError
-        If an argument is outside what is offered.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lplr.evaluation.errors import row_error_quantiles
-    >>> row_error_quantiles(np.eye(4), np.diag([1.0, 0.5, 0.5, 0.0]), (0.5, 1.0))
-    {0.5: 0.5, 1.0: 1.0}
-    """
-    asked = [check_real(q, "quantiles", strict=False) for q in quantiles]
-    if not asked or max(asked) > 1:
-        raise InputError(f"quantiles: must be numbers from 0 to 1, found {quantiles!r}")
-    found = np.quantile(row_errors(A, B), asked, method="inverted_cdf")
-    return dict(zip(asked, found.tolist(), strict=True))
-
-
-Product = Callable[[np.ndarray], np.ndarray]
-
-
-def _products(A: Any, rows: Rows) -> tuple[Product, Product]:
-    """Products with A and with its transpose."""
-    from scipy.sparse.linalg import LinearOperator
-
+def _operator(A: Any, rows: RowReader) -> LinearOperator:
+    """A linear operator in float64, which reads an array a block of rows at a time."""
     if isinstance(A, LinearOperator):
-        # Vectors, in whatever shape they come.
-        return lambda x: A.matvec(x.reshape(-1)), lambda y: A.rmatvec(y.reshape(-1))
+        return A
 
     def matvec(x: np.ndarray) -> np.ndarray:
         out = np.empty(rows.shape[0])
@@ -253,17 +212,11 @@ def _products(A: Any, rows: Rows) -> tuple[Product, Product]:
         run_blocks(block, rows.shape[0], rows.block)
         return parts.sum(axis=0)
 
-    return matvec, rmatvec
+    return LinearOperator(rows.shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
 
-def _minus(f: Product, g: Product) -> Product:
-    return lambda x: np.subtract(f(x), g(x), dtype=np.float64)
+def _norm_2(operator: LinearOperator, start: np.ndarray) -> float:
+    from scipy.sparse.linalg import svds
 
-
-def _norm_2(shape: tuple[int, int], products: tuple[Product, ...], start: np.ndarray) -> float:
-    from scipy.sparse.linalg import LinearOperator, svds
-
-    matvec, rmatvec = products
-    operator = LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
     s = svds(operator, k=1, tol=_LANCZOS_TOLERANCE, v0=start, return_singular_vectors=False)
     return float(s[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from types import ModuleType
 
 from lplr.exceptions import MissingPackageError
@@ -14,37 +14,18 @@ _PACKAGES = {"faiss": "faiss-cpu", "skimage": "scikit-image"}
 
 
 def optional(module: str, purpose: str) -> ModuleType:
-    """A module of the extra ``bench``.
-
-    Parameters
-    ----------
-    module : str
-        Its full name, such as ``skimage.metrics``.
-    purpose : str
-        The argument or metric that needs it, for the message.
-
-    Returns
-    -------
-    module
+    """A module of the extra ``bench``, for an argument or metric that the message names.
 
     Raises
     ------
     MissingPackageError
         If it is not installed.
-
-    Examples
-    --------
-    >>> from lplr.evaluation.extras import optional
-    >>> optional("no_such_module", "engine='none'")
-    Traceback (most recent call last):
-        ...
-    lplr.exceptions.MissingPackageError: engine='none': needs no_such_module, which is not ...
     """
     try:
-        return importlib.import_module(module)
+        return import_module(module)
     except ImportError:
         name = module.partition(".")[0]
-        package = _PACKAGES.get(name, name)
         raise MissingPackageError(
-            f"{purpose}: needs {package}, which is not installed; run pip install 'lplr[bench]'"
+            f"{purpose}: needs {_PACKAGES.get(name, name)}, which is not installed; run pip "
+            "install 'lplr[bench]'"
         ) from None

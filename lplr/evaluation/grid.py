@@ -1,27 +1,28 @@
 """Methods x budgets x seeds on several matrices, as one tidy table that grows and resumes.
 
-One row is one value; a *run* is a matrix, a method, a budget and a seed, and has a row for each of
+One row is one value; a *run* is a task, a method, a budget and a seed, and has a row for each of
 its metrics. What could not run has a row too, with the reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 from lplr.evaluation.baselines import METHODS, Method
-from lplr.evaluation.cases import Case
-from lplr.evaluation.measure import Measurement, Meter
-from lplr.evaluation.report.metrics import bits_text
-from lplr.exceptions import BudgetError, InputError, MissingPackageError
-from lplr.matrices.base import Artefact
-from lplr.validation import check_choice, check_integer, check_real
+from lplr.evaluation.measure import Evaluator
+from lplr.evaluation.metrics import bits_text
+from lplr.evaluation.resources import Cost, measured, threads
+from lplr.evaluation.tasks import Task
+from lplr.exceptions import BudgetError, InputError, LplrError, MissingPackageError
+from lplr.matrices.base import PackedMatrix
+from lplr.validation import check_choice, check_integer, check_matrix, check_real
 
-__all__ = ["COLUMNS", "Grid", "Run", "remaining", "run_grid"]
+__all__ = ["COLUMNS", "UNCOMPRESSED", "Grid", "Run", "remaining", "run_grid"]
 
 Row = dict[str, Any]
 
@@ -33,6 +34,8 @@ COLUMNS = (
     "budget",
     "bits_per_entry",
     "stored_bytes",
+    "kind",
+    "rank",
     "seed",
     "metric",
     "protocol",
@@ -42,24 +45,16 @@ COLUMNS = (
     "status",
     "note",
 )
+UNCOMPRESSED = "uncompressed"  # the method of the original's own rows, of 32 bits per entry
 
 _LARGE = 10_000_000  # entries, from which one seed is enough: the spread falls with the size
-_REFERENCE = "uncompressed"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One thing to do.
+    """One thing to do."""
 
-    Parameters
-    ----------
-    case : Case
-    method : Method
-    budget : float
-    seed : int
-    """
-
-    case: Case
+    task: Task
     method: Method
     budget: float
     seed: int
@@ -67,16 +62,16 @@ class Run:
     @property
     def key(self) -> tuple[str, str, float, int]:
         """By which its rows are found again."""
-        return self.case.name, self.method.name, self.budget, self.seed
+        return self.task.name, self.method.name, self.budget, self.seed
 
     @property
     def work(self) -> float:
         """Roughly its seconds, for an estimate of the time that is left."""
-        millions = 1e-6 * self.case.A.size
+        millions = 1e-6 * self.task.size
         fixed, each = self.method.cost
         seconds = fixed + each * millions * math.sqrt(self.budget)
-        if self.case.queries is not None:
-            seconds += 1e-5 * millions * len(self.case.queries.X)
+        if self.task.queries is not None:
+            seconds += 1e-5 * millions * len(self.task.queries.X)
         return seconds
 
 
@@ -86,11 +81,11 @@ class Grid:
 
     Parameters
     ----------
-    cases : sequence of Case
-    methods : sequence of str
-        Names in `lplr.evaluation.baselines.METHODS`.
+    tasks : sequence of Task
+    methods : sequence of str or Method
+        Names in `lplr.evaluation.baselines.METHODS`, or methods of your own.
     budgets : sequence of float
-        Bits an entry, scales and everything else included.
+        Bits per entry, scales and everything else included.
     seeds : sequence of int
 
     Raises
@@ -100,64 +95,50 @@ class Grid:
 
     Examples
     --------
-    >>> from lplr.evaluation.cases import load_suite
     >>> from lplr.evaluation.grid import Grid
+    >>> from lplr.evaluation.tasks import load_suite
     >>> grid = Grid(load_suite("image", quick=True), ["feedback", "naive"], [0.5, 1.0], [0, 1])
     >>> len(grid.runs())  # naive quantization draws no random numbers
     12
     """
 
-    cases: Sequence[Case]
-    methods: Sequence[str]
+    tasks: Sequence[Task]
+    methods: Sequence[str | Method]
     budgets: Sequence[float]
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
-        for name in ("cases", "methods", "budgets", "seeds"):
-            values = list(getattr(self, name))
-            if not values:
+        for name in ("tasks", "methods", "budgets", "seeds"):
+            if not list(getattr(self, name)):
                 raise InputError(f"{name}: is empty; give at least one")
-        for name in self.methods:
-            check_choice(name, "methods", tuple(METHODS))
+        for method in self.methods:
+            if not isinstance(method, Method):
+                check_choice(method, "methods", tuple(METHODS))
         for budget in self.budgets:
             check_real(budget, "budgets")
         for seed in self.seeds:
             check_integer(seed, "seeds", 0, 2**31 - 1)
 
     def runs(self) -> list[Run]:
-        """All of them, matrix by matrix.
+        """All of them, task by task.
 
-        Returns
-        -------
-        list of Run
-            A method without random numbers has one seed, the first, and so has every method on a
-            matrix of more than ten million entries.
+        A method without random numbers has one seed, the first, and so has every method on a
+        matrix of more than ten million entries.
         """
-        return [
-            Run(case, METHODS[name], float(budget), int(seed))
-            for case in self.cases
-            for budget in dict.fromkeys(self.budgets)
-            for name in dict.fromkeys(self.methods)
-            for seed in self.seeds_of(case, METHODS[name])
-        ]
-
-    def seeds_of(self, case: Case, method: Method) -> list[int]:
-        """The seeds that a method is run with.
-
-        Parameters
-        ----------
-        case : Case
-        method : Method
-
-        Returns
-        -------
-        list of int
-        """
-        seeds = list(dict.fromkeys(self.seeds))
-        return seeds if method.seeded and case.A.size <= _LARGE else seeds[:1]
+        found: dict[tuple[Any, ...], Run] = {}  # each once
+        for task in self.tasks:
+            for budget in self.budgets:
+                for method in self.methods:
+                    method = method if isinstance(method, Method) else METHODS[method]
+                    many = method.seeded and task.size <= _LARGE
+                    for seed in self.seeds if many else self.seeds[:1]:
+                        run = Run(task, method, float(budget), int(seed))
+                        found.setdefault(run.key, run)
+        return list(found.values())
 
 
 Step = Callable[[str, float], AbstractContextManager[None]]
+See = Callable[[Run, PackedMatrix], None]
 
 
 def run_grid(
@@ -167,7 +148,7 @@ def run_grid(
     save: Callable[[list[Row]], None] | None = None,
     every: float = 10.0,
     step: Step | None = None,
-    see: Callable[[Run, Artefact], None] | None = None,
+    see: See | None = None,
 ) -> list[Row]:
     """Do what is not done, and return the whole table.
 
@@ -193,10 +174,10 @@ def run_grid(
 
     Examples
     --------
-    >>> from lplr.evaluation.cases import load_suite
     >>> from lplr.evaluation.grid import Grid, run_grid
-    >>> cases = load_suite("sklearn", quick=True)[:1]
-    >>> rows = run_grid(Grid(cases, ["naive"], [0.5, 8.0], [0]))
+    >>> from lplr.evaluation.tasks import load_suite
+    >>> tasks = load_suite("sklearn", quick=True)[:1]
+    >>> rows = run_grid(Grid(tasks, ["naive"], [0.5, 8.0], [0]))
     >>> [(row["method"], row["metric"], row["status"]) for row in rows]
     [('uncompressed', 'accuracy', 'ok'), ('uncompressed', 'recall@10', 'ok'),
      ('naive', None, 'skipped'),
@@ -204,19 +185,26 @@ def run_grid(
     """
     step = step or (lambda label, work: nullcontext())
     runs = grid.runs()
-    kept = _done(rows)
-    table = [dict(row) for row in rows if _key(row) in kept]
+    finished = _finished(rows)
+    table = [dict(row) for row in rows if _key(row) in finished]
     saved = perf_counter()
     try:
-        for case in grid.cases:
-            own = [run for run in runs if run.case is case and run.key not in kept]
-            meter = Meter(case)
-            if case.queries is not None and (case.name, _REFERENCE, 32.0, 0) not in kept:
-                with step(f"{case.name}: {_REFERENCE}", 0.0):
-                    table += _reference_rows(meter)
-            for run in own:
-                with step(f"{case.name}: {run.method.name}, {bits_text(run.budget)}", run.work):
-                    table += _carry_out(run, meter, see)
+        for task in grid.tasks:
+            todo = [run for run in runs if run.task is task and run.key not in finished]
+            if not todo:
+                continue
+            task, problem = _loaded(task)
+            if problem:
+                table += [_row(replace(run, task=task), **problem) for run in todo]
+                continue
+            evaluator = Evaluator(task)
+            reference = Run(task, _REFERENCE, 32.0, 0)
+            if task.queries is not None and reference.key not in finished:
+                with step(f"{task.name}: {UNCOMPRESSED}", 0.0):
+                    table += _reference_rows(reference, evaluator)
+            for run in todo:
+                with step(f"{task.name}: {run.method.name}, {bits_text(run.budget)}", run.work):
+                    table += _carry_out(replace(run, task=task), evaluator, see)
                 if save and perf_counter() - saved > every:
                     save(table)
                     saved = perf_counter()
@@ -228,23 +216,15 @@ def run_grid(
 
 
 def remaining(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> float:
-    """Roughly the seconds of what `run_grid` has yet to do.
-
-    Parameters
-    ----------
-    grid : Grid
-    rows : sequence of mapping
-        The table so far.
-
-    Returns
-    -------
-    float
-    """
-    kept = _done(rows)
-    return sum(run.work for run in grid.runs() if run.key not in kept)
+    """Roughly the seconds of what `run_grid` has yet to do beside the rows so far."""
+    finished = _finished(rows)
+    return sum(run.work for run in grid.runs() if run.key not in finished)
 
 
-def _done(rows: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+_REFERENCE = Method(UNCOMPRESSED, "reference", lambda *_: None, "float32")  # type: ignore[arg-type]
+
+
+def _finished(rows: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
     """The runs that have a result; those that were skipped or failed are tried again."""
     return {_key(row) for row in rows if row["status"] == "ok"}
 
@@ -253,80 +233,68 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["dataset"], row["method"], row["budget"], row["seed"]
 
 
-def _reference_rows(meter: Meter) -> Iterator[Row]:
-    """What the uncompressed rows are good for, as a method of 32 bits an entry."""
-    case = meter.case
-    common = {
-        "dataset": case.name,
-        "shape": case.shape,
-        "method": _REFERENCE,
-        "family": "reference",
-        "budget": 32.0,
-        "bits_per_entry": 32.0,
-        "stored_bytes": 4 * case.A.size,
-        "seed": 0,
-        "seconds": 0.0,
-    }
-    return (_row({**common, **_value(found)}) for found in meter.reference())
-
-
-def _carry_out(run: Run, meter: Meter, see: Callable[[Run, Artefact], None] | None) -> list[Row]:
-    """The rows of a run."""
-    case, method = run.case, run.method
-    common: Row = {
-        "dataset": case.name,
-        "shape": case.shape,
-        "method": method.name,
-        "family": method.family,
-        "budget": run.budget,
-        "seed": run.seed,
-    }
+def _loaded(task: Task) -> tuple[Task, dict[str, str]]:
+    """The task with its matrix in memory; or why it has none, as status and note of its rows."""
     try:
-        f, seconds, peak = _compress(run)
-        found = meter.measure(f)
+        task = task.load()
+        if task.A.ndim != 2:
+            return task, {"status": "skipped", "note": f"not a matrix: shape {task.A.shape}"}
+        return replace(task, A=check_matrix(task.A, task.name)), {}
+    except LplrError as error:
+        return task, {"status": "failed", "note": str(error)}
+
+
+def _reference_rows(run: Run, evaluator: Evaluator) -> list[Row]:
+    """What the uncompressed rows are good for, as a method of 32 bits per entry."""
+    size = {"bits_per_entry": 32.0, "stored_bytes": 4 * run.task.size, "seconds": 0.0}
+    return [_row(run, **size, **found) for found in evaluator.uncompressed()]
+
+
+def _carry_out(run: Run, evaluator: Evaluator, see: See | None) -> list[Row]:
+    """The rows of a run."""
+    try:
+        f, cost = _compress(run)
+        found = evaluator.measure(f)
     except (BudgetError, MissingPackageError) as error:
-        return [_row({**common, "status": "skipped", "note": str(error)})]
+        return [_row(run, status="skipped", note=str(error))]
+    except LplrError as error:
+        return [_row(run, status="failed", note=str(error))]
     except Exception as error:  # one method must not take the others with it; the row tells
-        return [_row({**common, "status": "failed", "note": f"{type(error).__name__}: {error}"})]
+        return [_row(run, status="failed", note=f"{type(error).__name__}: {error}")]
     if see:
         see(run, f)
     over = f.bits_per_entry / run.budget - 1
-    common |= {
+    common = {
         "bits_per_entry": f.bits_per_entry,
         "stored_bytes": f.nbytes,
-        "seconds": seconds,
-        "peak_mb": peak,
+        "kind": type(f).__name__,
+        "rank": getattr(f, "rank", None),
+        "seconds": cost.seconds,
+        "peak_mb": None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6,
         "note": f"stores {100 * over:.1f} % more than the budget" if over > 1e-3 else None,
     }
-    return [_row({**common, **_value(measured)}) for measured in found]
+    return [_row(run, **{**common, **value}) for value in found]
 
 
-def _compress(run: Run) -> tuple[Artefact, float, float]:
-    """The result, its seconds, and the MB of memory that it took beyond what was there."""
-    from lplr.evaluation.speed import peak_rss, threads
+def _compress(run: Run) -> tuple[PackedMatrix, Cost]:
     from lplr.parallel import n_threads
 
     options = {}
-    if run.method.weighted and run.case.hessian is not None:
-        options["hessian"] = run.case.hessian
+    if run.method.weighted and run.task.hessian is not None:
+        options["hessian"] = run.task.hessian
     with threads(n_threads()):
-        before = peak_rss(reset=True)
-        start = perf_counter()
-        f = run.method.run(run.case.A, run.budget, rng=run.seed, **options)
-        seconds = perf_counter() - start
-        return f, seconds, max(peak_rss() - before, 0.0) / 1e6
+        return measured(lambda: run.method.run(run.task.A, run.budget, rng=run.seed, **options))
 
 
-def _value(measured: Measurement) -> Row:
-    known: Row = {
-        "metric": measured.metric,
-        "protocol": measured.protocol,
-        "value": measured.value,
+def _row(run: Run, **known: Any) -> Row:
+    """A row of a run; its columns are `COLUMNS`."""
+    row = dict.fromkeys(COLUMNS) | {
+        "dataset": run.task.name,
+        "shape": run.task.shape,
+        "method": run.method.name,
+        "family": run.method.family,
+        "budget": run.budget,
+        "seed": run.seed,
+        "status": "ok",
     }
-    if measured.value is None:
-        known |= {"status": "skipped", "note": measured.note}
-    return known
-
-
-def _row(known: Row) -> Row:
-    return {name: known.get(name, "ok" if name == "status" else None) for name in COLUMNS}
+    return row | known

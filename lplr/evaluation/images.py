@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lplr.evaluation.rows import Rows, same_shape, squares
+from lplr.evaluation.rows import RowReader, same_shape, squares
 from lplr.exceptions import InputError
 from lplr.validation import check_real
 
@@ -17,7 +17,7 @@ def psnr(A: Any, B: Any, *, peak: float | None = None) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
         Image and approximation, which is not clipped.
     peak : float, optional
         Range of the pixels: 1 for grey values in [0, 1]. By default the largest pixel of A minus
@@ -55,7 +55,7 @@ def ssim(A: Any, B: Any, *, peak: float | None = None) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d), n and d at least 11
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d), n and d at least 11
         Image and approximation, which is not clipped.
     peak : float, optional
         As in `psnr`.
@@ -94,7 +94,7 @@ def ssim(A: Any, B: Any, *, peak: float | None = None) -> float:
     return float(found)
 
 
-def _check_peak(peak: float | None, a: Rows) -> float:
+def _check_peak(peak: float | None, a: RowReader) -> float:
     if peak is not None:
         return check_real(peak, "peak")
     extrema = [(x.min(), x.max()) for x in (a.read(i, j) for i, j in a.blocks())]

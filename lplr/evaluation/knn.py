@@ -39,7 +39,7 @@ class Evaluation:
     accuracy : float
         As `FORMULAS` says, in [0, 1].
     recall : float or None
-        Of the k nearest neighbours; None without an original.
+        Share of the k nearest neighbours that was found; None without an original.
     k : int
     metric : str
     engine : str
@@ -73,9 +73,9 @@ def evaluate(
 
     Parameters
     ----------
-    database : array_like, Artefact or LinearOperator of shape (n, d)
+    database : array_like, packed matrix or LinearOperator of shape (n, d)
     labels : array_like of shape (n,)
-        Of the database rows, of at least two classes.
+        Classes of the database rows, at least two.
     queries : array_like of shape (m, d)
         Uncompressed.
     query_labels : array_like of shape (m,)
@@ -143,19 +143,19 @@ def evaluate(
 
 
 def vote(found: Neighbours, labels: Any) -> np.ndarray:
-    """The class of most neighbours, by scikit-learn's ``KNeighborsClassifier``.
+    """The class of most neighbours, as scikit-learn's ``KNeighborsClassifier`` decides.
 
     Parameters
     ----------
     found : Neighbours
-        Of m queries, all of which vote.
+        The neighbours of m queries; all of them vote.
     labels : array_like of shape (n,)
-        Of all database rows, of at least two classes.
+        Classes of all database rows, at least two.
 
     Returns
     -------
     ndarray of shape (m,)
-        Of equally frequent classes the first in sorted order.
+        Where classes are equally frequent, the first in sorted order.
 
     Raises
     ------
@@ -170,22 +170,15 @@ def vote(found: Neighbours, labels: Any) -> np.ndarray:
     >>> vote(found, ["low", "low", "high"])
     array(['low', 'high'], dtype='<U4')
     """
-    from scipy.sparse import csr_array, eye_array
-    from sklearn.neighbors import KNeighborsClassifier
-
-    m, k = found.indices.shape
     n = len(np.atleast_1d(labels))
     if found.indices.max() >= n:
         raise InputError(
             f"labels: has {n} entries, and row {found.indices.max()} of the database is a neighbour"
         )
-    classes, y = _check_labels(labels, n, "database")
-    # The graph of distances that scikit-learn calls precomputed. That of the training rows among
-    # themselves is never read; it must not be empty.
-    ends = np.arange(0, m * k + 1, k)
-    graph = csr_array((found.distances.ravel(), found.indices.ravel(), ends), shape=(m, n))
-    classifier = KNeighborsClassifier(k, metric="precomputed").fit(eye_array(n, format="csr"), y)
-    return classes[classifier.predict(graph)]
+    classes, codes = _check_labels(labels, n, "database")
+    votes = codes[found.indices]
+    counts = np.stack([(votes == i).sum(axis=1) for i in range(len(classes))])
+    return classes[counts.argmax(axis=0)]
 
 
 def recall(found: Neighbours, expected: Neighbours) -> float:
@@ -196,7 +189,7 @@ def recall(found: Neighbours, expected: Neighbours) -> float:
     found : Neighbours
         k for each query.
     expected : Neighbours
-        Of the same queries in the original; the first k of each count.
+        Neighbours of the same queries in the original; the first k of each count.
 
     Returns
     -------

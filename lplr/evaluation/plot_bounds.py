@@ -9,25 +9,168 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.bound_panels import BoundPanel, is_numeric, values_of
-from lplr.evaluation.figures import COLOURS, MARKERS, label_ends, new_figure, save_png
+from lplr.evaluation.figures import (
+    DASHED,
+    MARKERS,
+    PALETTE,
+    CurveEnd,
+    figure_style,
+    label_ends,
+    new_figure,
+    plain_axes,
+    save_png,
+)
 from lplr.theory.montecarlo import Cell
 
-__all__ = ["draw_bounds", "figure_of_bounds"]
+__all__ = ["BoundPanel", "draw_bounds", "figure_of_bounds", "panels_of"]
 
+_SERIES = 4  # curves with bands that a panel can hold
+_ROUNDING = 1e-9  # of its bound: what is smaller is a zero in exact arithmetic
+_UNIT = 1e-16  # of the largest bound of a statement: likewise
 _WIDTH, _HEIGHT, _FOOT = 5.6, 4.75, 0.5  # inches of a panel, and of the line below all
-_LINE = 0.085  # height of a line of text, of that of the upper axes
-_DASHED = (0, (4, 2))
+_LINE = 0.085  # height of a line of text, as a share of the height of the upper axes
 _BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
 
 
+@dataclass(frozen=True)
+class BoundPanel:
+    """A statement along one parameter.
+
+    Parameters
+    ----------
+    title, note : str
+        Name of the statement, and what it says.
+    parameter : str
+        On the horizontal axis: a key of the settings, of numbers or of words.
+    series : dict of str to tuple of Cell
+        By name, each in ascending order of the parameter; one series may have no name.
+    fixed : dict
+        What all cells have in common.
+    """
+
+    title: str
+    note: str
+    parameter: str
+    series: dict[str, tuple[Cell, ...]]
+    fixed: dict[str, Any]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All of them, series by series."""
+        return [cell for cells in self.series.values() for cell in cells]
+
+    @property
+    def words(self) -> list[str]:
+        """Values of the parameter where they are words; empty where they are numbers."""
+        values = _values(self.cells, self.parameter)
+        return [] if _is_numeric(values) else values
+
+
+def panels_of(
+    cells: Sequence[Cell], parameter: str | None = None, notes: Mapping[str, str] | None = None
+) -> list[BoundPanel]:
+    """Panels of the statements among some cells, each along the parameter that varies most.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        Those that measure rounding errors alone are left out: these axes cannot show a zero.
+    parameter : str, optional
+        By default, the number that takes most values in a statement; where no number takes three,
+        the word.
+    notes : mapping of str to str, optional
+        What the statements say, by their names.
+
+    Returns
+    -------
+    list of BoundPanel
+        One for each statement that has the parameter; where the grid has more dimensions, one
+        slice of it is shown.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.plot_bounds import panels_of
+    >>> from lplr.theory.montecarlo import run
+    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
+    >>> panel.parameter, len(panel.series)
+    ('m', 4)
+    """
+    panels = []
+    for name in dict.fromkeys(cell.statement for cell in cells):
+        found = [c for c in cells if c.statement == name]
+        floor = _UNIT * max(c.bound for c in found)
+        shown = [c for c in found if c.bound > floor and c.mean > _ROUNDING * c.bound]
+        along = parameter or _parameter(shown)
+        shown = [c for c in shown if along in c.setting]
+        if along is not None and shown:
+            panels.append(_panel(name, (notes or {}).get(name, ""), along, shown))
+    return panels
+
+
+def _values(cells: Sequence[Cell], key: str) -> list[Any]:
+    """The values that a key of the settings takes, in the order of the cells."""
+    return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    """Whether all of them are numbers, so that they belong on an axis."""
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def _groups(cells: Sequence[Cell], *without: str | None) -> list[list[Cell]]:
+    """Cells that agree in what their settings have besides some keys."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
+        groups.setdefault(rest, []).append(cell)
+    return list(groups.values())
+
+
+def _parameter(cells: Sequence[Cell]) -> str | None:
+    keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
+
+    def longest(key: str) -> int:
+        return max(len(_values(group, key)) for group in _groups(cells, key))
+
+    numbers = [key for key in keys if _is_numeric(_values(cells, key)) and longest(key) > 2]
+    return max(numbers or keys, key=longest, default=None)
+
+
+def _panel(title: str, note: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
+    keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
+
+    def best(*without: str | None) -> list[Cell]:
+        return max(_groups(cells, *without), key=len)
+
+    # The slice with most cells: one other key may vary, which then names the series.
+    by = max(keys, key=lambda key: len(best(along, key)), default=None)
+    chosen = best(along, by)
+    by = by or ""
+    names = _values(chosen, by)
+    if len(names) > _SERIES:
+        names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
+    if _is_numeric(_values(chosen, along)):
+        chosen.sort(key=lambda c: c.setting[along])
+    series = {
+        f"{by} = {name}" if _is_numeric([name]) else str(name): tuple(
+            c for c in chosen if c.setting[by] == name
+        )
+        for name in names
+    }
+    if len(series) < 2:
+        series, by = {"": tuple(chosen)}, None
+    fixed = {k: v for k, v in chosen[0].setting.items() if k not in (along, by)}
+    return BoundPanel(title, note, along, series, fixed)
+
+
 def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
-    """Measured against bound, a panel a statement, as a PNG file; an existing file is replaced.
+    """Measured against bound, a panel for each statement, as a PNG file; a file is replaced.
 
     Parameters
     ----------
@@ -43,8 +186,7 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
     Examples
     --------
     >>> import os, tempfile
-    >>> from lplr.evaluation.bound_panels import panels_of
-    >>> from lplr.evaluation.plot_bounds import draw_bounds
+    >>> from lplr.evaluation.plot_bounds import draw_bounds, panels_of
     >>> from lplr.theory.montecarlo import run
     >>> panels = panels_of(run("range-finder", trials=2, rng=0))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,20 +212,23 @@ def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
     wide = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3 if len(panels) < 13 else 4
     high = math.ceil(len(panels) / wide)
     size = _WIDTH * wide, _HEIGHT * high + _FOOT
-    figure = new_figure(*size)
-    for i, panel in enumerate(panels):
-        row, column = divmod(i, wide)
-        _draw_panel(figure, panel, column * _WIDTH, (high - 1 - row) * _HEIGHT + _FOOT, size)
-    cells = [cell for panel in panels for series in panel.series.values() for cell in series]
-    words = [not is_numeric(values_of(cells, panel.parameter)) for panel in panels]
-    bound = " or ".join(["a dashed line"] * (not all(words)) + ["a bar"] * any(words))
-    legend = f"Mean of the trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
-    verdicts = {cell.verdict for cell in cells}
-    signs = {"assumption not met": "hollow: its assumption is not met", "refuted": "cross: refuted"}
-    notes = "; ".join(sign for verdict, sign in signs.items() if verdict in verdicts)
-    if notes:
-        legend += f"{chr(10) if wide == 1 else chr(32)}{notes.capitalize()}."
-    figure.text(0.18 / size[0], 0.1 / size[1], legend, fontsize=9, color="#444444")
+    with figure_style():
+        figure = new_figure(*size)
+        for i, panel in enumerate(panels):
+            row, column = divmod(i, wide)
+            _draw_panel(figure, panel, column * _WIDTH, (high - 1 - row) * _HEIGHT + _FOOT, size)
+        words = [bool(panel.words) for panel in panels]
+        bound = " or ".join(["a dashed line"] * (not all(words)) + ["a bar"] * any(words))
+        legend = f"Mean of the trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
+        verdicts = {cell.verdict for panel in panels for cell in panel.cells}
+        signs = {
+            "assumption not met": "hollow: its assumption is not met",
+            "refuted": "cross: refuted",
+        }
+        notes = "; ".join(sign for verdict, sign in signs.items() if verdict in verdicts)
+        if notes:
+            legend += f"{chr(10) if wide == 1 else chr(32)}{notes.capitalize()}."
+        figure.text(0.18 / size[0], 0.1 / size[1], legend, fontsize=9, color="#444444")
     return figure
 
 
@@ -95,44 +240,40 @@ def _draw_panel(
     def axes(x: float, y: float, w: float, h: float) -> Any:
         width, height = size
         box = (left + x) / width, (bottom + y) / height, w / width, h / height
-        return figure.add_axes(box)
+        return plain_axes(figure.add_axes(box))
 
-    def text(below: float, words: str, size_of_letters: float, colour: str) -> None:
+    def text(below: float, words: str, letters: float, colour: str) -> None:
         place = (left + 0.18) / size[0], (bottom + _HEIGHT - below) / size[1]
-        figure.text(*place, words, fontsize=size_of_letters, color=colour)
+        words = words if len(words) <= 88 else words[:87].rstrip() + "…"
+        figure.text(*place, words, fontsize=letters, color=colour)
 
-    # Words are placed at 0, 1, 2, ...
-    values = [cell.setting[panel.parameter] for cs in panel.series.values() for cell in cs]
-    words = None if is_numeric(values) else list(dict.fromkeys(values))
-    foot = 0.62 if words is None else 0.9
+    words = panel.words
+    foot = 0.9 if words else 0.62
     across = _WIDTH - 1.15 - 0.078 * max(len(name) for name in panel.series)
     lower = axes(0.75, foot, across, 1.05)
     upper = axes(0.75, foot + 1.2, across, _HEIGHT - foot - 1.2 - 0.85)
     fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
     text(0.25, panel.title, 11, "black")
-    text(0.48, _short(panel.note, 88), 8.5, "#444444")
-    text(0.69, _short(fixed, 88), 8.5, "#666666")
+    text(0.48, panel.note, 8.5, "#444444")
+    text(0.69, fixed, 8.5, "#666666")
     ends = []
     for i, (name, cells) in enumerate(panel.series.items()):
         at = [c.setting[panel.parameter] for c in cells]
-        looks = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        if words:
+        if words:  # at 0, 1, 2, ...
             x = np.array([words.index(v) for v in at]) + 0.22 * (i - (len(panel.series) - 1) / 2)
-            _draw_bars(upper, lower, x, cells, *looks)
         else:
             x = np.array(at, float)
-            _draw_series(upper, lower, x, cells, *looks)
-        ends.append((float(x[-1]), cells[-1].mean, name, looks[0]))
-    shown = [v for cs in panel.series.values() for c in cs for v in (c.mean, c.bound)]
+        colour = PALETTE[i % len(PALETTE)]
+        draw = _draw_bars if words else _draw_series
+        draw(upper, lower, x, cells, colour, MARKERS[i % len(MARKERS)])
+        ends.append(CurveEnd(float(x[-1]), cells[-1].mean, name, colour))
+    shown = [v for c in panel.cells for v in (c.mean, c.bound)]
     upper.set_yscale("log")
     upper.set_ylim(0.6 * min(shown), 1.8 * max(shown))
     _plain_decades(upper)
     _scale_ratio(lower, panel)
     for ax in (upper, lower):
-        _scale_parameter(ax, panel.parameter, values, words)
-        ax.grid(True, which="major", color="#dddddd", linewidth=0.7)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        _scale_parameter(ax, panel)
         ax.tick_params(labelsize=9)
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("measured, bound", fontsize=9.5)
@@ -151,7 +292,7 @@ def _draw_series(
         for ax, scale in ((upper, 1.0), (lower, bound)):
             ends = quantiles[:, low] / scale, quantiles[:, high] / scale
             ax.fill_between(x, *ends, color=colour, alpha=alpha, linewidth=0)
-    upper.plot(x, bound, color=colour, linestyle=_DASHED, linewidth=1.4)
+    upper.plot(x, bound, color=colour, linestyle=DASHED, linewidth=1.4)
     for ax, y in ((upper, mean), (lower, mean / bound)):
         ax.plot(x, y, color=colour, linewidth=1.4, zorder=3)
         _mark(ax, x, y, cells, colour, marker)
@@ -188,8 +329,8 @@ def _mark(
 
 
 def _scale_ratio(axes: Any, panel: BoundPanel) -> None:
-    ratios = [c.mean / c.bound for cells in panel.series.values() for c in cells]
-    axes.axhline(1.0, color="black", linestyle=_DASHED, linewidth=1.2)
+    ratios = [c.mean / c.bound for c in panel.cells]
+    axes.axhline(1.0, color="black", linestyle=DASHED, linewidth=1.2)
     low, high = min(*ratios, 1.0), max(*ratios, 1.0)
     if low > 0.1 and high < 5:
         axes.set_ylim(0.0, 1.15 * high)
@@ -210,16 +351,15 @@ def _plain_decades(axes: Any) -> None:
     axes.minorticks_off()
 
 
-def _scale_parameter(
-    axes: Any, name: str, values: Sequence[Any], words: Sequence[str] | None
-) -> None:
-    if words:
-        axes.set_xticks(range(len(words)), words, rotation=25, ha="right")
-        axes.set_xlim(-0.5, len(words) - 0.5)
+def _scale_parameter(axes: Any, panel: BoundPanel) -> None:
+    if panel.words:
+        axes.set_xticks(range(len(panel.words)), panel.words, rotation=25, ha="right")
+        axes.set_xlim(-0.5, len(panel.words) - 0.5)
         return
-    ticks = sorted(set(values))
+    ticks = sorted(_values(panel.cells, panel.parameter))
     # Bits are logarithms already; what else grows by factors is even on a logarithmic axis.
-    if "bits" not in name and 0 < 6 * ticks[0] < ticks[-1] and not _is_even(ticks):
+    even = len(ticks) < 2 or np.diff(ticks).max() <= 1.5 * np.diff(ticks).min()
+    if "bits" not in panel.parameter and 0 < 6 * ticks[0] < ticks[-1] and not even:
         axes.set_xscale("log")
         axes.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
     else:
@@ -230,14 +370,5 @@ def _scale_parameter(
     axes.minorticks_off()
 
 
-def _is_even(ticks: Sequence[float]) -> bool:
-    steps = np.diff(ticks)
-    return bool(steps.max() <= 1.5 * steps.min())
-
-
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import Artefact
-from lplr.parallel import run_blocks
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import squared_sums
 from lplr.validation import check_matrix
 
-__all__ = ["Rows", "root_of_ratio", "rows_of", "same_shape", "squares"]
+__all__ = ["RowReader", "rows_of", "same_shape", "squares"]
 
 _BLOCK = 1 << 18  # entries read at a time: 2 MB of float64
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowReader:
     """A matrix that is read a block of rows at a time.
 
     Parameters
@@ -47,12 +46,12 @@ class Rows:
         return self.read(0, self.shape[0])
 
 
-def rows_of(A: Any, name: str) -> Rows:
+def rows_of(A: Any, name: str) -> RowReader:
     """How to read the rows of a matrix.
 
     Parameters
     ----------
-    A : array_like, Artefact or LinearOperator of shape (n, d), real and finite
+    A : array_like, packed matrix or LinearOperator of shape (n, d), real and finite
         A result of `lplr.caldera` with a transform of its rows is decoded once, as a whole; rows
         of an operator are products of its adjoint with unit vectors.
     name : str
@@ -60,7 +59,7 @@ def rows_of(A: Any, name: str) -> Rows:
 
     Returns
     -------
-    Rows
+    RowReader
 
     Raises
     ------
@@ -78,14 +77,16 @@ def rows_of(A: Any, name: str) -> Rows:
     """
     from scipy.sparse.linalg import LinearOperator
 
-    if isinstance(A, Artefact):
+    if isinstance(A, PackedMatrix):
         decode = A._row_reader()
-        return Rows(A.shape, lambda i, j: decode(i, j).astype(np.float64), _rows_in(A.shape[1]))
+        return RowReader(
+            A.shape, lambda i, j: decode(i, j).astype(np.float64), _rows_in(A.shape[1])
+        )
     if isinstance(A, LinearOperator):
         return _rows_of_operator(A, name)
     double = getattr(A, "dtype", None) == np.float64
     array = check_matrix(A, name, dtype=np.float64 if double else np.float32)
-    return Rows(
+    return RowReader(
         (array.shape[0], array.shape[1]),
         lambda i, j: array[i:j].astype(np.float64, copy=False),
         _rows_in(array.shape[1]),
@@ -97,7 +98,7 @@ def _rows_in(width: int) -> int:
     return max(8, _BLOCK // width // 8 * 8)
 
 
-def _rows_of_operator(A: Any, name: str) -> Rows:
+def _rows_of_operator(A: Any, name: str) -> RowReader:
     n, d = A.shape
     if n == 0 or d == 0 or np.issubdtype(A.dtype, np.complexfloating):
         raise InputError(f"{name}: must be a real operator, found {A.dtype} of shape {A.shape}")
@@ -110,21 +111,11 @@ def _rows_of_operator(A: Any, name: str) -> Rows:
             raise InputError(f"{name}: has an entry that is not finite in rows {start} to {stop}")
         return rows
 
-    return Rows((n, d), read, _rows_in(n + d))
+    return RowReader((n, d), read, _rows_in(n + d))
 
 
-def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Rows, Rows]:
-    """Rows of an original and of its approximation.
-
-    Parameters
-    ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
-    names : (str, str)
-
-    Returns
-    -------
-    Rows, Rows
-        With the smaller of the two blocks.
+def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[RowReader, RowReader]:
+    """Rows of an original and of its approximation, in blocks of one size.
 
     Raises
     ------
@@ -137,42 +128,14 @@ def same_shape(A: Any, B: Any, names: tuple[str, str] = ("A", "B")) -> tuple[Row
             f"{names[1]}: must have the shape {a.shape} of {names[0]}, found {b.shape}"
         )
     block = min(a.block, b.block)
-    return Rows(a.shape, a.read, block), Rows(b.shape, b.read, block)
+    return RowReader(a.shape, a.read, block), RowReader(b.shape, b.read, block)
 
 
-def squares(a: Rows, b: Rows, H: np.ndarray | None = None, by_row: bool = False) -> np.ndarray:
-    """Squares of the difference and of the original, weighted by H, by block of rows or by row.
+def squares(
+    a: RowReader, b: RowReader, H: np.ndarray | None = None, by_row: bool = False
+) -> np.ndarray:
+    """Squares of the difference and of the original, weighted by H.
 
-    Parameters
-    ----------
-    a, b : Rows
-        Of one shape and block.
-    H : ndarray of shape (d, d), optional
-    by_row : bool
-
-    Returns
-    -------
-    ndarray of shape (2, n) or (2, number of blocks), float64
-        To be summed in this order.
+    The result has shape (2, n) by row, or (2, number of blocks) by block; sum it in this order.
     """
-    n = a.shape[0]
-    out = np.empty((2, n if by_row else -(-n // a.block)))
-
-    def block(start: int, stop: int) -> None:
-        x = a.read(start, stop)
-        for i, y in enumerate((x - b.read(start, stop), x)):
-            weighted = y if H is None else y @ H
-            if by_row:
-                out[i, start:stop] = np.einsum("ij,ij->i", weighted, y)
-            else:
-                out[i, start // a.block] = np.vdot(weighted, y)
-
-    run_blocks(block, n, a.block)
-    return out
-
-
-def root_of_ratio(error: float, norm: float) -> float:
-    """``sqrt(error / norm)``; where the norm is zero, 0 if the error is, else infinity."""
-    if norm <= 0:
-        return 0.0 if error <= 0 else math.inf
-    return math.sqrt(max(error, 0.0) / norm)
+    return squared_sums(a.read, b.read, a.shape[0], a.block, H, by_row)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.rows import Rows, root_of_ratio, same_shape
+from lplr.evaluation.rows import RowReader, same_shape
 from lplr.exceptions import InputError
+from lplr.matrices.errors import ratio_of_norms
 from lplr.parallel import matmul
 
 __all__ = ["cosine_distortion", "inner_product_distortion", "unit_rows"]
@@ -22,7 +23,7 @@ def cosine_distortion(A: Any, B: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d), n at least 2
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d), n at least 2
         No row may be zero.
 
     Returns
@@ -53,7 +54,7 @@ def inner_product_distortion(A: Any, B: Any) -> float:
 
     Parameters
     ----------
-    A, B : array_like, Artefact or LinearOperator of shape (n, d)
+    A, B : array_like, packed matrix or LinearOperator of shape (n, d)
 
     Returns
     -------
@@ -73,11 +74,11 @@ def inner_product_distortion(A: Any, B: Any) -> float:
     3.0
     """
     a, b = same_shape(A, B)
-    zero = Rows(a.shape, lambda i, j: np.zeros((j - i, a.shape[1])), a.block)
-    return root_of_ratio(_squared_change_of_gram(a, b), _squared_change_of_gram(zero, a))
+    zero = RowReader(a.shape, lambda i, j: np.zeros((j - i, a.shape[1])), a.block)
+    return ratio_of_norms(_squared_change_of_gram(a, b), _squared_change_of_gram(zero, a))
 
 
-def _squared_change_of_gram(a: Rows, b: Rows) -> float:
+def _squared_change_of_gram(a: RowReader, b: RowReader) -> float:
     """``|A A^T - B B^T|_F^2``, from the smaller Gram matrix and without cancellation.
 
     With E = B - A it is ``|A E^T + E A^T + E E^T|_F^2 = tr((M G)^2)`` with
@@ -100,7 +101,7 @@ def _squared_change_of_gram(a: Rows, b: Rows) -> float:
     return float((first * ae).sum() + 2 * (ee * (aa + ae.T)).sum() + (last * last.T).sum())
 
 
-def unit_rows(rows: Rows, name: str) -> Rows:
+def unit_rows(rows: RowReader, name: str) -> RowReader:
     """The rows divided by their lengths; a row of length zero is refused when it is read."""
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -113,4 +114,4 @@ def unit_rows(rows: Rows, name: str) -> Rows:
             )
         return block / norms[:, None]
 
-    return Rows(rows.shape, read, rows.block)
+    return RowReader(rows.shape, read, rows.block)

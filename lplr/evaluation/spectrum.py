@@ -3,62 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from lplr.parallel import matmul, reproducible
 
-__all__ = ["FORMULAS", "Spectrum", "singular_values"]
+__all__ = ["FORMULAS", "describe_spectrum", "singular_values"]
 
-# What stands next to a printed number, by the name of the field.
+# What stands next to a printed number, by its name.
 FORMULAS: Mapping[str, str] = MappingProxyType(
     {
         "stable_rank": "|A|_F^2 / |A|_2^2",
-        "rank_50": "least r whose r largest singular values have 50 % of sum sigma_k^2",
-        "rank_90": "least r whose r largest singular values have 90 % of sum sigma_k^2",
-        "rank_99": "least r whose r largest singular values have 99 % of sum sigma_k^2",
+        **{
+            f"rank_{share}": f"least r whose r largest sigma_k have {share} % of sum sigma_k^2"
+            for share in (50, 90, 99)
+        },
     }
 )
 
 
-@dataclass(frozen=True)
-class Spectrum:
+def describe_spectrum(sigma: np.ndarray) -> dict[str, float]:
     """How many directions a matrix has; `FORMULAS` defines each number.
 
     Parameters
     ----------
-    stable_rank : float
-        From 1, where one direction has all the energy, to min(n, d), where all have the same.
-    rank_50, rank_90, rank_99 : int
+    sigma : ndarray of shape (k,), descending, not negative
+
+    Returns
+    -------
+    dict of str to float
+        Zeros for the spectrum of a zero matrix.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.evaluation.spectrum import Spectrum
-    >>> Spectrum.of(np.array([2.0, 1.0, 1.0, 1.0, 1.0]))
-    Spectrum(stable_rank=2.0, rank_50=1, rank_90=5, rank_99=5)
+    >>> from lplr.evaluation.spectrum import describe_spectrum
+    >>> describe_spectrum(np.array([2.0, 1.0, 1.0, 1.0, 1.0]))
+    {'stable_rank': 2.0, 'rank_50': 1, 'rank_90': 5, 'rank_99': 5}
     """
-
-    stable_rank: float
-    rank_50: int
-    rank_90: int
-    rank_99: int
-
-    @classmethod
-    def of(cls, sigma: np.ndarray) -> Spectrum:
-        """The numbers of a spectrum; zeros for that of a zero matrix.
-
-        Parameters
-        ----------
-        sigma : ndarray of shape (k,), descending, not negative
-        """
-        if not sigma[0] > 0:
-            return cls(0.0, 0, 0, 0)
-        energy = np.cumsum(np.square(sigma / sigma[0], dtype=np.float64))
-        ranks = [int(np.searchsorted(energy, share * energy[-1])) + 1 for share in (0.5, 0.9, 0.99)]
-        return cls(float(energy[-1]), *ranks)
+    if not sigma[0] > 0:
+        return dict.fromkeys(FORMULAS, 0)
+    energy = np.cumsum(np.square(sigma / sigma[0], dtype=np.float64))
+    ranks = {
+        f"rank_{share}": int(np.searchsorted(energy, share / 100 * energy[-1])) + 1
+        for share in (50, 90, 99)
+    }
+    return {"stable_rank": float(energy[-1]), **ranks}
 
 
 def singular_values(A: np.ndarray) -> np.ndarray:

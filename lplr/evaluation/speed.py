@@ -1,95 +1,133 @@
-"""Speed and memory, each beside the error that it buys.
+"""Speed and memory, each beside the error that it buys, as rows of one table.
 
-Competitors take turns and the best of their rounds counts, so that what else the machine does
-meets all of them alike. Memory, imports and the first compilation are measured in fresh processes.
+Competitors take turns and the best of their rounds counts. Memory, imports and the first
+compilation are measured in fresh processes.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from time import perf_counter
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from lplr.evaluation.resources import best_of, measured, run_fresh, run_script, threads
 from lplr.parallel import n_threads
 
-__all__ = [
-    "best_of",
-    "child",
-    "cold_start",
-    "compare",
-    "decoding_speed",
-    "import_times",
+__all__ = ["COLUMNS", "measure_speed", "total_work"]
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "benchmark",
     "matrix",
-    "peak_memory",
-    "peak_rss",
+    "what",
     "threads",
-]
+    "seconds",
+    "ratio",  # of the seconds, to those of the row of this matrix whose ratio is 1
+    "per_second",  # entries, in the benchmarks of one loop
+    "error",
+    "extra_mb",  # memory beyond the input
+    "input_mb",
+)
+_RANK = 90
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Fix the threads of this package and of every BLAS.
+def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
+    """Label, rough seconds, and what to do."""
+    # Rows, columns, rounds, and roughly the seconds of a round.
+    cases = [(1000, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
+    rounds, size = (2, 1024) if quick else (4, 4096)
+    plan: list[tuple[str, float, Callable[[], Iterator[Row]]]] = []
+    for n, d, turns, cost in cases:
+        work = turns * cost + 6.0
+        plan.append((f"{n} x {d}", work, partial(_factorizations, n, d, turns)))
+    plan += [
+        ("decoding", 4.0, lambda: _decoding(rounds)),
+        ("kernels", 3.0, lambda: _kernels(size, rounds)),
+        ("packed products", 3.0, lambda: _products(size, 5 * rounds)),
+        ("layers", 20.0, lambda: _layers(rounds // 2)),
+        ("imports", 4.0, lambda: _imports(rounds)),
+    ]
+    if not quick:
+        plan += [
+            ("a layer of 4096 x 4096", 45.0, lambda: _large_layer(4096, 4096, 128)),
+            ("compilation", 18.0, _cold_start),
+        ]
+    return plan
+
+
+def total_work(quick: bool) -> float:
+    """Roughly the seconds that `measure_speed` takes."""
+    return sum(work for _, work, _ in _plan(quick))
+
+
+def measure_speed(
+    quick: bool, step: Callable[[str, float], AbstractContextManager[None]] | None = None
+) -> list[Row]:
+    """All figures of ``lplr bench speed``.
 
     Parameters
     ----------
-    count : int
-
-    Examples
-    --------
-    >>> from lplr.evaluation.speed import threads
-    >>> from lplr.parallel import n_threads
-    >>> with threads(1):
-    ...     n_threads()
-    1
-    """
-    from threadpoolctl import threadpool_limits
-
-    before = os.environ.get("LPLR_NUM_THREADS")
-    os.environ["LPLR_NUM_THREADS"] = str(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        if before is None:
-            del os.environ["LPLR_NUM_THREADS"]
-        else:
-            os.environ["LPLR_NUM_THREADS"] = before
-
-
-def matrix(n: int, d: int) -> np.ndarray:
-    """A matrix to time on: Fashion-MNIST where it has this shape and is installed.
-
-    Parameters
-    ----------
-    n, d : int
+    quick : bool
+        One small matrix, two rounds, no compilation.
+    step : callable, optional
+        ``step(label, work)``, a context manager around each part.
 
     Returns
     -------
-    ndarray of shape (n, d), float32
-        Else ``G_1 diag(1/k) G_2`` of at most 300 components, G_1 and G_2 Gaussian, plus noise.
+    list of dict
+        With the keys `COLUMNS`; None where something was not measured.
+    """
+    step = step or (lambda label, work: nullcontext())
+    rows = []
+    for label, work, benchmark in _plan(quick):
+        with step(label, work):
+            rows += [dict.fromkeys(COLUMNS) | row for row in benchmark()]
+    return rows
 
-    Examples
-    --------
-    >>> from lplr.evaluation.speed import matrix
-    >>> matrix(100, 784).max()
-    np.float32(1.0)
+
+def _timed(
+    benchmark: str,
+    matrix: str,
+    runs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    errors: Mapping[str, float | None],
+    reference: str | None = None,
+    count: int | None = None,
+) -> Iterator[Row]:
+    """A row for each of some competitors, after a turn of each that does not count."""
+    count = count or n_threads()
+    with threads(count):
+        best_of(runs, 1)
+        best = best_of(runs, rounds)
+    for what, seconds in best.items():
+        yield {
+            "benchmark": benchmark,
+            "matrix": matrix,
+            "what": what,
+            "threads": count,
+            "seconds": seconds,
+            "ratio": seconds / best[reference] if reference else None,
+            "error": errors.get(what),
+        }
+
+
+def _matrix(n: int, d: int) -> np.ndarray:
+    """Fashion-MNIST where it has this shape and is installed; else low rank plus noise, float32.
+
+    That is ``G_1 diag(1/k) G_2`` of at most 300 components, G_1 and G_2 Gaussian.
     """
     from lplr import datasets
     from lplr.exceptions import InputError
 
     if d == 784:
-        try:
+        with suppress(InputError):
             return datasets.fashion_mnist(n=n).images
-        except InputError:
-            pass
     rng = np.random.default_rng(0)
     k = min(300, n, d)
     left = rng.standard_normal((n, k), dtype=np.float32) / np.arange(1, k + 1, dtype=np.float32)
@@ -98,235 +136,190 @@ def matrix(n: int, d: int) -> np.ndarray:
     return A
 
 
-def compare(A: np.ndarray, rank: int, rounds: int) -> dict[str, dict[str, float | None]]:
-    """Factorizations of one rank, scikit-learn's randomized SVD, and two bare products.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, d), float32
-    rank : int
-    rounds : int
-        How often each takes its turn, after one that does not count.
-
-    Returns
-    -------
-    dict
-        By name: ``seconds`` of the best round, ``error`` (relative; None for the products).
-
-    Notes
-    -----
-    The products are ``A S`` and ``L^T A``, which `method="lplr"` cannot do without.
-
-    Examples
-    --------
-    >>> from lplr.evaluation.speed import compare, matrix
-    >>> sorted(compare(matrix(200, 100), rank=5, rounds=1))
-    ['feedback', 'lplr', 'randomized_svd', 'two products']
-    """
-    from sklearn.utils.extmath import randomized_svd
-
+def _factorize(A: np.ndarray, method: str) -> Any:
     import lplr
 
-    S = np.random.default_rng(0).standard_normal((A.shape[1], rank), dtype=np.float32)
+    bits = 8 if method == "lplr" else 4
+    rank = min(_RANK, *A.shape)
+    return lplr.factorize(A, rank=rank, bits=bits, method=method, rng=0)
 
-    def products() -> None:
-        L = A @ S
-        L.T @ A
 
-    def svd_error() -> float:
-        U, s, Vt = randomized_svd(A, rank, random_state=0)
-        blocks = (slice(i, i + 512) for i in range(0, len(A), 512))
-        squares = [float(np.square(A[b] - (U[b] * s) @ Vt).sum(dtype=np.float64)) for b in blocks]
-        return float(np.sqrt(sum(squares)) / np.linalg.norm(A.astype(np.float64)))
+def _factorizations(n: int, d: int, rounds: int) -> Iterator[Row]:
+    """Factorizations of one rank, beside scikit-learn's and the two products of a sketch."""
+    from sklearn.utils.extmath import randomized_svd
 
+    from lplr.evaluation.errors import relative_error
+
+    A = _matrix(n, d)
+    S = np.random.default_rng(0).standard_normal((d, _RANK), dtype=np.float32)
     runs: dict[str, Callable[[], Any]] = {
-        "lplr": lambda: lplr.factorize(A, rank=rank, bits=8, method="lplr", rng=0),
-        "feedback": lambda: lplr.factorize(A, rank=rank, bits=4, method="feedback", rng=0),
-        "randomized_svd": lambda: randomized_svd(A, rank, random_state=0),
-        "two products": products,
+        "lplr": lambda: _factorize(A, "lplr"),
+        "feedback": lambda: _factorize(A, "feedback"),
+        "randomized_svd": lambda: randomized_svd(A, _RANK, random_state=0),
+        "two products": lambda: (A @ S).T @ A,
     }
-    errors: dict[str, float | None] = {
-        "lplr": runs["lplr"]().relative_error(A),
-        "feedback": runs["feedback"]().relative_error(A),
-        "randomized_svd": svd_error(),
-        "two products": None,
+    U, s, Vt = runs["randomized_svd"]()
+    errors = {
+        **{name: runs[name]().relative_error(A) for name in ("lplr", "feedback")},
+        "randomized_svd": relative_error(A, (U * s) @ Vt),
     }
-    products()
-    best = best_of(runs, rounds)
-    return {name: {"seconds": best[name], "error": errors[name]} for name in runs}
+    memory = {
+        name: run_fresh(__name__, "_factorization_memory", n, d, name)
+        for name in runs.keys() & {"lplr", "feedback"}
+    }
+    for row in _timed("factorization", f"{n} x {d}", runs, rounds, errors, "randomized_svd"):
+        extra = memory.get(row["what"])
+        yield {**row, "extra_mb": extra, "input_mb": A.nbytes / 1e6}
 
 
-def best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of the best of some rounds, in each of which everyone runs once.
-
-    Parameters
-    ----------
-    runs : mapping of str to callable
-    rounds : int
-    """
-    best = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = perf_counter()
-            run()
-            best[name] = min(best[name], perf_counter() - start)
-    return best
+def _factorization_memory(n: int, d: int, method: str) -> float | None:
+    """In a fresh process, megabytes beyond the matrix."""
+    A = _matrix(n, d)
+    small = np.random.default_rng(0).standard_normal((256, 128), dtype=np.float32)
+    _factorize(small, method)  # libraries, kernels, threads
+    _, cost = measured(lambda: _factorize(A, method))
+    return None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6
 
 
-def decoding_speed(rounds: int) -> dict[str, dict[str, float]]:
-    """Entries that unpacking and dequantizing give in a second, on one core.
-
-    Parameters
-    ----------
-    rounds : int
-
-    Returns
-    -------
-    dict
-        By codebook: ``entries_per_second``, and ``error`` (relative, of a Gaussian matrix).
-
-    Examples
-    --------
-    >>> from lplr.evaluation.speed import decoding_speed
-    >>> decoding_speed(rounds=1)["uniform, 4 bits"]["error"] < 0.2
-    True
-    """
+def _decoding(rounds: int) -> Iterator[Row]:
+    """Unpacking and dequantizing, on one core."""
     import lplr
 
     A = np.random.default_rng(0).standard_normal((2048, 2048), dtype=np.float32)
-    made = {
-        f"{quantizer}, {bits} bits": lplr.quantize(A, bits=bits, quantizer=quantizer)
-        for quantizer, bits in (("uniform", 2), ("uniform", 3), ("uniform", 4), ("uniform", 8))
+    codes = [("uniform", 2), ("uniform", 3), ("uniform", 4), ("uniform", 8), ("e8p", 2)]
+    made = {f"{q}, {b} bits": lplr.quantize(A, bits=b, quantizer=q) for q, b in codes}
+    runs = {name: q.to_dense for name, q in made.items()}
+    errors = {name: q.relative_error(A) for name, q in made.items()}
+    for row in _timed("decoding", "2048 x 2048", runs, rounds, errors, count=1):
+        yield {**row, "per_second": A.size / row["seconds"]}
+
+
+def _kernels(size: int, rounds: int) -> Iterator[Row]:
+    """The lattice search and the Hadamard transform, beside a copy of the matrix, on one core."""
+    from lplr.linalg.transforms import RandomizedTransform
+    from lplr.quantizers import get_codebook
+
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((size, size), dtype=np.float32)
+    x = A.reshape(-1, 8)
+    book, V = get_codebook("e8p", 2), RandomizedTransform(size, 0)
+    runs: dict[str, Callable[[], Any]] = {
+        "nearest points of the 2-bit lattice": lambda: book.encode(x),
+        "Hadamard of the rows": lambda: V.apply(A, axis=1),
+        "Hadamard of the columns": lambda: V.apply(A, axis=0),
+        "copy": A.copy,
     }
-    made["e8p, 2 bits"] = lplr.quantize(A, bits=2, quantizer="e8p")
-    with threads(1):
-        for q in made.values():
-            q.to_dense()
-        best = best_of({name: q.to_dense for name, q in made.items()}, rounds)
-    return {
-        name: {"entries_per_second": A.size / best[name], "error": q.relative_error(A)}
-        for name, q in made.items()
-    }
+    for row in _timed("kernels", f"{size} x {size}", runs, rounds, {}, "copy", count=1):
+        yield {**row, "per_second": A.size / row["seconds"]}
 
 
-def peak_memory(method: str, n: int, d: int, rank: int) -> dict[str, float]:
-    """Memory that a factorization needs at its peak, beyond the matrix that it is given.
-
-    Parameters
-    ----------
-    method : str
-    n, d, rank : int
-
-    Returns
-    -------
-    dict
-        ``extra`` bytes; ``input`` bytes of the matrix; ``factors``, bytes of both in float32.
-    """
-    # Blocks are returned to the system at once, so that what was freed is not counted as there.
-    found = child(__name__, "_measure_memory", method, n, d, rank, MALLOC_MMAP_THRESHOLD_="65536")
-    return {"extra": found, "input": 4.0 * n * d, "factors": 4.0 * rank * (n + d)}
-
-
-def _measure_memory(method: str, n: int, d: int, rank: int) -> float:
+def _products(size: int, rounds: int) -> Iterator[Row]:
+    """Products with a packed 2-bit matrix against NumPy's with the dense float32 one."""
     import lplr
 
-    A = matrix(n, d)
-    bits = 8 if method == "lplr" else 4
-    small = np.random.default_rng(0).standard_normal((256, 128), dtype=np.float32)
-    lplr.factorize(small, rank=16, bits=bits, method=method, rng=0)  # libraries, kernels, threads
-    before = peak_rss(reset=True)
-    lplr.factorize(A, rank=rank, bits=bits, method=method, rng=0)
-    return peak_rss() - before
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((size, size), dtype=np.float32)
+    q = lplr.quantize(A, bits=2, quantizer="e8p", granularity="column")
+    for count in dict.fromkeys((1, n_threads())):
+        for columns in (1, 64):
+            X = rng.standard_normal((size, columns), dtype=np.float32)
+            x = X[:, 0].copy() if columns == 1 else X
+            runs: dict[str, Callable[[], Any]] = {
+                "packed": lambda x=x: q @ x,  # type: ignore[misc]
+                "dense": lambda x=x: A @ x,  # type: ignore[misc]
+            }
+            error = float(np.linalg.norm(q @ x - A @ x) / np.linalg.norm(A @ x))
+            name = f"{size} x {size} times {columns}"
+            yield from _timed("products", name, runs, rounds, {"packed": error}, "dense", count)
 
 
-def peak_rss(reset: bool = False) -> float:
-    """Most bytes that this process has had in memory; where Linux can, since the last reset.
+def _layers(rounds: int) -> Iterator[Row]:
+    """`lplr.caldera` on the layers in data/, rank 64, Q 2 bits, factors 4 bits.
 
-    Parameters
-    ----------
-    reset : bool
+    The error is that under H with 1 % damping. That of a single faithful iteration is not what ten
+    reach; its time is a tenth of theirs.
     """
-    if reset and os.path.exists("/proc/self/clear_refs"):
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    if os.path.exists("/proc/self/status"):
-        with open("/proc/self/status") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return 1024.0 * int(fields["VmHWM"].split()[0])
-    import resource
+    import lplr
+    from lplr import datasets
+    from lplr.linalg.hessian import regularize
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak) if sys.platform == "darwin" else 1024.0 * peak
+    for name in datasets.layer_names():
+        layer = datasets.layer(name)
+        W, H = layer.W, layer.H.astype(np.float64)
+        damped, _ = regularize(H)
+        for what, options, turns in (
+            ("default", {}, rounds),
+            ("one faithful iteration", {"mode": "faithful", "n_iter": 1}, 1),
+        ):
+
+            def run(options: Any = options, W: Any = W, H: Any = H) -> Any:
+                return lplr.caldera(W, hessian=H, rng=0, **options)
+
+            error = run().relative_error(W, damped)
+            yield from _timed(
+                "CALDERA", f"{name}, {W.shape[0]} x {W.shape[1]}", {what: run}, turns, {what: error}
+            )
 
 
-def import_times(rounds: int) -> dict[str, float]:
-    """Seconds of imports in fresh processes, the best of some.
+def _large_layer(n: int, d: int, rank: int) -> Iterator[Row]:
+    yield run_fresh(__name__, "_measure_large", n, d, rank)
 
-    Parameters
-    ----------
-    rounds : int
 
-    Returns
-    -------
-    dict
-        ``import lplr``, and ``lplr.factorize``, whose first use imports what it needs.
-    """
+def _measure_large(n: int, d: int, rank: int) -> Row:
+    """One large decomposition in a fresh process."""
+    import lplr
+
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((n, d), dtype=np.float32)
+    # Inputs of decaying variance, neighbours correlated.
+    X = rng.standard_normal((2 * d, d), dtype=np.float32) / np.sqrt(1 + np.arange(d))
+    X += 0.3 * np.roll(X, 1, axis=1)
+    H = X.T @ X / len(X)
+    del X
+    lplr.caldera(W[:64, :64], hessian=H[:64, :64], rank=8, rng=0)  # libraries, kernels, threads
+    f, cost = measured(lambda: lplr.caldera(W, hessian=H, rank=rank, rng=0))
+    return {
+        "benchmark": "CALDERA",
+        "matrix": f"random, {n} x {d}",
+        "what": f"default, rank {rank}",
+        "threads": n_threads(),
+        "seconds": cost.seconds,
+        "error": min(one["error"] for one in f.meta["history"]),
+        "extra_mb": None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6,
+        "input_mb": (4 * n * d + 8 * d * d) / 1e6,
+    }
+
+
+def _imports(rounds: int) -> Iterator[Row]:
+    """In fresh processes; the first use of a function imports what it needs."""
     script = (
         "from time import perf_counter as t; a = t(); import lplr; b = t(); lplr.factorize; "
         "print([b - a, t() - b])"
     )
-    found = np.min([json.loads(_python(script)) for _ in range(rounds)], axis=0)
-    return {"import lplr": float(found[0]), "lplr.factorize": float(found[1])}
+    found = np.min([json.loads(run_script(script)) for _ in range(rounds)], axis=0)
+    for what, seconds in zip(("import lplr", "lplr.factorize"), found, strict=True):
+        yield {"benchmark": "fresh process", "what": what, "seconds": float(seconds)}
 
 
-def cold_start() -> dict[str, float]:
-    """Seconds in a fresh process without any compiled kernel.
-
-    Returns
-    -------
-    dict
-        ``first call`` of `factorize` as it is by default, and ``all methods`` and codebooks after
-        that, compilation included.
-    """
+def _cold_start() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        found: dict[str, float] = child(__name__, "_measure_cold_start", NUMBA_CACHE_DIR=folder)
-    return found
+        found = run_fresh(__name__, "_measure_cold_start", NUMBA_CACHE_DIR=folder)
+    for what, seconds in found.items():
+        yield {"benchmark": "no kernel compiled", "what": what, "seconds": seconds}
 
 
 def _measure_cold_start() -> dict[str, float]:
+    """`factorize` as it is by default, and then all methods and codebooks, with compilation."""
     import lplr
 
     A = np.random.default_rng(0).standard_normal((300, 200))
-    start = perf_counter()
-    lplr.factorize(A, bits_per_entry=2, rng=0).to_dense()
-    first = perf_counter()
-    for method in ("lplr", "lplr-svd", "direct-svd"):
-        lplr.factorize(A, rank=20, bits=4, method=method, rng=0).to_dense()
-    for quantizer, bits in (("uniform", 3), ("e8p", 2), ("e8p", 4)):
-        lplr.factorize(A, rank=20, bits=bits, quantizer=quantizer, rng=0).to_dense()
-        lplr.quantize(A, bits=bits, quantizer=quantizer).to_dense()
-    return {"first call": first - start, "all methods": perf_counter() - start}
 
+    def everything() -> None:
+        for method in ("lplr", "lplr-svd", "direct-svd"):
+            lplr.factorize(A, rank=20, bits=4, method=method, rng=0).to_dense()
+        for quantizer, bits in (("uniform", 3), ("e8p", 2), ("e8p", 4)):
+            lplr.factorize(A, rank=20, bits=bits, quantizer=quantizer, rng=0).to_dense()
+            lplr.quantize(A, bits=bits, quantizer=quantizer).to_dense()
 
-def child(module: str, function: str, *args: Any, **environment: str) -> Any:
-    """What a function of a module returns in a fresh process.
-
-    Parameters
-    ----------
-    module, function : str
-    *args : object
-        Whose repr is Python code.
-    **environment : str
-        Variables to set.
-    """
-    call = f"m.{function}({', '.join(map(repr, args))})"
-    script = f"import json, {module} as m; print(json.dumps({call}))"
-    return json.loads(_python(script, **environment))
-
-
-def _python(script: str, **environment: str) -> str:
-    env = os.environ | {"LPLR_NUM_THREADS": str(n_threads())} | environment
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    first = measured(lambda: lplr.factorize(A, bits_per_entry=2, rng=0).to_dense())[1].seconds
+    return {"first call": first, "all methods": first + measured(everything)[1].seconds}

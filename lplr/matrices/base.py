@@ -13,8 +13,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
-from lplr.matrices.errors import ReadRows, relative_error, squared_sums
-from lplr.parallel import run_blocks
+from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums
+from lplr.parallel import reproducible, run_blocks
 from lplr.validation import check_matrix
 
 __all__ = ["PackedMatrix"]
@@ -153,7 +153,7 @@ class PackedMatrix(LinearOperator):
         ----------
         A : array_like of shape ``shape``
         hessian : array_like of shape (d, d), (d,) or (m, d), optional
-            Second moment H of the inputs, its diagonal, or inputs, one a row, as in
+            Second moment H of the inputs, its diagonal, or inputs, one per row, as in
             `lplr.compress`; it is not damped here, see `lplr.regularize`.
 
         Returns
@@ -173,12 +173,13 @@ class PackedMatrix(LinearOperator):
         A = check_matrix(A, "A", dtype=np.float64 if double else np.float32)
         if A.shape != self.shape:
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
-        H = None if hessian is None else check_hessian(hessian, self.shape[1])
-        sums = squared_sums(
-            lambda i, j: A[i:j], self._row_reader(), self.shape[0], self._block_rows, H
-        )
-        error, norm = sums.sum(axis=1)
-        return relative_error(error, norm)
+        with reproducible():
+            H = None if hessian is None else check_hessian(hessian, self.shape[1])
+            sums = squared_sums(
+                lambda i, j: A[i:j], self._row_reader(), self.shape[0], self._block_rows, H
+            )
+            error, norm = sums.sum(axis=1)
+            return ratio_of_norms(error, norm)
 
     @property
     def _block_rows(self) -> int:
@@ -260,6 +261,3 @@ class PackedMatrix(LinearOperator):
 
 def _rebuild(cls: type[PackedMatrix], values: dict[str, Any]) -> PackedMatrix:
     return cls(**values)
-
-
-Artefact = PackedMatrix

@@ -9,7 +9,7 @@ import numpy as np
 from lplr.exceptions import HessianError
 from lplr.parallel import run_blocks
 
-__all__ = ["ReadRows", "relative_error", "squared_sums"]
+__all__ = ["ReadRows", "ratio_of_norms", "squared_sums"]
 
 ReadRows = Callable[[int, int], np.ndarray]  # (start, stop) to these rows of a matrix
 
@@ -42,7 +42,7 @@ def squared_sums(
     return out
 
 
-def relative_error(error: float, norm: float) -> float:
+def ratio_of_norms(error: float, norm: float) -> float:
     """``sqrt(error / norm)`` of sums of squares; for a zero norm, 0 if the error is, else infinity.
 
     HessianError says that a sum is negative beyond rounding, which only an indefinite Hessian does.

@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
-from lplr.parallel import run_blocks
+from lplr.parallel import reproducible, run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
@@ -154,18 +154,29 @@ class Quantized(PackedMatrix):
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         packed = X.shape[1] == 1 and X.dtype == np.float32 and self._has_packed_products
         points = self._dot if packed else partial(self._multiply, self._points)
-        out = _rescaled(points, X, *_sides(self.scale))
-        return out if self.offset is None else out + _rescaled(_total, X, *_sides(self.offset))
+        return self._affine(points, X, _sides)
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         packed = Y.shape[1] == 1 and Y.dtype == np.float32 and self._has_packed_products
         points = (
             self._dot_transposed if packed else partial(self._multiply_transposed, self._points)
         )
-        out = _rescaled(points, Y, *_sides(self.scale)[::-1])
-        if self.offset is None:
-            return out
-        return out + _rescaled(_total, Y, *_sides(self.offset)[::-1])
+        return self._affine(points, Y, lambda scale: _sides(scale)[::-1])
+
+    def _affine(
+        self,
+        points: Callable[[np.ndarray], np.ndarray],
+        X: np.ndarray,
+        sides: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ) -> np.ndarray:
+        """A product with the points; its scales act on what goes in and out, not on the matrix."""
+        with reproducible():
+            before, after = sides(self.scale)
+            out = after * points(before * X)
+            if self.offset is not None:
+                before, after = sides(self.offset)
+                out = out + after * (before * X).sum(axis=0, keepdims=True)
+        return out
 
     @property
     def _has_packed_products(self) -> bool:
@@ -234,18 +245,3 @@ def _sides(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Factors of the columns and of the rows whose outer product a scale stands for."""
     one = np.ones((1, 1), np.float32)
     return (one, scale) if scale.shape[0] > 1 else (scale.T, one)
-
-
-def _rescaled(
-    product: Callable[[np.ndarray], np.ndarray],
-    X: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-) -> np.ndarray:
-    """A product whose scales act on what goes in and on what comes out, not on the matrix."""
-    return after * product(before * X)
-
-
-def _total(X: np.ndarray) -> np.ndarray:
-    """The product of a row of ones with X."""
-    return X.sum(axis=0, keepdims=True)

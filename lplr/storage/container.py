@@ -18,8 +18,7 @@ tensors are data, never paths. A group MUST NOT use a name twice, not even for a
 a member. There MUST be at most 65536 objects, nested at most 16 deep.
 
 **Datasets** MUST be little-endian integers of 1, 2, 4 or 8 bytes, signed or not, or floats of 2,
-4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes. In a group of
-encoding ``table`` (`lplr.storage.table`) they MAY also be fixed-length, null-padded UTF-8.
+4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes.
 
 **Attributes** MUST be scalars: fixed-length, null-padded strings in UTF-8 without NUL; int64;
 float64; or the boolean enumeration of h5py. JSON MUST NOT hold NaN or infinities.
@@ -63,7 +62,7 @@ from lplr.exceptions import (
     InputError,
     MissingFileError,
 )
-from lplr.matrices.base import Artefact
+from lplr.matrices.base import PackedMatrix
 from lplr.storage.atomic import write_atomic
 from lplr.storage.encoding import decode, encode, from_json, summarise, to_json
 from lplr.storage.hdf5 import Node, from_file, to_image
@@ -83,7 +82,7 @@ _FILE_ERRORS = {
 
 def save(
     path: str | os.PathLike[str],
-    obj: Artefact,
+    obj: PackedMatrix,
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
 ) -> None:
@@ -127,7 +126,7 @@ def save(
 
 
 def write_tree(path: str | os.PathLike[str], root: Node, overwrite: bool = False) -> None:
-    """Write a tree, header in front: the part of `save` that tables share.
+    """Write a tree, header in front.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def write_tree(path: str | os.PathLike[str], root: Node, overwrite: bool = False
 
 
 def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
-    """What ``use`` makes of the verified tree of a file: the part of `load` that tables share.
+    """What ``use`` makes of the verified tree of a file.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.matrices.base import Artefact
-from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, TABLE, Node, Scalar, is_name
+from lplr.matrices.base import PackedMatrix
+from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, Node, Scalar, is_name
 
 __all__ = ["decode", "encode", "from_json", "summarise", "to_json"]
 
@@ -32,7 +32,7 @@ _ENCODINGS = {
 
 def encode(obj: Any, name: str, depth: int = 0) -> Node:
     """The tree of a packed matrix; ``name`` is what errors call it."""
-    if not isinstance(obj, Artefact):
+    if not isinstance(obj, PackedMatrix):
         raise InputError(f"{name} must be a packed matrix of lplr, not {type(obj).__name__}")
     if depth > MAX_DEPTH:
         raise InputError(f"{name} is nested deeper than {MAX_DEPTH}")
@@ -48,7 +48,7 @@ def encode(obj: Any, name: str, depth: int = 0) -> Node:
             if value.dtype.newbyteorder("=").str[1:] not in DTYPES:
                 raise InputError(f"{where}: the format does not hold arrays of {value.dtype}")
             node.arrays[key] = value
-        elif isinstance(value, Artefact):
+        elif isinstance(value, PackedMatrix):
             node.groups[key] = encode(value, where, depth + 1)
         else:
             node.attributes[key] = _scalar(value, where)
@@ -109,8 +109,6 @@ def _encoding(node: Node) -> tuple[str, int]:
 def decode(node: Node) -> Any:
     """The packed matrix of a tree; arrays are copied, so that they do not hold the whole file."""
     kind, version = _encoding(node)
-    if kind == TABLE.decode():
-        raise CorruptFileError("it holds a table; read it with lplr.storage.table.read_table")
     if kind not in _ENCODINGS:
         raise CorruptFileError(f"encoding {kind!r} is unknown to this version; update lplr")
     module, name = _ENCODINGS[kind]

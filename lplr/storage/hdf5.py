@@ -22,7 +22,6 @@ __all__ = [
     "DTYPES",
     "MAX_DEPTH",
     "MAX_OBJECTS",
-    "TABLE",
     "Node",
     "from_file",
     "is_name",
@@ -31,7 +30,6 @@ __all__ = [
 
 MAX_DEPTH = 16  # groups inside groups
 MAX_OBJECTS = 1 << 16  # groups and datasets of a file, and attributes of a group
-TABLE = b"table"  # encoding of the groups whose datasets may be text
 DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -93,7 +91,7 @@ def _plain(properties: Any) -> None:
 
 
 def _write_group(group: Any, node: Node) -> None:
-    from h5py import h5g, h5p, h5s, string_dtype
+    from h5py import h5g, h5p
 
     for name, value in sorted(node.attributes.items()):
         if isinstance(value, bytes):
@@ -104,14 +102,7 @@ def _write_group(group: Any, node: Node) -> None:
         else:
             group.attrs.create(name, value, dtype="<i8" if isinstance(value, int) else "<f8")
     for name, array in sorted(node.arrays.items()):
-        dtype = array.dtype.newbyteorder("<")
-        if dtype.kind != "S":
-            group.create_dataset(name, data=array, dtype=dtype)
-            continue
-        # HDF5 does not convert ASCII, NumPy's type in its eyes, to UTF-8: say that it is that.
-        text = group.create_dataset(name, array.shape, string_dtype("utf-8", dtype.itemsize)).id
-        if array.size:
-            text.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(array), text.get_type())
+        group.create_dataset(name, data=array, dtype=array.dtype.newbyteorder("<"))
     for name, child in sorted(node.groups.items()):
         creation = h5p.create(h5p.GROUP_CREATE)
         _plain(creation)
@@ -170,7 +161,8 @@ class _Reader:
         if group.get_num_objs() > MAX_OBJECTS:
             raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} members")
         node = Node(attributes=self._attributes(group, path))
-        text = node.attributes.get("encoding-type") == TABLE
+        if node.attributes.get("encoding-type") == b"table":
+            raise CorruptFileError("it is a table of results of lplr 0.1, which is no longer read")
         for raw in list(group):
             name = _checked_name(raw, path)
             where = f"{path}/{name}"
@@ -181,7 +173,7 @@ class _Reader:
             if info.type == h5o.TYPE_GROUP:
                 node.groups[name] = self.group(h5g.open(group, raw), where, depth + 1)
             elif info.type == h5o.TYPE_DATASET:
-                node.arrays[name] = self._array(h5d.open(group, raw), where, text)
+                node.arrays[name] = self._array(h5d.open(group, raw), where)
             else:
                 raise UnsafeFileError(f"{where} is neither a group nor a dataset")
         return node
@@ -205,7 +197,7 @@ class _Reader:
         if self.unclaimed < 0:
             raise CorruptFileError(f"{path} declares more bytes than the file stores")
 
-    def _array(self, dataset: Any, path: str, text: bool) -> np.ndarray:
+    def _array(self, dataset: Any, path: str) -> np.ndarray:
         from h5py import h5a, h5d, h5s
 
         # The layout comes first: the dataspace of a virtual dataset may open other files.
@@ -215,7 +207,7 @@ class _Reader:
             )
         if h5a.get_num_attrs(dataset):
             raise UnsafeFileError(f"{path} is a dataset with attributes")
-        dtype = self._dtype(dataset.get_type(), path, text)
+        dtype = self._dtype(dataset.get_type(), path)
         space = dataset.get_space()
         if space.get_simple_extent_type() == h5s.NULL:
             raise UnsafeFileError(f"{path} has no shape")
@@ -234,10 +226,8 @@ class _Reader:
             raise CorruptFileError(f"{path} reaches beyond the end of the file")
         return np.frombuffer(self.data, dtype, count, offset).reshape(shape)
 
-    def _dtype(self, stored: Any, path: str, text: bool) -> np.dtype:
+    def _dtype(self, stored: Any, path: str) -> np.dtype:
         if not stored.committed():
-            if text and _is_fixed_text(stored):
-                return np.dtype(f"S{stored.get_size()}")
             for name, allowed in self.types.items():
                 if stored.equal(allowed):
                     return np.dtype(name).newbyteorder("<")

@@ -1,24 +1,18 @@
-"""Tidy tables of results as files: HDF5 for programs, CSV for people and spreadsheets.
+"""Tables of results as text files that pandas reads: JSON lines and CSV.
 
-A table is a list of rows; a column holds texts, integers, floats or truth values, one kind of
-them, and any cell of it may be missing. Both formats give back what was written, type for type.
+A table is a list of rows; a row is a dict of texts, numbers, truth values and None (missing).
 
-**HDF5** is the format of `lplr.storage.container` with the encoding ``table``, version 1. The root
-group has the attributes ``rows`` (int64), ``columns`` (JSON, name to kind, in order) and
-``attrs``. Each column is a one-dimensional dataset of its name: ``str`` as fixed-length,
-null-padded UTF-8, ``int`` as int64, ``float`` as float64, ``bool`` as uint8. Where cells are
-missing, the group ``missing``, a table of bools, has a column of the same name that is 1 there.
-
-**CSV** follows RFC 4180 in UTF-8: fields with commas, quotes or line breaks are quoted, lines end
-in CR LF. Floats have the digits of `repr`, which restore every bit; truth values are ``true`` and
-``false``; a missing cell is empty. A text that a reader would take for one of these, and one that a
-spreadsheet would run as a formula, gets an apostrophe in front, which spreadsheets know as the sign
-of a text; `read_table` takes it away. A CSV file has no digest and no attrs.
+* ``results.jsonl`` holds one JSON object on each line: ``pandas.read_json(path, lines=True)``.
+  Not-a-number and infinities are ``NaN`` and ``Infinity``, as Python and pandas write them.
+* ``results.csv`` holds the same rows for spreadsheets: ``pandas.read_csv(path)``. A text that a
+  spreadsheet would run as a formula gets an apostrophe in front.
+* ``results.meta.json``, beside either of them, says how the table was made.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,23 +23,14 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.storage.atomic import write_atomic
-from lplr.storage.columns import Columns, columns_of
-from lplr.storage.container import read_tree, write_tree
-from lplr.storage.encoding import from_json, to_json
-from lplr.storage.hdf5 import TABLE, Node
-from lplr.storage.table_csv import from_csv, to_csv
 
-__all__ = ["SUFFIXES", "read_table", "write_table"]
+__all__ = ["SUFFIXES", "meta_path", "read_table", "write_table"]
 
-SUFFIXES = (".h5", ".hdf5", ".csv")
+SUFFIXES = (".jsonl", ".csv")
 
 Row = dict[str, Any]  # to str, int, float, bool or None
 
-_VERSION = 1
-_MISSING = "missing"  # the group of the masks
-_MAX_JSON = 60000  # bytes; an attribute of HDF5 1.8 is at most 64 KiB
-_DTYPES = {"int": "<i8", "float": "<f8", "bool": "u1"}
-_ZERO: dict[str, Any] = {"str": "", "int": 0, "float": float("nan"), "bool": False}
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the first letters of one, full-width too
 
 
 def write_table(
@@ -55,26 +40,25 @@ def write_table(
     attrs: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a table to a ``.h5`` (``.hdf5``) or ``.csv`` file: all of it or nothing.
+    """Write a table to a ``.jsonl`` or ``.csv`` file, and its attributes beside it.
 
     Parameters
     ----------
     path : str or path-like
         Its suffix chooses the format.
     rows : sequence of mapping of str to str, int, float, bool or None
-        None and absent are the same: missing. A column of integers and floats is one of floats.
     attrs : mapping, optional
-        JSON-able, about all of the table; only HDF5 keeps it.
+        How the table was made, as JSON can say it: goes to `meta_path`.
     overwrite : bool
-        Whether an existing file is replaced.
+        Whether existing files are replaced.
 
     Raises
     ------
     InputError
-        If the suffix, a name, a cell or ``attrs`` is not one that the formats hold, or the file
-        exists and ``overwrite`` is False.
+        If the suffix, a cell or ``attrs`` is not one that the formats hold, or a file exists and
+        ``overwrite`` is False.
     StorageError
-        If the file cannot be written; what was at ``path`` before is intact.
+        If a file cannot be written; each file is the complete new one or the untouched old one.
 
     Examples
     --------
@@ -82,30 +66,23 @@ def write_table(
     >>> from lplr.storage.table import read_table, write_table
     >>> rows = [{"method": "LPLR", "error": 0.25}, {"method": "SVD", "error": None}]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "results.h5")
+    ...     path = os.path.join(folder, "results.jsonl")
     ...     write_table(path, rows, attrs={"seed": 0})
     ...     read_table(path) == (rows, {"seed": 0})
     True
     """
-    suffix = _suffix(path)
-    columns = columns_of(rows, InputError)
-    about = _small_json({} if attrs is None else attrs, "attrs")
-    if suffix == ".csv":
-        write_atomic(path, [to_csv(columns, len(rows))], overwrite)
-        return
-    root = _node(columns, len(rows))
-    root.attributes["attrs"] = about
-    masks = {
-        name: ("bool", [value is None for value in values])
-        for name, (_, values) in columns.items()
-        if None in values
-    }
-    root.groups[_MISSING] = _node(masks, len(rows))
-    write_tree(path, root, overwrite)
+    as_text = _to_csv if _suffix(path) == ".csv" else _to_lines
+    text = as_text([_checked(row, i) for i, row in enumerate(rows)])
+    if attrs is not None:
+        about = _dump(attrs, "attrs", indent=1, sort_keys=True) + "\n"
+        if os.path.lexists(path) and not overwrite:  # before the first of the two is written
+            raise InputError(f"overwrite is False and {str(path)!r} exists; pass overwrite=True")
+        write_atomic(meta_path(path), [about.encode()], overwrite)
+    write_atomic(path, [text.encode()], overwrite)
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]:
-    """The rows and the attrs of a file of `write_table`.
+    """The rows and the attributes of a ``.jsonl`` file of `write_table`.
 
     Parameters
     ----------
@@ -114,47 +91,30 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]
     Returns
     -------
     rows : list of dict
-        Each with every column, in order; None where a cell is missing.
     attrs : dict
-        Empty for CSV.
+        Empty if there is no file of attributes.
 
     Raises
     ------
     InputError
-        If there is no readable file of a known suffix at ``path``.
+        If the file cannot be read, or is of another kind.
     CorruptFileError
-        If it is damaged or no table. Of CSV only the form can be checked.
-    UnsafeFileError
-        If it uses a feature of HDF5 that the format forbids.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from lplr.storage.table import read_table, write_table
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "results.csv")
-    ...     write_table(path, [{"name": "=1+1", "error": 0.1}])
-    ...     with open(path) as file:
-    ...         print(file.read().strip())
-    ...     read_table(path)[0]
-    name,error
-    '=1+1,0.1
-    [{'name': '=1+1', 'error': 0.1}]
+        If it is truncated, or a line is no JSON object.
     """
-    if _suffix(path) != ".csv":
-        rows, attrs = read_tree(path, _from_node)
-        return rows, attrs
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as exc:
-        raise InputError(f"path {str(path)!r} cannot be read: {exc.strerror or exc}") from exc
-    try:
-        return from_csv(data), {}
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise CorruptFileError(f"{str(path)!r} is damaged or no CSV file: {exc}") from exc
-    except CorruptFileError as exc:
-        raise CorruptFileError(f"{str(path)!r}: {exc}") from exc
+    if _suffix(path) != ".jsonl":
+        raise InputError(f"path: only .jsonl tables are read back, found {str(path)!r}")
+    rows = []
+    for i, line in enumerate(_read(path).splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            raise CorruptFileError(f"{str(path)!r} is truncated: line {i} has no end")
+        rows.append(_load(line, f"{str(path)!r}: line {i}"))
+    about = meta_path(path)
+    return rows, _load(_read(about), repr(str(about))) if about.exists() else {}
+
+
+def meta_path(path: str | os.PathLike[str]) -> Path:
+    """The file of attributes beside a table: ``results.meta.json`` for ``results.csv``."""
+    return Path(path).with_suffix(".meta.json")
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
@@ -163,89 +123,61 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     except TypeError as exc:
         raise InputError(f"path must be the name of a file, not {path!r}") from exc
     if suffix not in SUFFIXES:
-        raise InputError(f"path: a table ends in {', '.join(SUFFIXES)}, found {str(path)!r}")
+        old = "; tables in HDF5 are no longer read" if suffix in (".h5", ".hdf5") else ""
+        raise InputError(f"path: a table ends in {' or '.join(SUFFIXES)}, found {str(path)!r}{old}")
     return suffix
 
 
-def _small_json(value: Mapping[str, Any], name: str) -> bytes:
-    text = to_json(value, name)
-    if len(text) > _MAX_JSON:
-        raise InputError(f"{name} takes {len(text)} bytes as JSON; at most {_MAX_JSON} fit")
-    return text
+def _checked(row: Mapping[str, Any], i: int) -> Row:
+    """The row, with Python's numbers in place of NumPy's."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"rows[{i}] must be a dict, not {type(row).__name__}")
+    cells = {k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
+    for key, value in cells.items():
+        if not isinstance(key, str) or not isinstance(value, (str, int, float, type(None))):
+            raise InputError(f"rows[{i}]: {key!r} is {value!r}; a cell is a text or a number")
+    return cells
 
 
-def _node(columns: Columns, count: int) -> Node:
-    # Not sorted, as `to_json` would: the order of the columns is part of the table.
-    kinds = json.dumps({name: kind for name, (kind, _) in columns.items()}, separators=(",", ":"))
-    if len(kinds) > _MAX_JSON:
-        raise InputError(f"rows: {len(columns)} columns are too many for an HDF5 table")
-    node = Node(
-        {
-            "encoding-type": TABLE,
-            "encoding-version": _VERSION,
-            "rows": count,
-            "columns": kinds.encode("ascii"),
-        }
-    )
-    for name, (kind, values) in columns.items():
-        filled = [_ZERO[kind] if value is None else value for value in values]
-        if kind == "str":
-            encoded = [text.encode() for text in filled]
-            width = max([1, *map(len, encoded)])
-            node.arrays[name] = np.array(encoded, f"S{width}")
-        else:
-            node.arrays[name] = np.array(filled, _DTYPES[kind])
-    return node
+def _to_lines(rows: Sequence[Row]) -> str:
+    return "".join(_dump(row, f"rows[{i}]") + "\n" for i, row in enumerate(rows))
 
 
-def _from_node(root: Node) -> tuple[list[Row], dict[str, Any]]:
-    count, columns = _from_columns(root)
-    if set(root.groups) != {_MISSING} or root.groups[_MISSING].groups:
-        raise CorruptFileError("the groups are not those of a table")
-    same_count, masks = _from_columns(root.groups[_MISSING])
-    if same_count != count or not set(masks) <= set(columns):
-        raise CorruptFileError("the masks of missing cells do not fit the columns")
-    for name, mask in masks.items():
-        if set(map(type, mask)) - {bool}:
-            raise CorruptFileError(f"the mask of column {name!r} is not of truth values")
-        columns[name] = [None if out else v for out, v in zip(mask, columns[name], strict=True)]
-    rows = [{name: values[i] for name, values in columns.items()} for i in range(count)]
-    return rows, from_json(root, "attrs")
+def _to_csv(rows: Sequence[Row]) -> str:
+    buffer = io.StringIO(newline="")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.writer(buffer)
+    writer.writerow(names)
+    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return buffer.getvalue()
 
 
-def _from_columns(node: Node) -> tuple[int, dict[str, list[Any]]]:
-    """Number of rows, and the cells of each column, missing ones as they are filled."""
-    kind, version, count = (
-        node.attributes.get(key) for key in ("encoding-type", "encoding-version", "rows")
-    )
-    if kind != TABLE:
-        raise CorruptFileError("it holds no table; lplr.load reads compressed matrices")
-    if version != _VERSION:
-        raise CorruptFileError(f"table of version {version!r}; this package reads {_VERSION}")
-    if type(count) is not int or not 0 <= count < 2**31:
-        raise CorruptFileError(f"{count!r} is no number of rows")
-    kinds = from_json(node, "columns")
-    if set(kinds) != set(node.arrays):
-        raise CorruptFileError("the datasets are not the columns that the table names")
-    columns = {}
-    for name, of in kinds.items():
-        array = node.arrays[name]
-        stored = "str" if array.dtype.kind == "S" else array.dtype.str
-        wanted = {"str": "str", "int": "<i8", "float": "<f8", "bool": "|u1"}
-        if stored != wanted.get(str(of)) or array.shape != (count,):
-            raise CorruptFileError(f"column {name!r} has not the type or the length it should")
-        columns[name] = _restored(name, of, array)
-    return count, columns
+def _cell(value: Any) -> Any:
+    """A cell of a CSV file: a text that begins like a formula is marked as a text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _restored(name: str, kind: str, array: np.ndarray) -> list[Any]:
-    if kind == "str":
-        try:
-            return [raw.decode() for raw in array.tolist()]
-        except UnicodeDecodeError as exc:
-            raise CorruptFileError(f"column {name!r} is not UTF-8: {exc}") from exc
-    if kind == "bool":
-        if array.size and array.max() > 1:
-            raise CorruptFileError(f"column {name!r} holds what is no truth value")
-        return array.astype(bool).tolist()
-    return list(array.tolist())
+def _dump(value: Any, name: str, **options: Any) -> str:
+    try:
+        return json.dumps(value, **options)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InputError(f"{name} cannot be written as JSON: {exc}") from exc
+
+
+def _read(path: str | os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_bytes().decode()
+    except OSError as exc:
+        raise InputError(f"path {str(path)!r} cannot be read: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise CorruptFileError(f"{str(path)!r} is no text: {exc}") from exc
+
+
+def _load(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise CorruptFileError(f"{name} is damaged or no JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise CorruptFileError(f"{name} is not a JSON object")
+    return value

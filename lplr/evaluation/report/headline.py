@@ -5,43 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from lplr.evaluation.report.metrics import bits_text, percent
-from lplr.evaluation.report.results import Duel, Results
+from lplr.evaluation.metrics import bits_text, percent
+from lplr.evaluation.report.results import Comparison, Results
 
 __all__ = ["headline"]
 
 
 def headline(results: Results) -> list[str]:
-    """The sentences on top of the report, losses first.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    list of str
-    """
+    """The sentences on top of the report, losses first."""
     name = results.default
-    cases = [case for case in results.cases() if results.duels(*case)]
+    cases = [case for case in results.cases() if results.comparisons(*case)]
     if not cases:
         return [
             f"Nothing to compare: the default, {name}, and a baseline did not both run at one "
             "budget on one data set."
         ]
-    said = [_about_defeats(results, cases)]
     budget = min({b for _, b in cases}, key=lambda b: (abs(math.log2(b)), b))
-    duels = {d: results.duels(d, b) for d, b in cases if b == budget}
-    said.append(_about_error(results, budget, duels))
-    votes = _about_accuracy(duels, results.uncompressed)
-    if votes:
-        said.append(votes)
-    return [sentence for sentence in said if sentence]
+    found = {d: results.comparisons(d, b) for d, b in cases if b == budget}
+    errors = [
+        c for d, listed in found.items() for c in listed
+        if c.default.metric == results.error_metric(d) and c.baseline.mean > 0
+    ]  # fmt: skip
+    votes = [
+        next(iter(of_accuracy))
+        for listed in found.values()
+        if (of_accuracy := [c for c in listed if c.default.metric == "accuracy"])
+    ]
+    said = [_about_losses(results, cases)]
+    said += [_about_error(name, budget, errors)] if errors else []
+    return said + ([_about_accuracy(votes, results.uncompressed)] if votes else [])
 
 
-def _about_defeats(results: Results, cases: Sequence[tuple[str, float]]) -> str:
+def _about_losses(results: Results, cases: Sequence[tuple[str, float]]) -> str:
     name = results.default
-    lost = [(case, found) for case in cases if (found := results.defeats(*case))]
+    lost = [(case, found) for case in cases if (found := results.losses(*case))]
     count = f"{len(cases)} case" + ("s" if len(cases) > 1 else "")
     if not lost:
         return (
@@ -50,64 +47,51 @@ def _about_defeats(results: Results, cases: Sequence[tuple[str, float]]) -> str:
             "are no labels."
         )
     told = []
-    for (dataset, budget), found in lost:
+    for (dataset, budget), found in lost[:4]:
         error, vote = found[0]
-        text = f"{error.rival.method} on {dataset} at {bits_text(budget)} (error {_beside(error)}"
-        told.append(text + (f"; accuracy {_beside(vote)})" if vote else ")"))
-    rest = f", and {len(told) - 4} more, listed below" if len(told) > 4 else ""
+        where = f"{error.baseline.method} on {dataset} at {bits_text(budget)}"
+        accuracy = f"; accuracy {_beside(vote)}" if vote else ""
+        told.append(f"{where} (error {_beside(error)}{accuracy})")
+    rest = f", and {len(lost) - 4} more, listed below" if len(lost) > 4 else ""
     return (
         f"In {len(lost)} of {count} (a data set at a budget) a baseline is better than the "
-        f"default, {name}: {', '.join(told[:4])}{rest}."
+        f"default, {name}: {', '.join(told)}{rest}."
     )
 
 
-def _about_error(results: Results, budget: float, duels: Mapping[str, Sequence[Duel]]) -> str:
-    found = [
-        duel
-        for dataset, listed in duels.items()
-        for duel in listed
-        if duel.default.metric == results.error_name(dataset) and duel.rival.mean > 0
-    ]
-    if not found:
-        return ""
-    found.sort(key=lambda duel: duel.default.mean / duel.rival.mean)
+def _about_error(name: str, budget: float, found: Sequence[Comparison]) -> str:
+    found = sorted(found, key=lambda c: c.default.mean / c.baseline.mean)
     told = [
-        f"{_against(d)} ({d.rival.method}) on {d.default.dataset}"
-        for d in (found if len(found) < 4 else [found[0], found[-1]])
+        f"{_against(c)} ({c.baseline.method}) on {c.default.dataset}"
+        for c in (found if len(found) < 4 else [found[0], found[-1]])
     ]
-    ratios = [d.default.mean / d.rival.mean for d in (found[0], found[-1])]
+    ratios = [c.default.mean / c.baseline.mean for c in (found[0], found[-1])]
     extent = f"{ratios[0]:.2f}" + (f" to {ratios[1]:.2f}" if len(found) > 1 else "")
     where = f"over {len(found)} data sets: " if len(found) > 3 else ""
     return (
-        f"At {bits_text(budget)} an entry {results.default} leaves {extent} times the relative "
-        f"error of the best baseline at equal stored bits, {where}{'; '.join(told)}."
+        f"At {bits_text(budget)} per entry {name} leaves {extent} times the relative error of the "
+        f"best baseline at equal stored bits, {where}{'; '.join(told)}."
     )
 
 
-def _about_accuracy(duels: Mapping[str, Sequence[Duel]], uncompressed: Mapping[str, float]) -> str:
+def _about_accuracy(found: Sequence[Comparison], uncompressed: Mapping[str, float]) -> str:
     told = []
-    protocol = ""
-    for dataset, listed in duels.items():
-        duel = next((d for d in listed if d.default.metric == "accuracy"), None)
-        if duel:
-            protocol = protocol or duel.default.protocol
-            text = f"{_against(duel)} ({duel.rival.method}) on {dataset}"
-            if dataset in uncompressed:
-                text += f", uncompressed {percent(uncompressed[dataset])}"
-            told.append(text)
-    if not told:
-        return ""
+    for c in found:
+        plain = uncompressed.get(c.default.dataset)
+        beside = "" if plain is None else f", uncompressed {percent(plain)}"
+        told.append(f"{_against(c)} ({c.baseline.method}) on {c.default.dataset}{beside}")
+    protocol = next((c.default.protocol for c in found if c.default.protocol), "")
     named = f" ({protocol})" if protocol else ""
     return f"Its nearest-neighbour accuracy there{named} is {'; '.join(told)}."
 
 
-def _against(duel: Duel) -> str:
+def _against(c: Comparison) -> str:
     """The default's value against the baseline's."""
-    mine, other = duel.default.mean, duel.rival.mean
+    mine, other = c.default.mean, c.baseline.mean
     return f"{percent(mine, other)} against {percent(other, mine)}"
 
 
-def _beside(duel: Duel) -> str:
+def _beside(c: Comparison) -> str:
     """The baseline's value, and the default's."""
-    mine, other = duel.default.mean, duel.rival.mean
+    mine, other = c.default.mean, c.baseline.mean
     return f"{percent(other, mine)}, default {percent(mine, other)}"

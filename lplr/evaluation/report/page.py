@@ -20,11 +20,13 @@ _TAGS = {"_": "sub", "^": "sup"}
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1a1a1a; --dim: #595959; --rule: #d9d9d9;
   --band: #f4f5f7; --link: #005a9c; --good: #00694c; --bad: #b03a00;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #c05f96; --c4: #c98a00; --c5: #3a9fd6; }
+  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #c05f96; --c4: #c98a00; --c5: #3a9fd6;
+  --c6: #882255; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --paper: #14171a; --ink: #e8e8e8; --dim: #a8adb3; --rule: #3a3f45; --band: #1d2226;
     --link: #79b8f3; --good: #45c49a; --bad: #ff9a5c;
-    --c0: #4fb0ec; --c1: #ff8a3d; --c2: #2cc295; --c3: #e39cc4; --c4: #f0b429; --c5: #8fd0f7; } }
+    --c0: #4fb0ec; --c1: #ff8a3d; --c2: #2cc295; --c3: #e39cc4; --c4: #f0b429; --c5: #8fd0f7;
+    --c6: #e0769f; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 78rem; background: var(--paper);
@@ -120,27 +122,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 
 def escape(text: object) -> str:
-    """Any text as HTML, in an attribute or outside.
-
-    Parameters
-    ----------
-    text : object
-
-    Examples
-    --------
-    >>> from lplr.evaluation.report.page import escape
-    >>> escape("<b>'a'</b>")
-    '&lt;b&gt;&#x27;a&#x27;&lt;/b&gt;'
-    """
+    """Any text as HTML, in an attribute or outside."""
     return html.escape(str(text))
 
 
 def typeset(formula: str) -> str:
     """A formula in plain characters as HTML: signs, indices and exponents.
-
-    Parameters
-    ----------
-    formula : str
 
     Examples
     --------
@@ -156,10 +143,6 @@ def typeset(formula: str) -> str:
 def anchor(text: str) -> str:
     """A name for the id of an element, from any text; equal for equal texts only.
 
-    Parameters
-    ----------
-    text : str
-
     Examples
     --------
     >>> from lplr.evaluation.report.page import anchor
@@ -172,17 +155,7 @@ def anchor(text: str) -> str:
 
 @dataclass(frozen=True)
 class Value:
-    """A cell of a table.
-
-    Parameters
-    ----------
-    text : str
-        Not yet escaped.
-    key : float or None
-        What a numeric column sorts by.
-    mark : str
-        Class of the cell.
-    """
+    """A cell of a table: its text, what a numeric column sorts by, and a class of the cell."""
 
     text: str
     key: float | None = None
@@ -200,17 +173,8 @@ def table(
 ) -> str:
     """A table that can be sorted where there are scripts; the first cell of a row is its head.
 
-    Parameters
-    ----------
-    caption : str
-    heads : sequence of str
-    rows : sequence of sequence of Value
-    numeric : sequence of int
-        Columns of numbers.
-    sorted_by : int, optional
-        The column that the rows come sorted by, ascending.
-    own : sequence of int
-        Rows to set off.
+    ``numeric`` are columns of numbers, ``own`` the rows to set off; the rows come sorted by the
+    column ``sorted_by``, ascending.
     """
     lines = [
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">',
@@ -244,15 +208,7 @@ def _breakable(text: str) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """The whole file.
-
-    Parameters
-    ----------
-    title : str
-        Not yet escaped.
-    body : str
-        HTML.
-    """
+    """The whole file, of a title that is not yet escaped and a body that is HTML."""
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

@@ -7,22 +7,23 @@ most, so that within a case errors and accuracies may be compared directly.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lplr.evaluation.report.metrics import metric
+from lplr.evaluation.metrics import metric
 from lplr.exceptions import InputError
 
-__all__ = ["Cell", "Duel", "Results", "gather"]
+__all__ = ["Comparison", "Entry", "Results", "gather"]
 
-_NEEDED = ("dataset", "method", "family", "budget", "metric", "status")
+_NEEDED = ("dataset", "method", "family", "budget", "status")
 _MEANS = ("bits_per_entry", "stored_bytes", "seconds", "peak_mb")
 _ERRORS = ("relative error under H", "relative error")  # the first that was measured ranks
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """One metric of one method at one budget on one data set, over seeds.
 
     Parameters
@@ -30,10 +31,10 @@ class Cell:
     dataset, method, family, metric, protocol : str
         An empty protocol where there is but one.
     budget : float
-        Asked bits an entry.
+        Asked bits per entry.
     values : tuple of float
         One a seed.
-    bits, stored_bytes, seconds, peak_mb : float or None
+    bits_per_entry, stored_bytes, seconds, peak_mb : float or None
         Means over the seeds; None where not measured.
     notes : tuple of str
     """
@@ -45,11 +46,11 @@ class Cell:
     protocol: str
     budget: float
     values: tuple[float, ...]
-    bits: float | None
-    stored_bytes: float | None
-    seconds: float | None
-    peak_mb: float | None
-    notes: tuple[str, ...]
+    bits_per_entry: float | None = None
+    stored_bytes: float | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -59,27 +60,27 @@ class Cell:
     @property
     def spread(self) -> float:
         """Standard deviation over the seeds; 0 for a single one."""
-        if len(self.values) < 2 or not math.isfinite(self.mean):
-            return 0.0
-        return math.sqrt(sum((v - self.mean) ** 2 for v in self.values) / (len(self.values) - 1))
+        finite = len(self.values) > 1 and math.isfinite(self.mean)
+        return statistics.stdev(self.values) if finite else 0.0
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is another project's method, and compressed at all."""
+        return self.family not in ("lplr", "reference")
 
 
 @dataclass(frozen=True)
-class Duel:
-    """The default against the best baseline, in one metric of one case.
+class Comparison:
+    """The default against a baseline, in one metric of one case."""
 
-    Parameters
-    ----------
-    default, rival : Cell
-    """
-
-    default: Cell
-    rival: Cell
+    default: Entry
+    baseline: Entry
 
     @property
     def lost(self) -> bool:
         """Whether the baseline is strictly better."""
-        return metric(self.default.metric).wins(self.rival.mean, self.default.mean)
+        sign = metric(self.default.metric).sign
+        return sign * self.baseline.mean < sign * self.default.mean
 
 
 @dataclass
@@ -90,131 +91,81 @@ class Results:
     ----------
     default : str
         The method that the others are compared with.
-    cells : list of Cell
-        Of what ran, in the order of the table.
+    entries : list of Entry
+        What ran, in the order of the table.
     skipped : list of dict
-        Rows of what did not, with the reason as ``note``.
+        Rows that did not run, with the reason as ``note``.
     shapes : dict of str to str
+        By data set, also where everything was skipped.
     """
 
     default: str
-    cells: list[Cell] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def datasets(self) -> list[str]:
-        """Names of all data sets, those where everything was skipped too."""
-        return list(self.shapes)
 
     @property
     def uncompressed(self) -> dict[str, float]:
         """Accuracy of the uncompressed data, by data set, in the first protocol of each."""
         found: dict[str, float] = {}
-        for cell in self.cells:
-            if cell.family == "reference" and cell.metric == "accuracy":
-                found.setdefault(cell.dataset, cell.mean)
+        for entry in self.pick(family="reference", metric="accuracy"):
+            found.setdefault(entry.dataset, entry.mean)
         return found
 
-    def pick(self, **wanted: Any) -> list[Cell]:
-        """Cells with these attributes.
+    def pick(self, **wanted: Any) -> list[Entry]:
+        """Entries with these attributes."""
+        return [e for e in self.entries if all(getattr(e, k) == v for k, v in wanted.items())]
 
-        Parameters
-        ----------
-        **wanted : object
-        """
-        return [c for c in self.cells if all(getattr(c, k) == v for k, v in wanted.items())]
-
-    def is_baseline(self, cell: Cell) -> bool:
-        """Whether a cell is of another project's method, and compressed at all.
-
-        Parameters
-        ----------
-        cell : Cell
-        """
-        return cell.method != self.default and cell.family not in ("lplr", "reference")
-
-    def error_name(self, dataset: str) -> str | None:
-        """The error by which methods are ranked on a data set: under H where there is one.
-
-        Parameters
-        ----------
-        dataset : str
-        """
-        found = {c.metric for c in self.cells if c.dataset == dataset}
+    def error_metric(self, dataset: str) -> str | None:
+        """The error by which methods are ranked on a data set: under H where there is one."""
+        found = {e.metric for e in self.pick(dataset=dataset)}
         return next((name for name in _ERRORS if name in found), None)
 
     def cases(self) -> list[tuple[str, float]]:
         """Data sets and budgets at which the default ran."""
-        found = {(c.dataset, c.budget) for c in self.cells if c.method == self.default}
-        return sorted(found, key=lambda case: (self.datasets.index(case[0]), case[1]))
+        found = {(e.dataset, e.budget) for e in self.pick(method=self.default)}
+        return sorted(found, key=lambda case: (list(self.shapes).index(case[0]), case[1]))
 
-    def duels(self, dataset: str, budget: float) -> list[Duel]:
-        """The default against the best baseline, in each metric with a better side.
-
-        Parameters
-        ----------
-        dataset : str
-        budget : float
-        """
+    def comparisons(self, dataset: str, budget: float) -> list[Comparison]:
+        """The default against the best baseline, in each metric with a better side."""
         found = []
         for mine in self.pick(dataset=dataset, budget=budget, method=self.default):
             same = self.pick(
                 dataset=dataset, budget=budget, metric=mine.metric, protocol=mine.protocol
             )
-            rivals = [c for c in same if self.is_baseline(c)]
-            if rivals and metric(mine.metric).better:
-                sign = 1 if metric(mine.metric).better == "lower" else -1
-                found.append(Duel(mine, min(rivals, key=lambda c: sign * c.mean)))
+            baselines = [e for e in same if e.is_baseline and e.method != self.default]
+            sign = metric(mine.metric).sign
+            if baselines and sign:
+                best = min(baselines, key=lambda e: sign * e.mean)
+                found.append(Comparison(mine, best))
         return found
 
-    def defeats(self, dataset: str, budget: float) -> list[tuple[Duel, Duel | None]]:
+    def losses(self, dataset: str, budget: float) -> list[tuple[Comparison, Comparison | None]]:
         """Baselines with a lower error and, where there are labels, a higher accuracy too.
 
-        Parameters
-        ----------
-        dataset : str
-        budget : float
-
-        Returns
-        -------
-        list of (Duel, Duel or None)
-            In error and in accuracy, of the protocol in which the default falls back the most.
+        Each as a comparison in error, and one in accuracy, where the default loses most.
         """
-        mine = self.pick(dataset=dataset, budget=budget, method=self.default)
-        error = next((c for c in mine if c.metric == self.error_name(dataset)), None)
+        case = {"dataset": dataset, "budget": budget}
+        mine = self.pick(**case, method=self.default)
+        error = next((e for e in mine if e.metric == self.error_metric(dataset)), None)
         if error is None:
             return []
-        votes = {c.protocol: c for c in mine if c.metric == "accuracy"}
-        found: list[tuple[Duel, Duel | None]] = []
-        for rival in self.pick(dataset=dataset, budget=budget, metric=error.metric):
-            if not self.is_baseline(rival) or rival.mean >= error.mean:
+        votes = {e.protocol: e for e in mine if e.metric == "accuracy"}
+        found: list[tuple[Comparison, Comparison | None]] = []
+        for other in self.pick(**case, metric=error.metric):
+            if not other.is_baseline or other.mean >= error.mean:
                 continue
-            theirs = self.pick(
-                dataset=dataset, budget=budget, metric="accuracy", method=rival.method
-            )
-            better = [Duel(votes[c.protocol], c) for c in theirs if c.protocol in votes]
-            better = [duel for duel in better if duel.lost]
-            if better:
-                worst = max(better, key=lambda duel: duel.rival.mean - duel.default.mean)
-                found.append((Duel(error, rival), worst))
-            elif not votes:
-                found.append((Duel(error, rival), None))
-        return sorted(found, key=lambda pair: pair[0].rival.mean)
+            theirs = self.pick(**case, metric="accuracy", method=other.method)
+            pairs = [Comparison(votes[e.protocol], e) for e in theirs if e.protocol in votes]
+            lost = [pair for pair in pairs if pair.lost]
+            if lost or not votes:
+                worst = max(lost, key=lambda c: c.baseline.mean - c.default.mean, default=None)
+                found.append((Comparison(error, other), worst))
+        return sorted(found, key=lambda pair: pair[0].baseline.mean)
 
 
 def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
     """Group the rows of a results table over seeds.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One value a row; see `lplr.evaluation.report.write_report`.
-    default : str
-
-    Returns
-    -------
-    Results
 
     Raises
     ------
@@ -222,32 +173,30 @@ def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
         If there is no row, or one lacks a column or has a value that is no number.
     """
     results = Results(default)
-    groups: dict[tuple[str, str, str, str, str, float], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for i, row in enumerate(rows):
         _check_row(row, i)
         dataset = str(row["dataset"])
-        shape = results.shapes.setdefault(dataset, "")
-        results.shapes[dataset] = shape or str(row.get("shape") or "")
+        results.shapes[dataset] = results.shapes.get(dataset) or str(row.get("shape") or "")
         if row["status"] != "ok":
             results.skipped.append(dict(row))
             continue
-        method, family, name = str(row["method"]), str(row["family"]), str(row["metric"])
-        key = dataset, method, family, name, str(row.get("protocol") or ""), float(row["budget"])
-        groups.setdefault(key, []).append(row)
+        names = [str(row.get(k) or "") for k in ("method", "family", "metric", "protocol")]
+        groups.setdefault((dataset, *names, float(row["budget"])), []).append(row)
     if not results.shapes:
         raise InputError("rows: the table is empty; run a benchmark first")
     for key, group in groups.items():
-        bits, nbytes, seconds, peak = (_mean([row.get(name) for row in group]) for name in _MEANS)
         values = tuple(float(row["value"]) for row in group)
+        means = [_mean(group, k) for k in _MEANS]
         notes = tuple(dict.fromkeys(str(row["note"]) for row in group if row.get("note")))
-        results.cells.append(Cell(*key, values, bits, nbytes, seconds, peak, notes))
+        fields: list[Any] = [*key, values, *means, notes]
+        results.entries.append(Entry(*fields))
     return results
 
 
 def _check_row(row: Mapping[str, Any], i: int) -> None:
-    missing = [name for name in _NEEDED if row.get(name) is None and name != "metric"]
-    if row.get("status") == "ok":
-        missing += [name for name in ("metric", "value") if row.get(name) is None]
+    needed = (*_NEEDED, "metric", "value") if row.get("status") == "ok" else _NEEDED
+    missing = [name for name in needed if row.get(name) is None]
     if missing:
         raise InputError(f"rows: row {i} has no {missing[0]!r}; give the rows of a benchmark")
     for name in ("budget", "value"):
@@ -256,6 +205,6 @@ def _check_row(row: Mapping[str, Any], i: int) -> None:
             raise InputError(f"rows: {name!r} of row {i} must be a number, found {value!r}")
 
 
-def _mean(values: Sequence[Any]) -> float | None:
-    known = [float(v) for v in values if v is not None]
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    known = [float(row[name]) for row in rows if row.get(name) is not None]
     return sum(known) / len(known) if known else None

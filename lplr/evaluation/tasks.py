@@ -1,9 +1,10 @@
-"""The matrices that `lplr bench` compares methods on, each with what it is good for."""
+"""The matrices that `lplr bench` compares methods on, each with what it is used for."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from lplr import datasets
 from lplr.validation import check_choice, check_flag
 
-__all__ = ["SUITES", "Case", "Queries", "load_suite"]
+__all__ = ["SUITES", "Queries", "Task", "load_suite"]
 
 SUITES = ("knn", "layers", "image", "sklearn", "all")
 
@@ -23,10 +24,11 @@ class Queries:
     Parameters
     ----------
     labels : ndarray of shape (n,)
-        Of the rows of the database.
+        Classes of the rows of the database.
     X : ndarray of shape (m, d), float32
         Not compressed.
     truth : ndarray of shape (m,)
+        Labels of the queries.
     k : int
         Neighbours that vote.
     metric : {"cosine", "euclidean"}
@@ -40,38 +42,48 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A matrix to compress.
+class Task:
+    """A matrix to compress, and what it is used for.
 
     Parameters
     ----------
     name : str
-    A : ndarray of shape (n, d), float32
-    hessian : ndarray of shape (d, d), optional
-        Second moment of the inputs of a layer.
+    A : ndarray of shape (n, d), or callable
+        A function without arguments is called for the matrix when it is its turn, so that only one
+        matrix is in memory.
+    hessian : ndarray of shape (d, d), (d,) or (m, d), or callable, optional
+        Second moment of the inputs of a layer, or inputs, as `lplr.compress` takes them.
     queries : Queries, optional
     is_image : bool
         Grey values from 0 to 1.
     """
 
     name: str
-    A: np.ndarray
-    hessian: np.ndarray | None = None
+    A: Any
+    hessian: Any = None
     queries: Queries | None = None
     is_image: bool = False
 
+    def load(self) -> Task:
+        """The same task with its arrays in memory."""
+
+        def loaded(x: Any) -> Any:
+            return x() if isinstance(x, Callable) else x  # type: ignore[arg-type]
+
+        return replace(self, A=np.asarray(loaded(self.A)), hessian=loaded(self.hessian))
+
     @property
     def shape(self) -> str:
-        """``"rows x columns"``."""
-        return f"{self.A.shape[0]} x {self.A.shape[1]}"
+        """``"rows x columns"``; empty where the matrix is not loaded."""
+        return " x ".join(map(str, getattr(self.A, "shape", ())))
+
+    @property
+    def size(self) -> int:
+        """Number of entries; a million where the matrix is not loaded."""
+        return int(getattr(self.A, "size", 1_000_000))
 
     def digest(self) -> str:
-        """SHA-256 of all of it, by which results of other data are told apart.
-
-        Returns
-        -------
-        str, 64 hexadecimal digits
-        """
+        """SHA-256 of all of it, by which results of other data are told apart."""
         found = hashlib.sha256(f"{self.A.dtype} {self.A.shape} {self.is_image}".encode())
         parts: list[Any] = [self.A, self.hessian]
         if self.queries is not None:
@@ -84,7 +96,7 @@ class Case:
         return found.hexdigest()
 
 
-def load_suite(what: str, quick: bool = False) -> list[Case]:
+def load_suite(what: str, quick: bool = False) -> list[Task]:
     """The matrices of a benchmark.
 
     Parameters
@@ -100,7 +112,7 @@ def load_suite(what: str, quick: bool = False) -> list[Case]:
 
     Returns
     -------
-    list of Case
+    list of Task
 
     Raises
     ------
@@ -109,8 +121,8 @@ def load_suite(what: str, quick: bool = False) -> list[Case]:
 
     Examples
     --------
-    >>> from lplr.evaluation.cases import load_suite
-    >>> [(case.name, case.shape) for case in load_suite("sklearn", quick=True)]
+    >>> from lplr.evaluation.tasks import load_suite
+    >>> [(task.name, task.shape) for task in load_suite("sklearn", quick=True)]
     [('digits', '1437 x 64'), ('1/k', '300 x 300')]
     """
     check_choice(what, "what", SUITES)
@@ -123,64 +135,61 @@ def load_suite(what: str, quick: bool = False) -> list[Case]:
     }
     # Two benchmarks share the digits; "all" has them once.
     makers = parts.get(what) or list(dict.fromkeys(make for p in parts.values() for make in p))
-    return [case for make in makers for case in make(quick)]
+    return [task for make in makers for task in make(quick)]
 
 
-def _fashion(quick: bool) -> list[Case]:
+def _fashion(quick: bool) -> list[Task]:
     rows, asked = (2000, 500) if quick else (None, None)
     train, labels = datasets.fashion_mnist("train", n=rows)
     X, truth = datasets.fashion_mnist("test", n=asked)
-    return [Case("Fashion-MNIST", train, queries=Queries(labels, X, truth, 5, "euclidean"))]
+    return [Task("Fashion-MNIST", train, queries=Queries(labels, X, truth, 5, "euclidean"))]
 
 
-def _digits(quick: bool) -> list[Case]:
+def _digits(quick: bool) -> list[Task]:
     from sklearn.datasets import load_digits
 
     found = load_digits()
     A, y = (found.data / 16).astype(np.float32), found.target.astype(np.uint8)
     n = len(A) * 4 // 5
-    return [Case("digits", A[:n], queries=Queries(y[:n], A[n:], y[n:], 5, "euclidean"))]
+    return [Task("digits", A[:n], queries=Queries(y[:n], A[n:], y[n:], 5, "euclidean"))]
 
 
-def _texts(quick: bool) -> list[Case]:
+def _texts(quick: bool) -> list[Task]:
     A, y, _ = datasets.text_embeddings()
     n = len(A) * 4 // 5
     rows, asked = (1000, 400) if quick else (n, len(A) - n)
     queries = Queries(y[:rows], A[n : n + asked], y[n : n + asked], 11, "cosine")
-    return [Case("text embeddings", A[:rows], queries=queries)]
+    return [Task("text embeddings", A[:rows], queries=queries)]
 
 
-def _layers(quick: bool) -> list[Case]:
+def _layers(quick: bool) -> list[Task]:
     names = datasets.layer_names()[:1] if quick else datasets.layer_names()
     layers = [datasets.layer(name) for name in names]
-    return [Case(layer.name, layer.W, hessian=layer.H) for layer in layers]
+    return [Task(layer.name, layer.W, hessian=layer.H) for layer in layers]
 
 
-def _phantom(quick: bool) -> list[Case]:
+def _phantom(quick: bool) -> list[Task]:
     n = 128 if quick else 1000
     image = datasets.shepp_logan(n).astype(np.float32)
-    return [Case(f"Shepp-Logan {n}", image, is_image=True)]
+    return [Task(f"Shepp-Logan {n}", image, is_image=True)]
 
 
-def _photographs(quick: bool) -> list[Case]:
+def _photographs(quick: bool) -> list[Task]:
     from sklearn.datasets import load_sample_images
 
     found = load_sample_images()
-    cases = []
+    luminance = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+    tasks = []
     for name, pixels in zip(found.filenames, found.images, strict=True):
-        grey = (
-            pixels.astype(np.float32)
-            @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-            / np.float32(255)
-        )
-        short = name.replace("\\", "/").rpartition("/")[2]
+        grey = pixels.astype(np.float32) @ luminance / np.float32(255)
         # Every second pixel, as a thumbnail has; a crop would be another picture.
         image = np.ascontiguousarray(grey[::2, ::2] if quick else grey)
-        cases.append(Case(short, image, is_image=True))
-    return cases[:1] if quick else cases
+        short = name.replace("\\", "/").rpartition("/")[2]
+        tasks.append(Task(short, image, is_image=True))
+    return tasks[:1] if quick else tasks
 
 
-def _power_law(quick: bool) -> list[Case]:
+def _power_law(quick: bool) -> list[Task]:
     n = 300 if quick else 1000
     A = datasets.synthetic(n, n, "power", exponent=1.0, rng=0)
-    return [Case("1/k", np.ascontiguousarray(A, np.float32))]
+    return [Task("1/k", np.ascontiguousarray(A, np.float32))]

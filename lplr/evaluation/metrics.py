@@ -9,6 +9,9 @@ from lplr.evaluation import errors, knn
 
 __all__ = ["Metric", "bits_text", "metric", "number", "percent"]
 
+_HIGHER = ("accuracy", "psnr", "ssim")
+_FORMULAS = {**errors.FORMULAS, **knn.FORMULAS}
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -27,62 +30,39 @@ class Metric:
     better: str
     formula: str
 
-    def wins(self, a: float, b: float) -> bool:
-        """Whether ``a`` is strictly better than ``b``.
-
-        Parameters
-        ----------
-        a, b : float
-        """
-        return a < b if self.better == "lower" else self.better == "higher" and a > b
-
-
-_BETTER = {"accuracy": "higher", "psnr": "higher", "ssim": "higher"}
-_FORMULAS = {**errors.FORMULAS, **knn.FORMULAS}
+    @property
+    def sign(self) -> int:
+        """1 if lower is better, -1 if higher is, 0 if neither: the least ``sign * value`` wins."""
+        return {"lower": 1, "higher": -1}.get(self.better, 0)
 
 
 def metric(name: str) -> Metric:
-    """What is known of a metric.
+    """What is known of a metric; no formula and no better side where the name says neither.
 
     Parameters
     ----------
     name : str
         As in the results table.
 
-    Returns
-    -------
-    Metric
-        With an empty formula and no better side where the name says neither.
-
     Examples
     --------
-    >>> from lplr.evaluation.report.metrics import metric
+    >>> from lplr.evaluation.metrics import metric
     >>> metric("accuracy").better, metric("relative error").formula
     ('higher', '|A - B|_F / |A|_F')
     """
     head, _, k = name.partition("@")
     if head == "recall" and k.isdecimal():
         return Metric(name, "higher", f"{_FORMULAS['recall@k']}, k = {k}")
-    lower = any(word in name for word in ("error", "distortion"))
-    formula = _FORMULAS.get(name, "")
-    if name.startswith("row error"):
-        formula = f"quantile over the rows of {_FORMULAS['row error']}"
-    return Metric(name, _BETTER.get(name, "lower" if lower else ""), formula)
+    lower = "lower" if "error" in name or "distortion" in name else ""
+    return Metric(name, "higher" if name in _HIGHER else lower, _FORMULAS.get(name, ""))
 
 
 def number(value: float | None, spread: float = 0.0) -> str:
-    """A value for a table: four digits, no exponent where it can be avoided.
-
-    Parameters
-    ----------
-    value : float or None
-        None and NaN are a dash.
-    spread : float
-        Its standard deviation, written to the same decimal.
+    """A value for a table, with its standard deviation: four digits, no exponent if avoidable.
 
     Examples
     --------
-    >>> from lplr.evaluation.report.metrics import number
+    >>> from lplr.evaluation.metrics import number
     >>> number(0.12345, 0.001), number(31.23456), number(2e-9), number(None), number(12345.6)
     ('0.1235 ± 0.0010', '31.23', '2e-09', '–', '12346')
     """
@@ -101,14 +81,9 @@ def number(value: float | None, spread: float = 0.0) -> str:
 def percent(value: float, other: float | None = None) -> str:
     """A share in per cent, to as many digits as tell it from another one, three at most.
 
-    Parameters
-    ----------
-    value : float
-    other : float, optional
-
     Examples
     --------
-    >>> from lplr.evaluation.report.metrics import percent
+    >>> from lplr.evaluation.metrics import percent
     >>> percent(0.1284), percent(0.98), percent(0.97962, 0.97984), percent(1e-9)
     ('12.8\xa0%', '98.0\xa0%', '97.96\xa0%', 'below 0.001\xa0%')
     """
@@ -122,16 +97,5 @@ def percent(value: float, other: float | None = None) -> str:
 
 
 def bits_text(budget: float) -> str:
-    """A budget in words.
-
-    Parameters
-    ----------
-    budget : float
-
-    Examples
-    --------
-    >>> from lplr.evaluation.report.metrics import bits_text
-    >>> bits_text(1.0), bits_text(0.5)
-    ('1 bit', '0.5 bits')
-    """
+    """A budget in words: ``1 bit``, ``0.5 bits``."""
     return f"{budget:g} bit" + ("" if budget == 1 else "s")

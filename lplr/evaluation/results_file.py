@@ -1,0 +1,201 @@
+"""Results of a benchmark on disk: JSON lines that are resumed, and the same as CSV beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lplr.evaluation.grid import COLUMNS, Grid, Row, Step
+from lplr.evaluation.measure import search_engine
+from lplr.evaluation.tasks import Task
+from lplr.exceptions import InputError, LplrError
+from lplr.storage.table import SUFFIXES, meta_path, read_table, write_table
+from lplr.validation import check_matrix
+
+__all__ = ["ResultsFile", "describe"]
+
+_PACKAGES = ("numpy", "scipy", "numba", "sklearn", "faiss", "skimage")
+# What makes values comparable. Limits and sizes follow from the data; methods, budgets and seeds
+# may be added to a table.
+_MUST_AGREE = ("versions", "machine", "settings", "data")
+
+
+def describe(grid: Grid, quick: bool, default: str, step: Step | None = None) -> dict[str, Any]:
+    """What goes with a table: machine, versions, settings, data, limits and what methods store.
+
+    Parameters
+    ----------
+    grid : Grid
+    quick : bool
+    default : str
+        The method that the others are compared with.
+    step : callable, optional
+        ``step(label, work)``, a context manager around each matrix.
+
+    Returns
+    -------
+    dict
+        As JSON gives it back.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.grid import Grid
+    >>> from lplr.evaluation.results_file import describe
+    >>> from lplr.evaluation.tasks import load_suite
+    >>> grid = Grid(load_suite("image", quick=True), ["naive"], [1.0], [0])
+    >>> attrs = describe(grid, quick=True, default="naive")
+    >>> attrs["settings"]["quick"], attrs["stores"]
+    (True, {'naive': 'codes; one scale, one offset'})
+    """
+    import lplr
+    from lplr.parallel import n_threads
+
+    step = step or (lambda label, work: nullcontext())
+    versions = {name: import_module(name).__version__ for name in _PACKAGES if find_spec(name)}
+    attrs: dict[str, Any] = {
+        "default": default,
+        "versions": {
+            "lplr": lplr.__version__,
+            "python": platform.python_version(),
+            **versions,
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count() or 1,
+            "threads": n_threads(),
+        },
+        "settings": {"quick": quick, "search": search_engine()},
+        "data": {},
+        "spectra": {},
+        "queries": {},
+        "limits": {},
+        "stores": {run.method.name: run.method.stores for run in grid.runs()},
+    }
+    for task in grid.tasks:
+        with step(f"{task.name}: singular values", 0.0), suppress(LplrError):  # its rows say so
+            _describe_task(task.load(), sorted(set(grid.budgets)), attrs)
+    return json.loads(json.dumps(attrs, sort_keys=True))
+
+
+def _describe_task(task: Task, budgets: Sequence[float], attrs: dict[str, Any]) -> None:
+    from lplr.evaluation.spectrum import describe_spectrum, singular_values
+    from lplr.theory import rate_distortion_limit
+
+    name, dtype = task.name, task.A.dtype.name
+    attrs["data"][name] = {"shape": task.shape, "dtype": dtype, "sha256": task.digest()}
+    if task.A.ndim != 2:
+        return
+    A = check_matrix(task.A, name)
+    sigma = singular_values(A)
+    attrs["spectra"][name] = describe_spectrum(sigma)
+    attrs["limits"][name] = {f"{b:g}": rate_distortion_limit(sigma, A.shape, b) for b in budgets}
+    if task.queries is not None:
+        q = task.queries
+        attrs["queries"][name] = f"{len(q.X)} queries, {q.k} neighbours vote, {q.metric} distance"
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    names = []
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class ResultsFile:
+    """The files of one benchmark.
+
+    Parameters
+    ----------
+    path : str or path-like
+        One ending in ``.jsonl`` or ``.csv``; the other file has the same name otherwise, and so
+        has the one that says how the values were made.
+
+    Raises
+    ------
+    InputError
+        If the name ends in something else.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.results_file import ResultsFile
+    >>> [path.name for path in ResultsFile("results.csv").paths]
+    ['results.jsonl', 'results.csv', 'results.meta.json']
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        given = Path(path)
+        if given.suffix.lower() not in SUFFIXES:
+            old = "; results in HDF5 are no longer read" if given.suffix.lower() == ".h5" else ""
+            raise InputError(f"{path}: results end in {' or '.join(SUFFIXES)}{old}")
+        self.tables = tuple(given.with_suffix(suffix) for suffix in SUFFIXES)
+        self.paths = (*self.tables, meta_path(given))
+        self.attrs: dict[str, Any] = {}
+
+    def resume(self, attrs: Mapping[str, Any]) -> list[Row]:
+        """The rows so far; none if there is no file yet.
+
+        Parameters
+        ----------
+        attrs : mapping
+            The description, by `describe`, of the run that goes on. What else the file knows is
+            added to it.
+
+        Raises
+        ------
+        InputError
+            If the file is of other versions, another machine, other settings or other data, or is
+            no table of a benchmark.
+        CorruptFileError
+            If it is damaged.
+        """
+        self.attrs = dict(attrs)
+        path = self.tables[0]
+        if not path.exists():
+            return []
+        rows, before = read_table(path)
+        if (rows and not set(COLUMNS) <= rows[0].keys()) or not set(_MUST_AGREE) <= before.keys():
+            raise InputError(f"{path}: holds no results of lplr bench; name another file")
+        for name in _MUST_AGREE:
+            old, new = before[name], attrs[name]
+            if name == "data":  # of the matrices that both have
+                old = {key: value for key, value in old.items() if key in new}
+                new = {key: value for key, value in new.items() if key in old}
+            if old != new:
+                raise InputError(
+                    f"{path}: has results of other {name}: {_difference(old, new)}; name "
+                    "another file, or pass --restart to measure everything again"
+                )
+        for name in ("data", "spectra", "queries", "limits", "stores"):
+            self.attrs[name] = _merged(before.get(name, {}), attrs[name])
+        return rows
+
+    def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write all files; what was there is replaced only by complete ones."""
+        write_table(self.tables[0], rows, attrs=self.attrs, overwrite=True)
+        write_table(self.tables[1], rows, overwrite=True)
+
+
+def _merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """All of both, in the order of the keys; of one key, mappings are merged, else the new one."""
+    merged = {**before, **now}
+    for key in before.keys() & now.keys():
+        if isinstance(now[key], Mapping):
+            merged[key] = _merged(before[key], now[key])
+    return dict(sorted(merged.items()))
+
+
+def _difference(old: Any, new: Any) -> str:
+    """The first thing that two descriptions disagree on."""
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return f"was {old!r}, is {new!r}"
+    key = next(k for k in [*new, *old] if old.get(k) != new.get(k))
+    return f"{key} {_difference(old.get(key), new.get(key))}"

@@ -215,9 +215,9 @@ def _draw(
     folder: Path,
 ) -> dict[str, bool]:
     """Which pictures could be drawn."""
-    from lplr.evaluation.charts import draw_curves, draw_history
     from lplr.evaluation.figures import draw_or_warn
     from lplr.evaluation.pictures import draw_images
+    from lplr.evaluation.plots import draw_curves, draw_history
 
     *matrices, layer = (grid.tasks[0] for grid in grids)
     images, phantom = matrices[0], matrices[-1]

@@ -93,8 +93,6 @@ def _folder(name: str) -> Path:
         # At once, so that an interrupted run can be repeated in the same folder.
         (folder / _RESULTS).touch()
     except OSError as error:
-        if isinstance(error, InputError):
-            raise
         raise StorageError(f"{name}: cannot be made: {error.strerror}; name another one") from None
     return folder
 

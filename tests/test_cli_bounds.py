@@ -16,7 +16,7 @@ import pytest
 
 from lplr.cli.bounds_report import as_row
 from lplr.cli.main import main
-from lplr.evaluation.plot_bounds import panels_of
+from lplr.evaluation.bound_panels import panels_of
 from lplr.quantizers import QUANTIZERS
 from lplr.storage.table import read_table, write_table
 from lplr.theory import montecarlo, statements
@@ -177,6 +177,7 @@ def test_plot(capsys: pytest.CaptureFixture[str]) -> None:
     assert os.listdir() == ["bounds.png"]
 
 
+@pytest.mark.filterwarnings("always")  # or the warning would be an error
 @pytest.mark.parametrize(("name", "code"), [("true-one", 3), ("false-one", 1)])
 def test_a_failing_picture_loses_nothing_else(
     name: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -174,19 +173,13 @@ def _write_table(
 
 
 def _draw(path: str, cells: Sequence[Cell], statements: Mapping[str, Statement]) -> bool:
-    """Draw the cells; a picture that fails is reported, since the table is out already."""
-    try:
-        from lplr.evaluation.plot_bounds import draw_bounds, panels_of
+    """Draw the cells; the table is out already and survives a picture that fails."""
+    from lplr.evaluation.bound_panels import panels_of
+    from lplr.evaluation.figures import draw_or_warn
+    from lplr.evaluation.plot_bounds import draw_bounds
 
-        draw_bounds(path, panels_of(cells, notes={n: s.title for n, s in statements.items()}))
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(
-            f"lplr: warning: {path}: was not drawn, everything else is complete: {reason}",
-            file=sys.stderr,
-        )
-        return False
-    return True
+    panels = panels_of(cells, notes={n: s.title for n, s in statements.items()})
+    return draw_or_warn(draw_bounds, path, panels)
 
 
 def _distortion(seed: int, everything: bool) -> list[dict[str, Any]]:

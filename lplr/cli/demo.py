@@ -93,8 +93,6 @@ def _folder(name: str) -> Path:
         # At once, so that an interrupted run can be repeated in the same folder.
         (folder / _RESULTS).touch()
     except OSError as error:
-        if isinstance(error, InputError):
-            raise
         raise StorageError(f"{name}: cannot be made: {error.strerror}; name another one") from None
     return folder
 
@@ -215,9 +213,9 @@ def _draw(
     folder: Path,
 ) -> dict[str, bool]:
     """Which pictures could be drawn."""
-    from lplr.evaluation.charts import draw_curves, draw_history
     from lplr.evaluation.figures import draw_or_warn
     from lplr.evaluation.pictures import draw_images
+    from lplr.evaluation.plots import draw_curves, draw_history
 
     *matrices, layer = (grid.tasks[0] for grid in grids)
     images, phantom = matrices[0], matrices[-1]

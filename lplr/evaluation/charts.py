@@ -1,4 +1,4 @@
-"""Charts: error or accuracy against stored bits, error against time, error step by step.
+"""The charts of the report: error or accuracy against stored bits, and error against time.
 
 Every curve has its name at its end. Few methods have a colour each; of many, the colour tells the
 families apart and the shape of the marker the members of one. The default is bold, the best method
@@ -8,7 +8,6 @@ of each family is before the others.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +24,10 @@ from lplr.evaluation.figures import (
     label_ends,
     new_figure,
     plain_axes,
-    save_png,
 )
 from lplr.evaluation.metrics import metric
 
-__all__ = ["Styles", "draw_curves", "draw_history", "rate_chart", "time_chart"]
+__all__ = ["Styles", "chart_axes", "draw_rates", "log_range", "rate_chart", "time_chart"]
 
 _WIDTH, _HEIGHT = 5.2, 4.5  # inches of a chart
 _LEFT, _RIGHT, _LOW, _HIGH = 0.125, 0.585, 0.125, 0.97  # of the axes in the chart
@@ -112,58 +110,11 @@ def rate_chart(
     """
     with figure_style():
         figure = new_figure(_WIDTH, _HEIGHT, "none")
-        _draw_rates(_axes(figure), name, curves, styles, limit, level)
+        draw_rates(chart_axes(figure), name, curves, styles, limit, level)
     return figure
 
 
-def draw_curves(
-    path: str | os.PathLike[str],
-    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
-) -> None:
-    """Rate-distortion curves, a panel for each matrix, as a PNG file; a file is replaced.
-
-    Parameters
-    ----------
-    path : str or path-like
-    panels : mapping of str to mapping of str to (bits, errors)
-        By title and name: stored bits per entry, ascending, and relative errors. Curves of one
-        name have one colour; the first is bold, and the one called "limit" is dashed.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from lplr.evaluation.charts import draw_curves
-    >>> curves = {"a method": ([1, 2], [0.2, 0.1]), "limit": ([1, 2], [0.1, 0.05])}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     draw_curves(os.path.join(folder, "x.png"), {"a matrix": curves})
-    ...     os.listdir(folder)
-    ['x.png']
-    """
-    names = dict.fromkeys(name for curves in panels.values() for name in curves if name != "limit")
-    styles = Styles(next(iter(names)), {name: name for name in names})
-    wide = 2 if len(panels) > 1 else 1
-    high = math.ceil(len(panels) / wide)
-    with figure_style():
-        figure = new_figure(1.2 * _WIDTH * wide, 1.05 * _HEIGHT * high)
-        for i, (title, curves) in enumerate(panels.items()):
-            row, column = divmod(i, wide)
-            axes = _axes(figure, (column / wide, 1 - (row + 1) / high, 1 / wide, 1 / high), title)
-            points = {
-                name: [(x, y, y, y) for x, y in zip(*curve, strict=True)]
-                for name, curve in curves.items()
-                if name != "limit"
-            }
-            limit = list(zip(*curves.get("limit", ((), ())), strict=True))
-            _draw_rates(axes, "relative error", points, styles, limit, None)
-        save_png(figure, path)
-
-
-def _axes(
+def chart_axes(
     figure: Any, box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), title: str = ""
 ) -> Any:
     """Axes in a part of a figure, with room for names at their right."""
@@ -176,7 +127,7 @@ def _axes(
     return plain_axes(axes)
 
 
-def _draw_rates(
+def draw_rates(
     axes: Any,
     name: str,
     curves: Mapping[str, Points],
@@ -215,7 +166,7 @@ def _draw_rates(
         margin = 0.04 * (top - min(values)) or 0.1
         axes.set_ylim(min(values) - margin, top + margin)
     elif sign > 0:
-        _log_range(axes, values, own)
+        log_range(axes, values, own)
     axes.set_xscale("log", base=2)
     powers = 2.0 ** np.arange(math.floor(math.log2(min(bits))), math.log2(max(bits)) + 0.6)
     axes.set_xticks(powers, [f"{power:g}" for power in powers])
@@ -264,7 +215,7 @@ def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
     """
     with figure_style():
         figure = new_figure(_WIDTH, _HEIGHT, "none")
-        axes = _axes(figure)
+        axes = chart_axes(figure)
         axes.set_ylabel(name, labelpad=2)
         ends = []
         first = styles.prominent({m: [(1.0, *p[0][1:])] for m, p in curves.items()}, 1)
@@ -278,7 +229,7 @@ def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
         axes.set_xscale("log")
         low, high = min(end.x for end in ends) / 1.6, max(end.x for end in ends) * 1.6
         own = [end.y for end in ends if end.weight == 2] or [end.y for end in ends]
-        _log_range(axes, [end.y for end in ends], own)
+        log_range(axes, [end.y for end in ends], own)
         axes.set_xlim(low, high)
         _plain_ticks(axes.set_xticks, low, high, (1, 3) if high < 300 * low else (1,))
         axes.minorticks_off()
@@ -287,65 +238,7 @@ def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
     return figure
 
 
-def draw_history(
-    path: str | os.PathLike[str],
-    title: str,
-    histories: Mapping[str, Sequence[float]],
-    levels: Mapping[str, float],
-) -> None:
-    """Errors after each step of iterative methods, beside those of others, as a PNG file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        An existing file is replaced.
-    title : str
-    histories : mapping of str to sequence of float
-        Errors, positive, after step 1, 2, ...
-    levels : mapping of str to float
-        Errors of methods that have no steps.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from lplr.evaluation.charts import draw_history
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     draw_history(os.path.join(folder, "x.png"), "a title", {"a": [0.2, 0.1]}, {"b": 0.3})
-    ...     os.listdir(folder)
-    ['x.png']
-    """
-    with figure_style():
-        figure = new_figure(8.4, 5.0)
-        axes = plain_axes(figure.add_axes((0.1, 0.12, 0.6, 0.8)))
-        last = max(map(len, histories.values()), default=1)
-        ends = []
-        for i, (name, errors) in enumerate(histories.items()):
-            steps, colour = range(1, len(errors) + 1), PALETTE[i]
-            axes.plot(steps, errors, color=colour, marker=MARKERS[i], markersize=4.5, linewidth=1.6)
-            axes.plot(steps, np.minimum.accumulate(errors), color=colour, linewidth=0.8, alpha=0.5)
-            ends.append(CurveEnd(len(errors), min(errors), f"{name}: {min(errors):.4f}", colour))
-        for name, error in levels.items():
-            axes.axhline(error, color=INK, linestyle=DASHED, linewidth=1.2)
-            ends.append(CurveEnd(last, error, f"{name}: {error:.4f}", INK))
-        every = [*levels.values(), *(e for errors in histories.values() for e in errors)]
-        axes.set_xlim(0.5, last + 0.5)
-        _log_range(axes, every, [])
-        axes.minorticks_off()
-        ticks = range(1, last + 1, max(1, last // 10))
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        label_ends(axes, ends, gap=0.058)
-        axes.set_xlabel("step: a fit of Q, of L, of R, or of L and R")
-        axes.set_ylabel("relative error under H")
-        axes.set_title(title, fontsize=11, loc="left")
-        save_png(figure, path)
-
-
-def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
+def log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
     """A logarithmic axis with plain ticks, down to half of the default's least value.
 
     An error of more than 1 is worse than storing nothing, and one far below the default's is next

@@ -142,8 +142,12 @@ def draw_or_warn(
     try:
         draw(path, *args, **options)
     except Exception as error:
-        text = f"{os.fspath(path)!r} was not drawn: {type(error).__name__}: {error}"
-        warnings.warn(text, LplrWarning, stacklevel=2)
+        warnings.warn(
+            f"{os.fspath(path)}: was not drawn, everything else is complete: "
+            f"{type(error).__name__}: {error}",
+            LplrWarning,
+            stacklevel=2,
+        )
         return False
     return True
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lplr.evaluation.bound_panels import BoundPanel, values_of
 from lplr.evaluation.figures import (
     DASHED,
     MARKERS,
@@ -28,145 +28,11 @@ from lplr.evaluation.figures import (
 )
 from lplr.theory.montecarlo import Cell
 
-__all__ = ["BoundPanel", "draw_bounds", "figure_of_bounds", "panels_of"]
+__all__ = ["draw_bounds", "figure_of_bounds"]
 
-_SERIES = 4  # curves with bands that a panel can hold
-_ROUNDING = 1e-9  # of its bound: what is smaller is a zero in exact arithmetic
-_UNIT = 1e-16  # of the largest bound of a statement: likewise
 _WIDTH, _HEIGHT, _FOOT = 5.6, 4.75, 0.5  # inches of a panel, and of the line below all
 _LINE = 0.085  # height of a line of text, as a share of the height of the upper axes
 _BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
-
-
-@dataclass(frozen=True)
-class BoundPanel:
-    """A statement along one parameter.
-
-    Parameters
-    ----------
-    title, note : str
-        Name of the statement, and what it says.
-    parameter : str
-        On the horizontal axis: a key of the settings, of numbers or of words.
-    series : dict of str to tuple of Cell
-        By name, each in ascending order of the parameter; one series may have no name.
-    fixed : dict
-        What all cells have in common.
-    """
-
-    title: str
-    note: str
-    parameter: str
-    series: dict[str, tuple[Cell, ...]]
-    fixed: dict[str, Any]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """All of them, series by series."""
-        return [cell for cells in self.series.values() for cell in cells]
-
-    @property
-    def words(self) -> list[str]:
-        """Values of the parameter where they are words; empty where they are numbers."""
-        values = _values(self.cells, self.parameter)
-        return [] if _is_numeric(values) else values
-
-
-def panels_of(
-    cells: Sequence[Cell], parameter: str | None = None, notes: Mapping[str, str] | None = None
-) -> list[BoundPanel]:
-    """Panels of the statements among some cells, each along the parameter that varies most.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-        Those that measure rounding errors alone are left out: these axes cannot show a zero.
-    parameter : str, optional
-        By default, the number that takes most values in a statement; where no number takes three,
-        the word.
-    notes : mapping of str to str, optional
-        What the statements say, by their names.
-
-    Returns
-    -------
-    list of BoundPanel
-        One for each statement that has the parameter; where the grid has more dimensions, one
-        slice of it is shown.
-
-    Examples
-    --------
-    >>> from lplr.evaluation.plot_bounds import panels_of
-    >>> from lplr.theory.montecarlo import run
-    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
-    >>> panel.parameter, len(panel.series)
-    ('m', 4)
-    """
-    panels = []
-    for name in dict.fromkeys(cell.statement for cell in cells):
-        found = [c for c in cells if c.statement == name]
-        floor = _UNIT * max(c.bound for c in found)
-        shown = [c for c in found if c.bound > floor and c.mean > _ROUNDING * c.bound]
-        along = parameter or _parameter(shown)
-        shown = [c for c in shown if along in c.setting]
-        if along is not None and shown:
-            panels.append(_panel(name, (notes or {}).get(name, ""), along, shown))
-    return panels
-
-
-def _values(cells: Sequence[Cell], key: str) -> list[Any]:
-    """The values that a key of the settings takes, in the order of the cells."""
-    return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
-
-
-def _is_numeric(values: Sequence[Any]) -> bool:
-    """Whether all of them are numbers, so that they belong on an axis."""
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-
-
-def _groups(cells: Sequence[Cell], *without: str | None) -> list[list[Cell]]:
-    """Cells that agree in what their settings have besides some keys."""
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
-        groups.setdefault(rest, []).append(cell)
-    return list(groups.values())
-
-
-def _parameter(cells: Sequence[Cell]) -> str | None:
-    keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
-
-    def longest(key: str) -> int:
-        return max(len(_values(group, key)) for group in _groups(cells, key))
-
-    numbers = [key for key in keys if _is_numeric(_values(cells, key)) and longest(key) > 2]
-    return max(numbers or keys, key=longest, default=None)
-
-
-def _panel(title: str, note: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
-    keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
-
-    def best(*without: str | None) -> list[Cell]:
-        return max(_groups(cells, *without), key=len)
-
-    # The slice with most cells: one other key may vary, which then names the series.
-    by = max(keys, key=lambda key: len(best(along, key)), default=None)
-    chosen = best(along, by)
-    by = by or ""
-    names = _values(chosen, by)
-    if len(names) > _SERIES:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
-    if _is_numeric(_values(chosen, along)):
-        chosen.sort(key=lambda c: c.setting[along])
-    series = {
-        f"{by} = {name}" if _is_numeric([name]) else str(name): tuple(
-            c for c in chosen if c.setting[by] == name
-        )
-        for name in names
-    }
-    if len(series) < 2:
-        series, by = {"": tuple(chosen)}, None
-    fixed = {k: v for k, v in chosen[0].setting.items() if k not in (along, by)}
-    return BoundPanel(title, note, along, series, fixed)
 
 
 def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
@@ -186,7 +52,8 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
     Examples
     --------
     >>> import os, tempfile
-    >>> from lplr.evaluation.plot_bounds import draw_bounds, panels_of
+    >>> from lplr.evaluation.bound_panels import panels_of
+    >>> from lplr.evaluation.plot_bounds import draw_bounds
     >>> from lplr.theory.montecarlo import run
     >>> panels = panels_of(run("range-finder", trials=2, rng=0))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -356,7 +223,7 @@ def _scale_parameter(axes: Any, panel: BoundPanel) -> None:
         axes.set_xticks(range(len(panel.words)), panel.words, rotation=25, ha="right")
         axes.set_xlim(-0.5, len(panel.words) - 0.5)
         return
-    ticks = sorted(_values(panel.cells, panel.parameter))
+    ticks = sorted(values_of(panel.cells, panel.parameter))
     # Bits are logarithms already; what else grows by factors is even on a logarithmic axis.
     even = len(ticks) < 2 or np.diff(ticks).max() <= 1.5 * np.diff(ticks).min()
     if "bits" not in panel.parameter and 0 < 6 * ticks[0] < ticks[-1] and not even:

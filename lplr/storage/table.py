@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, ExistingFileError, InputError, MissingFileError
 from lplr.storage.atomic import write_atomic
 
 __all__ = ["SUFFIXES", "meta_path", "read_table", "write_table"]
@@ -55,8 +55,9 @@ def write_table(
     Raises
     ------
     InputError
-        If the suffix, a cell or ``attrs`` is not one that the formats hold, or a file exists and
-        ``overwrite`` is False.
+        If the suffix, a cell or ``attrs`` is not one that the formats hold.
+    ExistingFileError
+        If a file exists and ``overwrite`` is False.
     StorageError
         If a file cannot be written; each file is the complete new one or the untouched old one.
 
@@ -76,7 +77,8 @@ def write_table(
     if attrs is not None:
         about = _dump(attrs, "attrs", indent=1, sort_keys=True) + "\n"
         if os.path.lexists(path) and not overwrite:  # before the first of the two is written
-            raise InputError(f"overwrite is False and {str(path)!r} exists; pass overwrite=True")
+            message = f"overwrite is False and {str(path)!r} exists; pass overwrite=True"
+            raise ExistingFileError(message, str(path))
         write_atomic(meta_path(path), [about.encode()], overwrite)
     write_atomic(path, [text.encode()], overwrite)
 
@@ -97,7 +99,7 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]
     Raises
     ------
     InputError
-        If the file cannot be read, or is of another kind.
+        If the file cannot be read, or is of another kind; `MissingFileError` if there is none.
     CorruptFileError
         If it is truncated, or a line is no JSON object.
     """
@@ -167,6 +169,10 @@ def _dump(value: Any, name: str, **options: Any) -> str:
 def _read(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_bytes().decode()
+    except FileNotFoundError as exc:
+        raise MissingFileError(
+            f"path {str(path)!r}: no such file; check the name", str(path)
+        ) from exc
     except OSError as exc:
         raise InputError(f"path {str(path)!r} cannot be read: {exc.strerror or exc}") from exc
     except UnicodeDecodeError as exc:

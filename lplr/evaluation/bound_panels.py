@@ -1,0 +1,148 @@
+"""Which cells of a simulation to draw together: slices of the grids of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lplr.theory.montecarlo import Cell
+
+__all__ = ["BoundPanel", "is_numeric", "panels_of", "values_of"]
+
+_SERIES = 4  # curves with bands that a panel can hold
+_ROUNDING = 1e-9  # of its bound: what is smaller is a zero in exact arithmetic
+_UNIT = 1e-16  # of the largest bound of a statement: likewise
+
+
+@dataclass(frozen=True)
+class BoundPanel:
+    """A statement along one parameter.
+
+    Parameters
+    ----------
+    title, note : str
+        Name of the statement, and what it says.
+    parameter : str
+        On the horizontal axis: a key of the settings, of numbers or of words.
+    series : dict of str to tuple of Cell
+        By name, each in ascending order of the parameter; one series may have no name.
+    fixed : dict
+        What all cells have in common.
+    """
+
+    title: str
+    note: str
+    parameter: str
+    series: dict[str, tuple[Cell, ...]]
+    fixed: dict[str, Any]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All of them, series by series."""
+        return [cell for cells in self.series.values() for cell in cells]
+
+    @property
+    def words(self) -> list[str]:
+        """Values of the parameter where they are words; empty where they are numbers."""
+        values = values_of(self.cells, self.parameter)
+        return [] if is_numeric(values) else values
+
+
+def panels_of(
+    cells: Sequence[Cell], parameter: str | None = None, notes: Mapping[str, str] | None = None
+) -> list[BoundPanel]:
+    """Panels of the statements among some cells, each along the parameter that varies most.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        Those that measure rounding errors alone are left out: these axes cannot show a zero.
+    parameter : str, optional
+        By default, the number that takes most values in a statement; where no number takes three,
+        the word.
+    notes : mapping of str to str, optional
+        What the statements say, by their names.
+
+    Returns
+    -------
+    list of BoundPanel
+        One for each statement that has the parameter; where the grid has more dimensions, one
+        slice of it is shown.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.bound_panels import panels_of
+    >>> from lplr.theory.montecarlo import run
+    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
+    >>> panel.parameter, len(panel.series)
+    ('m', 4)
+    """
+    panels = []
+    for name in dict.fromkeys(cell.statement for cell in cells):
+        found = [c for c in cells if c.statement == name]
+        floor = _UNIT * max(c.bound for c in found)
+        shown = [c for c in found if c.bound > floor and c.mean > _ROUNDING * c.bound]
+        along = parameter or _parameter(shown)
+        shown = [c for c in shown if along in c.setting]
+        if along is not None and shown:
+            panels.append(_panel(name, (notes or {}).get(name, ""), along, shown))
+    return panels
+
+
+def values_of(cells: Sequence[Cell], key: str) -> list[Any]:
+    """The values that a key of the settings takes, in the order of the cells."""
+    return list(dict.fromkeys(cell.setting[key] for cell in cells if key in cell.setting))
+
+
+def is_numeric(values: Sequence[Any]) -> bool:
+    """Whether all of them are numbers, so that they belong on an axis."""
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def _groups(cells: Sequence[Cell], *without: str | None) -> list[list[Cell]]:
+    """Cells that agree in what their settings have besides some keys."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        rest = tuple((k, v) for k, v in cell.setting.items() if k not in without)
+        groups.setdefault(rest, []).append(cell)
+    return list(groups.values())
+
+
+def _parameter(cells: Sequence[Cell]) -> str | None:
+    keys = list(dict.fromkeys(key for cell in cells for key in cell.setting))
+
+    def longest(key: str) -> int:
+        return max(len(values_of(group, key)) for group in _groups(cells, key))
+
+    numbers = [key for key in keys if is_numeric(values_of(cells, key)) and longest(key) > 2]
+    return max(numbers or keys, key=longest, default=None)
+
+
+def _panel(title: str, note: str, along: str, cells: Sequence[Cell]) -> BoundPanel:
+    keys = [key for key in dict.fromkeys(k for c in cells for k in c.setting) if key != along]
+
+    def best(*without: str | None) -> list[Cell]:
+        return max(_groups(cells, *without), key=len)
+
+    # The slice with most cells: one other key may vary, which then names the series.
+    by = max(keys, key=lambda key: len(best(along, key)), default=None)
+    chosen = best(along, by)
+    by = by or ""
+    names = values_of(chosen, by)
+    if len(names) > _SERIES:
+        names = [names[i] for i in np.linspace(0, len(names) - 1, _SERIES).round().astype(int)]
+    if is_numeric(values_of(chosen, along)):
+        chosen.sort(key=lambda c: c.setting[along])
+    series = {
+        f"{by} = {name}" if is_numeric([name]) else str(name): tuple(
+            c for c in chosen if c.setting[by] == name
+        )
+        for name in names
+    }
+    if len(series) < 2:
+        series, by = {"": tuple(chosen)}, None
+    fixed = {k: v for k, v in chosen[0].setting.items() if k not in (along, by)}
+    return BoundPanel(title, note, along, series, fixed)

@@ -124,10 +124,10 @@ def test_info_shows_every_component(folder: Path, capsys: pytest.CaptureFixture[
     document = report(capsys, "info", "a.h5")
     assert document["sha256"] in text
     assert document["attrs"] == {"layer": "up/0"}
-    assert document["groups"]["/"]["meta"]["seed"] == 4
+    assert document["groups"]["/"]["meta"]["call"]["arguments"]["rng"] == 4
     assert document["groups"]["/left"]["values"]["bits"] == 3
     assert document["stored_nbytes"] == f.nbytes
-    for shown in ("/left/codes", "/right/scale", "bits 5", "seed", "feedback", "up/0", "rank 8"):
+    for shown in ("/left/codes", "/right/scale", "bits 5", "rng=4", "feedback", "up/0", "rank 8"):
         assert shown in text
 
 
@@ -154,7 +154,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 def test_defects_are_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lplr.storage.container.inspect", lambda path: 1 / 0)
+    monkeypatch.setattr("lplr.inspect", lambda path: 1 / 0)
     assert main(["info", "a.npy"]) == 1
     assert "defect of lplr: ZeroDivisionError" in error_of(capsys.readouterr().err)
 

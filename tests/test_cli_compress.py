@@ -50,6 +50,7 @@ def meaning(options: str) -> Call:
             {"bits_per_entry": 2.0, "effort": "best"},
         ),
         ("--rank 3", "factorize", {"rank": 3}),
+        ("--rank 3 --effort best", "factorize", {"rank": 3, "effort": "best"}),
         ("--rank 3 --bits 4,2", "factorize", {"rank": 3, "bits": (4, 2)}),
         (
             "--bits-per-entry 2 --quantizer e8p,lloyd-max",
@@ -82,7 +83,7 @@ def test_options_mean_a_function(options: str, function: str, arguments: dict[st
         ("--effort best", "--rank: found neither"),
         ("--bits 3", "--rank: found neither"),
         ("--rank 3 --bits-per-entry 2", "--rank: found both"),
-        ("--rank 3 --effort best", "--effort: does not go with --rank"),
+        ("--q-bits 2 --effort best", "--effort: does not go with --q-bits"),
         ("--q-bits 2 --rank 3 --bits 4", "--bits: does not go with --rank, --q-bits"),
         ("--q-bits 2 --bits-per-entry 3", "--bits-per-entry: does not go with --q-bits"),
         ("--hessian H.npy --method lplr", "--method: does not go with --hessian"),
@@ -128,7 +129,7 @@ def test_the_budget_is_spent_by_compress(folder, capsys, hessian) -> None:
     f = lplr.compress(np.load("W.npy"), bits_per_entry=2.5, hessian=H, rng=0)
     np.testing.assert_array_equal(lplr.load("W.h5").to_dense(), f.to_dense())
     assert made["stored_nbytes"] == f.nbytes <= 2.5 * 96 * 128 / 8
-    assert made["search"] == [f.meta["choice"], *f.meta["others"]]
+    assert made["search"] == [f.meta["plan"], *f.meta["others"]]
     assert sorted(c["predicted"] for c in made["search"]) == [c["predicted"] for c in planned]
     chosen = next(c for c in planned if c["predicted"] == made["search"][0]["predicted"])
     assert chosen["nbytes"] == f.nbytes
@@ -142,17 +143,17 @@ def test_info_shows_the_choice_and_what_else_was_considered(folder, capsys) -> N
     assert main(["info", "a.h5"]) == 0
     text = capsys.readouterr().out
     meta = lplr.load("a.h5").meta
-    assert meta["effort"] == "fast"
+    assert meta["call"]["arguments"]["effort"] == "fast"
     assert "what else was considered" in text
     for shown in (compressed, text):
         lines = [line for line in shown.splitlines() if line.startswith("* ")]
         assert len(lines) == 1
-        assert f"{meta['choice']['predicted']:.5f}" in lines[0]
-        assert f"{meta['choice']['error']:.5f}" in lines[0]
+        assert f"{meta['plan']['predicted']:.5f}" in lines[0]
+        assert f"{meta['plan']['error']:.5f}" in lines[0]
         assert all(f"{other['predicted']:.5f}" in shown for other in meta["others"])
     assert '"kind"' not in text  # as a table, not as JSON
     document = report(capsys, "info", "a.h5")
-    assert document["groups"]["/"]["meta"]["choice"] == meta["choice"]
+    assert document["groups"]["/"]["meta"]["plan"] == meta["plan"]
 
 
 def test_a_constant_matrix(folder, capsys) -> None:

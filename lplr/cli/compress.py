@@ -61,7 +61,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     budget.add_argument(
         "--effort",
         choices=("fast", "default", "best"),
-        help="how long to search for the best use of the budget (default: default)",
+        help="how much time to spend on a smaller error (default: default)",
     )
     budget.add_argument(
         "--hessian",

@@ -18,7 +18,7 @@ _TAKES = {
         *("rank", "quantizer"),
         *("q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian"),
     ),
-    "factorize": ("rank", "bits_per_entry", "method", "sketch", "bits", "quantizer"),
+    "factorize": ("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
 }
 _ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.theory.montecarlo import Cell
+from lplr.theory.records import Cell
 
 __all__ = ["BoundPanel", "is_numeric", "panels_of", "values_of"]
 

@@ -26,7 +26,7 @@ from lplr.evaluation.figures import (
     plain_axes,
     save_png,
 )
-from lplr.theory.montecarlo import Cell
+from lplr.theory.records import Cell
 
 __all__ = ["draw_bounds", "figure_of_bounds"]
 

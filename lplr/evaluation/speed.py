@@ -50,7 +50,7 @@ def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
         ("decoding", 4.0, lambda: _decoding(rounds)),
         ("kernels", 3.0, lambda: _kernels(size, rounds)),
         ("packed products", 3.0, lambda: _products(size, 5 * rounds)),
-        ("layers", 20.0, lambda: _layers(rounds // 2)),
+        ("layers", 3.0 if quick else 20.0, lambda: _layers(rounds // 2, quick)),
         ("imports", 4.0, lambda: _imports(rounds)),
     ]
     if not quick:
@@ -74,7 +74,7 @@ def measure_speed(
     Parameters
     ----------
     quick : bool
-        One small matrix, two rounds, no compilation.
+        One small matrix, one layer, two rounds, no compilation.
     step : callable, optional
         ``step(label, work)``, a context manager around each part.
 
@@ -233,8 +233,8 @@ def _products(size: int, rounds: int) -> Iterator[Row]:
             yield from _timed("products", name, runs, rounds, {"packed": error}, "dense", count)
 
 
-def _layers(rounds: int) -> Iterator[Row]:
-    """`lplr.caldera` on the layers in data/, rank 64, Q 2 bits, factors 4 bits.
+def _layers(rounds: int, quick: bool) -> Iterator[Row]:
+    """`lplr.caldera` on the layers in data/, or on the first; rank 64, Q 2 bits, factors 4 bits.
 
     The error is that under H with 1 % damping. That of a single faithful iteration is not what ten
     reach; its time is a tenth of theirs.
@@ -243,7 +243,7 @@ def _layers(rounds: int) -> Iterator[Row]:
     from lplr import datasets
     from lplr.linalg.hessian import regularize
 
-    for name in datasets.layer_names():
+    for name in datasets.layer_names()[: 1 if quick else None]:
         layer = datasets.layer(name)
         W, H = layer.W, layer.H.astype(np.float64)
         damped, _ = regularize(H)

@@ -56,7 +56,7 @@ HOUSE = {
     ),
     "evaluation": (
         "exceptions parallel processes validation progress kernels linalg quantizers matrices "
-        "coding storage datasets theory lplr"
+        "coding planning storage datasets theory lplr"
     ),
     # --- the command line ---
     "cli": (

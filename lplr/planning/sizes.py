@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lplr.coding.backbone import ColumnGroup
@@ -20,6 +21,7 @@ __all__ = [
     "budget_error",
     "budget_nbytes",
     "factor_nbytes",
+    "largest_fit",
     "largest_rank",
     "least_nbytes",
     "rounding_nbytes",
@@ -72,16 +74,20 @@ def factor_nbytes(
     return sum(book.nbytes(side, rank) for side, book in sides) + scales.nbytes(rank)
 
 
+def largest_fit(sizes: range, nbytes: Callable[[int], int], budget: float) -> int:
+    """The last of some sizes that takes at most ``budget`` bytes, which grow with the size.
+
+    The result is ``sizes.start - 1`` where not even the first size fits.
+    """
+    return sizes.start - 1 + bisect_right(sizes, budget, key=nbytes)
+
+
 def largest_rank(
     shape: tuple[int, int], nbytes: float, books: CodebookPair, scales: StoredScales
 ) -> int:
     """The largest rank whose factors fit into ``nbytes``, at most min(shape); 0 if none does."""
-    low, high = 0, min(shape)
-    while low < high:  # the size grows with the rank
-        middle = (low + high + 1) // 2
-        fits = factor_nbytes(shape, middle, books, scales) <= nbytes
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low
+    ranks = range(1, min(shape) + 1)
+    return largest_fit(ranks, lambda rank: factor_nbytes(shape, rank, books, scales), nbytes)
 
 
 def blocks_nbytes(blocks: Sequence[ComponentBlock], shape: tuple[int, int]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import partial
+
 import numpy as np
 
 from lplr.coding.blocks import ComponentBlock
@@ -214,12 +217,10 @@ class _Search:
         while blocks:
             *before, last = blocks
             room = self.nbytes - self.size(before)
-            low, high = last.start, len(self.s)
-            while low < high:
-                middle = (low + high + 1) // 2
-                fits = self.block_size(middle - last.start, last.books) <= room
-                low, high = (middle, high) if fits else (low, middle - 1)
-            if low > last.start:
-                return [*before, ComponentBlock(last.start, low, last.books)]
+            counts = range(1, len(self.s) - last.start + 1)
+            size = partial(self.block_size, books=last.books)
+            count = bisect_right(counts, room, key=size)  # how many components fit
+            if count:
+                return [*before, ComponentBlock(last.start, last.start + count, last.books)]
             blocks = before
         return []

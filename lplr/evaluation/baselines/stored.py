@@ -6,7 +6,6 @@ scale, half of what the libraries themselves would write: the comparison favours
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from lplr.exceptions import BudgetError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
+from lplr.planning.sizes import largest_fit
 
 __all__ = [
     "Baseline",
@@ -150,7 +150,7 @@ def largest_size(
     BudgetError
         If the least one does not fit.
     """
-    size = least - 1 + bisect_right(range(least, most + 1), budget, key=nbytes)
+    size = largest_fit(range(least, most + 1), nbytes, budget)
     if size < least:
         raise BudgetError(
             f"bits_per_entry: {what} takes {nbytes(least)} bytes, the budget is {budget:.0f}"

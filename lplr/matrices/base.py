@@ -241,10 +241,13 @@ class PackedMatrix(LinearOperator):
 
     def _set(self, **values: Any) -> None:
         """Set attributes while the frozen dataclass is being made; ``meta`` becomes read-only."""
-        for name, value in values.items():
-            if name == "meta":
-                value = MappingProxyType(dict(value))
-            object.__setattr__(self, name, value)
+        if "shape" in values:
+            # A frozen object cannot run the constructor of LinearOperator, whose attributes differ
+            # from one release of SciPy to the next: they come from an operator of the same shape.
+            self.__dict__.update(vars(_Blank(self.dtype, values["shape"])))
+        if "meta" in values:
+            values["meta"] = MappingProxyType(dict(values["meta"]))
+        self.__dict__.update(values)
 
     def _state(self) -> dict[str, Any]:
         """What a file holds: numbers, strings, arrays and packed matrices by name."""
@@ -257,6 +260,13 @@ class PackedMatrix(LinearOperator):
             return cls(**state)
         except (TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"not a {cls.__name__}: {error}") from error
+
+
+class _Blank(LinearOperator):
+    """An operator that is nothing but its dtype and shape."""
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
 
 def _rebuild(cls: type[PackedMatrix], values: dict[str, Any]) -> PackedMatrix:

@@ -54,6 +54,9 @@ class Baseline(PackedMatrix):
     decode: Callable[[Parts], ReadRows]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._set(shape=self.shape, meta=self.meta)
+
     @property
     def nbytes(self) -> int:
         """Bytes of everything that is stored."""

@@ -48,8 +48,8 @@ def test_any_table_comes_back(tmp_path_factory: Any, rows: list[dict[str, Any]])
 def test_pandas_reads_both(tmp_path: Path) -> None:
     for suffix in ("jsonl", "csv"):
         write_table(tmp_path / f"t.{suffix}", ROWS[:3])
-    lines = pd.read_json(tmp_path / "t.jsonl", lines=True)
-    table = pd.read_csv(tmp_path / "t.csv")
+    lines = pd.read_json(tmp_path / "t.jsonl", lines=True, precise_float=True)
+    table = pd.read_csv(tmp_path / "t.csv", float_precision="round_trip")
     for frame in (lines, table):
         assert list(frame.columns) == ["name", "count", "error", "ok"]
         assert frame["error"].tolist() == [row["error"] for row in ROWS[:3]]

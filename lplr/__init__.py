@@ -5,6 +5,9 @@ Pilanci, NeurIPS 2024), with factors stored as real, packed bits. Names are impo
 use, so that importing the package is quick and compiles nothing.
 """
 
+# SciPy needs this module, which Python refuses to import once the main thread has ended. With it
+# here, an atexit hook or a thread that lives on can be the first to call this package.
+import concurrent.futures.thread as _thread  # noqa: F401
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -154,17 +155,14 @@ def single_threaded() -> Iterator[None]:
         _inside.block = before
 
 
-_executor: Any = None
+_executor: ThreadPoolExecutor | None = None
 
 
-def _pool(size: int) -> Any:
+def _pool(size: int) -> ThreadPoolExecutor:
     """The helper threads of this process, kept between calls."""
     global _executor
     pool = _executor
     if pool is None or pool._max_workers < size:
-        # Imported late: after the main thread has ended, this import is a RuntimeError.
-        from concurrent.futures import ThreadPoolExecutor
-
         pool = _executor = ThreadPoolExecutor(size, thread_name_prefix="lplr")
     return pool
 

@@ -88,7 +88,7 @@ def test_products_are_those_of_the_dense_matrix(make) -> None:
         (g.T @ Y, dense.T @ Y),
         (g.H @ Y, dense.T @ Y),
         (y @ g, y @ dense),
-        (g.matvec(x[:, None]), (dense @ x)[:, None]),
+        (g.matmat(x[:, None]), (dense @ x)[:, None]),
         (g @ np.arange(d), dense @ np.arange(d)),
         (g @ np.asfortranarray(X)[:, ::-1], dense @ X[:, ::-1]),
         ((3 * g) @ x, 3 * dense @ x),
@@ -120,7 +120,7 @@ def test_is_a_scipy_operator() -> None:
     found = np.sort(svds(g, k=3, random_state=0)[1])[::-1]
     np.testing.assert_allclose(found, np.linalg.svd(exact(g), compute_uv=False)[:3], rtol=1e-4)
     for product in (lambda: g @ np.ones(30), lambda: g.T @ np.ones(29)):
-        with pytest.raises(ValueError, match="dimension mismatch"):
+        with pytest.raises(ValueError, match="(?i)dimension mismatch"):
             product()
 
 

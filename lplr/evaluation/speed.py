@@ -40,7 +40,7 @@ _RANK = 90
 def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     """Label, rough seconds, and what to do."""
     # Rows, columns, rounds, and roughly the seconds of a round.
-    cases = [(1000, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
+    cases = [(500, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
     rounds, size = (2, 1024) if quick else (4, 4096)
     plan: list[tuple[str, float, Callable[[], Iterator[Row]]]] = []
     for n, d, turns, cost in cases:

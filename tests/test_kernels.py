@@ -51,6 +51,14 @@ def block(folder: Path) -> None:
         path.mkdir()
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in order, to make damaged copies of."""
+    folder = tmp_path_factory.mktemp("cache")
+    compute(0, NUMBA_CACHE_DIR=folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "mended"),
     [
@@ -61,8 +69,10 @@ def block(folder: Path) -> None:
     ],
     ids=["emptied", "cut index", "cut data", "blocked"],
 )
-def test_damaged_cache(tmp_path: Path, damage: Callable[[Path], None], mended: bool) -> None:
-    compute(0, NUMBA_CACHE_DIR=tmp_path)
+def test_damaged_cache(
+    cache: Path, tmp_path: Path, damage: Callable[[Path], None], mended: bool
+) -> None:
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     (folder,) = tmp_path.iterdir()
     damage(folder)
     assert WARNING.format(folder) in compute(1, NUMBA_CACHE_DIR=tmp_path)

@@ -30,7 +30,8 @@ def execute(notebook: Any, folder: Path) -> Any:
     client = NotebookClient(
         fresh, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute(env=os.environ | {"MPLBACKEND": _INLINE})
+    # One core, in which nothing waits for threads that other tests keep from running.
+    client.execute(env=os.environ | {"MPLBACKEND": _INLINE, "OMP_NUM_THREADS": "1"})
     fresh.cells = fresh.cells[1:-1]
     for count, cell in enumerate((c for c in fresh.cells if c.cell_type == "code"), 1):
         cell.metadata.pop("execution", None)

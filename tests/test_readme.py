@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lplr
+from lplr.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 _DECIMAL = re.compile(r"\d+\.\d+")
-_ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        arguments, cwd=folder, env=_ENV, capture_output=True, text=True, check=False
-    )
-
-
 def assert_same(said: str, printed: str) -> None:
     """Equal words; decimal numbers may differ by two units of their last digit.
 
@@ -38,39 +27,44 @@ def assert_same(said: str, printed: str) -> None:
         assert abs(float(a) - float(b)) <= 2.01 * 10.0 ** -len(a.partition(".")[2]), printed
 
 
-def adapt(command: str) -> list[str]:
-    """The words of a command; the long ones are run in test_demo.py and test_cli_bench.py."""
-    words = shlex.split(command, comments=True)
-    if words[:2] in (["lplr", "demo"], ["lplr", "bench"]):
-        words.append("--help")  # the options exist
-    return words
+# These take long, and are run in test_demo.py, test_cli.py, test_cli_bench.py, test_cli_bounds.py.
+_ELSEWHERE = ("lplr demo", "lplr bench", "lplr doctor", "lplr bounds distortion")
 
 
-def test_examples_and_commands(tmp_path: Path) -> None:
+def run(command: str) -> int:
+    """Run a command of the README; of a long one, see that the options exist."""
+    name, *words = shlex.split(command, comments=True)
+    assert name == "lplr"
+    return main([*words, "--help"] if command.startswith(_ELSEWHERE) else words)
+
+
+def test_examples_and_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # In the order of the README, in one folder: later examples use the files of earlier ones.
+    monkeypatch.chdir(tmp_path)
     ran = 0
     following = [*BLOCKS[1:], ("", "")]
     for (kind, block), (next_kind, next_block) in zip(BLOCKS, following, strict=True):
         if kind == "python":
-            done = run([sys.executable, "-W", "error", "-c", block], tmp_path)
-            assert done.returncode == 0, done.stderr
-            assert_same(next_block if next_kind == "text" else "", done.stdout)
+            exec(block, {"__name__": "__main__"})
+            assert_same(next_block if next_kind == "text" else "", capsys.readouterr().out)
             ran += 1
         elif kind == "sh":
             for line in block.splitlines():
-                done = run(adapt(line), tmp_path)
-                assert done.returncode == 0, (line, done.stderr)
+                assert run(line) == 0, (line, capsys.readouterr().err)
                 ran += 1
+            capsys.readouterr()
         elif kind == "console":
             for command, said in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
-                done = run(adapt(command), tmp_path)
-                assert done.returncode == (2 if said.startswith("lplr: error") else 0), command
+                assert run(command) == (2 if said.startswith("lplr: error") else 0), command
+                out, log = capsys.readouterr()
                 progress = r"^lplr: (?!error).*\n"  # on a terminal these lines do not stay
-                assert_same(said, done.stdout + re.sub(progress, "", done.stderr, flags=re.M))
+                assert_same(said, out + re.sub(progress, "", log, flags=re.M))
                 ran += 1
     assert ran >= 12
-    assert not (tmp_path / "plan.h5").exists()  # of --dry-run
-    assert np.load(tmp_path / "restored.npy").shape == np.load(tmp_path / "weights.npy").shape
+    assert not Path("plan.h5").exists()  # of --dry-run
+    assert np.load("restored.npy").shape == np.load("weights.npy").shape
 
 
 def test_make_targets_exist() -> None:

@@ -106,11 +106,11 @@ def _grids(quick: bool, seed: int) -> list[Any]:
 
     budgets = (1.0, 2.0) if quick else (0.5, 1.0, 2.0, 4.0)
     try:
-        images = datasets.fashion_mnist(n=1000 if quick else 10000).images
+        images = datasets.fashion_mnist(n=500 if quick else 10000).images
     except InputError:  # all of it is not installed
         images = datasets.fashion_mnist(subset="small").images
     layer = datasets.layer(_LAYER if quick else "minilm_l3_output")
-    texts = datasets.text_embeddings().embeddings[: 1000 if quick else None]
+    texts = datasets.text_embeddings().embeddings[: 500 if quick else None]
     phantom = datasets.shepp_logan(128 if quick else 256)
     tasks = (
         (Task("Fashion-MNIST", images), budgets if quick else tuple(b / 2 for b in budgets)),

@@ -40,14 +40,14 @@ _RANK = 90
 def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     """Label, rough seconds, and what to do."""
     # Rows, columns, rounds, and roughly the seconds of a round.
-    cases = [(1000, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
+    cases = [(500, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
     rounds, size = (2, 1024) if quick else (4, 4096)
     plan: list[tuple[str, float, Callable[[], Iterator[Row]]]] = []
     for n, d, turns, cost in cases:
         work = turns * cost + 6.0
         plan.append((f"{n} x {d}", work, partial(_factorizations, n, d, turns)))
     plan += [
-        ("decoding", 4.0, lambda: _decoding(rounds)),
+        ("decoding", 4.0, lambda: _decoding(size // 2, rounds)),
         ("kernels", 3.0, lambda: _kernels(size, rounds)),
         ("packed products", 3.0, lambda: _products(size, 5 * rounds)),
         ("layers", 3.0 if quick else 20.0, lambda: _layers(rounds // 2, quick)),
@@ -181,16 +181,16 @@ def _factorization_memory(n: int, d: int, method: str) -> float | None:
     return None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6
 
 
-def _decoding(rounds: int) -> Iterator[Row]:
+def _decoding(size: int, rounds: int) -> Iterator[Row]:
     """Unpacking and dequantizing, on one core."""
     import lplr
 
-    A = np.random.default_rng(0).standard_normal((2048, 2048), dtype=np.float32)
+    A = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
     codes = [("uniform", 2), ("uniform", 3), ("uniform", 4), ("uniform", 8), ("e8p", 2)]
     made = {f"{q}, {b} bits": lplr.quantize(A, bits=b, quantizer=q) for q, b in codes}
     runs = {name: q.to_dense for name, q in made.items()}
     errors = {name: q.relative_error(A) for name, q in made.items()}
-    for row in _timed("decoding", "2048 x 2048", runs, rounds, errors, count=1):
+    for row in _timed("decoding", f"{size} x {size}", runs, rounds, errors, count=1):
         yield {**row, "per_second": A.size / row["seconds"]}
 
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 _DECIMAL = re.compile(r"\d+\.\d+")
+
+
 def assert_same(said: str, printed: str) -> None:
     """Equal words; decimal numbers may differ by two units of their last digit.
 

@@ -116,17 +116,10 @@ def test_symlinks_serve_a_bare_checkout(name: str) -> None:
 # --- import cost -----------------------------------------------------------------------------
 
 
-def test_import_is_quick_and_light() -> None:
-    script = (
-        "import sys, time; start = time.perf_counter(); import lplr\n"
-        "print(time.perf_counter() - start)\n"
-        "print(*{name.partition('.')[0] for name in sys.modules})"
-    )
-    runs = [run(sys.executable, "-c", script).splitlines() for _ in range(5)]
-    heavy = {"numba", "matplotlib", "sklearn", "h5py"}
-    assert heavy.isdisjoint(runs[0][1].split())
-    # The least of five: other test processes share the machine.
-    assert min(float(seconds) for seconds, _ in runs) <= 0.3
+def test_import_is_light() -> None:
+    script = "import sys, lplr; print(*{name.partition('.')[0] for name in sys.modules})"
+    heavy = {"numpy", "scipy", "numba", "matplotlib", "sklearn", "h5py", "joblib"}
+    assert heavy.isdisjoint(run(sys.executable, "-c", script).split())
 
 
 # --- citation, data --------------------------------------------------------------------------

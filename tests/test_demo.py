@@ -112,7 +112,7 @@ def quickest(monkeypatch: pytest.MonkeyPatch) -> None:
     from lplr.evaluation.grid import Grid
     from lplr.evaluation.tasks import Task
 
-    images = datasets.fashion_mnist(n=1000).images
+    images = datasets.fashion_mnist(n=200).images
 
     def grids(quick: bool, seed: int) -> list[Any]:
         return [Grid([Task("images", images)], ["naive"], [1.0], [seed])] * 2

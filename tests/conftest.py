@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 # Nothing has imported Matplotlib yet; child processes inherit it.
 os.environ["MPLBACKEND"] = "Agg"
+# A shell lets the jobs in its background ignore interrupts, and child processes inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example may compile a kernel. Derandomized: a failure is reproducible on
 # every machine, and a new seed is one option away (--hypothesis-seed=N with another profile).

@@ -35,6 +35,7 @@ _PUBLIC = {
     "quantize": "lplr.algorithms.quantize",
     "regularize": "lplr.linalg.hessian",
     "save": "lplr.storage.container",
+    "search": "lplr.neighbours.search",
     "theory": "lplr.theory",
     "verify": "lplr.storage.container",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "quantize",
     "regularize",
     "save",
+    "search",
     "theory",
     "verify",
 ]
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from lplr.matrices.q_plus_low_rank import QPlusLowRank
     from lplr.matrices.quantized import Quantized
     from lplr.matrices.stacked import Stacked
+    from lplr.neighbours.search import search
     from lplr.storage.container import inspect, load, save, verify
 
 

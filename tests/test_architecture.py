@@ -39,6 +39,7 @@ HOUSE = {
     "linalg": "exceptions parallel validation kernels",
     "quantizers": "exceptions parallel validation kernels",
     "matrices": "exceptions parallel validation linalg quantizers",
+    "neighbours": "exceptions parallel validation kernels matrices",
     "coding": "exceptions parallel validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel validation linalg quantizers matrices coding",
     "algorithms": (
@@ -52,11 +53,12 @@ HOUSE = {
     # --- the papers' statements, and comparisons ---
     "theory": "exceptions parallel processes validation linalg quantizers datasets",
     "lplr": (  # the public names
-        "_version exceptions linalg matrices algorithms estimator storage datasets theory"
+        "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "
+        "theory"
     ),
     "evaluation": (
         "exceptions parallel processes validation progress kernels linalg quantizers matrices "
-        "coding planning storage datasets theory lplr"
+        "neighbours coding planning storage datasets theory lplr"
     ),
     # --- the command line ---
     "cli": (

@@ -104,7 +104,7 @@ def test_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("relative_error", "spectral_error", "inner_product_distortion", "cosine_distortion")
     whole = [getattr(errors, name)(TALL, B) for name in (*names, "psnr")]
     rows = errors.row_errors(TALL, B)
-    monkeypatch.setattr("lplr.evaluation.rows._BLOCK", 13 * 8)  # eleven blocks and a rest
+    monkeypatch.setattr("lplr.matrices.rows._BLOCK", 13 * 8)  # eleven blocks and a rest
     cut = [getattr(errors, name)(TALL, B) for name in (*names, "psnr")]
     np.testing.assert_allclose(cut, whole, rtol=1e-9)
     np.testing.assert_allclose(errors.row_errors(TALL, B), rows, rtol=1e-12)

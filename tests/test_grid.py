@@ -190,7 +190,7 @@ def test_without_faiss_its_methods_are_named(
     rows_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr("lplr.evaluation.measure.search_engine", lambda: "factors")
+    monkeypatch.setattr("lplr.evaluation.measure.search_engine", lambda: "lplr")
     names = [name for name, method in METHODS.items() if method.family == "faiss"]
     rows = run_grid(small(rows_task, methods=names, budgets=[2.0], seeds=[0]))
     skipped = {row["method"]: row["note"] for row in rows if row["status"] == "skipped"}

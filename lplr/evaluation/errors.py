@@ -14,9 +14,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from lplr.evaluation.images import psnr, ssim
-from lplr.evaluation.rows import RowReader, same_shape, squares
 from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
 from lplr.matrices.errors import ratio_of_norms
+from lplr.matrices.rows import RowReader, same_shape, squares
 from lplr.parallel import run_blocks
 from lplr.validation import check_rng
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lplr.evaluation.rows import RowReader, same_shape, squares
 from lplr.exceptions import InputError
+from lplr.matrices.rows import RowReader, same_shape, squares
 from lplr.validation import check_real
 
 __all__ = ["psnr", "ssim"]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.neighbours import Neighbours, nearest
+from lplr.evaluation.engines import search_by
 from lplr.exceptions import InputError
+from lplr.neighbours.search import Neighbours, search
 from lplr.validation import check_matrix
 
 __all__ = ["FORMULAS", "PROTOCOLS", "Evaluation", "evaluate", "project", "recall", "vote"]
@@ -58,37 +59,37 @@ class Evaluation:
 
 
 def evaluate(
-    database: Any,
+    f: Any,
     labels: Any,
     queries: Any,
     query_labels: Any,
     *,
     k: int = 11,
     metric: str = "cosine",
-    engine: str = "factors",
+    engine: str = "lplr",
     transformer: Any = None,
     original: Any = None,
 ) -> Evaluation:
-    """Classify queries by their nearest rows in a compressed database.
+    """Classify queries by their nearest rows in a compressed matrix, the database.
 
     Parameters
     ----------
-    database : array_like, packed matrix or LinearOperator of shape (n, d)
+    f : array_like, packed matrix or LinearOperator of shape (n, d)
     labels : array_like of shape (n,)
-        Classes of the database rows, at least two.
+        Classes of the rows of f, at least two.
     queries : array_like of shape (m, d)
         Uncompressed.
     query_labels : array_like of shape (m,)
     k : int
         From 1 to n.
     metric : {"cosine", "euclidean"}
-    engine : {"factors", "scikit-learn", "faiss"}
-        Who searches, as in `lplr.evaluation.neighbours.nearest`.
+    engine : {"lplr", "scikit-learn", "faiss"}
+        Who searches, as in `lplr.evaluation.engines.search_by`.
     transformer : object, optional
         Fitted, with ``transform`` and ``inverse_transform``, such as `lplr.LPLR`: the protocol
         "queries projected". Without it "queries uncompressed".
     original : array_like of shape (n, d) or Neighbours, optional
-        The database before compression, or its nearest rows for the uncompressed queries, k or
+        The matrix before compression, or its nearest rows for the uncompressed queries, k or
         more for each, by the same metric: then the recall is measured as well.
 
     Returns
@@ -105,7 +106,7 @@ def evaluate(
 
     Notes
     -----
-    For ``database = model.factors_`` of an `lplr.LPLR` model without a shift the two protocols
+    For ``f = model.factors_`` of an `lplr.LPLR` model without a shift the two protocols
     find the same neighbours: what projection onto the row space of R takes from a query is
     orthogonal to all rows of L R, so that it adds the same to the square of every distance, and
     divides every cosine by the same.
@@ -119,17 +120,17 @@ def evaluate(
     >>> round(found.accuracy, 3), found.protocol
     (0.685, 'queries uncompressed')
     """
-    classes, _ = _check_labels(labels, _row_count(database, "database"), "database")
+    classes, _ = _check_labels(labels, _row_count(f, "f"), "f")
     truth = _check_length(query_labels, "query_labels", _row_count(queries, "queries"), "queries")
     if not np.isin(truth, classes).any():
         raise InputError("query_labels: none of them is among labels; use the same classes")
     asked = queries if transformer is None else project(queries, transformer)
-    found = nearest(database, asked, k, metric=metric, engine=engine)
+    found = search_by(engine, f, asked, k, metric)
     predicted = vote(found, labels)
     shared = None
     if original is not None:
         if not isinstance(original, Neighbours):
-            original = nearest(original, queries, k, metric=metric)
+            original = search(original, queries, k, metric=metric)
         shared = recall(found, original)
     return Evaluation(
         accuracy=float(np.mean(predicted == truth)),
@@ -164,9 +165,9 @@ def vote(found: Neighbours, labels: Any) -> np.ndarray:
 
     Examples
     --------
+    >>> import lplr
     >>> from lplr.evaluation.knn import vote
-    >>> from lplr.evaluation.neighbours import nearest
-    >>> found = nearest([[0.0], [1.0], [5.0]], [[0.4], [4.0]], k=1)
+    >>> found = lplr.search([[0.0], [1.0], [5.0]], [[0.4], [4.0]], k=1)
     >>> vote(found, ["low", "low", "high"])
     array(['low', 'high'], dtype='<U4')
     """
@@ -175,7 +176,7 @@ def vote(found: Neighbours, labels: Any) -> np.ndarray:
         raise InputError(
             f"labels: has {n} entries, and row {found.indices.max()} of the database is a neighbour"
         )
-    classes, codes = _check_labels(labels, n, "database")
+    classes, codes = _check_labels(labels, n, "f")
     votes = codes[found.indices]
     counts = np.stack([(votes == i).sum(axis=1) for i in range(len(classes))])
     return classes[counts.argmax(axis=0)]
@@ -205,7 +206,7 @@ def recall(found: Neighbours, expected: Neighbours) -> float:
     --------
     >>> import numpy as np
     >>> from lplr.evaluation.knn import recall
-    >>> from lplr.evaluation.neighbours import Neighbours
+    >>> from lplr.neighbours.search import Neighbours
     >>> found, expected = np.array([[4, 2]]), np.array([[2, 9]])
     >>> recall(Neighbours(np.zeros((1, 2)), found), Neighbours(np.zeros((1, 2)), expected))
     0.5

@@ -22,8 +22,8 @@ Value = dict[str, Any]  # the columns metric, protocol, value, status and note o
 
 
 def search_engine() -> str:
-    """Who looks for neighbours: "faiss" where it is installed, the quickest, else "factors"."""
-    return "faiss" if importlib.util.find_spec("faiss") else "factors"
+    """Who looks for neighbours: "faiss" where it is installed, the quickest, else "lplr"."""
+    return "faiss" if importlib.util.find_spec("faiss") else "lplr"
 
 
 class Evaluator:
@@ -91,11 +91,11 @@ class Evaluator:
         ]
 
     def _nearest(self, database: Any) -> Any:
-        from lplr.evaluation.neighbours import nearest
+        from lplr.evaluation.engines import search_by
 
         q = self.task.queries
         assert q is not None
-        return nearest(database, q.X, max(q.k, _RECALL), metric=q.metric, engine=search_engine())
+        return search_by(search_engine(), database, q.X, max(q.k, _RECALL), q.metric)
 
     @cached_property
     def _expected(self) -> Any:

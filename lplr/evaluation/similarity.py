@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.rows import RowReader, same_shape
 from lplr.exceptions import InputError
 from lplr.matrices.errors import ratio_of_norms
+from lplr.matrices.rows import RowReader, same_shape
 from lplr.parallel import matmul
 
 __all__ = ["cosine_distortion", "inner_product_distortion", "unit_rows"]

@@ -70,7 +70,7 @@ def rows_of(A: Any, name: str) -> RowReader:
     --------
     >>> import numpy as np
     >>> from scipy.sparse.linalg import aslinearoperator
-    >>> from lplr.evaluation.rows import rows_of
+    >>> from lplr.matrices.rows import rows_of
     >>> rows_of(aslinearoperator(np.diag([1.0, 2.0, 3.0])), "A").read(1, 3)
     array([[0., 2., 0.],
            [0., 0., 3.]])

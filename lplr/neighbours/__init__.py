@@ -1,0 +1,1 @@
+"""Search among the rows of compressed matrices."""

@@ -1,0 +1,118 @@
+"""The nearest rows of a matrix, compressed or not."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.neighbours.index import index_of
+from lplr.parallel import reproducible
+from lplr.validation import check_choice, check_integer, check_matrix
+
+__all__ = ["METRICS", "Neighbours", "check_query", "refuse_zero", "search"]
+
+METRICS = ("euclidean", "cosine", "inner")
+
+
+class Neighbours(NamedTuple):
+    """The nearest rows of a database, nearest first.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (m, k), float64
+        Euclidean, or one minus the cosine; for the metric "inner" the inner products themselves,
+        which fall from the left to the right.
+    indices : ndarray of shape (m, k), int64
+    """
+
+    distances: np.ndarray
+    indices: np.ndarray
+
+    def first(self, k: int) -> Neighbours:
+        """The k nearest of them.
+
+        Parameters
+        ----------
+        k : int
+        """
+        return Neighbours(self.distances[:, :k], self.indices[:, :k])
+
+
+def search(f: Any, queries: Any, k: int, *, metric: str = "euclidean") -> Neighbours:
+    """The k nearest rows of each query; of equally near rows, the first come first.
+
+    Parameters
+    ----------
+    f : packed matrix, array_like or LinearOperator of shape (n, d)
+        The database: what `lplr.compress` and all others return, or an array.
+    queries : array_like of shape (m, d)
+    k : int
+        From 1 to n; time grows with it beyond some hundreds.
+    metric : {"euclidean", "cosine", "inner"}
+        ``"inner"`` finds the rows of the largest inner products.
+
+    Returns
+    -------
+    Neighbours
+        A pair ``distances, indices`` of arrays of shape (m, k), as ``kneighbors`` of scikit-learn
+        returns it; for ``"inner"`` the first has inner products, the largest first.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside what is offered, or a row is zero and the metric is the cosine.
+
+    Notes
+    -----
+    With L R for the database, ``|x - r_i|^2 = |x|^2 - 2 (x R^T) l_i + l_i (R R^T) l_i^T``: queries
+    are projected once, and each distance costs as many products as the rank, in float64. The dense
+    matrix is formed only of a `QPlusLowRank` whose rows a transform has mixed, and of an operator.
+    No result depends on the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lplr
+    >>> A = lplr.datasets.synthetic(200, 100, "power", exponent=1.0, rng=0)
+    >>> f = lplr.compress(A, bits_per_entry=2, rng=0)
+    >>> distances, indices = lplr.search(f, A[:3], k=5)
+    >>> indices[:, 0], distances.shape
+    (array([0, 1, 2]), (3, 5))
+    """
+    check_choice(metric, "metric", METRICS)
+    with reproducible():
+        index = index_of(f)
+        n = index.shape[0]
+        X, k = check_query(queries, k, index.shape)
+        if metric == "inner":
+            values, indices = index.search(X, k, np.full(n, -1.0), np.zeros(n))
+            return Neighbours(-values, indices)
+        lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+        norms = np.sqrt(np.maximum(index.squared_norms(), 0.0))  # rounding may leave some below 0
+        if metric == "cosine":
+            refuse_zero(lengths, "queries")
+            refuse_zero(norms, "f")
+            values, indices = index.search(X, k, -1 / norms, np.zeros(n))
+            return Neighbours(np.clip(1 + values / lengths[:, None], 0.0, 2.0), indices)
+        values, indices = index.search(X, k, np.full(n, -2.0), norms**2)
+        return Neighbours(np.sqrt(np.maximum(values + (lengths**2)[:, None], 0.0)), indices)
+
+
+def check_query(queries: Any, k: Any, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """The queries, float32 or float64, and k, if they fit a database of this shape."""
+    double = getattr(queries, "dtype", None) == np.float64
+    X = check_matrix(queries, "queries", dtype=np.float64 if double else np.float32)
+    if X.shape[1] != shape[1]:
+        raise InputError(f"queries: must have the {shape[1]} columns of f, found {X.shape[1]}")
+    return X, check_integer(k, "k", 1, shape[0])
+
+
+def refuse_zero(norms: np.ndarray, name: str) -> None:
+    """An error if a norm is zero: the row has no cosine."""
+    if not norms.all():
+        raise InputError(
+            f"{name}: row {int(np.argmin(norms))} is zero and has no direction; leave such rows "
+            "out, or use metric='euclidean'"
+        )

@@ -13,6 +13,7 @@ import numpy as np
 
 from lplr._version import __version__
 from lplr.parallel import reproducible
+from lplr.progress import tracked
 from lplr.validation import recorded_seed
 
 __all__ = ["as_call", "generator", "recorded", "versions"]
@@ -26,9 +27,10 @@ def recorded(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """A decorator of the functions that return packed matrices: it records their calls.
 
-    The function runs inside `lplr.parallel.reproducible`. The ``meta`` of its result gains
-    ``call``, a dict of ``function`` (its public name) and ``arguments`` (all but the matrix and
-    callbacks, with their defaults), and ``versions``. A ``hessian`` is recorded as its shape and
+    The function runs inside `lplr.parallel.reproducible` and, if it takes ``progress``, inside
+    `lplr.progress.tracked`. The ``meta`` of its result gains ``call``, a dict of ``function`` (its
+    public name) and ``arguments`` (all but the matrix, ``callback`` and ``progress``, with their
+    defaults), and ``versions``. A ``hessian`` is recorded as its shape and
     SHA-256, a generator as its state before the call, and a seed that was drawn because ``rng`` is
     None as that seed.
 
@@ -56,12 +58,12 @@ def recorded(
             if draws(given):
                 given["rng"] = recorded_seed(given["rng"])
             rng = _rng(given["rng"])  # before the call changes the state
-            with reproducible():
+            with tracked(given.get("progress", False), fn.__name__), reproducible():
                 result = cast(Any, fn(*bound.args, **bound.kwargs))
             arguments = {
                 name: rng if name == "rng" else _argument(name, value)
                 for name, value in given.items()
-                if name not in (matrix, "callback")
+                if name not in (matrix, "callback", "progress")
             }
             call = {"function": f"lplr.{fn.__name__}", "arguments": arguments}
             return replace(result, meta={"call": call, **result.meta, "versions": versions()})

@@ -28,30 +28,31 @@ HOUSE = {
     # --- what everything stands on ---
     "_version": "",
     "exceptions": "",
-    "progress": "",
+    "progress": "exceptions",
     "data": "",
     "kernels": "exceptions",
     "parallel": "exceptions",
     "processes": "exceptions parallel",
     "validation": "exceptions parallel",
-    "provenance": "_version parallel validation",
+    "provenance": "_version parallel progress validation",
     # --- from numbers to packed matrices ---
-    "linalg": "exceptions parallel validation kernels",
+    "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
     "matrices": "exceptions parallel validation linalg quantizers",
-    "neighbours": "exceptions parallel validation kernels matrices",
-    "coding": "exceptions parallel validation kernels linalg quantizers matrices",
-    "planning": "exceptions parallel validation linalg quantizers matrices coding",
+    "neighbours": "exceptions parallel progress validation kernels matrices",
+    "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
+    "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "algorithms": (
-        "exceptions parallel validation provenance linalg quantizers matrices coding planning"
+        "exceptions parallel progress validation provenance linalg quantizers matrices coding "
+        "planning"
     ),
-    "estimator": "exceptions parallel validation matrices algorithms",
+    "estimator": "exceptions parallel progress validation matrices algorithms",
     # --- files and data ---
-    "storage": "exceptions validation matrices",
+    "storage": "exceptions progress validation matrices",
     "inputs": "exceptions",
     "datasets": "exceptions parallel validation linalg data",
     # --- the papers' statements, and comparisons ---
-    "theory": "exceptions parallel processes validation linalg quantizers datasets",
+    "theory": "exceptions parallel processes progress validation linalg quantizers datasets",
     "lplr": (  # the public names
         "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "
         "theory"
@@ -141,7 +142,7 @@ def test_files_of_a_room_import_each_other_in_one_direction(name: str) -> None:
 # --- the walk of a call ----------------------------------------------------------------------
 
 # These call back what stands above them: a block of work, or the function that is recorded.
-CALL_BACK = ("parallel.py", "provenance.py")
+CALL_BACK = ("parallel.py", "provenance.py", "progress/__init__.py")
 
 
 def walks(**options: Any) -> set[tuple[str, ...]]:

@@ -21,6 +21,7 @@ from lplr.matrices.quantized import Quantized
 from lplr.planning.codebooks import caldera_codebooks
 from lplr.planning.ranks import RankPlan
 from lplr.planning.sizes import BLOCK_SCALES, SEEDS
+from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import Codebook
 from lplr.validation import (
@@ -54,6 +55,7 @@ def caldera(
     quantizer: str | None = None,
     rng: Any = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    progress: Progress = False,
 ) -> QPlusLowRank:
     """Decompose W ~ Q + L R, so that the outputs on typical inputs change least.
 
@@ -91,6 +93,9 @@ def caldera(
     rng : int, numpy.random.Generator or None
     callback : callable, optional
         Called after each half step with a dict of ``step``, ``iteration`` and ``error``.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------

@@ -16,6 +16,7 @@ from lplr.planning.plans import Plan
 from lplr.planning.sizes import budget_nbytes
 from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.progress import Progress, tracked, until
 from lplr.provenance import recorded
 from lplr.validation import bring_into_range, check_choice, check_matrix, check_real, check_rng
 
@@ -30,6 +31,7 @@ def compress(
     hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
+    progress: Progress = False,
 ) -> LowRank | QPlusLowRank | Quantized:
     """Compress a matrix to a budget so that it loses least.
 
@@ -52,6 +54,9 @@ def compress(
         ``"fast"`` and ``"default"``: trellis codes of 8 and 10 state bits; one plan is carried
         out, or a second one too where the predictions are close. ``"best"``: 12 state bits, and
         more plans are carried out.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def compress(
     >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
     ('QPlusLowRank', True)
     """
-    matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
+    with until(0.2, "singular values"):
+        matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
     packed, (plan, *others) = best_of(plans, matrix, effort)
     meta = {"damping": damping, "plan": plan, "others": others}
     return replace(packed.scaled(unit), meta=meta)
@@ -100,12 +106,13 @@ def predictions(
     hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
+    progress: Progress = False,
 ) -> list[dict[str, Any]]:
     """What `compress` would choose from, best first; nothing is coded.
 
     Parameters
     ----------
-    A, bits_per_entry, hessian, rng, effort
+    A, bits_per_entry, hessian, rng, effort, progress
         As in `compress`.
 
     Returns
@@ -125,7 +132,7 @@ def predictions(
     >>> [plan["kind"] for plan in lplr.predictions(A, bits_per_entry=1.5, rng=0)]
     ['low-rank', 'backbone + low-rank', 'backbone', 'rounding']
     """
-    with reproducible():
+    with tracked(progress, "predictions"), reproducible():
         matrix, plans, _, _ = _planned(A, bits_per_entry, hessian, rng, effort)
     return [plan.describe(matrix.shape) for plan in plans]
 

@@ -18,6 +18,7 @@ from lplr.planning.codebooks import factor_codebooks
 from lplr.planning.ranks import CONSTANT_SCALES, METHOD_SCALES, RankPlan, feasible_ranks
 from lplr.planning.sizes import StoredScales, budget_nbytes
 from lplr.planning.waterfill import distribute
+from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.validation import (
     bring_into_range,
@@ -51,6 +52,7 @@ def factorize(
     normalize: bool = False,
     effort: str = "default",
     rng: Any = None,
+    progress: Progress = False,
 ) -> LowRank:
     """Factor A ~ L R, with both factors quantized to real, packed bits.
 
@@ -96,6 +98,9 @@ def factorize(
         half of the time and leaves 1 to 6 % more error. ``"best"`` also uses trellis codes where
         no ``quantizer`` is named: 1 to 13 % less error in five to nine times the time.
     rng : int, numpy.random.Generator or None
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------

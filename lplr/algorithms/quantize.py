@@ -8,6 +8,7 @@ from lplr.coding.constant import constant_matrix, is_constant
 from lplr.coding.rounding import GRANULARITIES, SCALINGS, round_matrix
 from lplr.matrices.quantized import Quantized
 from lplr.planning.sizes import rounding_nbytes
+from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import QUANTIZERS, get_codebook
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng
@@ -27,6 +28,7 @@ def quantize(
     scaling: str | None = None,
     rounding: str = "nearest",
     rng: Any = None,
+    progress: Progress = False,
 ) -> Quantized:
     """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
 
@@ -50,6 +52,9 @@ def quantize(
         levels with ``"minmax"`` only, so that nothing saturates, and not at 16 bits.
     rng : int, numpy.random.Generator or None
         Used by ``"dithered"`` alone.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------

@@ -6,6 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from lplr.progress.display import in_seconds
+
 __all__ = ["columns", "in_bytes", "in_seconds", "table"]
 
 _NARROWEST = 20  # characters of a column of text that is wrapped
@@ -56,12 +58,3 @@ def in_bytes(count: float) -> str:
         if abs(count) >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f} bytes"
-
-
-def in_seconds(seconds: float) -> str:
-    """A duration as people read it: ``0.42 s``, ``12 s``, ``3:05``."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

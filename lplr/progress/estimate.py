@@ -1,4 +1,4 @@
-"""How much of a long computation is done, and how long the rest will take."""
+"""How long the rest of a long computation will take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Estimate:
     --------
     Two seconds for each "slow" piece and one for each "fast" one:
 
-    >>> from lplr.progress import Estimate
+    >>> from lplr.progress.estimate import Estimate
     >>> times = iter([0, 2, 3, 3, 3, 3, 5])
     >>> estimate = Estimate({"slow": 3, "fast": 2}, clock=lambda: next(times))
     >>> estimate.add(1, "slow")

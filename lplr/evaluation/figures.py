@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.evaluation.styles import COLOURS, INK, PAPER, variable
 from lplr.exceptions import LplrWarning
 from lplr.storage.atomic import write_atomic
 
@@ -46,12 +47,14 @@ __all__ = [
 # is left out, too pale on white; wine, the last, is Paul Tol's. Matplotlib writes lower case.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-INK, GREY = "#111111", "#dddddd"
+GREY = "#dddddd"
 DASHED = (0, (4, 2))
 
-_VARIABLES = {INK: "var(--ink)", GREY: "var(--rule)"} | {
-    colour: f"var(--c{i})" for i, colour in enumerate(PALETTE)
-}
+_VARIABLES = (
+    {colour: f"var(--c{i})" for i, colour in enumerate(PALETTE)}
+    | {colour: f"var({variable(colour)}, {colour})" for colour in COLOURS}
+    | {INK: "var(--ink)", GREY: "var(--rule)", PAPER: "var(--paper)"}
+)
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be searched, selected and read aloud
     "svg.hashsalt": "lplr",
@@ -125,8 +128,8 @@ def inline_svg(figure: Any, name: str, text: str) -> str:
     body = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, variable)
+    for colour, name_in_page in _VARIABLES.items():
+        body = body.replace(colour, name_in_page)
     view = box.group(1) if box else ""
     return f'<svg role="img" aria-label="{html.escape(text)}" viewBox="{view}">{body.strip()}'
 

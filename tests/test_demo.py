@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,20 @@ from matplotlib.image import imread
 
 import lplr
 from lplr import datasets
+from lplr.cli.demo import _folder
 from lplr.cli.main import main
 from lplr.evaluation.baselines import float16_svd, naive
 from lplr.evaluation.report import write_report
 from lplr.exceptions import BudgetError
 from lplr.theory import rate_distortion_limit
 
-PICTURES = ("rate-distortion.png", "fashion-mnist.png", "phantom.png", "layer-under-hessian.png")
+PICTURES = (
+    "overview.png",
+    "rate-distortion.png",
+    "fashion-mnist.png",
+    "phantom.png",
+    "layer-under-hessian.png",
+)
 
 
 def run(*args: str | Path) -> str:
@@ -83,9 +91,9 @@ def test_our_methods_win_where_the_data_have_low_rank(document: dict[str, Any]) 
 
 def test_layer_under_its_hessian(demo: Path, document: dict[str, Any]) -> None:
     error = errors(document, "minilm_l2_query under H", "relative error under H", 3)
-    assert error["CALDERA, default"] < error["CALDERA, faithful"] < error["naive rounding"]
-    assert error["feedback alone"] < error["naive rounding"]
-    assert error["compress"] < min(error["feedback alone"], error["CALDERA, default"])
+    assert error["caldera"] < error["caldera, faithful"] < error["naive"]
+    assert error["feedback alone"] < error["naive"]
+    assert error["compress"] < min(error["feedback alone"], error["caldera"])
     for row in document["rows"]:
         if row["dataset"] == "minilm_l2_query under H":
             assert lplr.load(demo / row["file"]).bits_per_entry == row["bits_per_entry"]
@@ -135,15 +143,80 @@ def test_a_picture_that_fails_does_not_lose_the_table(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("latex could not be found")
 
-    monkeypatch.setattr("lplr.evaluation.plots.draw_history", broken)
+    monkeypatch.setattr("lplr.evaluation.plots.draw_errors", broken)
     assert main(["demo", "--out", str(tmp_path / "out")]) == 3
     out, log = capsys.readouterr()
     assert "relative error = " in out
     assert "layer-under-hessian.png: was not drawn, everything else is complete" in log
     assert "RuntimeError: latex could not be found" in log
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert found == {*PICTURES[:3], "results.json", "files"}
+    assert found == {*PICTURES[:4], "results.json", "files"}
     assert "layer-under-hessian.png" not in out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What a user sees there."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.relative_to(folder).parts[0].startswith(".")
+    }
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "lplr.evaluation.grid.run_grid",
+        "lplr.load",
+        "lplr.evaluation.results_file.describe",
+        "lplr.storage.atomic.write_atomic",
+        "lplr.evaluation.plots.draw_curves",
+        "pathlib.Path.rename",
+    ],
+)
+def test_an_interrupt_leaves_nothing_new(
+    step: str, quickest: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, interrupt)
+        assert main(["demo", "--out", str(tmp_path / "out")]) == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_keeps_what_an_earlier_run_left(
+    quickest: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    before = contents(tmp_path)
+    assert {"results.json", *PICTURES} < set(before)
+    with monkeypatch.context() as patch:
+        patch.setattr("lplr.evaluation.plots.draw_errors", interrupt)
+        assert main(["demo", "--seed", "1", "--out", str(tmp_path)]) == 130
+    assert contents(tmp_path) == before
+    assert main(["demo", "--seed", "1", "--out", str(tmp_path)]) == 0
+    after = contents(tmp_path)
+    assert after.keys() == before.keys()
+    assert json.loads(after["results.json"])["seed"] == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_kill_leaves_nothing_that_can_be_seen(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lplr", "demo", "--quick", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        while not list(tmp_path.glob(".*/files/*.h5")):
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.kill()
+    assert list(tmp_path.glob(".*"))
+    assert contents(tmp_path) == {}
+    assert _folder(str(tmp_path)) == tmp_path  # where the next run may write
 
 
 # What a user's matplotlibrc can do to a picture; each breaks or alters plain Matplotlib.
@@ -165,11 +238,12 @@ figure.constrained_layout.use: True
 axes.prop_cycle: cycler('color', ['k'])
 """
 _SCRIPT = """
-import sys, numpy as np
+import sys, lplr, numpy as np
 from pathlib import Path
 sys.path.insert(0, "tests")
 from bench_rows import attrs, table
-from lplr.evaluation.plots import draw_curves, draw_history
+from lplr.evaluation.overview import draw_overview
+from lplr.evaluation.plots import draw_curves, draw_errors
 from lplr.evaluation.pictures import Picture, draw_images
 from lplr.evaluation.bound_panels import panels_of
 from lplr.evaluation.plot_bounds import draw_bounds
@@ -177,9 +251,13 @@ from lplr.evaluation.report import write_report
 from lplr.theory.montecarlo import run
 out = Path(sys.argv[1])
 out.mkdir()
-draw_curves(out / "curves.png", {"p": {"a": ([1, 2], [0.2, 0.1]), "limit": ([1, 2], [0.1, 0.05])}})
-draw_history(out / "history.png", "title", {"a": [0.2, 0.1]}, {"b": 0.3})
+curves = {name: ([1, 2], [0.2, 0.1]) for name in ("compress", "lplr", "limit")}
+curves["naive"] = [1, 2], [0.3, 0.0]
+draw_curves(out / "curves.png", {"p": curves})
+draw_errors(out / "errors.png", "title", {"a": 0.2, "compress": 0.1}, "note")
 draw_images(out / "images.png", "title", {"a": [Picture(np.eye(8), "x"), None]}, ["head", "other"])
+A, labels = lplr.datasets.fashion_mnist(n=100)
+draw_overview(out / "overview.png", A, labels, {"naive": lplr.quantize(A, bits=1)}, curves)
 draw_bounds(out / "bounds.png", panels_of(run("range-finder", trials=2, rng=0)))
 write_report(out / "report.html", table((0,))[:40], attrs())
 assert "matplotlib.pyplot" not in sys.modules
@@ -205,7 +283,7 @@ def test_pictures_do_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> N
         )
         assert done.returncode == 0, done.stderr
         found.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
-    assert len(found[0]) == 5
+    assert len(found[0]) == 6
     assert found[0] == found[1]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ __all__ = ["add_parser", "run"]
 
 _PARTLY = 3
 _RESULTS = "results.json"
+_DRAFT = ".lplr-demo-"
 _METHODS = (
     "compress",
     "feedback",
@@ -35,7 +39,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "compress real data by every method, with tables and pictures",
         "lplr demo --out demo",
         "Fashion-MNIST, transformer layers, text embeddings and the Shepp-Logan phantom; each "
-        "result is written, read again and verified. Takes about three minutes.",
+        "result is written, read again and verified. Takes about two minutes on two cores.",
     )
     parser.add_argument(
         "--out", default="demo", metavar="DIR", help="folder for files and pictures (default: demo)"
@@ -50,27 +54,27 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     import json
 
+    from lplr.cli.demo_pictures import draw_pictures
     from lplr.evaluation.results_file import describe
     from lplr.storage.atomic import write_atomic
 
     folder = _folder(args.out)
     grids = [*_grids(args.quick, args.seed), _layer_grid(args.quick, args.seed)]
     results: dict[tuple[str, str, float], Any] = {}  # what was read back, by data set, method, bits
-    rows = _measure(grids, folder, results)
-    attrs: dict[str, Any] = {}
-    for grid in grids:
-        for name, value in describe(grid, args.quick, _METHODS[0]).items():
-            attrs[name] = {**attrs.get(name, {}), **value} if isinstance(value, dict) else value
-    document = {"seed": args.seed, "attrs": attrs, "rows": rows}
-    # Before anything is drawn: a picture that fails does not lose the table.
-    text = json.dumps(document, indent=1).encode()
-    write_atomic(folder / _RESULTS, [text], overwrite=True)
+    with _all_or_nothing(folder) as draft:
+        rows = _measure(grids, draft, results)
+        attrs: dict[str, Any] = {}
+        for grid in grids:
+            for name, value in describe(grid, args.quick, _METHODS[0]).items():
+                attrs[name] = {**attrs.get(name, {}), **value} if isinstance(value, dict) else value
+        document = {"seed": args.seed, "attrs": attrs, "rows": rows}
+        write_atomic(draft / _RESULTS, [json.dumps(document, indent=1).encode()])
+        # A picture that fails does not lose the table.
+        drawn = draw_pictures(grids, rows, results, draft)
     if args.json:
         print_json(document)
     else:
         _print(grids, rows, attrs)
-    drawn = _draw(grids, rows, attrs, results, folder)
-    if not args.json:
         print(f"\n{len(results)} files were written, read again and verified. See {folder}:")
         for name in [*(name for name, done in drawn.items() if done), _RESULTS, "files"]:
             print(f"  {folder / name}")
@@ -79,22 +83,50 @@ def run(args: argparse.Namespace) -> int:
 
 def _folder(name: str) -> Path:
     """The folder to write to: new, empty, or of an earlier run."""
-    from lplr.exceptions import InputError, StorageError
+    from lplr.cli.demo_pictures import PICTURES
+    from lplr.exceptions import InputError
 
     folder = Path(name)
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{name}: is not a folder; name another one by --out")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _RESULTS).is_file():
-            raise InputError(
-                f"{name}: is not empty and holds no earlier demo; name another folder by --out"
-            )
-        (folder / "files").mkdir(parents=True, exist_ok=True)
-        # At once, so that an interrupted run can be repeated in the same folder.
-        (folder / _RESULTS).touch()
-    except OSError as error:
-        raise StorageError(f"{name}: cannot be made: {error.strerror}; name another one") from None
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{name}: is not a folder; name another one by --out")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    foreign = {n for n in found - {"files", *PICTURES} if not n.startswith(_DRAFT)}
+    if foreign and _RESULTS not in found:
+        raise InputError(
+            f"{name}: is not empty and holds no earlier demo; name another folder by --out"
+        )
     return folder
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, which becomes ``folder`` when all is there.
+
+    If there is one already, the files go there one by one, in milliseconds, the table last. An
+    exception of any kind, an interrupt too, removes the hidden folder; only the kill of the process
+    leaves it behind, and it may be deleted.
+    """
+    from lplr.exceptions import StorageError
+
+    there = folder.exists()
+    draft = (folder if there else folder.parent) / f"{_DRAFT}{secrets.token_hex(16)}.tmp"
+    try:
+        try:
+            (draft / "files").mkdir(parents=True)
+            yield draft
+            if not there:
+                draft.rename(folder)
+                return
+            (folder / "files").mkdir(exist_ok=True)
+            (folder / _RESULTS).unlink(missing_ok=True)  # what it says is over
+            for path in (*(draft / "files").iterdir(), *draft.glob("*.png"), draft / _RESULTS):
+                path.replace(folder / path.relative_to(draft))
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: cannot be written: {error.strerror or error}; name another folder by --out"
+        ) from error
 
 
 def _grids(quick: bool, seed: int) -> list[Any]:
@@ -143,14 +175,11 @@ def _layer_grid(quick: bool, seed: int) -> Any:
         stores = "codes of Q, L and R; scales and sign seeds"
         return Method(name, "caldera", run, stores, weighted=True, cost=(cost, 0.0))
 
-    def rounded(A: Any, bits: float, rng: int) -> Any:
-        return lplr.quantize(A, bits=int(bits), quantizer="lloyd-max")
-
     methods = [
-        Method("naive rounding", "naive", rounded, "codes; one scale", seeded=False),
+        METHODS["naive"],
         caldera("feedback alone", 0.2, rank=0, q_bits=_LAYER_BITS),
-        caldera("CALDERA, faithful", 0.7 * steps, rank=rank, mode="faithful", n_iter=steps),
-        caldera("CALDERA, default", 0.5, rank=rank),
+        caldera("caldera, faithful", 0.7 * steps, rank=rank, mode="faithful", n_iter=steps),
+        caldera("caldera", 0.5, rank=rank),
         METHODS["compress"],
     ]
     task = Task(f"{layer.name} under H", layer.W, hessian=layer.H)
@@ -200,109 +229,7 @@ def _print(grids: Sequence[Any], rows: list[dict[str, Any]], attrs: dict[str, An
     print_runs(own, attrs)
     print_skipped(results.skipped)
     print(
-        "\nThe limit is that of two coded factors for this spectrum: coding the entries themselves "
-        "may go\nbelow it. `lplr info FILE` shows how a result spent its bits."
+        "\nThe yardstick is what two Gaussian factors with the same singular values would leave, "
+        "ideally coded.\nIt is not a bound: what uses more structure can go below it. `lplr info "
+        "FILE` shows how a result spent\nits bits."
     )
-
-
-def _draw(
-    grids: Sequence[Any],
-    rows: list[dict[str, Any]],
-    attrs: dict[str, Any],
-    results: dict[Any, Any],
-    folder: Path,
-) -> dict[str, bool]:
-    """Which pictures could be drawn."""
-    from lplr.evaluation.figures import draw_or_warn
-    from lplr.evaluation.pictures import draw_images
-    from lplr.evaluation.plots import draw_curves, draw_history
-
-    *matrices, layer = (grid.tasks[0] for grid in grids)
-    images, phantom = matrices[0], matrices[-1]
-    titles = {task.name: f"{task.name}, {task.shape}" for task in (*matrices, layer)}
-    panels = {titles[task.name]: _curves(task, rows) for task in matrices}
-    one_bit = f"{titles[images.name]}: one of each class, all at 1 stored bit per entry"
-    equal = f"{titles[phantom.name]}: equal stored bits in a row, relative errors in the corners"
-    pictures: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
-        "rate-distortion.png": (draw_curves, (panels,)),
-        "fashion-mnist.png": (draw_images, (one_bit, _clothes(images, results))),
-        "phantom.png": (
-            draw_images,
-            (equal, _phantoms(phantom, grids[-2].budgets, results), ["original", *_METHODS]),
-        ),
-        "layer-under-hessian.png": (
-            draw_history,
-            (f"{titles[layer.name]}, {_LAYER_BITS} stored bits per entry", *_steps(layer, results)),
-        ),
-    }
-    return {
-        name: draw_or_warn(draw, folder / name, *args) for name, (draw, args) in pictures.items()
-    }
-
-
-def _curves(task: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stored bits and errors of each method, and the limit."""
-    import numpy as np
-
-    from lplr.evaluation.spectrum import singular_values
-    from lplr.theory import rate_distortion_limit
-
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for row in rows:
-        if (row["dataset"], row["metric"]) == (task.name, "relative error"):
-            bits, errors = curves.setdefault(row["method"], ([], []))
-            bits.append(row["bits_per_entry"])
-            errors.append(row["value"])
-    ends = sorted(b for bits, _ in curves.values() for b in bits)
-    grid = np.geomspace(ends[0], ends[-1], 33).tolist()
-    sigma = singular_values(task.A)
-    limit = [rate_distortion_limit(sigma, task.A.shape, b) for b in grid]
-    return {**curves, "limit": (grid, limit)}
-
-
-def _clothes(task: Any, results: dict[Any, Any]) -> dict[str, Any]:
-    """A row for each method, with the first image of each class."""
-    from lplr import datasets
-    from lplr.evaluation.pictures import Picture, class_images
-
-    labels = datasets.fashion_mnist(n=1000).labels
-    rows = {"original": task.A}
-    for (name, method, budget), f in results.items():
-        if (name, budget) == (task.name, 1):
-            rows[f"{method}\nerror {f.relative_error(task.A):.3f}"] = f.to_dense()
-    return {label: [*map(Picture, class_images(A, labels))] for label, A in rows.items()}
-
-
-def _phantoms(task: Any, budgets: Sequence[float], results: dict[Any, Any]) -> dict[str, Any]:
-    """A row for each budget, with all of the phantom by each method."""
-    from lplr.evaluation.metrics import bits_text
-    from lplr.evaluation.pictures import Picture
-
-    def picture(f: Any) -> Picture | None:
-        return f and Picture(f.to_dense(), f"{f.relative_error(task.A):.3f}")
-
-    return {
-        f"{bits_text(budget)}\nper entry": [
-            Picture(task.A),
-            *(picture(results.get((task.name, method, budget))) for method in _METHODS),
-        ]
-        for budget in budgets
-        if budget <= 2
-    }
-
-
-def _steps(task: Any, results: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, float]]:
-    """Errors under the damped Hessian: step by step where there are steps, and of the others."""
-
-    from lplr.linalg.hessian import regularize
-
-    damped, _ = regularize(task.hessian)
-    histories, levels = {}, {}
-    for (name, method, _), f in results.items():
-        if name == task.name:
-            steps = [step["error"] for step in f.meta.get("history", [])]
-            if len(steps) > 1:
-                histories[method] = steps
-            else:
-                levels[method] = f.relative_error(task.A, damped)
-    return histories, levels

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.figures import figure_style, new_figure, save_png
+from lplr.evaluation.figures import Sheet, figure_style
 from lplr.evaluation.grid import Grid, Run
+from lplr.evaluation.styles import style_of
 from lplr.evaluation.tasks import Task
 from lplr.matrices.base import PackedMatrix
 
@@ -125,7 +125,8 @@ def draw_images(
     path : str or path-like
     title : str
     rows : mapping of str to sequence of Picture or None
-        Label and pictures of each row; None leaves a place empty.
+        Method and pictures of each row, the method in the first line of the key; more lines may
+        follow. None leaves a place empty.
     heads : sequence of str
         Above the columns.
 
@@ -139,36 +140,38 @@ def draw_images(
     >>> import os, tempfile
     >>> import numpy as np
     >>> from lplr.evaluation.pictures import Picture, draw_images
-    >>> rows = {"a row": [Picture(np.eye(8), "diagonal"), None]}
+    >>> rows = {"naive": [Picture(np.eye(8), "diagonal"), None]}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     draw_images(os.path.join(folder, "x.png"), "a title", rows)
     ...     os.listdir(folder)
     ['x.png']
     """
-    wide = max(len(pictures) for pictures in rows.values())
-    side = max(1.0, 14.0 / (wide + 2))  # inches of an image
-    pitch, left, top = 1.04 * side, 1.75, 0.9 if heads else 0.6
-    width, height = left + wide * pitch, top + len(rows) * pitch
+    left, top = 122, 42 if heads else 26
+    pitch = (Sheet.WIDTH - left) / max(map(len, rows.values()))
+    side = pitch - 3
     with figure_style():
-        figure = new_figure(width, height)
-
-        def write(x: float, y: float, text: str, **how: Any) -> None:
-            figure.text(x / width, y / height, text, **how)
-
-        write(0.12, height - 0.3, title, fontsize=12, va="center")
+        sheet = Sheet(top + pitch * len(rows))
+        sheet.text(4, 5, title, 12, weight="bold")
         for j, head in enumerate(heads):
-            x = left + j * pitch + side / 2
-            write(x, height - top + 0.08, head, ha="center", va="bottom", fontsize=9)
-        for i, (label, pictures) in enumerate(rows.items()):
-            base = height - top - (i + 1) * pitch
-            write(left - 0.12, base + side / 2, label, ha="right", va="center", fontsize=10)
+            sheet.text(left + j * pitch + side / 2, top - 15, head, 10, ha="center")
+        for i, (key, pictures) in enumerate(rows.items()):
+            method, *more = key.split("\n")
+            style = style_of(method)
+            y = top + i * pitch
+            words = "\n".join([style.label.replace(" float16", "\nfloat16"), *more])
+            weight = "bold" if style.bold else "normal"
+            sheet.text(4, y + side / 2, words, color=style.colour, va="center", weight=weight)
             for j, picture in enumerate(pictures):
                 if picture is None:
                     continue
                 x = left + j * pitch
-                axes = figure.add_axes((x / width, base / height, side / width, side / height))
-                axes.imshow(picture.image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                axes.set_axis_off()
-                place = x + 0.98 * side, base + 0.02 * side
-                write(*place, picture.caption, color="white", fontsize=9, ha="right", va="bottom")
-        save_png(figure, path)
+                sheet.image(x, y, side, picture.image)
+                if picture.caption:
+                    sheet.text(
+                        *(x + side - 2, y + side - 2, picture.caption, 10),
+                        color="white",
+                        ha="right",
+                        va="bottom",
+                        bbox={"facecolor": "black", "edgecolor": "none", "pad": 1.5},
+                    )
+        sheet.save(path)

@@ -52,9 +52,9 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         "#882255": "#e77fb5",  # wine
         "#c8559b": "#f5a6d3",  # pink
         "#c1121f": "#ff7b80",  # red
-        "#333333": "#dddddd",
+        "#222222": "#dddddd",
         "#555555": "#bbbbbb",
-        "#777777": "#9a9a9a",
+        "#7a7a7a": "#9a9a9a",
         INK: "#eeeeee",
     }
 )
@@ -109,7 +109,8 @@ class Style:
             "markerfacecolor": self.colour if self.full else PAPER,
             "markeredgecolor": self.colour,
             "markeredgewidth": 1.2 * scale,
-            "zorder": {"yardstick": 2, "libraries": 3, "papers": 4}.get(self.family, 5) + self.bold,
+            # A thin line is seen on a wide one.
+            "zorder": {"libraries": 3, "papers": 4, "yardstick": 7}.get(self.family, 5) + self.bold,
         }
 
 
@@ -137,7 +138,7 @@ def _table() -> dict[str, Style]:
     }
     rows += [
         (f"{name} {dtype}", f"{name} {dtype}", colour, marker, "libraries")
-        for dtype, colour in (("float16", _GREY), ("int8", _LIGHT_GREY))
+        for dtype, colour in (("float16", _LIGHT_GREY), ("int8", _GREY))
         for name, marker in reduced.items()
     ]
     vectors = {"KMeans rows": "h", "KMeans sub-vectors": "8"}

@@ -14,11 +14,22 @@ from types import MappingProxyType
 from typing import Any
 
 __all__ = [
+    "BLUE",
     "COLOURS",
     "FAMILIES",
+    "FOREST",
+    "GREEN",
+    "GREYS",
     "INK",
+    "NAVY",
     "PAPER",
+    "PINK",
+    "RED",
+    "SETTINGS",
+    "SKY",
     "STYLES",
+    "VERMILION",
+    "WINE",
     "Style",
     "css_colours",
     "font_size",
@@ -39,26 +50,47 @@ FAMILIES: Mapping[str, tuple[str, Any, bool]] = MappingProxyType(
     }
 )
 
+BLUE, GREEN, SKY, NAVY, FOREST = "#0050a0", "#009e73", "#3a8fd0", "#1d1650", "#117733"
+VERMILION, WINE, PINK, RED = "#d55e00", "#882255", "#c8559b", "#c1121f"
+GREYS = ("#222222", "#555555", "#7a7a7a")
+
 # On white, and on the dark page of a reader who prefers one. Each has a contrast of at least 3 with
 # its page, the least that WCAG 2.2 allows for lines (1.4.11).
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
-        "#0050a0": "#5aa9ff",  # blue
-        "#009e73": "#2fd0a0",  # green
-        "#3a8fd0": "#9fd3ff",  # light blue
-        "#1d1650": "#c3b4ff",  # navy
-        "#117733": "#7fcf7a",  # dark green
-        "#d55e00": "#ff8c3a",  # vermilion
-        "#882255": "#e77fb5",  # wine
-        "#c8559b": "#f5a6d3",  # pink
-        "#c1121f": "#ff7b80",  # red
-        "#222222": "#dddddd",
-        "#555555": "#bbbbbb",
-        "#7a7a7a": "#9a9a9a",
+        BLUE: "#5aa9ff",
+        GREEN: "#2fd0a0",
+        SKY: "#9fd3ff",
+        NAVY: "#c3b4ff",
+        FOREST: "#7fcf7a",
+        VERMILION: "#ff8c3a",
+        WINE: "#e77fb5",
+        PINK: "#f5a6d3",
+        RED: "#ff7b80",
+        GREYS[0]: "#dddddd",
+        GREYS[1]: "#bbbbbb",
+        GREYS[2]: "#9a9a9a",
         INK: "#eeeeee",
     }
 )
-_DARK_GREY, _GREY, _LIGHT_GREY, _ = list(COLOURS)[-4:]
+
+# Of Matplotlib, for figures that stay readable where they are shown 400 pixels wide.
+SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "figure.figsize": (5.4, 3.4),
+        "figure.dpi": 90,
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#dddddd",
+        "legend.frameon": False,
+        "legend.fontsize": 11,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -116,18 +148,17 @@ class Style:
 
 def _table() -> dict[str, Style]:
     """Name, label, colour, marker, family; ``full`` where it is not that of the family."""
-    blue, green, light_blue, navy, dark_green, vermilion, wine, pink, red = list(COLOURS)[:9]
     rows: list[tuple[str, str, str, str, str]] = [
-        ("compress", "compress (ours)", blue, "o", "ours"),
-        ("feedback", "factorize (ours)", green, "s", "ours"),
-        ("caldera", "caldera (ours)", light_blue, "D", "ours"),
-        ("caldera, trellis", "caldera, trellis (ours)", navy, "^", "ours"),
-        ("feedback alone", "feedback alone (ours)", dark_green, "v", "ours"),
-        ("lplr", "LPLR (paper)", vermilion, "s", "papers"),
-        ("lplr-svd", "LPLR-SVD (paper)", wine, "D", "papers"),
-        ("direct-svd", "direct-SVD (paper)", pink, "v", "papers"),
-        ("caldera, faithful", "CALDERA (paper)", red, "o", "papers"),
-        ("naive", "naive rounding", _DARK_GREY, "X", "libraries"),
+        ("compress", "compress (ours)", BLUE, "o", "ours"),
+        ("feedback", "factorize (ours)", GREEN, "s", "ours"),
+        ("caldera", "caldera (ours)", SKY, "D", "ours"),
+        ("caldera, trellis", "caldera, trellis (ours)", NAVY, "^", "ours"),
+        ("feedback alone", "feedback alone (ours)", FOREST, "v", "ours"),
+        ("lplr", "LPLR (paper)", VERMILION, "s", "papers"),
+        ("lplr-svd", "LPLR-SVD (paper)", WINE, "D", "papers"),
+        ("direct-svd", "direct-SVD (paper)", PINK, "v", "papers"),
+        ("caldera, faithful", "CALDERA (paper)", RED, "o", "papers"),
+        ("naive", "naive rounding", GREYS[0], "X", "libraries"),
     ]
     reduced = {
         "TruncatedSVD": "P",
@@ -138,13 +169,13 @@ def _table() -> dict[str, Style]:
     }
     rows += [
         (f"{name} {dtype}", f"{name} {dtype}", colour, marker, "libraries")
-        for dtype, colour in (("float16", _LIGHT_GREY), ("int8", _GREY))
+        for dtype, colour in (("float16", GREYS[2]), ("int8", GREYS[1]))
         for name, marker in reduced.items()
     ]
     vectors = {"KMeans rows": "h", "KMeans sub-vectors": "8"}
-    rows += [(name, name, _GREY, marker, "libraries") for name, marker in vectors.items()]
+    rows += [(name, name, GREYS[1], marker, "libraries") for name, marker in vectors.items()]
     faiss = {"ScalarQuantizer": "*", "PQ": "1", "OPQ": "2", "RaBitQ": "3"}
-    rows += [(name, name, _DARK_GREY, marker, "libraries") for name, marker in faiss.items()]
+    rows += [(name, name, GREYS[0], marker, "libraries") for name, marker in faiss.items()]
     rows += [
         ("limit", "yardstick", INK, "", "yardstick"),
         ("uncompressed", "uncompressed", INK, "", "yardstick"),
@@ -175,7 +206,7 @@ def style_of(method: str) -> Style:
     if method in STYLES:
         return STYLES[method]
     marker = _OTHERS[zlib.crc32(method.encode()) % len(_OTHERS)]
-    return Style(method, _GREY, marker, "libraries", len(STYLES), full=False)
+    return Style(method, GREYS[1], marker, "libraries", len(STYLES), full=False)
 
 
 def in_order(methods: Iterable[str]) -> list[str]:

@@ -22,19 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.styles import COLOURS, INK, PAPER, Style, variable
+from lplr.evaluation.styles import COLOURS, INK, PAPER, variable
 from lplr.exceptions import LplrWarning
 from lplr.storage.atomic import write_atomic
 
 __all__ = [
     "DASHED",
-    "DIM",
     "GREY",
     "INK",
     "MARKERS",
     "PALETTE",
     "CurveEnd",
-    "Sheet",
     "draw_or_warn",
     "figure_style",
     "inline_svg",
@@ -49,7 +47,7 @@ __all__ = [
 # is left out, too pale on white; wine, the last, is Paul Tol's. Matplotlib writes lower case.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-GREY, DIM = "#dddddd", "#555555"
+GREY = "#dddddd"
 DASHED = (0, (4, 2))
 
 _VARIABLES = (
@@ -83,58 +81,6 @@ def new_figure(width: float, height: float, background: str = "white") -> Any:
     figure = Figure(figsize=(width, height), facecolor=background)
     FigureCanvasAgg(figure)
     return figure
-
-
-class Sheet:
-    """A PNG picture that is 400 pixels wide where there is least room, laid out in these pixels.
-
-    Everything has its place and size in pixels of that width, counted from the upper left corner;
-    the file has twice as many. So letters of 10 pixels are what they are on a telephone.
-
-    Parameters
-    ----------
-    height : float
-    """
-
-    WIDTH = 400
-    _PER_INCH, _POINTS = 60, 1.2  # of a pixel: 72 points are an inch
-
-    def __init__(self, height: float) -> None:
-        self.height = height
-        self.figure = new_figure(self.WIDTH / self._PER_INCH, height / self._PER_INCH)
-
-    def text(self, x: float, y: float, words: str, size: float = 10.5, **how: Any) -> None:
-        """Words whose upper left corner is at (x, y), unless ``ha`` and ``va`` say otherwise."""
-        how = {"va": "top", "color": INK, "linespacing": 1.15} | how
-        place = x / self.WIDTH, 1 - y / self.height
-        self.figure.text(*place, words, fontsize=size * self._POINTS, **how)
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Any:
-        """Axes that take this room, without their labels."""
-        low = 1 - (y + height) / self.height
-        box = x / self.WIDTH, low, width / self.WIDTH, height / self.height
-        axes = self.figure.add_axes(box)
-        axes.tick_params(length=4, labelsize=10 * self._POINTS, pad=3)
-        return axes
-
-    def image(self, x: float, y: float, width: float, image: np.ndarray) -> None:
-        """A picture of grey values, 0 to 1."""
-        axes = self.axes(x, y, width, width * image.shape[0] / image.shape[1])
-        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_axis_off()
-
-    def key(self, x: float, y: float, style: Style, words: str = "") -> None:
-        """A piece of the line of a method and its name, or other words, for a legend."""
-        from matplotlib.lines import Line2D
-
-        ends = np.array([x, x + 12, x + 24]) / self.WIDTH
-        line = Line2D(ends, np.full(3, 1 - (y + 6) / self.height), markevery=[1], **style.line())
-        self.figure.add_artist(line)
-        self.text(x + 28, y, words or style.label, 9.5)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture; an existing file is replaced."""
-        save_png(self.figure, path)
 
 
 def save_png(figure: Any, path: str | os.PathLike[str]) -> None:

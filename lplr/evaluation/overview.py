@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lplr.evaluation.figures import DIM, Sheet, figure_style
+from lplr.evaluation.figures import figure_style
 from lplr.evaluation.pictures import class_images
 from lplr.evaluation.plots import Curves, error_axes
+from lplr.evaluation.sheet import DIM, Sheet
 from lplr.evaluation.styles import in_order, style_of
 from lplr.matrices.base import PackedMatrix
 

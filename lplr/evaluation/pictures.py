@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lplr.evaluation.figures import Sheet, figure_style
+from lplr.evaluation.figures import figure_style
 from lplr.evaluation.grid import Grid, Run
+from lplr.evaluation.sheet import Sheet
 from lplr.evaluation.styles import style_of
 from lplr.evaluation.tasks import Task
 from lplr.matrices.base import PackedMatrix

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.figures import DIM, Sheet, figure_style, plain_axes
+from lplr.evaluation.figures import figure_style, plain_axes
+from lplr.evaluation.sheet import DIM, Sheet
 from lplr.evaluation.styles import in_order, style_of
 
 __all__ = ["draw_curves", "draw_errors", "error_axes"]

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from lplr.cli.demo_pictures import draw_pictures
-    from lplr.evaluation.results_file import describe
+    from lplr.cli.progress import Progress
     from lplr.storage.atomic import write_atomic
     from lplr.validation import check_integer
 
@@ -70,14 +70,13 @@ def run(args: argparse.Namespace) -> int:
     results: dict[tuple[str, str, float], Any] = {}  # what was read back, by data set, method, bits
     with _all_or_nothing(folder) as draft:
         rows = _measure(grids, draft, results)
-        attrs: dict[str, Any] = {}
-        for grid in grids:
-            for name, value in describe(grid, args.quick, _METHODS[0]).items():
-                attrs[name] = {**attrs.get(name, {}), **value} if isinstance(value, dict) else value
-        document = {"seed": args.seed, "attrs": attrs, "rows": rows}
-        write_atomic(draft / _RESULTS, [json.dumps(document, indent=1).encode()])
-        # A picture that fails does not lose the table.
-        drawn = draw_pictures(grids, rows, results, draft)
+        with Progress() as progress:
+            with progress.step("singular values"):
+                attrs = _describe(grids, args.quick)
+            document = {"seed": args.seed, "attrs": attrs, "rows": rows}
+            write_atomic(draft / _RESULTS, [json.dumps(document, indent=1).encode()])
+            with progress.step("drawing the pictures"):  # one that fails does not lose the table
+                drawn = draw_pictures(grids, rows, results, draft)
     if args.json:
         print_json(document)
     else:
@@ -222,6 +221,17 @@ def _measure(grids: Sequence[Any], folder: Path, results: dict[Any, Any]) -> lis
     for row in rows:
         row |= files.get((row["dataset"], row["method"], row["budget"], row["seed"]), {})
     return rows
+
+
+def _describe(grids: Sequence[Any], quick: bool) -> dict[str, Any]:
+    """What the tables of all grids stand on."""
+    from lplr.evaluation.results_file import describe
+
+    attrs: dict[str, Any] = {}
+    for grid in grids:
+        for name, value in describe(grid, quick, _METHODS[0]).items():
+            attrs[name] = {**attrs.get(name, {}), **value} if isinstance(value, dict) else value
+    return attrs
 
 
 def _print(grids: Sequence[Any], rows: list[dict[str, Any]], attrs: dict[str, Any]) -> None:

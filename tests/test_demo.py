@@ -19,6 +19,8 @@ from lplr import datasets
 from lplr.cli.demo import _folder
 from lplr.cli.main import main
 from lplr.evaluation.baselines import float16_svd, naive
+from lplr.evaluation.figures import new_figure
+from lplr.evaluation.plots import error_axes
 from lplr.evaluation.report import write_report
 from lplr.exceptions import BudgetError
 from lplr.theory import rate_distortion_limit
@@ -111,6 +113,22 @@ def test_pictures_show_something(demo: Path) -> None:
         assert min(pixels.shape[:2]) > 400
         # White and much else: not one colour, and more than axes and their labels, about 1 %.
         assert 0.02 < (pixels < 0.95).any(axis=2).mean() < 0.95
+
+
+def test_a_curve_that_leaves_its_panel_is_explained_there() -> None:
+    axes = new_figure(3, 3).add_axes((0, 0, 1, 1))
+    curves = {
+        "compress": ([1.0, 2.0, 4.0], [0.2, 0.1, 0.02]),
+        "naive": ([1.0, 2.0, 4.001], [0.4, 0.2, 2e-8]),
+        "limit": ([1.0, 4.0], [0.15, 0.015]),
+    }
+    error_axes(axes, curves)
+    low, high = axes.get_ylim()
+    assert low < 0.015 < 0.4 < high
+    assert [text.get_text() for text in axes.texts] == ["naive rounding:\nno error at 4 bits"]
+    x, y = axes.texts[0].xy
+    assert y == pytest.approx(low, rel=0.3)  # at the edge
+    assert 2 < x < 4.001
 
 
 @pytest.fixture

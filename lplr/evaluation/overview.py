@@ -65,11 +65,9 @@ def draw_overview(
     shown = [name for name in _SHOWN if name in stored]
     sizes = A.nbytes / 1e6, max(stored[name].nbytes for name in shown) / 1e6
     rows = [("original", "original", A)]
-    rows += [
-        (f"{style_of(name).label}: error {_percent(stored[name].relative_error(A))}", name, B)
-        for name in shown
-        for B in [stored[name].to_dense()]
-    ]
+    for name in shown:
+        error = _percent(stored[name].relative_error(A))
+        rows.append((f"{style_of(name).label}: error {error}", name, stored[name].to_dense()))
     title = "{} images as a matrix: {:.2g} MB in {:.2g} MB".format(len(A), *sizes)
     with figure_style():
         sheet = Sheet(28 + 66 * 3 + 34)

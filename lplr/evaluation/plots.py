@@ -14,9 +14,9 @@ from lplr.evaluation.figures import figure_style, plain_axes
 from lplr.evaluation.sheet import DIM, Sheet
 from lplr.evaluation.styles import in_order, style_of
 
-__all__ = ["draw_curves", "draw_errors", "error_axes"]
+__all__ = ["Curves", "draw_curves", "draw_errors", "error_axes"]
 
-Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # by method: bits and errors
 
 _LIMIT = "limit"
 _YARDSTICK = (

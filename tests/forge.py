@@ -12,7 +12,7 @@ import numpy as np
 
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
-from lplr.storage.container import MAGIC
+from lplr.storage.header import MAGIC
 
 
 def small(seed: int = 0, n: int = 3, d: int = 4) -> Quantized:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lplr
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
 from lplr.storage import encoding
-from lplr.storage.container import FORMAT_VERSION, MAGIC, inspect, load, save, verify
+from lplr.storage.container import inspect, load, save, verify
+from lplr.storage.header import FORMAT_VERSION, MAGIC
 
 
 def quantized(n: int, d: int, bits: int = 3, seed: int = 0, **fields: object) -> Quantized:
@@ -71,7 +74,8 @@ def test_round_trip_of_nested_objects_and_metadata(tmp_path: Path) -> None:
     back = load(path)
     assert_same(back, obj)
     np.testing.assert_array_equal(back.to_dense(), obj.to_dense())
-    assert back.left.codes.flags.owndata  # not a view that would hold the whole file
+    assert not back.left.codes.flags.owndata  # the bytes of the file, not a copy
+    assert back.left.scale.flags.aligned
 
 
 def test_header_and_payload_are_what_the_specification_says(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_header_and_payload_are_what_the_specification_says(tmp_path: Path) -> N
     save(path, low_rank())
     data = path.read_bytes()
     assert data[:8] == MAGIC == bytes.fromhex("934c504c520d0a1a")
-    assert int.from_bytes(data[8:12], "little") == FORMAT_VERSION == 1
+    assert int.from_bytes(data[8:12], "little") == FORMAT_VERSION == 2
     assert int.from_bytes(data[12:20], "little") == len(data) - 512
     assert data[20:52] == hashlib.sha256(data[512:]).digest()
     assert not any(data[52:512])
@@ -92,13 +96,16 @@ def test_plain_h5py_opens_the_file(tmp_path: Path) -> None:
     save(path, obj, attrs={"layer": "0/up"})
     with h5py.File(path, "r") as file:
         assert file.userblock_size == 512
-        assert file.attrs["encoding-type"] == b"low-rank"
-        assert json.loads(file.attrs["attrs"]) == {"layer": "0/up"}
-        assert json.loads(file.attrs["meta"]) == dict(obj.meta)
-        codes = file["left/codes"]
-        assert codes.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-        np.testing.assert_array_equal(codes[:], obj.left.codes)
-        assert file["left/scale"].dtype == np.dtype("<f4")
+        assert dict(file.attrs) == {"encoding-type": b"json+zlib", "encoding-version": 1}
+        assert sorted(file) == ["contents", "data"]
+        assert file["data"].id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+        contents, data = json.loads(zlib.decompress(file["contents"][:])), file["data"][:]
+    assert contents["attrs"] == {"layer": "0/up"}
+    assert contents["object"]["meta"] == dict(obj.meta)
+    left = contents["object"]["groups"]["left"]
+    assert left["arrays"] == {"codes": ["u1", [14]], "scale": ["f4", [9, 1]]}
+    np.testing.assert_array_equal(data[:14], obj.left.codes)
+    np.testing.assert_array_equal(data[14:50].view("<f4"), obj.left.scale[:, 0])
 
 
 def test_same_object_same_bytes_in_any_process(tmp_path: Path) -> None:
@@ -114,6 +121,67 @@ def test_same_object_same_bytes_in_any_process(tmp_path: Path) -> None:
     again = tmp_path / "again.h5"
     save(again, load(here), attrs=inspect(here)["attrs"])
     assert again.read_bytes() == here.read_bytes()
+
+
+NAMES = ["model.layers.0.q_proj.weight", "a/b", "..", "/", "", "one\ntwo", "ünï\0😀", "x" * 100_000]
+
+
+def test_many_objects_under_any_names(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    objects = {name: quantized(3, 4, seed=i) for i, name in enumerate(NAMES)}
+    objects["nested"] = low_rank(shift=1.0)
+    save(path, objects, attrs={"n": 9})
+    back = load(path)
+    assert list(back) == list(objects)  # in their order
+    for name, obj in objects.items():
+        assert_same(back[name], obj)
+        alone = load(path, name=name)
+        assert_same(alone, obj)
+        assert all(part.codes.flags.owndata for part in alone.parts().values())
+    info = inspect(path)
+    assert json.loads(json.dumps(info)) == info
+    assert (list(info["objects"]), info["attrs"]) == (list(objects), {"n": 9})
+    assert list(info["objects"]["nested"]) == ["/", "/left", "/right"]
+    assert info["sha256"] == verify(path)
+    again = tmp_path / "y.h5"
+    save(again, back, attrs={"n": 9})
+    assert again.read_bytes() == path.read_bytes()
+    save(again, {}, overwrite=True)
+    assert load(again) == {}
+
+
+def test_names_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    for name in (3, None, b"x", ("a", "b"), "\ud800"):
+        with pytest.raises(InputError, match="obj"):
+            save(path, {"ok": low_rank(), name: low_rank()})
+    with pytest.raises(InputError, match=r"obj\['b'\]"):
+        save(path, {"a": low_rank(), "b": np.eye(2)})
+    assert os.listdir(tmp_path) == []
+    save(path, {"layer.0": low_rank(), "layer.1": low_rank()})
+    with pytest.raises(InputError, match=r"'layer.2' is not in .*'layer.[01]'"):
+        load(path, name="layer.2")
+    save(path, low_rank(), overwrite=True)
+    with pytest.raises(InputError, match="without a name"):
+        load(path, name="layer.0")
+
+
+def test_a_small_header_for_each_of_many(tmp_path: Path) -> None:
+    """500 bytes, records and all; in a file each, it was ten times as much."""
+    rng = np.random.default_rng(0)
+    layers = {
+        f"model.layers.{i}.mlp.weight": lplr.compress(
+            rng.standard_normal((64, 64)) * np.arange(1, 65) ** -1.0,
+            bits_per_entry=1 + i % 3,
+            effort="fast",
+            rng=i,
+        )
+        for i in range(12)
+    }
+    path = tmp_path / "x.h5"
+    save(path, layers)
+    rest = path.stat().st_size - sum(layer.nbytes for layer in layers.values())
+    assert rest < 500 * len(layers)
 
 
 def test_inspect_and_verify(tmp_path: Path) -> None:
@@ -154,7 +222,7 @@ class Odd(PackedMatrix):
 
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> type[Odd]:
-    monkeypatch.setitem(encoding._ENCODINGS, "odd", (__name__, "Odd"))
+    monkeypatch.setitem(encoding.ENCODINGS, "odd", (__name__, "Odd"))
     return Odd
 
 
@@ -188,12 +256,8 @@ def test_every_kind_of_member(tmp_path: Path, odd: type[Odd]) -> None:
 @pytest.mark.parametrize(
     "state",
     [
-        {"meta2": {}},
-        {"x": None},
-        {"x": 2**63},
         {"x": 1j},
-        {"x": "a\0b"},
-        {"x": "\ud800"},
+        {"x": float("inf")},
         {"x": np.array(["a"], object)},
         {"x": np.array(["a"])},
         {"x": np.zeros(2, bool)},
@@ -203,8 +267,6 @@ def test_every_kind_of_member(tmp_path: Path, odd: type[Odd]) -> None:
         {"meta": {1, 2}},
         {"meta": {"x": float("nan")}},
         {"meta": {"x": object()}},
-        {"encoding-type": "quantized"},
-        {"attrs": 3},
     ],
 )
 def test_state_that_the_format_does_not_hold(
@@ -246,7 +308,7 @@ def test_encodings_of_the_future_are_refused(
     monkeypatch.setattr(odd, "encoding", ("odd", 1))
     with pytest.raises(CorruptFileError, match=r"version 2.*update"):
         load(path)
-    monkeypatch.delitem(encoding._ENCODINGS, "odd")
+    monkeypatch.delitem(encoding.ENCODINGS, "odd")
     with pytest.raises(CorruptFileError, match=r"unknown.*update"):
         load(path)
 

@@ -60,9 +60,12 @@ def test_a_stack_refuses_what_does_not_fit() -> None:
         np.testing.assert_array_equal(Stacked._from_state(state).to_dense(), stack.to_dense())
         broken = [{}, {**state, "more": 1}, {**state, "axis": 2}, {**state, "across": 8}]
         broken += [{k: v for k, v in state.items() if k != name} for name in state]
-        broken += [{**state, name: -state[name]} for name in ("sizes", "code_bytes", "scales")]
-        broken += [{**state, name: state[name][1:]} for name in ("bits", "vectors", "codes")]
-        broken += [{**state, "scales": np.ones(3, np.int64)}, {**state, "quantizers": "e8p"}]
+        broken += [{**state, name: state[name][1:]} for name in ("blocks", "codes", "scale")]
+        first = state["blocks"][0]
+        for i, wrong in enumerate(("e8p ", 2.1, -first[2], 2, [3, -1], -first[5])):
+            changed = [*first[:i], wrong, *first[i + 1 :]]
+            broken.append({**state, "blocks": [changed, *state["blocks"][1:]]})
+        broken += [{**state, "blocks": wrong} for wrong in ([], 3, [first[:5]], "x", [None])]
         for nonsense in broken:
             with pytest.raises(ValueError, match="."):
                 Stacked._from_state(nonsense)

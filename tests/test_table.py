@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from forge import forge
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lplr
 from lplr.exceptions import CorruptFileError, InputError, StorageError
-from lplr.storage import atomic, container, hdf5
+from lplr.storage import atomic
 from lplr.storage.table import meta_path, read_table, write_table
 
 ROWS: list[dict[str, Any]] = [
@@ -127,7 +128,6 @@ def test_damage(text: bytes, tmp_path: Path) -> None:
 
 
 def test_tables_of_the_first_version_are_refused(tmp_path: Path) -> None:
-    root = hdf5.Node({"encoding-type": b"table", "encoding-version": 1, "rows": 0})
-    container.write_tree(tmp_path / "old.h5", root)
+    path = forge(tmp_path, lambda file: file.attrs.modify("encoding-type", np.bytes_("table")))
     with pytest.raises(CorruptFileError, match=r"table of results of lplr 0\.1"):
-        lplr.load(tmp_path / "old.h5")
+        lplr.load(path)

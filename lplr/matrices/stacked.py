@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -50,7 +50,7 @@ class Stacked(PackedMatrix):
     axis: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    encoding: ClassVar[tuple[str, int]] = ("stacked", 1)
+    encoding: ClassVar[tuple[str, int]] = ("stacked", 2)
 
     def __post_init__(self) -> None:
         blocks = tuple(self.blocks)
@@ -127,19 +127,16 @@ class Stacked(PackedMatrix):
         return sum(terms[1:], start=terms[0])
 
     def _state(self) -> dict[str, Any]:
-        """All blocks in a few arrays: a group for each would cost a kilobyte."""
-        blocks = self.blocks
+        """The arrays of all blocks in two, since each array of a file costs some bytes."""
         return {
             "axis": self.axis,
             "across": self.shape[1 - self.axis],
-            "quantizers": " ".join(block.quantizer for block in blocks),
-            "bits": np.array([block.bits for block in blocks], np.float32),
-            "sizes": np.array([block.shape[self.axis] for block in blocks], np.int64),
-            "vectors": np.array([block.axis for block in blocks], np.uint8),
-            "scales": np.array([block.scale.shape for block in blocks], np.int64),
-            "code_bytes": np.array([block.codes.size for block in blocks], np.int64),
-            "codes": np.concatenate([block.codes for block in blocks]),
-            "scale": np.concatenate([block.scale.reshape(-1) for block in blocks]),
+            "blocks": [
+                [q.quantizer, q.bits, q.shape[self.axis], q.axis, list(q.scale.shape), q.codes.size]
+                for q in self.blocks
+            ],
+            "codes": np.concatenate([q.codes for q in self.blocks]),
+            "scale": np.concatenate([q.scale.reshape(-1) for q in self.blocks]),
         }
 
     @classmethod
@@ -147,36 +144,42 @@ class Stacked(PackedMatrix):
         state = dict(state)
         meta = state.pop("meta", {})
         try:
-            table = zip(
-                state["quantizers"].split(" "),
-                state["bits"].tolist(),
-                state["sizes"].tolist(),
-                state["vectors"].tolist(),
-                [tuple(shape) for shape in state["scales"].tolist()],
-                _split(state["codes"], state["code_bytes"].tolist()),
-                _split(state["scale"], state["scales"].prod(axis=1).tolist()),
+            if "blocks" not in state:
+                state = _from_version_1(state)
+            axis, across = state["axis"], state["across"]
+            if len(state) != 5 or axis not in (0, 1):
+                raise ValueError("a stack of matrices has other members")
+            quantizers, bits, sizes, vectors, scales, nbytes = zip(*state["blocks"], strict=True)
+            arrays = zip(
+                _split(state["codes"], nbytes),
+                _split(state["scale"], [rows * columns for rows, columns in scales]),
                 strict=True,
             )
-            axis, across = state["axis"], state["across"]
-            if len(state) != 10 or axis not in (0, 1):
-                raise ValueError("a stack of matrices has other members")
             blocks = [
                 Quantized(
                     (size, across) if axis == 0 else (across, size),
-                    quantizer,
-                    bits,
+                    quantizers[i],
+                    bits[i],
                     codes,
-                    scale.reshape(shape),
-                    axis=vectors,
+                    scale.reshape(scales[i]),
+                    axis=vectors[i],
                 )
-                for quantizer, bits, size, vectors, shape, codes, scale in table
+                for i, (size, (codes, scale)) in enumerate(zip(sizes, arrays, strict=True))
             ]
         except (KeyError, AttributeError, TypeError, IndexError, np.exceptions.AxisError) as error:
             raise ValueError(f"not a stack of matrices: {error}") from error
         return cls(tuple(blocks), axis, meta)
 
 
-def _split(array: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of today from that of version 1, with an array for each column of blocks."""
+    columns = [state.pop("quantizers").split(" ")]
+    for name in ("bits", "sizes", "vectors", "scales", "code_bytes"):
+        columns.append(state.pop(name).tolist())
+    return {**state, "blocks": list(zip(*columns, strict=True))}
+
+
+def _split(array: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     """Consecutive pieces of the given sizes, all of the array."""
     if min(sizes, default=0) < 0 or sum(sizes) != array.size:
         raise ValueError("the blocks of a stack of matrices do not add up to it")

@@ -1,4 +1,4 @@
-r"""The file format, version 1, and its only reader and writer.
+r"""The file format, version 2, and its only reader and writer.
 
 The words MUST and MAY are meant as in RFC 2119.
 
@@ -9,90 +9,88 @@ For HDF5 the header is a user block: the file MUST be a valid HDF5 file that HDF
 opens as it is. Its superblock and object headers MUST be of version 2, which HDF5 writes if both
 bounds of the library version are 1.8 (``libver="v108"`` in h5py), without extension.
 
-**Groups.** The root group and every group in it is one object. It MUST carry the attributes
-``encoding-type`` (string) and ``encoding-version`` (integer, at least 1), which say what its
-other members mean, and MAY carry ``meta``, a JSON object about how it was made (configuration,
-seed, versions, metrics) that decoding does not need. The root group MAY carry ``attrs``, a JSON
-object of the caller. Names MUST match ``[A-Za-z_][A-Za-z0-9_-]{0,63}``; names of layers and
-tensors are data, never paths. A group MUST NOT use a name twice, not even for an attribute and
-a member. There MUST be at most 65536 objects, nested at most 16 deep.
+**HDF5.** The root group MUST hold two datasets, ``contents`` and ``data``, and the attributes
+``encoding-type``, the fixed-length string ``json+zlib``, and ``encoding-version``, the int64 1;
+nothing else. Both datasets MUST be one-dimensional, of unsigned bytes, contiguous, unfiltered,
+fully stored, and without attributes.
 
-**Datasets** MUST be little-endian integers of 1, 2, 4 or 8 bytes, signed or not, or floats of 2,
-4 or 8 bytes; contiguous, unfiltered, fully stored, and without attributes.
+**Contents** MUST be a JSON object in UTF-8 without NaN, infinities or an object with two members of
+one name, compressed by zlib, to not less than 1/64 of its size. It MAY have the member ``attrs``,
+an object of the caller, and MUST have one of two: ``object``, a group; or ``objects``, an array of
+pairs of a name and a group, in the order of the caller. These names are data, never paths: any
+Unicode text, once.
 
-**Attributes** MUST be scalars: fixed-length, null-padded strings in UTF-8 without NUL; int64;
-float64; or the boolean enumeration of h5py. JSON MUST NOT hold NaN or infinities.
+**Groups** are JSON objects. One MUST have the members ``encoding`` (text) and ``version`` (integer,
+at least 1), which say what its other members mean, and MAY have ``meta``, an object about how it
+was made (configuration, seed, versions, metrics) that decoding does not need; ``values``, an object
+of anything; ``arrays``, an object of pairs of a type and a shape; and ``groups``, an object of
+groups, nested at most 16 deep. Names in the last three MUST match
+``[A-Za-z_][A-Za-z0-9_-]{0,63}``, and no two members may share one. A type is ``u1``, ``u2``,
+``u4``, ``u8``, ``i1``, ``i2``, ``i4``, ``i8``, ``f2``, ``f4`` or ``f8``: unsigned, signed or
+floating, and its bytes.
 
-**Forbidden.** A file MUST NOT hold soft or external links, an object with two names, committed
-types, virtual datasets, external storage, filters, references, or variable-length, compound or
-object types. Declared sizes MUST NOT exceed what is stored. A writer MUST NOT store time stamps
-or anything else that gives the same object other bytes.
+**Data** MUST be the bytes of all arrays, little-endian in C order, without gaps, in this order:
+objects as listed; of each group its arrays, then its groups, both sorted by name.
 
 **Writer.** The file is complete and verified under its final name, or the name keeps what it had
 (`lplr.storage.atomic`). A killed process may leave ``.lplr-<32 hex digits>.tmp`` in the folder,
-which is never a result and may be deleted.
+which is never a result and may be deleted. A writer MUST NOT store time stamps or anything else
+that gives the same object other bytes; those of ``contents`` depend on the build of zlib.
 
 **Reader.** A reader MUST verify the header and the digest before HDF5 sees a byte, then the
-structure before it uses any data. It MUST refuse a format or encoding version newer than its own.
+structure before it uses any data. It MUST refuse a format or encoding version newer than its own,
+and MUST read version 1 (`lplr.storage.version1`), where each part is an HDF5 group.
 
 What this guarantees: any damage (a flipped bit, a missing or moved piece) raises
 `CorruptFileError`; loading executes nothing, follows nothing, and allocates no more than a few
-times the size of the file. The digest is not a signature: whoever forges a file can compute it
-again. Forged metadata reaches libhdf5, but only in the few structures named here; the reader
-refuses what it can see, as `UnsafeFileError` or `CorruptFileError`. Random changes under right
-checksums do not crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw
-inside libhdf5 is beyond this package: trust a file from a stranger as much as any HDF5 file from
-that stranger.
+times the size of the file and of its contents. The digest is not a signature: whoever forges a file
+can compute it again. Forged metadata reaches libhdf5, but only in the few structures named here;
+the reader refuses what it can see (links, an object with two names, committed types, virtual
+datasets, external storage, filters, references, other types, declared sizes beyond what is stored),
+as `UnsafeFileError` or `CorruptFileError`. Random changes under right checksums do not crash HDF5
+1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw inside libhdf5 is beyond this
+package: trust a file from a stranger as much as any HDF5 file from that stranger.
+
+Without this package, h5py and Python read a file as ``json.loads(zlib.decompress(file["contents"]
+[:]))`` and ``file["data"]``.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import stat
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lplr.exceptions import (
-    CorruptFileError,
-    FilePermissionError,
-    FolderError,
-    InputError,
-    MissingFileError,
-)
+import numpy as np
+
+from lplr.exceptions import CorruptFileError, InputError
 from lplr.matrices.base import PackedMatrix
-from lplr.storage.atomic import write_atomic
-from lplr.storage.encoding import decode, encode, from_json, summarise, to_json
+from lplr.storage.contents import Objects, from_contents, to_contents
+from lplr.storage.encoding import Group, decode, encode, summarise
 from lplr.storage.hdf5 import Node, from_file, to_image
+from lplr.storage.header import HEADER_NBYTES, digest_of, read_file, version_of, write_file
+from lplr.storage.text import check_name, to_json
+from lplr.storage.version1 import from_tree
 
-__all__ = ["inspect", "load", "read_tree", "save", "verify", "write_tree"]
+__all__ = ["inspect", "load", "save", "verify"]
 
-MAGIC = b"\x93LPLR\r\n\x1a"
-FORMAT_VERSION = 1
-HEADER_NBYTES = 512
-_HEADER = struct.Struct("<8sIQ32s")
-_FILE_ERRORS = {
-    FileNotFoundError: MissingFileError,
-    IsADirectoryError: FolderError,
-    PermissionError: FilePermissionError,
-}
+_ENCODING = "json+zlib"
 
 
 def save(
     path: str | os.PathLike[str],
-    obj: PackedMatrix,
+    obj: PackedMatrix | Mapping[str, PackedMatrix],
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
 ) -> None:
-    """Write a packed matrix to a file; equal matrices give equal bytes.
+    """Write packed matrices to a file; equal ones give equal bytes.
 
     Parameters
     ----------
     path : str or path-like
         A symbolic link is followed; an existing file keeps its permission bits.
-    obj : Quantized, Stacked, LowRank or QPlusLowRank
+    obj : Quantized, Stacked, LowRank, QPlusLowRank or mapping of str to such
+        Many in one file need a few hundred bytes each beside what is stored. Names are any text.
     overwrite : bool
         Whether an existing file is replaced.
     attrs : dict, optional
@@ -103,7 +101,8 @@ def save(
     ExistingFileError
         If ``path`` exists and ``overwrite`` is False; it is an `InputError` too.
     InputError
-        If ``obj`` is not a packed matrix, or JSON cannot express ``attrs``.
+        If ``obj`` is neither a packed matrix nor a mapping of text to such, or JSON cannot express
+        ``attrs``.
     StorageError
         If the file cannot be written; what was at ``path`` before is intact.
 
@@ -118,74 +117,57 @@ def save(
     ...     lplr.save(path, q)
     ...     bool(np.array_equal(lplr.load(path).to_dense(), q.to_dense()))
     True
+
+    Many at once:
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "layers.h5")
+    ...     lplr.save(path, {"layers.0.up": q, "layers.0.down": q})
+    ...     list(lplr.load(path)), lplr.load(path, name="layers.0.up").shape
+    (['layers.0.up', 'layers.0.down'], (4, 4))
     """
-    root = encode(obj, "obj")
+    objects: Objects
+    if isinstance(obj, Mapping):
+        objects = {check_name(k, "obj"): encode(v, f"obj[{k!r}]") for k, v in obj.items()}
+    else:
+        objects = encode(obj, "obj")
     if attrs is not None:
-        root.attributes["attrs"] = to_json(attrs, "attrs")
-    write_tree(path, root, overwrite)
+        to_json(attrs, "attrs")
+    contents, arrays = to_contents(objects, attrs or {})
+    nbytes = sum(len(array) for array in arrays)
+    before, after = to_image(_ENCODING, contents, nbytes, HEADER_NBYTES)
+    write_file(path, [before, *arrays, after], overwrite)
 
 
-def write_tree(path: str | os.PathLike[str], root: Node, overwrite: bool = False) -> None:
-    """Write a tree, header in front.
-
-    Parameters
-    ----------
-    path : str or path-like
-    root : Node
-        As the format wants it; its groups say how they are encoded.
-    overwrite : bool
-
-    Raises
-    ------
-    InputError, StorageError
-        As `save`.
-    """
-    payload = to_image(root, HEADER_NBYTES)
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), hashlib.sha256(payload).digest())
-    write_atomic(path, [header.ljust(HEADER_NBYTES, b"\0"), payload], overwrite)
-
-
-def read_tree(path: str | os.PathLike[str], use: Callable[[Node], Any]) -> Any:
-    """What ``use`` makes of the verified tree of a file.
+def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
+    """Read what `lplr.save` wrote, after every byte of the file is verified.
 
     Parameters
     ----------
     path : str or path-like
-    use : callable
-        Takes the root; a `CorruptFileError` of its own gets the name of the file.
+    name : str, optional
+        Of many matrices in a file, the one to return.
 
     Returns
     -------
-    object
-        What ``use`` returns.
-
-    Raises
-    ------
-    InputError, CorruptFileError, UnsafeFileError
-        As `load`.
-    """
-    return _open(path, _read(path), use)[1]
-
-
-def load(path: str | os.PathLike[str]) -> Any:
-    """Read the packed matrix of a file, after every byte of the file is verified.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    Quantized, Stacked, LowRank or QPlusLowRank
+    Quantized, Stacked, LowRank, QPlusLowRank or dict of str to such
+        What was saved; a dict is in the order in which it was.
 
     Raises
     ------
     MissingFileError, FolderError, FilePermissionError, InputError
         If no readable file is at ``path``; the first three are `InputError` as well.
+    InputError
+        If the file has no matrix of this name.
     CorruptFileError
         If the file is damaged, not of this format, or needs a newer version of the package.
     UnsafeFileError
         If it uses a feature of HDF5 that the format forbids.
+
+    Notes
+    -----
+    The codes are the bytes of the file, not copies: the matrices of a file share them, and the
+    memory is free when the last of them is. With ``name``, only that matrix is decoded and kept.
 
     Examples
     --------
@@ -197,7 +179,27 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     lplr.load(path).to_dense()
     array([[0., 3.]], dtype=float32)
     """
-    return read_tree(path, decode)
+    if name is None:
+        return _open(path, read_file(path), lambda attrs, objects: _decode(objects))
+
+    def one(attrs: object, objects: Objects) -> Any:
+        if isinstance(objects, Group):
+            raise InputError(
+                f"name: {str(path)!r} holds one matrix without a name; leave name={name!r} out"
+            )
+        if name not in objects:
+            raise InputError(f"name: {name!r} is not in {str(path)!r}{_near(name, objects)}")
+        return decode(objects[name], own=True)
+
+    return _open(path, read_file(path), one)
+
+
+def _near(name: str, objects: Mapping[str, Any]) -> str:
+    """Names that one may have meant."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), objects, n=3) or list(objects)[:3]
+    return f"; it has {', '.join(map(repr, near))}{' …' if len(near) < len(objects) else ''}"
 
 
 def verify(path: str | os.PathLike[str]) -> str:
@@ -210,7 +212,7 @@ def verify(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str, 64 hexadecimal digits
-        Equal for equal packed matrices saved with equal ``attrs``.
+        Equal for equal packed matrices saved with equal ``attrs`` by the same build of zlib.
 
     Raises
     ------
@@ -228,9 +230,9 @@ def verify(path: str | os.PathLike[str]) -> str:
     ...     len(lplr.verify(path))
     64
     """
-    data = _read(path)
-    _open(path, data, decode)
-    return _digest(data).hex()
+    data = read_file(path)
+    _open(path, data, lambda attrs, objects: _decode(objects))
+    return digest_of(data).hex()
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -246,7 +248,8 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         ``format_version``; ``file_nbytes``; ``sha256``; ``attrs``, as given to `lplr.save`; and
         ``groups``, which has one dict per group under its path ("/" is the whole matrix):
         ``encoding``, ``version``, ``meta`` (how it was made), ``values`` (its scalars) and
-        ``datasets`` (name to ``dtype``, ``shape`` and ``nbytes``).
+        ``datasets`` (name to ``dtype``, ``shape`` and ``nbytes``). For a file of many matrices, in
+        place of ``groups``, ``objects``: such groups by name.
 
     Raises
     ------
@@ -265,80 +268,44 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> info["attrs"], info["groups"]["/"]["encoding"]
     ({'layer': 'up/0'}, 'quantized')
     """
-    data = _read(path)
-    root, groups = _open(path, data, summarise)
+    data = read_file(path)
+
+    def describe(attrs: dict[str, Any], objects: Objects) -> dict[str, Any]:
+        if isinstance(objects, Group):
+            return {"attrs": attrs, "groups": summarise(objects)}
+        return {"attrs": attrs, "objects": {k: summarise(g) for k, g in objects.items()}}
+
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": version_of(data),
         "file_nbytes": len(data),
-        "sha256": _digest(data).hex(),
-        "attrs": from_json(root, "attrs"),
-        "groups": groups,
+        "sha256": digest_of(data).hex(),
+        **_open(path, data, describe),
     }
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file, once header and digest agree with them."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise InputError(f"path {str(path)!r} is not a regular file; name a file")
-        with open(path, "rb") as file:
-            header = file.read(HEADER_NBYTES)
-            length = _check_header(path, header, status.st_size)
-            file.seek(0)
-            data = file.read(HEADER_NBYTES + length + 1)
-    except (InputError, CorruptFileError):
-        raise
-    except OSError as exc:
-        message = f"path {str(path)!r} cannot be read: {exc.strerror}; check the name"
-        for python, own in _FILE_ERRORS.items():
-            if isinstance(exc, python):
-                raise own(message, str(path)) from exc
-        raise InputError(message) from exc
-    except (TypeError, ValueError) as exc:
-        raise InputError(f"path {str(path)!r} cannot be read: {exc}") from exc
-    if len(data) != HEADER_NBYTES + length or data[:HEADER_NBYTES] != header:
-        raise CorruptFileError(f"{str(path)!r} changed while it was read")
-    if hashlib.sha256(memoryview(data)[HEADER_NBYTES:]).digest() != _digest(header):
-        raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
-    return data
-
-
-def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int:
-    """Length of the payload; refuses what the rest of the file need not be read for."""
-    name = repr(str(path))
-    if header[: len(MAGIC)] != MAGIC:
-        raise CorruptFileError(f"{name} is not an lplr file, or its beginning is damaged")
-    if len(header) < HEADER_NBYTES:
-        raise CorruptFileError(f"{name} is truncated within its header")
-    _, version, length, _ = _HEADER.unpack_from(header)
-    if version != FORMAT_VERSION:
-        raise CorruptFileError(
-            f"{name} has format version {version}; this package reads {FORMAT_VERSION}: "
-            "update lplr, unless the file is damaged"
-        )
-    if any(header[_HEADER.size :]):
-        raise CorruptFileError(f"{name} is damaged: its header has bytes where zeros belong")
-    if size != HEADER_NBYTES + length:
-        raise CorruptFileError(
-            f"{name} is truncated or damaged: it has {size} bytes and should have "
-            f"{HEADER_NBYTES + length}"
-        )
-    return length
-
-
-def _digest(header: bytes) -> bytes:
-    return _HEADER.unpack_from(header)[3]
+def _decode(objects: Objects) -> Any:
+    if isinstance(objects, Group):
+        return decode(objects, own=False)
+    return {name: decode(group, own=False) for name, group in objects.items()}
 
 
 def _open(
-    path: str | os.PathLike[str], data: bytes, use: Callable[[Node], Any]
-) -> tuple[Node, Any]:
-    """The tree of a verified file and what ``use`` makes of it; an error names the file."""
+    path: str | os.PathLike[str], data: bytes, use: Callable[[dict[str, Any], Objects], Any]
+) -> Any:
+    """What ``use`` makes of the attributes and objects of a verified file; errors name the file."""
     try:
         root = from_file(data, HEADER_NBYTES)
-        return root, use(root)
+        return use(*(from_tree(root) if version_of(data) == 1 else from_contents(*_two(root))))
     except CorruptFileError as exc:
         raise type(exc)(f"{str(path)!r}: {exc}") from exc
+
+
+def _two(root: Node) -> tuple[np.ndarray, np.ndarray]:
+    """The contents and the data of a file of this version."""
+    wanted = {"encoding-type": _ENCODING.encode(), "encoding-version": 1}
+    flat = all(a.dtype == np.uint8 and a.ndim == 1 for a in root.arrays.values())
+    if root.attributes != wanted or root.groups or not flat:
+        raise CorruptFileError("its root group is not one of contents and data")
+    if root.arrays.keys() != {"contents", "data"}:
+        raise CorruptFileError("it has no contents or no data, or more than both")
+    return root.arrays["contents"], root.arrays["data"]

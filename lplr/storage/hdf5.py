@@ -1,4 +1,4 @@
-"""Trees of arrays and scalars to and from HDF5 images, in memory only.
+"""HDF5 images in memory: two datasets to one, and trees of arrays and scalars from any.
 
 libhdf5 never writes to a disk here, since it kills the process when the disk is full. On reading it
 gets verified bytes only and is asked for metadata alone; the data are taken from the bytes
@@ -61,53 +61,79 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def to_image(root: Node, user_block: int) -> memoryview:
-    """The bytes of a tree as HDF5, without the ``user_block`` bytes that go before them.
+def to_image(encoding: str, contents: bytes, nbytes: int, user_block: int) -> tuple[bytes, bytes]:
+    """What goes before and after ``nbytes`` of data in a file of ``contents`` and that data.
 
-    Equal trees give equal bytes: names are written in order, there are no time stamps, and the
-    format version is that of HDF5 1.8 whichever library writes it.
+    Both are datasets of the root group, whose ``encoding-type`` is given. The ``user_block`` bytes
+    in front of HDF5 are not part of the image. Equal arguments give equal bytes: there are no time
+    stamps, and the format version is that of HDF5 1.8 whichever library writes it.
     """
-    from h5py import File, h5f, h5fd, h5p
+    from h5py import File, h5d, h5f, h5fd, h5p, h5s, h5t
 
     creation = h5p.create(h5p.FILE_CREATE)
     creation.set_userblock(user_block)
-    _plain(creation)
+    creation.set_obj_track_times(False)
     # A file object in memory: before HDF5 2.0 the core driver gives images with a wrong checksum.
-    buffer = io.BytesIO()
+    image = _Writes()
     access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5fd.fileobj_driver, buffer)
+    access.set_fileobj_driver(h5fd.fileobj_driver, image)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     with File(h5f.create(b"in memory", h5f.ACC_TRUNC, creation, access)) as file:
-        _write_group(file, root)
-    # Not getbuffer: if the garbage collector meets the exporting BytesIO in a cycle, it prints.
-    return memoryview(buffer.getvalue())[user_block:]
+        file.attrs.create("encoding-type", np.bytes_(encoding))
+        file.attrs.create("encoding-version", 1, dtype="<i8")
+        file.create_dataset("contents", data=np.frombuffer(contents, np.uint8))
+        reserved = h5p.create(h5p.DATASET_CREATE)
+        reserved.set_obj_track_times(False)
+        reserved.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        reserved.set_fill_time(h5d.FILL_TIME_NEVER)
+        space = h5s.create_simple((nbytes,))
+        data = h5d.create(file.id, b"data", h5t.STD_U8LE, space, reserved)
+        start = data.get_offset()
+    if not nbytes:  # nothing was reserved, nowhere
+        return image.read_at(user_block, image.size), b""
+    return image.read_at(user_block, start), image.read_at(start + nbytes, image.size)
 
 
-def _plain(properties: Any) -> None:
-    """No time stamps, and attributes in the object header, however many there are."""
-    properties.set_obj_track_times(False)
-    properties.set_attr_phase_change(1024, 0)
+class _Writes(io.RawIOBase):
+    """A file as the writes that made it: what is reserved in it and not written takes no memory."""
 
+    def __init__(self) -> None:
+        self.size = self.position = 0
+        self.writes: list[tuple[int, bytes]] = []
 
-def _write_group(group: Any, node: Node) -> None:
-    from h5py import h5g, h5p
+    def read_at(self, start: int, stop: int) -> bytes:
+        out = bytearray(stop - start)
+        for at, piece in self.writes:
+            low, high = max(at, start), min(at + len(piece), stop)
+            if low < high:
+                out[low - start : high - start] = piece[low - at : high - at]
+        return bytes(out)
 
-    for name, value in sorted(node.attributes.items()):
-        if isinstance(value, bytes):
-            # HDF5 has no empty fixed-length string: a lone NUL reads back as nothing.
-            group.attrs.create(name, np.array(value or b"\0", f"S{len(value) or 1}"))
-        elif isinstance(value, bool):
-            group.attrs.create(name, np.bool_(value))
-        else:
-            group.attrs.create(name, value, dtype="<i8" if isinstance(value, int) else "<f8")
-    for name, array in sorted(node.arrays.items()):
-        group.create_dataset(name, data=array, dtype=array.dtype.newbyteorder("<"))
-    for name, child in sorted(node.groups.items()):
-        creation = h5p.create(h5p.GROUP_CREATE)
-        _plain(creation)
-        h5g.create(group.id, name.encode(), gcpl=creation)
-        _write_group(group[name], child)
+    def write(self, data: Any) -> int:
+        self.writes.append((self.position, bytes(data)))
+        self.position += len(data)
+        self.size = max(self.size, self.position)
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self.position + len(buffer), self.size)
+        found = self.read_at(self.position, stop)
+        buffer[: len(found)] = found
+        self.position = stop
+        return len(found)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}
+        self.position = start[whence] + offset
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self.position if size is None else size
+        return self.size
 
 
 def from_file(data: bytes, user_block: int) -> Node:
@@ -161,8 +187,6 @@ class _Reader:
         if group.get_num_objs() > MAX_OBJECTS:
             raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} members")
         node = Node(attributes=self._attributes(group, path))
-        if node.attributes.get("encoding-type") == b"table":
-            raise CorruptFileError("it is a table of results of lplr 0.1, which is no longer read")
         for raw in list(group):
             name = _checked_name(raw, path)
             where = f"{path}/{name}"

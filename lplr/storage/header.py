@@ -1,0 +1,117 @@
+"""Whole files: the header that guards them, and the reading of all bytes under it.
+
+The rules are those of `lplr.storage.container`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Sequence
+
+from lplr.exceptions import (
+    CorruptFileError,
+    FilePermissionError,
+    FolderError,
+    InputError,
+    MissingFileError,
+)
+from lplr.storage.atomic import write_atomic
+
+__all__ = [
+    "FORMAT_VERSION",
+    "HEADER_NBYTES",
+    "MAGIC",
+    "digest_of",
+    "read_file",
+    "version_of",
+    "write_file",
+]
+
+MAGIC = b"\x93LPLR\r\n\x1a"
+FORMAT_VERSION = 2  # written; all of them up to it are read
+HEADER_NBYTES = 512
+_HEADER = struct.Struct("<8sIQ32s")
+_FILE_ERRORS = {
+    FileNotFoundError: MissingFileError,
+    IsADirectoryError: FolderError,
+    PermissionError: FilePermissionError,
+}
+
+
+def write_file(
+    path: str | os.PathLike[str], payload: Sequence[bytes | memoryview], overwrite: bool
+) -> None:
+    """Write the pieces of a payload, header in front; errors as `lplr.save`."""
+    digest = hashlib.sha256()
+    for piece in payload:
+        digest.update(piece)
+    length = sum(len(piece) for piece in payload)
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, length, digest.digest())
+    write_atomic(path, [header.ljust(HEADER_NBYTES, b"\0"), *payload], overwrite)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file, once header and digest agree with them."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise InputError(f"path {str(path)!r} is not a regular file; name a file")
+        with open(path, "rb") as file:
+            header = file.read(HEADER_NBYTES)
+            length = _check_header(path, header, status.st_size)
+            file.seek(0)
+            data = file.read(HEADER_NBYTES + length + 1)
+    except (InputError, CorruptFileError):
+        raise
+    except OSError as exc:
+        message = f"path {str(path)!r} cannot be read: {exc.strerror}; check the name"
+        for python, own in _FILE_ERRORS.items():
+            if isinstance(exc, python):
+                raise own(message, str(path)) from exc
+        raise InputError(message) from exc
+    except (TypeError, ValueError) as exc:
+        raise InputError(f"path {str(path)!r} cannot be read: {exc}") from exc
+    if len(data) != HEADER_NBYTES + length or data[:HEADER_NBYTES] != header:
+        raise CorruptFileError(f"{str(path)!r} changed while it was read")
+    if hashlib.sha256(memoryview(data)[HEADER_NBYTES:]).digest() != digest_of(header):
+        raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
+    return data
+
+
+def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int:
+    """Length of the payload; refuses what the rest of the file need not be read for."""
+    name = repr(str(path))
+    if header[: len(MAGIC)] != MAGIC:
+        raise CorruptFileError(f"{name} is not an lplr file, or its beginning is damaged")
+    if len(header) < HEADER_NBYTES:
+        raise CorruptFileError(f"{name} is truncated within its header")
+    _, version, length, _ = _HEADER.unpack_from(header)
+    if not 1 <= version <= FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{name} has format version {version}; this package reads up to {FORMAT_VERSION}: "
+            "update lplr, unless the file is damaged"
+        )
+    if any(header[_HEADER.size :]):
+        raise CorruptFileError(f"{name} is damaged: its header has bytes where zeros belong")
+    if size != HEADER_NBYTES + length:
+        raise CorruptFileError(
+            f"{name} is truncated or damaged: it has {size} bytes and should have "
+            f"{HEADER_NBYTES + length}"
+        )
+    return length
+
+
+def version_of(data: bytes) -> int:
+    """The format version in a header."""
+    return int(_HEADER.unpack_from(data)[1])
+
+
+def digest_of(data: bytes) -> bytes:
+    """The SHA-256 of the payload in a header."""
+    return bytes(_HEADER.unpack_from(data)[3])

@@ -1,11 +1,14 @@
-"""Forged files: HDF5 of any content under checksums and a digest that are right."""
+"""Forged files: any content under checksums and a digest that are right."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,7 +30,10 @@ def forge(
     change: Callable[[bytes], bytes] = bytes,
     libver: str = "v108",
 ) -> Path:
-    """A file that would load but for ``evil``, which edits it, and ``change``, of its bytes."""
+    """A file of version 1 that would load but for ``evil``, which edits it, and ``change``.
+
+    The second edits the bytes.
+    """
     path = folder / "forged.h5"
     with h5py.File(path, "w", userblock_size=512, libver=(libver, "v110")) as file:
         for key, value in small()._state().items():
@@ -42,9 +48,34 @@ def forge(
         evil(file)
     good = path.read_bytes()[512:]
     payload = with_checksums(change(good), list(checked_blocks(good)))
+    path.write_bytes(header(1, payload) + payload)
+    return path
+
+
+def header(version: int, payload: bytes) -> bytes:
+    """The right one for a payload."""
     digest = hashlib.sha256(payload).digest()
-    header = struct.pack("<8sIQ32s", MAGIC, 1, len(payload), digest).ljust(512, b"\0")
-    path.write_bytes(header + payload)
+    return struct.pack("<8sIQ32s", MAGIC, version, len(payload), digest).ljust(512, b"\0")
+
+
+def forge_contents(
+    folder: Path,
+    contents: Any,
+    data: bytes,
+    evil: Callable[[h5py.File], object] = bool,
+) -> Path:
+    """A file of version 2 with these contents, compressed if they are no bytes, and edited."""
+    path = folder / "forged.h5"
+    if not isinstance(contents, bytes):
+        contents = zlib.compress(json.dumps(contents).encode())
+    with h5py.File(path, "w", userblock_size=512, libver=("v108", "v108")) as file:
+        file.attrs["encoding-type"] = np.bytes_("json+zlib")
+        file.attrs.create("encoding-version", 1, dtype="<i8")
+        file["contents"] = np.frombuffer(contents, np.uint8)
+        file["data"] = np.frombuffer(data, np.uint8)
+        evil(file)
+    payload = path.read_bytes()[512:]
+    path.write_bytes(header(2, payload) + payload)
     return path
 
 

@@ -30,28 +30,34 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "x.h5"
 
 
-def test_truncation_at_every_byte(path: Path) -> None:
-    data = path.read_bytes()
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    save(tmp_path / "x.h5", {"a/b": small(), "": small(1)}, attrs={"n": 2})
+    return tmp_path / "x.h5"
+
+
+def test_truncation_at_every_byte(many: Path) -> None:
+    data = many.read_bytes()
     for size in range(len(data) - 1, -1, -1):
-        os.truncate(path, size)
+        os.truncate(many, size)
         with pytest.raises(CorruptFileError):
-            load(path)
+            load(many)
 
 
-def test_every_single_bit_flip(path: Path) -> None:
-    data = path.read_bytes()
-    with path.open("r+b", buffering=0) as file:
+def test_every_single_bit_flip(many: Path) -> None:
+    data = many.read_bytes()
+    with many.open("r+b", buffering=0) as file:
         for i, byte in enumerate(data):
             for bit in range(8):
                 os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), i)
                 with pytest.raises(CorruptFileError):
-                    load(path)
+                    load(many)
             os.pwrite(file.fileno(), bytes([byte]), i)
-    verify(path)  # the loop put everything back: it was the flips that were refused
+    verify(many)  # the loop put everything back: it was the flips that were refused
 
 
-def test_appended_and_swapped_pieces(path: Path) -> None:
-    data = path.read_bytes()
+def test_appended_and_swapped_pieces(many: Path) -> None:
+    data = many.read_bytes()
     blocks = [data[i : i + 16] for i in range(0, len(data), 16)]
     rng = random.Random(0)
     tried = 0
@@ -62,15 +68,15 @@ def test_appended_and_swapped_pieces(path: Path) -> None:
         if swapped == blocks:
             continue
         tried += 1
-        path.write_bytes(b"".join(swapped))
+        many.write_bytes(b"".join(swapped))
         with pytest.raises(CorruptFileError):
-            load(path)
+            load(many)
     assert tried > 100
     for more in (b"\0", b"x" * 512, data):
-        path.write_bytes(data + more)
+        many.write_bytes(data + more)
         for read in (load, inspect, verify):
             with pytest.raises(CorruptFileError):
-                read(path)
+                read(many)
 
 
 _SAVE_BIG = """

@@ -58,23 +58,18 @@ Without this package, h5py and Python read a file as ``json.loads(zlib.decompres
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from lplr.exceptions import CorruptFileError, InputError
 from lplr.matrices.base import PackedMatrix
-from lplr.storage.contents import Objects, from_contents, to_contents
-from lplr.storage.encoding import Group, decode, encode, summarise
-from lplr.storage.hdf5 import Node, from_file, to_image
-from lplr.storage.header import HEADER_NBYTES, digest_of, read_file, version_of, write_file
+from lplr.storage.contents import Objects, to_contents
+from lplr.storage.encoding import encode
+from lplr.storage.hdf5 import to_image
+from lplr.storage.header import HEADER_NBYTES, write_file
+from lplr.storage.stored import ROOT, read_stored
 from lplr.storage.text import check_name, to_json
-from lplr.storage.version1 import from_tree
 
 __all__ = ["inspect", "load", "save", "verify"]
-
-_ENCODING = "json+zlib"
 
 
 def save(
@@ -135,7 +130,7 @@ def save(
         to_json(attrs, "attrs")
     contents, arrays = to_contents(objects, attrs or {})
     nbytes = sum(len(array) for array in arrays)
-    before, after = to_image(_ENCODING, contents, nbytes, HEADER_NBYTES)
+    before, after = to_image(ROOT, contents, nbytes, HEADER_NBYTES)
     write_file(path, [before, *arrays, after], overwrite)
 
 
@@ -179,27 +174,7 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
     ...     lplr.load(path).to_dense()
     array([[0., 3.]], dtype=float32)
     """
-    if name is None:
-        return _open(path, read_file(path), lambda attrs, objects: _decode(objects))
-
-    def one(attrs: object, objects: Objects) -> Any:
-        if isinstance(objects, Group):
-            raise InputError(
-                f"name: {str(path)!r} holds one matrix without a name; leave name={name!r} out"
-            )
-        if name not in objects:
-            raise InputError(f"name: {name!r} is not in {str(path)!r}{_near(name, objects)}")
-        return decode(objects[name], own=True)
-
-    return _open(path, read_file(path), one)
-
-
-def _near(name: str, objects: Mapping[str, Any]) -> str:
-    """Names that one may have meant."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(str(name), objects, n=3) or list(objects)[:3]
-    return f"; it has {', '.join(map(repr, near))}{' …' if len(near) < len(objects) else ''}"
+    return read_stored(path).decode(name, own=name is not None)
 
 
 def verify(path: str | os.PathLike[str]) -> str:
@@ -230,9 +205,9 @@ def verify(path: str | os.PathLike[str]) -> str:
     ...     len(lplr.verify(path))
     64
     """
-    data = read_file(path)
-    _open(path, data, lambda attrs, objects: _decode(objects))
-    return digest_of(data).hex()
+    stored = read_stored(path)
+    stored.decode()
+    return stored.sha256
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -268,44 +243,4 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> info["attrs"], info["groups"]["/"]["encoding"]
     ({'layer': 'up/0'}, 'quantized')
     """
-    data = read_file(path)
-
-    def describe(attrs: dict[str, Any], objects: Objects) -> dict[str, Any]:
-        if isinstance(objects, Group):
-            return {"attrs": attrs, "groups": summarise(objects)}
-        return {"attrs": attrs, "objects": {k: summarise(g) for k, g in objects.items()}}
-
-    return {
-        "format_version": version_of(data),
-        "file_nbytes": len(data),
-        "sha256": digest_of(data).hex(),
-        **_open(path, data, describe),
-    }
-
-
-def _decode(objects: Objects) -> Any:
-    if isinstance(objects, Group):
-        return decode(objects, own=False)
-    return {name: decode(group, own=False) for name, group in objects.items()}
-
-
-def _open(
-    path: str | os.PathLike[str], data: bytes, use: Callable[[dict[str, Any], Objects], Any]
-) -> Any:
-    """What ``use`` makes of the attributes and objects of a verified file; errors name the file."""
-    try:
-        root = from_file(data, HEADER_NBYTES)
-        return use(*(from_tree(root) if version_of(data) == 1 else from_contents(*_two(root))))
-    except CorruptFileError as exc:
-        raise type(exc)(f"{str(path)!r}: {exc}") from exc
-
-
-def _two(root: Node) -> tuple[np.ndarray, np.ndarray]:
-    """The contents and the data of a file of this version."""
-    wanted = {"encoding-type": _ENCODING.encode(), "encoding-version": 1}
-    flat = all(a.dtype == np.uint8 and a.ndim == 1 for a in root.arrays.values())
-    if root.attributes != wanted or root.groups or not flat:
-        raise CorruptFileError("its root group is not one of contents and data")
-    if root.arrays.keys() != {"contents", "data"}:
-        raise CorruptFileError("it has no contents or no data, or more than both")
-    return root.arrays["contents"], root.arrays["data"]
+    return read_stored(path).describe()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +62,13 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def to_image(encoding: str, contents: bytes, nbytes: int, user_block: int) -> tuple[bytes, bytes]:
+def to_image(
+    attributes: Mapping[str, bytes | int], contents: bytes, nbytes: int, user_block: int
+) -> tuple[bytes, bytes]:
     """What goes before and after ``nbytes`` of data in a file of ``contents`` and that data.
 
-    Both are datasets of the root group, whose ``encoding-type`` is given. The ``user_block`` bytes
-    in front of HDF5 are not part of the image. Equal arguments give equal bytes: there are no time
+    Both are datasets of the root group, which has these attributes. The ``user_block`` bytes in
+    front of HDF5 are not part of the image. Equal arguments give equal bytes: there are no time
     stamps, and the format version is that of HDF5 1.8 whichever library writes it.
     """
     from h5py import File, h5d, h5f, h5fd, h5p, h5s, h5t
@@ -80,8 +83,9 @@ def to_image(encoding: str, contents: bytes, nbytes: int, user_block: int) -> tu
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     with File(h5f.create(b"in memory", h5f.ACC_TRUNC, creation, access)) as file:
-        file.attrs.create("encoding-type", np.bytes_(encoding))
-        file.attrs.create("encoding-version", 1, dtype="<i8")
+        for name, value in attributes.items():
+            dtype = f"S{len(value)}" if isinstance(value, bytes) else "<i8"
+            file.attrs.create(name, value, dtype=dtype)
         file.create_dataset("contents", data=np.frombuffer(contents, np.uint8))
         reserved = h5p.create(h5p.DATASET_CREATE)
         reserved.set_obj_track_times(False)

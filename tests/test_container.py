@@ -150,13 +150,36 @@ def test_many_objects_under_any_names(tmp_path: Path) -> None:
     assert load(again) == {}
 
 
+def test_arrays_beside_packed_matrices(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    arrays = {
+        "bias": np.arange(3, dtype=">f4"),
+        "kernel": np.asfortranarray(np.random.default_rng(0).standard_normal((2, 3, 4))),
+        "mask": np.array([True, False]),
+        "count": np.array(7),
+        "none": np.empty((0, 5), np.int16),
+    }
+    save(path, {"w": low_rank(), **arrays})
+    back = load(path)
+    for name, array in arrays.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype.newbyteorder("="), array.shape)
+        np.testing.assert_array_equal(back[name], array)
+    again = tmp_path / "again.h5"
+    save(again, back)
+    assert again.read_bytes() == path.read_bytes()
+    assert inspect(path)["objects"]["bias"]["/"]["encoding"] == "array"
+    for wrong in (np.array(["text"]), np.array([1j])):
+        with pytest.raises(InputError, match=r"obj\['bias'\]: the format does not hold"):
+            save(tmp_path / "y.h5", {"bias": wrong})
+
+
 def test_names_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     for name in (3, None, b"x", ("a", "b"), "\ud800"):
         with pytest.raises(InputError, match="obj"):
             save(path, {"ok": low_rank(), name: low_rank()})
     with pytest.raises(InputError, match=r"obj\['b'\]"):
-        save(path, {"a": low_rank(), "b": np.eye(2)})
+        save(path, {"a": low_rank(), "b": "text"})
     assert os.listdir(tmp_path) == []
     save(path, {"layer.0": low_rank(), "layer.1": low_rank()})
     with pytest.raises(InputError, match=r"'layer.2' is not in .*'layer.[01]'"):

@@ -27,7 +27,8 @@ of anything; ``arrays``, an object of pairs of a type and a shape; and ``groups`
 groups, nested at most 16 deep. Names in the last three MUST match
 ``[A-Za-z_][A-Za-z0-9_-]{0,63}``, and no two members may share one. A type is ``u1``, ``u2``,
 ``u4``, ``u8``, ``i1``, ``i2``, ``i4``, ``i8``, ``f2``, ``f4`` or ``f8``: unsigned, signed or
-floating, and its bytes.
+floating, and its bytes. An array of the caller is the group ``array`` of version 1 with the array
+``data``; truth values are ``u1`` with the value ``bool``, which is true.
 
 **Data** MUST be the bytes of all arrays, little-endian in C order, without gaps, in this order:
 objects as listed; of each group its arrays, then its groups, both sorted by name.
@@ -61,9 +62,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from lplr.matrices.base import PackedMatrix
 from lplr.storage.contents import Objects, to_contents
-from lplr.storage.encoding import encode
+from lplr.storage.encoding import Group, encode, encode_array
 from lplr.storage.hdf5 import to_image
 from lplr.storage.header import HEADER_NBYTES, write_file
 from lplr.storage.stored import ROOT, read_stored
@@ -74,7 +77,7 @@ __all__ = ["inspect", "load", "save", "verify"]
 
 def save(
     path: str | os.PathLike[str],
-    obj: PackedMatrix | Mapping[str, PackedMatrix],
+    obj: PackedMatrix | Mapping[str, PackedMatrix | np.ndarray],
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
 ) -> None:
@@ -86,6 +89,7 @@ def save(
         A symbolic link is followed; an existing file keeps its permission bits.
     obj : Quantized, Stacked, LowRank, QPlusLowRank or mapping of str to such
         Many in one file need a few hundred bytes each beside what is stored. Names are any text.
+        A mapping may also have arrays of any shape, which are kept as they are.
     overwrite : bool
         Whether an existing file is replaced.
     attrs : dict, optional
@@ -123,7 +127,7 @@ def save(
     """
     objects: Objects
     if isinstance(obj, Mapping):
-        objects = {check_name(k, "obj"): encode(v, f"obj[{k!r}]") for k, v in obj.items()}
+        objects = {check_name(k, "obj"): _encode(v, f"obj[{k!r}]") for k, v in obj.items()}
     else:
         objects = encode(obj, "obj")
     if attrs is not None:
@@ -132,6 +136,10 @@ def save(
     nbytes = sum(len(array) for array in arrays)
     before, after = to_image(ROOT, contents, nbytes, HEADER_NBYTES)
     write_file(path, [before, *arrays, after], overwrite)
+
+
+def _encode(obj: Any, name: str) -> Group:
+    return encode_array(obj, name) if isinstance(obj, np.ndarray) else encode(obj, name)
 
 
 def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
@@ -145,7 +153,7 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
 
     Returns
     -------
-    Quantized, Stacked, LowRank, QPlusLowRank or dict of str to such
+    Quantized, Stacked, LowRank, QPlusLowRank or dict of str to such or to arrays
         What was saved; a dict is in the order in which it was.
 
     Raises

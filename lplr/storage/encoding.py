@@ -1,7 +1,8 @@
 """Objects to groups and back: what a file says of each.
 
 An object gives its state (numbers, text, other JSON, arrays, packed matrices) and is made again
-from it. This module knows each class only by the name of its encoding.
+from it. This module knows each class only by the name of its encoding. An array that lies beside
+packed matrices, the bias of a layer for instance, is kept as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lplr.exceptions import CorruptFileError, InputError
 from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, is_name
 from lplr.storage.text import to_json
 
-__all__ = ["ENCODINGS", "Group", "decode", "encode", "summarise"]
+__all__ = ["ENCODINGS", "Group", "decode", "encode", "encode_array", "summarise"]
 
 # encoding -> where its class lives; imported when a file asks for it.
 ENCODINGS = {
@@ -25,6 +26,9 @@ ENCODINGS = {
     "low-rank": ("lplr.matrices.low_rank", "LowRank"),
     "q-plus-low-rank": ("lplr.matrices.q_plus_low_rank", "QPlusLowRank"),
 }
+
+
+_ARRAY = "array"  # the encoding of an array that is kept as it is
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,32 @@ def encode(obj: Any, name: str, depth: int = 0) -> Group:
     return group
 
 
+def encode_array(array: np.ndarray, name: str) -> Group:
+    """The group of an array of numbers or of truth values; ``name`` is what errors call it."""
+    if array.dtype == bool:
+        return Group(_ARRAY, 1, values={"bool": True}, arrays={"data": array.view(np.uint8)})
+    if array.dtype.newbyteorder("=").str[1:] not in DTYPES:
+        raise InputError(f"{name}: the format does not hold arrays of {array.dtype}")
+    return Group(_ARRAY, 1, arrays={"data": array})
+
+
+def _decode_array(group: Group) -> np.ndarray:
+    if group.version > 1:
+        raise CorruptFileError("an array has a newer encoding than this package; update lplr")
+    if group.arrays.keys() != {"data"} or group.groups or group.values not in ({}, {"bool": True}):
+        raise CorruptFileError("an array has other members than its data")
+    data = group.arrays["data"]
+    native = np.array(data, data.dtype.newbyteorder("="))
+    return native != 0 if group.values else native
+
+
 def decode(group: Group, *, own: bool) -> Any:
     """The object of a group; with ``own`` no array shares the bytes of the file.
 
     Without, those of bytes do, which are the codes and so nearly everything.
     """
+    if group.encoding == _ARRAY:
+        return _decode_array(group)
     if group.encoding not in ENCODINGS:
         raise CorruptFileError(
             f"encoding {group.encoding!r} is unknown to this version; update lplr"

@@ -165,8 +165,11 @@ def test_a_disk_that_returns_other_bytes_is_noticed(
     before = path.read_bytes()
     write = atomic._write
 
-    def faulty(temporary: str, parts: list[bytes], mode: int | None) -> None:
-        write(temporary, [parts[0], bytes(parts[1][:-1]) + bytes([parts[1][-1] ^ 1])], mode)
+    def faulty(temporary: str, *args: object) -> bytes:
+        digest = write(temporary, *args)
+        written = Path(temporary).read_bytes()
+        Path(temporary).write_bytes(written[:-1] + bytes([written[-1] ^ 1]))
+        return digest
 
     monkeypatch.setattr(atomic, "_write", faulty)
     with pytest.raises(StorageError, match="faulty"):

@@ -154,7 +154,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 def test_defects_are_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lplr.inspect", lambda path: 1 / 0)
+    monkeypatch.setattr("lplr.storage.stored.read_stored", lambda path: 1 / 0)
     assert main(["info", "a.npy"]) == 1
     assert "defect of lplr: ZeroDivisionError" in error_of(capsys.readouterr().err)
 

@@ -1,11 +1,19 @@
-"""``lplr decompress``: a packed file to a dense .npy file."""
+"""``lplr decompress``: packed files to dense ones."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from lplr.cli.options import add_command, add_json, add_output, check_output, print_json
+from lplr.cli.options import (
+    add_command,
+    add_json,
+    add_name,
+    add_output,
+    check_output,
+    print_json,
+)
 
 __all__ = ["add_parser", "run"]
 
@@ -16,51 +24,75 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         common,
         "decompress",
-        "write the dense matrix of a packed file",
-        "lplr decompress weights.h5 -o restored.npy",
-        "The result is float32, in C order.",
+        "write the dense matrices of a packed file",
+        "lplr decompress weights.h5 -o restored.npy\n"
+        "lplr decompress layers.h5 -o restored.safetensors",
+        "Matrices become float32, in C order. One matrix goes to a .npy file; those of a file of "
+        "many to a .npz or .safetensors file under their names, or one of them, --name, to a .npy "
+        "file.",
     )
     parser.add_argument("input", metavar="IN.h5", help="a file that lplr wrote")
-    add_output(parser, "OUT.npy")
+    add_name(parser)
+    add_output(parser, "OUT")
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    check_output(args.output, (".npy",), args.overwrite, args.input)
+    check_output(args.output, (".npy", ".npz", ".safetensors"), args.overwrite, args.input)
 
-    import io
+    import os
 
     import numpy as np
 
     import lplr
+    from lplr.cli.dense import npy, npz, safetensors
     from lplr.cli.progress import Progress, watch_compilation
-    from lplr.cli.tables import in_bytes
+    from lplr.cli.tables import in_bytes, in_shape, shown
+    from lplr.exceptions import InputError
     from lplr.storage.atomic import write_atomic
+    from lplr.storage.stored import read_stored
 
-    f = lplr.load(args.input)
-    with Progress() as progress, watch_compilation(progress):
-        with progress.step(f"decoding {f.shape[0]} x {f.shape[1]}"):
-            dense = f.to_dense().astype("<f4", copy=False)
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, np.lib.format.header_data_from_array_1_0(dense)
+    stored = read_stored(args.input)
+    suffix = Path(args.output).suffix.lower()
+    one = stored.names is None or args.name is not None
+    if one and suffix != ".npy":
+        raise InputError(f"{args.output}: one matrix goes to a .npy file; name it so")
+    if not one and suffix == ".npy":
+        raise InputError(
+            f"{args.output}: {args.input} has {len(stored.names or [])} matrices; write a .npz or "
+            ".safetensors file, or say which one with --name"
         )
-        with progress.step("writing and verifying the file"):
-            data = dense.reshape(-1).view(np.uint8).data
-            write_atomic(args.output, [header.getvalue(), data], args.overwrite)
-    nbytes = len(header.getvalue()) + dense.nbytes
+    packed = {args.name: stored.decode(args.name)} if one else stored.decode()
+    kinds = {
+        name: (np.dtype("<f4") if isinstance(f, lplr.PackedMatrix) else f.dtype, f.shape)
+        for name, f in packed.items()
+    }
+    with Progress(0 if one else len(packed)) as progress, watch_compilation(progress):
+
+        def decode(name: Any) -> np.ndarray:
+            dtype, shape = kinds[name]
+            label = f"decoding {in_shape(shape)} {shown(name) if name else ''}".rstrip()
+            with progress.step(label, 1.0):
+                return np.asarray(packed[name], dtype, order="C")
+
+        if one:
+            pieces = npy(decode(args.name))
+        elif suffix == ".npz":
+            pieces = npz(list(packed), decode)
+        else:
+            pieces = safetensors(kinds, decode)
+        write_atomic(args.output, pieces, args.overwrite)
+    nbytes = os.path.getsize(args.output)
+    told: list[dict[str, Any]] = [
+        {"name": name, "shape": list(shape), "dtype": dtype.name}
+        for name, (dtype, shape) in kinds.items()
+    ]
     if args.json:
-        print_json(
-            {
-                "input": args.input,
-                "output": args.output,
-                "shape": list(f.shape),
-                "dtype": "float32",
-                "file_nbytes": nbytes,
-            }
-        )
+        what = told[0] if one else {"matrices": told}
+        print_json({"input": args.input, "output": args.output, **what, "file_nbytes": nbytes})
     else:
-        print(f"{args.output}: {f.shape[0]} x {f.shape[1]} float32, {in_bytes(nbytes)}")
+        first = f"{in_shape(told[0]['shape'])} {told[0]['dtype']}" if one else f"{len(told)} arrays"
+        print(f"{args.output}: {first}, {in_bytes(nbytes)}")
     return 0

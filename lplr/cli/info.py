@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from lplr.cli.options import add_command, add_json, print_json
+from lplr.cli.options import add_command, add_json, add_name, print_json
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "facts", "run"]
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -20,59 +21,115 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "info",
         "show what a packed file holds",
         "lplr info weights.h5",
-        "Header, every component with its bits, and how it was made. The whole file is verified.",
+        "Header, every component with its bits, and how it was made; of a file of many matrices "
+        "the list of them, and of the one that --name names the rest. The whole file is verified.",
     )
     parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
+    add_name(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    import lplr
+    from lplr.storage.stored import read_stored
 
-    document = lplr.inspect(args.file)
-    f = lplr.load(args.file)
-    document = {
-        "file": args.file,
-        "type": type(f).__name__,
-        "shape": list(f.shape),
-        "rank": f.rank,
-        "stored_nbytes": f.nbytes,
-        "bits_per_entry": f.bits_per_entry,
-        **document,
-    }
+    stored = read_stored(args.file)
+    document = {"file": args.file, **stored.describe()}
+    if stored.names is None or args.name is not None:
+        document |= facts(stored.decode(args.name))
+        if args.name is not None:
+            document |= {"name": args.name, "groups": document.pop("objects")[args.name]}
+        show = _print
+    else:
+        for name, obj in stored.decode().items():
+            document["objects"][name] = {**facts(obj), "groups": document["objects"][name]}
+        document |= _total(document["objects"])
+        show = _print_many
     if args.json:
         print_json(document)
     else:
-        _print(document)
+        show(document)
     return 0
 
 
-def _print(document: Mapping[str, Any]) -> None:
-    from lplr.cli.tables import columns, in_bytes, table
+def facts(obj: Any) -> dict[str, Any]:
+    """What an object is and how much it stores."""
+    return {
+        "type": type(obj).__name__,
+        "shape": list(obj.shape),
+        "rank": getattr(obj, "rank", 0),
+        "stored_nbytes": obj.nbytes,
+        "bits_per_entry": 8 * obj.nbytes / max(1, math.prod(obj.shape)),
+    }
 
-    rows, cols = document["shape"]
-    rank = f", rank {document['rank']}" if document["rank"] else ""
-    overhead = document["file_nbytes"] - document["stored_nbytes"]
-    summary = [
+
+def _total(objects: Mapping[str, Any]) -> dict[str, Any]:
+    nbytes = sum(found["stored_nbytes"] for found in objects.values())
+    entries = sum(math.prod(found["shape"]) for found in objects.values())
+    return {"stored_nbytes": nbytes, "bits_per_entry": 8 * nbytes / max(1, entries)}
+
+
+def _print_head(document: Mapping[str, Any], *content: tuple[str, str]) -> None:
+    """The file, what is in it and how much that is."""
+    from lplr.cli.tables import columns, in_bytes
+
+    stored = document["stored_nbytes"]
+    lines = [
         ("file", f"{document['file']}, {document['file_nbytes']} bytes"),
         ("format", f"version {document['format_version']}"),
         ("sha-256", f"{document['sha256']} (verified)"),
-        ("content", f"{document['type']}, {rows} x {cols}{rank}"),
-        (
-            "stored",
-            f"{document['stored_nbytes']} bytes, {document['bits_per_entry']:.4f} bits per entry",
-        ),
-        ("rest", f"{in_bytes(overhead)} of header and structure"),
+        *content,
+        ("stored", f"{stored} bytes, {document['bits_per_entry']:.4f} bits per entry"),
     ]
-    print(columns(summary))
+    if "name" not in document:
+        rest = in_bytes(document["file_nbytes"] - stored)
+        lines.append(("rest", f"{rest} of header, structure and records"))
+    print(columns(lines))
+
+
+def _print_many(document: Mapping[str, Any]) -> None:
+    from lplr.cli.tables import in_shape, shown, table
+
+    objects = document["objects"]
+    _print_head(document, ("content", f"{len(objects)} matrices and arrays by name"))
+    head = ("name", "type", "shape", "rank", "bytes", "bits per entry")
+    rows = [
+        [
+            shown(name),
+            found["type"],
+            in_shape(found["shape"]),
+            str(found["rank"] or ""),
+            str(found["stored_nbytes"]),
+            f"{found['bits_per_entry']:.4f}",
+        ]
+        for name, found in objects.items()
+    ]
+    if rows:
+        print("\n" + table(head, rows, left=2) + "\n\nMore about one of them: --name NAME")
+    _print_attributes(document)
+
+
+def _print_attributes(document: Mapping[str, Any]) -> None:
+    from lplr.cli.tables import columns
+
+    if document["attrs"]:
+        print("\nattributes\n" + columns(_as_pairs(document["attrs"]), indent="  "))
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    from lplr.cli.tables import in_shape, shown, table
+
+    rank = f", rank {document['rank']}" if document["rank"] else ""
+    content = ("content", f"{document['type']}, {in_shape(document['shape'])}{rank}")
+    name = [("name", shown(document["name"]))] if "name" in document else []
+    _print_head(document, *name, content)
     parts, arrays = [], []
     for path, group in document["groups"].items():
         values = ", ".join(f"{name} {value}" for name, value in group["values"].items())
         parts.append([path, f"{group['encoding']} {group['version']}", values])
         for name, array in group["datasets"].items():
-            shape = " x ".join(map(str, array["shape"]))
+            shape = in_shape(array["shape"])
             place = f"{path.rstrip('/')}/{name}"
             arrays.append([place, array["dtype"], shape, str(array["nbytes"])])
     print("\n" + table(("component", "encoding", "values"), parts, left=3))
@@ -81,8 +138,7 @@ def _print(document: Mapping[str, Any]) -> None:
     for path, group in document["groups"].items():
         if group["meta"]:
             _print_meta(path, group["meta"])
-    if document["attrs"]:
-        print("\nattributes\n" + columns(_as_pairs(document["attrs"]), indent="  "))
+    _print_attributes(document)
 
 
 def _print_meta(path: str, meta: Mapping[str, Any]) -> None:

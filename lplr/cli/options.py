@@ -22,6 +22,7 @@ __all__ = [
     "INPUTS",
     "add_command",
     "add_json",
+    "add_name",
     "add_output",
     "add_seed",
     "check_output",
@@ -68,6 +69,11 @@ class _HelpFormatter(argparse.HelpFormatter):
 def add_json(parser: Any) -> None:
     """The option ``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_name(parser: Any) -> None:
+    """The option ``--name``."""
+    parser.add_argument("--name", metavar="NAME", help="of many matrices in the file, this one")
 
 
 def add_output(parser: Any, metavar: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lplr.progress.display import in_seconds
 
-__all__ = ["columns", "in_bytes", "in_seconds", "table"]
+__all__ = ["columns", "in_bytes", "in_seconds", "in_shape", "shown", "table"]
 
 _NARROWEST = 20  # characters of a column of text that is wrapped
 
@@ -58,3 +58,15 @@ def in_bytes(count: float) -> str:
         if abs(count) >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f} bytes"
+
+
+def in_shape(shape: Sequence[int]) -> str:
+    """A shape: ``3 x 4``; of a single number, ``1``."""
+    return " x ".join(map(str, shape)) or "1"
+
+
+def shown(name: str, width: int = 64) -> str:
+    """A name that is data, in one line: quoted if not plain, without its middle if long."""
+    text = name if name.isprintable() and name.strip() == name != "" else repr(name)
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lplr.cli.options import INPUTS, add_command, add_json, print_json
+from lplr.cli.info import facts
+from lplr.cli.options import INPUTS, add_command, add_json, add_name, print_json
 
 __all__ = ["add_parser", "run"]
 
@@ -18,10 +19,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "verify",
         "check a packed file, and measure it against the original",
         "lplr verify weights.h5 --against weights.npy",
-        "A digest covers every byte, and every component is decoded. The exit code is 2 if "
-        "anything is wrong with the file.",
+        "A digest covers every byte, and every component is decoded. A file of many matrices is "
+        "measured against a file that has the originals under the same names, or --name says which "
+        "one. The exit code is 2 if anything is wrong with the file.",
     )
     parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
+    add_name(parser)
     parser.add_argument("--against", metavar="INPUT", help=f"the original: {INPUTS}")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -31,67 +34,124 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     import numpy as np
 
-    import lplr
     from lplr.cli.progress import Progress, watch_compilation
-    from lplr.cli.tables import columns
-    from lplr.exceptions import CorruptFileError, InputError
-    from lplr.storage.container import verify
+    from lplr.cli.tables import shown
+    from lplr.exceptions import CorruptFileError
+    from lplr.storage.stored import read_stored
 
-    digest = verify(args.file)
-    f = lplr.load(args.file)
-    original, against = None, args.against
-    if args.against is not None:
-        from lplr.inputs import read_input
-        from lplr.validation import check_matrix
-
-        source = read_input(args.against)
-        against += f" ({source.note})" if source.note else ""
-        dtype = np.float32 if np.can_cast(source.array.dtype, np.float32) else np.float64
-        original = check_matrix(source.array, args.against, dtype=dtype)
-        if original.shape != f.shape:
-            raise InputError(
-                f"{args.against}: has shape {original.shape}, {args.file} has {f.shape}; "
-                "name the matrix that was compressed"
-            )
-    report = {
-        "file": args.file,
-        "sha256": digest,
-        "type": type(f).__name__,
-        "shape": list(f.shape),
-        "bits_per_entry": f.bits_per_entry,
-        "against": args.against,
-    }
-    with Progress() as progress, watch_compilation(progress):
-        with progress.step("decoding"):
-            dense = f.to_dense()
-        if not np.isfinite(dense).all():
-            raise CorruptFileError(f"{args.file}: decodes to values that are not finite")
-        if original is not None:
-            with progress.step("measuring the error"):
-                report["relative_error"] = f.relative_error(original)
-                report["note"] = source.note
-                report["largest_error"] = _largest_difference(dense, original)
+    stored = read_stored(args.file)
+    one = stored.names is None or args.name is not None
+    objects = {args.name: stored.decode(args.name)} if one else stored.decode()
+    if args.against is not None and not one:
+        _check_names(args, objects)
+    matrices = []
+    steps = 1 if args.against is None else 2
+    with Progress(0 if one else steps * len(objects)) as progress, watch_compilation(progress):
+        for name, f in objects.items():
+            about = f" {shown(name)}" if name else ""
+            with progress.step(f"decoding{about}", 1.0):
+                dense = np.asarray(f)
+            # An array that is kept as it is may hold anything.
+            if hasattr(f, "to_dense") and not np.isfinite(dense).all():
+                raise CorruptFileError(f"{args.file}:{about} decodes to values that are not finite")
+            found = {"name": name, **facts(f)}
+            if args.against is not None:
+                with progress.step(f"measuring the error{about}", 1.0):
+                    source = _original(args, None if one else name, f.shape)
+                    found |= _errors(f, dense, source)
+            matrices.append(found)
+    report = {"file": args.file, "sha256": stored.sha256, "against": args.against}
+    report |= matrices[0] if one else {"matrices": matrices}
     if args.json:
         print_json(report)
-        return 0
+    else:
+        _print(report)
+    return 0
+
+
+def _check_names(args: argparse.Namespace, objects: dict[str, Any]) -> None:
+    """Refuse originals that lack one of the names."""
+    from lplr.cli.tables import shown
+    from lplr.exceptions import InputError
+    from lplr.inputs import members
+
+    missing = objects.keys() - set(members(args.against))
+    if missing:
+        raise InputError(
+            f"{args.against}: has no {shown(min(missing))}, which {args.file} has; name the file "
+            "that was compressed, or one matrix with --name"
+        )
+
+
+def _original(args: argparse.Namespace, name: str | None, shape: tuple[int, ...]) -> Any:
+    """What was compressed: the array that is named, or the one of that name in the file."""
+    from lplr.exceptions import InputError
+    from lplr.inputs import read_input, read_member
+
+    source = read_input(args.against) if name is None else read_member(args.against, name)
+    if source.array.shape != shape:
+        place = args.against if name is None else f"{args.against}:{name}"
+        raise InputError(
+            f"{place}: has shape {source.array.shape}, {args.file} has {shape}; "
+            "name the matrix that was compressed"
+        )
+    return source
+
+
+def _errors(f: Any, dense: Any, source: Any) -> dict[str, Any]:
+    """How far a matrix is from its original."""
+    import numpy as np
+
+    from lplr.validation import check_matrix
+
+    if not hasattr(f, "to_dense"):  # an array that is kept as it is
+        same = np.array_equal(dense, source.array, equal_nan=dense.dtype.kind == "f")
+        return {"identical": same, "note": source.note}
+    dtype = np.float32 if np.can_cast(source.array.dtype, np.float32) else np.float64
+    original = check_matrix(source.array, "against", dtype=dtype)
+    return {
+        "relative_error": f.relative_error(original),
+        "largest_error": max(
+            float(np.abs(dense[i : i + 256] - original[i : i + 256].astype(np.float64)).max())
+            for i in range(0, len(dense), 256)
+        ),
+        "note": source.note,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from lplr.cli.tables import columns, in_shape, shown, table
+
+    many = report.get("matrices")
+    content = (
+        f"{len(many)} matrices and arrays"
+        if many is not None
+        else (f"{report['type']}, {in_shape(report['shape'])}")
+    )
     lines = [
-        ("file", f"{args.file}: digest, structure and decoding are right"),
-        ("sha-256", digest),
-        ("content", f"{report['type']}, {f.shape[0]} x {f.shape[1]}"),
+        ("file", f"{report['file']}: digest, structure and decoding are right"),
+        ("sha-256", report["sha256"]),
+        ("content", content),
     ]
-    if original is not None:
+    against = report["against"]
+    if many is None and against is not None:
+        against += f" ({report['note']})" if report["note"] else ""
         lines += [
             ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {against}"),
             ("largest", f"{report['largest_error']:.6g} (difference of one entry)"),
         ]
     print(columns(lines))
-    return 0
+    if many and against is not None:
+        head = ("name", "bits per entry", "error", "largest")
+        rows = [
+            [shown(found["name"]), f"{found['bits_per_entry']:.4f}", *_in_words(found)]
+            for found in many
+        ]
+        print("\n" + table(head, rows))
+        print("\nerror: relative, Frobenius; largest: difference of one entry")
 
 
-def _largest_difference(dense: Any, original: Any) -> float:
-    import numpy as np
-
-    return max(
-        float(np.abs(dense[i : i + 256] - original[i : i + 256].astype(np.float64)).max())
-        for i in range(0, len(dense), 256)
-    )
+def _in_words(found: dict[str, Any]) -> tuple[str, str]:
+    if "identical" in found:
+        return ("none" if found["identical"] else "differs", "")
+    return f"{found['relative_error']:.6f}", f"{found['largest_error']:.6g}"

@@ -1,18 +1,19 @@
 """The one writer: under its final name a file is the complete new one or the untouched old one.
 
 The bytes go to a temporary file ``.lplr-<32 hex digits>.tmp`` in the folder of the target. It is
-synced to disk and compared with what was meant; only then it gets the final name, and the folder is
-synced. An exception of any kind removes the temporary file. Only the kill of the process or a power
-cut can leave one behind: such a file is never a result and may be deleted.
+synced to disk, read back and compared with what was meant; only then it gets the final name, and
+the folder is synced. An exception of any kind removes the temporary file. Only the kill of the
+process or a power cut can leave one behind: such a file is never a result and may be deleted.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from lplr.exceptions import ExistingFileError, InputError, StorageError
 
 __all__ = ["write_atomic"]
 
-_CHUNK = 1 << 20  # bytes compared at a time
+_DIGEST = "blake2b"  # of what is written and read back: the quickest of the safe ones
 
 
 def write_atomic(
-    path: str | os.PathLike[str], parts: Sequence[bytes | memoryview], overwrite: bool = False
+    path: str | os.PathLike[str], parts: Iterable[bytes | memoryview], overwrite: bool = False
 ) -> None:
     """Write ``parts``, one after the other, as the file ``path``: all of it or none.
+
+    They are gone through once, so that each may be made when it is its turn.
 
     A symbolic link is followed, and the file that it points to is written. An existing file keeps
     its permission bits; a new one gets those of the umask. Without ``overwrite`` a hard link takes
@@ -49,8 +52,8 @@ def write_atomic(
     try:
         mode = _target_mode(target, overwrite)
         try:
-            _write(temporary, parts, mode)
-            _compare(temporary, parts)
+            digest = _write(temporary, parts, mode)
+            _compare(temporary, digest)
             _give_name(temporary, target, overwrite)
         finally:
             with suppress(FileNotFoundError):
@@ -87,29 +90,29 @@ def _target_mode(target: str, overwrite: bool) -> int | None:
     return stat.S_IMODE(found)
 
 
-def _write(temporary: str, parts: Sequence[bytes | memoryview], mode: int | None) -> None:
+def _write(temporary: str, parts: Iterable[bytes | memoryview], mode: int | None) -> bytes:
+    """Write the file, and return a digest of what was meant."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    digest = hashlib.new(_DIGEST)
     with open(os.open(temporary, flags, 0o666), "wb") as file:
         for part in parts:
             file.write(part)
+            digest.update(part)
         file.flush()
         if mode is not None:
             os.chmod(temporary, mode)
         os.fsync(file.fileno())
+    return digest.digest()
 
 
-def _compare(temporary: str, parts: Sequence[bytes | memoryview]) -> None:
+def _compare(temporary: str, digest: bytes) -> None:
     """Read the file back: storage that loses bytes is noticed while the old file still exists."""
     with open(temporary, "rb") as file:
-        for part in parts:
-            view = memoryview(part)
-            for start in range(0, len(view), _CHUNK):
-                piece = view[start : start + _CHUNK]
-                if file.read(len(piece)) != piece:
-                    raise StorageError(
-                        f"cannot write {temporary!r}: it reads back differently; the disk is faulty"
-                    )
+        if hashlib.file_digest(file, _DIGEST).digest() != digest:
+            raise StorageError(
+                f"cannot write {temporary!r}: it reads back differently; the disk is faulty"
+            )
 
 
 def _give_name(temporary: str, target: str, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from lplr._version import __version__ as __version__
 # Public name -> module that defines it; a module itself where both are equal.
 _PUBLIC = {
     "Allocation": "lplr.algorithms.allocate",
+    "KNeighborsClassifier": "lplr.estimator",
     "LPLR": "lplr.estimator",
     "LowRank": "lplr.matrices.low_rank",
     "PackedMatrix": "lplr.matrices.base",
@@ -43,6 +44,7 @@ _PUBLIC = {
 __all__ = [
     "LPLR",
     "Allocation",
+    "KNeighborsClassifier",
     "LowRank",
     "PackedMatrix",
     "QPlusLowRank",
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from lplr.algorithms.compress import compress, predictions
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.quantize import quantize
-    from lplr.estimator import LPLR
+    from lplr.estimator import LPLR, KNeighborsClassifier
     from lplr.linalg.hessian import regularize
     from lplr.linalg.transforms import RandomizedTransform
     from lplr.matrices.base import PackedMatrix

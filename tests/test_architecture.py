@@ -46,9 +46,9 @@ HOUSE = {
         "exceptions parallel progress validation provenance linalg quantizers matrices coding "
         "planning"
     ),
-    "estimator": "exceptions parallel progress validation matrices algorithms",
+    "estimator": "exceptions parallel progress validation matrices neighbours algorithms",
     # --- files and data ---
-    "storage": "exceptions progress validation matrices",
+    "storage": "exceptions progress validation matrices estimator",
     "inputs": "exceptions",
     "datasets": "exceptions parallel validation linalg data",
     # --- the papers' statements, and comparisons ---

@@ -16,6 +16,7 @@ import numpy as np
 from lplr.evaluation.engines import search_by
 from lplr.exceptions import InputError
 from lplr.neighbours.search import Neighbours, search
+from lplr.neighbours.vote import class_shares
 from lplr.validation import check_matrix
 
 __all__ = ["FORMULAS", "PROTOCOLS", "Evaluation", "evaluate", "project", "recall", "vote"]
@@ -177,9 +178,7 @@ def vote(found: Neighbours, labels: Any) -> np.ndarray:
             f"labels: has {n} entries, and row {found.indices.max()} of the database is a neighbour"
         )
     classes, codes = _check_labels(labels, n, "f")
-    votes = codes[found.indices]
-    counts = np.stack([(votes == i).sum(axis=1) for i in range(len(classes))])
-    return classes[counts.argmax(axis=0)]
+    return classes[class_shares(codes[found.indices], len(classes)).argmax(axis=1)]
 
 
 def recall(found: Neighbours, expected: Neighbours) -> float:

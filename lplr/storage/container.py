@@ -81,13 +81,13 @@ def save(
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
 ) -> None:
-    """Write packed matrices to a file; equal ones give equal bytes.
+    """Write packed matrices or fitted models to a file; equal ones give equal bytes.
 
     Parameters
     ----------
     path : str or path-like
         A symbolic link is followed; an existing file keeps its permission bits.
-    obj : Quantized, Stacked, LowRank, QPlusLowRank or mapping of str to such
+    obj : packed matrix, LPLR, KNeighborsClassifier, or mapping of str to such
         Many in one file need a few hundred bytes each beside what is stored. Names are any text.
         A mapping may also have arrays of any shape, which are kept as they are.
     overwrite : bool
@@ -100,8 +100,7 @@ def save(
     ExistingFileError
         If ``path`` exists and ``overwrite`` is False; it is an `InputError` too.
     InputError
-        If ``obj`` is neither a packed matrix nor a mapping of text to such, or JSON cannot express
-        ``attrs``.
+        If ``obj`` is neither of these, a model is not fitted, or JSON cannot express ``attrs``.
     StorageError
         If the file cannot be written; what was at ``path`` before is intact.
 
@@ -153,8 +152,8 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
 
     Returns
     -------
-    Quantized, Stacked, LowRank, QPlusLowRank or dict of str to such or to arrays
-        What was saved; a dict is in the order in which it was.
+    packed matrix, LPLR, KNeighborsClassifier, or dict of str to such
+        What was saved; a dict, which may have arrays, is in the order in which it was.
 
     Raises
     ------

@@ -25,6 +25,8 @@ ENCODINGS = {
     "stacked": ("lplr.matrices.stacked", "Stacked"),
     "low-rank": ("lplr.matrices.low_rank", "LowRank"),
     "q-plus-low-rank": ("lplr.matrices.q_plus_low_rank", "QPlusLowRank"),
+    "lplr-model": ("lplr.estimator", "LPLR"),
+    "k-neighbors-classifier": ("lplr.estimator", "KNeighborsClassifier"),
 }
 
 
@@ -48,7 +50,8 @@ def encode(obj: Any, name: str, depth: int = 0) -> Group:
     kind, version = getattr(type(obj), "encoding", ("", 0))
     if kind not in ENCODINGS:
         raise InputError(
-            f"{name} must be a packed matrix of lplr or a dict of such, not {type(obj).__name__}"
+            f"{name} must be a packed matrix or a model of lplr, or a dict of such, "
+            f"not {type(obj).__name__}"
         )
     if depth > MAX_DEPTH:
         raise InputError(f"{name} is nested deeper than {MAX_DEPTH}")

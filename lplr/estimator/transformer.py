@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from lplr.algorithms.factorize import factorize
+from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
@@ -20,7 +22,7 @@ __all__ = ["LPLR"]
 _DTYPES = [np.float64, np.float32]
 
 
-class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
     """Low-rank, low-precision dimensionality reduction.
 
     ``fit`` factors X ~ L R with both factors quantized and bit-packed; ``transform`` projects
@@ -46,6 +48,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None
         An int makes ``fit`` reproducible and is the ``rng`` of `lplr.factorize`. None draws from
         the operating system; the global NumPy state is neither read nor changed.
+    verbose : bool
+        Whether ``fit`` shows how far it is, as ``progress=True`` does elsewhere.
 
     Attributes
     ----------
@@ -84,6 +88,12 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     R. ``fit_transform(X)`` equals ``fit(X).transform(X)``: it projects X itself and is at least
     as close to it as ``factors_``, whose L is quantized as well.
 
+    Variances are those of `sklearn.decomposition.TruncatedSVD`, about the means of the transformed
+    data and divided by n_samples. For centred X the ratios are also those of
+    `sklearn.decomposition.PCA`, which divides variances by n_samples - 1.
+
+    `lplr.save` and `lplr.load` store a fitted model without pickle: its parameters and attributes.
+
     Examples
     --------
     >>> import lplr
@@ -99,6 +109,16 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     True
     """
 
+    encoding: ClassVar[tuple[str, int]] = ("lplr-model", 1)
+    _fitted: ClassVar[Mapping[str, type | tuple[type, ...]]] = {
+        "factors_": LowRank,
+        "components_": np.ndarray,
+        "singular_values_": np.ndarray,
+        "explained_variance_": np.ndarray,
+        "explained_variance_ratio_": np.ndarray,
+        "reconstruction_err_": (int, float),
+    }
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -112,6 +132,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         quantizer: str | tuple[str, str] | None = None,
         effort: str = "default",
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.n_components = n_components
         self.bits = bits
@@ -123,6 +144,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.quantizer = quantizer
         self.effort = effort
         self.random_state = random_state
+        self.verbose = verbose
 
     @reproducible()
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -156,12 +178,12 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             n_power_iter=self.n_power_iter,
             quantizer=self.quantizer,
             effort=self.effort,
-            rng=_rng(self.random_state),
+            rng=rng_of(self.random_state),
+            progress=bool(self.verbose),
         )
         s, Vt = _singular_pairs(factors)
         norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
         self.factors_ = factors
-        self.n_components_ = factors.rank
         self.components_ = Vt.astype(X.dtype)
         self.singular_values_ = s.astype(X.dtype)
         self.reconstruction_err_ = factors.relative_error(X) * norm if norm else 0.0
@@ -222,6 +244,12 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return matmul(Z, self.components_.astype(Z.dtype, copy=False))
 
     @property
+    def n_components_(self) -> int:
+        """Rank of the factorization."""
+        check_is_fitted(self, "factors_")
+        return int(self.factors_.rank)
+
+    @property
     def _n_features_out(self) -> int:
         """What `ClassNamePrefixFeaturesOutMixin` counts."""
         return self.n_components_
@@ -230,6 +258,21 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _check_fitted(self) -> None:
+        k, d = self.n_components_, self.n_features_in_
+        shapes = {
+            "components_": (k, d),
+            "singular_values_": (k,),
+            "explained_variance_": (k,),
+            "explained_variance_ratio_": (k,),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"{name} must be {shape} finite floats")
+        if self.factors_.shape[1] != d:
+            raise ValueError(f"factors_ must have {d} columns")
 
     def _rank(self, shape: tuple[int, int]) -> int | None:
         if self.n_components is None:
@@ -240,15 +283,6 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 f"found {self.n_components!r} and {self.bits_per_entry!r}"
             )
         return check_integer(self.n_components, "n_components", 1, min(shape))
-
-
-def _rng(random_state: Any) -> Any:
-    """What `lplr.factorize` takes as ``rng``."""
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return random_state
-    return check_integer(random_state, "random_state", 0)
 
 
 def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,6 @@
+"""Estimators of scikit-learn on compressed matrices."""
+
+from lplr.estimator.classifier import KNeighborsClassifier
+from lplr.estimator.transformer import LPLR
+
+__all__ = ["LPLR", "KNeighborsClassifier"]

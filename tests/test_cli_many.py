@@ -64,6 +64,10 @@ def test_verify(packed: dict[str, lplr.PackedMatrix], capsys: pytest.CaptureFixt
     assert f"{matrices[0]['relative_error']:.6f}" in capsys.readouterr().out
     one = report(capsys, "verify", "many.h5", "--name", "a/b", "--against", "originals.npz:a/b")
     assert one["relative_error"] == matrices[2]["relative_error"]
+    for original, error in ((BIAS, "none"), (BIAS + 1, "some")):
+        np.save("bias.npy", original)
+        assert main(["verify", "many.h5", "--name", "bias", "--against", "bias.npy"]) == 0
+        assert f"error    {error} " in capsys.readouterr().out
     np.savez("fewer.npz", **{"a/b": ORIGINALS["a/b"]})
     assert "--name" in refused(capsys, "verify", "many.h5", "--against", "fewer.npz")
 
@@ -89,6 +93,25 @@ def test_decompress(
     assert "--name" in refused(capsys, "decompress", "many.h5", "-o", "all.npy")
     assert ".npy" in refused(capsys, "decompress", "many.h5", "--name", "a/b", "-o", "b.npz")
     assert ".npy" in refused(capsys, "decompress", "one.h5", "-o", "b.safetensors")
+
+
+def test_a_model_is_what_it_keeps_of_the_data(
+    packed: dict[str, lplr.PackedMatrix], capsys: pytest.CaptureFixture[str]
+) -> None:
+    A = ORIGINALS["a/b"]
+    transformer = lplr.LPLR(n_components=2, random_state=0).fit(A)
+    classifier = lplr.KNeighborsClassifier(random_state=0).fit(A, ["u", "v", "w"] * 3)
+    np.save("a.npy", A)
+    for model, kept in ((transformer, transformer.factors_), (classifier, classifier.rows_)):
+        lplr.save("model.h5", model, overwrite=True)
+        document = report(capsys, "info", "model.h5")
+        assert (document["type"], document["shape"]) == (type(model).__name__, [9, 7])
+        assert document["stored_nbytes"] == kept.nbytes
+        found = report(capsys, "verify", "model.h5", "--against", "a.npy")
+        assert found["relative_error"] == kept.relative_error(A)
+        assert main(["decompress", "model.h5", "-o", "back.npy", "--overwrite"]) == 0
+        np.testing.assert_array_equal(np.load("back.npy"), kept.to_dense())
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize("name", ["", "../up", "/etc/x", "a\0b", "C:\\x", "x" * 70_000])

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lplr.cli.info import matrix_of
 from lplr.cli.options import (
     add_command,
     add_json,
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: {args.input} has {len(stored.names or [])} matrices; write a .npz or "
             ".safetensors file, or say which one with --name"
         )
-    packed = {args.name: stored.decode(args.name)} if one else stored.decode()
+    objects = {args.name: stored.decode(args.name)} if one else stored.decode()
+    packed = {name: matrix_of(obj) for name, obj in objects.items()}
     kinds = {
         name: (np.dtype("<f4") if isinstance(f, lplr.PackedMatrix) else f.dtype, f.shape)
         for name, f in packed.items()

@@ -10,7 +10,7 @@ from typing import Any
 
 from lplr.cli.options import add_command, add_json, add_name, print_json
 
-__all__ = ["add_parser", "facts", "run"]
+__all__ = ["add_parser", "facts", "matrix_of", "run"]
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -53,14 +53,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def matrix_of(obj: Any) -> Any:
+    """A packed matrix or array itself; of a model, what it keeps of the data."""
+    return getattr(obj, "factors_", getattr(obj, "rows_", obj))
+
+
 def facts(obj: Any) -> dict[str, Any]:
-    """What an object is and how much it stores."""
+    """What an object is and how much its matrix stores."""
+    matrix = matrix_of(obj)
     return {
         "type": type(obj).__name__,
-        "shape": list(obj.shape),
-        "rank": getattr(obj, "rank", 0),
-        "stored_nbytes": obj.nbytes,
-        "bits_per_entry": 8 * obj.nbytes / max(1, math.prod(obj.shape)),
+        "shape": list(matrix.shape),
+        "rank": getattr(matrix, "rank", 0),
+        "stored_nbytes": matrix.nbytes,
+        "bits_per_entry": 8 * matrix.nbytes / max(1, math.prod(matrix.shape)),
     }
 
 
@@ -84,7 +90,7 @@ def _print_head(document: Mapping[str, Any], *content: tuple[str, str]) -> None:
     ]
     if "name" not in document:
         rest = in_bytes(document["file_nbytes"] - stored)
-        lines.append(("rest", f"{rest} of header, structure and records"))
+        lines.append(("rest", f"{rest} of header, structure, records and all else"))
     print(columns(lines))
 
 
@@ -126,7 +132,7 @@ def _print(document: Mapping[str, Any]) -> None:
     _print_head(document, *name, content)
     parts, arrays = [], []
     for path, group in document["groups"].items():
-        values = ", ".join(f"{name} {value}" for name, value in group["values"].items())
+        values = ", ".join(f"{name} {_briefly(value)}" for name, value in group["values"].items())
         parts.append([path, f"{group['encoding']} {group['version']}", values])
         for name, array in group["datasets"].items():
             shape = in_shape(array["shape"])
@@ -166,6 +172,13 @@ def _print_meta(path: str, meta: Mapping[str, Any]) -> None:
             for i, step in enumerate(history)
         ]
         print(table(("round", "step", "error"), steps, left=2))
+
+
+def _briefly(value: Any) -> str:
+    """A value of a component; of a long list its length."""
+    if isinstance(value, list) and len(value) > 4:
+        return f"({len(value)} items)"
+    return _in_words(value)
 
 
 def _as_pairs(record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lplr.cli.info import facts
+from lplr.cli.info import facts, matrix_of
 from lplr.cli.options import INPUTS, add_command, add_json, add_name, print_json
 
 __all__ = ["add_parser", "run"]
@@ -47,14 +47,15 @@ def run(args: argparse.Namespace) -> int:
     matrices = []
     steps = 1 if args.against is None else 2
     with Progress(0 if one else steps * len(objects)) as progress, watch_compilation(progress):
-        for name, f in objects.items():
+        for name, obj in objects.items():
+            f = matrix_of(obj)
             about = f" {shown(name)}" if name else ""
             with progress.step(f"decoding{about}", 1.0):
                 dense = np.asarray(f)
             # An array that is kept as it is may hold anything.
             if hasattr(f, "to_dense") and not np.isfinite(dense).all():
                 raise CorruptFileError(f"{args.file}:{about} decodes to values that are not finite")
-            found = {"name": name, **facts(f)}
+            found = {"name": name, **facts(obj)}
             if args.against is not None:
                 with progress.step(f"measuring the error{about}", 1.0):
                     source = _original(args, None if one else name, f.shape)
@@ -136,9 +137,10 @@ def _print(report: dict[str, Any]) -> None:
     against = report["against"]
     if many is None and against is not None:
         against += f" ({report['note']})" if report["note"] else ""
+        error, largest = _in_words(report)
         lines += [
-            ("error", f"{report['relative_error']:.6f} (relative, Frobenius) to {against}"),
-            ("largest", f"{report['largest_error']:.6g} (difference of one entry)"),
+            ("error", f"{error} (relative, Frobenius) to {against}"),
+            ("largest", f"{largest} (difference of one entry)"),
         ]
     print(columns(lines))
     if many and against is not None:
@@ -152,6 +154,7 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _in_words(found: dict[str, Any]) -> tuple[str, str]:
+    """Both errors; of an array that is kept as it is, whether there is one."""
     if "identical" in found:
-        return ("none" if found["identical"] else "differs", "")
+        return ("none", "none") if found["identical"] else ("some", "some")
     return f"{found['relative_error']:.6f}", f"{found['largest_error']:.6g}"

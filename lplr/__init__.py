@@ -28,6 +28,7 @@ _PUBLIC = {
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
     "datasets": "lplr.datasets",
+    "encode": "lplr.algorithms.encode",
     "exceptions": "lplr.exceptions",
     "factorize": "lplr.algorithms.factorize",
     "inspect": "lplr.storage.container",
@@ -55,6 +56,7 @@ __all__ = [
     "caldera",
     "compress",
     "datasets",
+    "encode",
     "exceptions",
     "factorize",
     "inspect",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from lplr.algorithms.allocate import Allocation, allocate
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress, predictions
+    from lplr.algorithms.encode import encode
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.quantize import quantize
     from lplr.estimator import LPLR, KNeighborsClassifier

@@ -77,11 +77,17 @@ def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return T, (M + M.T) / 2
 
 
-def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = False) -> Factor:
+def quantize_factor(
+    B: np.ndarray,
+    G: np.ndarray,
+    book: Codebook,
+    rough: bool = False,
+    scale: np.ndarray | None = None,
+) -> Factor:
     """Solve G X = B for X (m, n), and quantize X by feedback under G.
 
     B is float32; G is float64, positive semi-definite, and damped here. A ``rough`` factor gets
-    less care, since another pass will replace it.
+    less care, since another pass will replace it. Where no scales are given, X chooses them.
     """
     n = B.shape[1]
     G = damped(G)
@@ -89,7 +95,7 @@ def quantize_factor(B: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = 
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
     sweeps = _SWEEPS if not isinstance(book, TrellisCodebook) else 0 if rough else _TRELLIS_SWEEPS
-    codes, scale, error = quantize_feedback(X, G, book, sweeps=sweeps)
+    codes, scale, error = quantize_feedback(X, G, book, scale, sweeps=sweeps)
     return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
 
 

@@ -24,7 +24,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
-from lplr.storage import encoding
+from lplr.storage import encoding, header
 from lplr.storage.container import inspect, load, save, verify
 from lplr.storage.header import FORMAT_VERSION, MAGIC
 
@@ -205,6 +205,31 @@ def test_a_small_header_for_each_of_many(tmp_path: Path) -> None:
     save(path, layers)
     rest = path.stat().st_size - sum(layer.nbytes for layer in layers.values())
     assert rest < 500 * len(layers)
+
+
+def test_progress_and_an_end_in_the_middle(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "x.h5"
+    monkeypatch.setattr(header, "_PART", 1 << 12)
+    q = Quantized(
+        (64, 1024), "uniform", 8, np.zeros(1 << 16, np.uint8), np.ones((1, 1), np.float32)
+    )
+    calls = (lambda **o: save(path, q, **o), lambda **o: load(path, **o))
+    for call in (*calls, lambda **o: verify(path, **o), lambda **o: inspect(path, **o)):
+        heard: list[tuple[float, str]] = []
+        call(progress=lambda *said, heard=heard: heard.append(said))
+        shares = [share for share, _ in heard]
+        assert shares == sorted(shares)
+        assert (shares[0], shares[-1]) == (0.0, 1.0)
+        assert len(shares) > 8
+
+    def stop(share: float, what: str) -> None:
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        save(path, low_rank(), overwrite=True, progress=stop)
+    assert (os.listdir(tmp_path), path.read_bytes()) == (["x.h5"], before)
 
 
 def test_inspect_and_verify(tmp_path: Path) -> None:

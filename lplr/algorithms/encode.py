@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from lplr.coding.factor import damped, weighted_gram
-from lplr.coding.new_rows import coded_rows
+from lplr.coding.new_rows import coded_rows, pattern_of, usual_squares
 from lplr.exceptions import InputError, LplrWarning
 from lplr.linalg.hessian import check_hessian
 from lplr.linalg.least_squares import gram
 from lplr.matrices.low_rank import LowRank
-from lplr.matrices.quantized import Quantized
-from lplr.matrices.stacked import Stacked
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.parallel import matmul, reproducible
 from lplr.provenance import versions
 from lplr.validation import check_matrix, warn_caller
@@ -22,49 +21,52 @@ from lplr.validation import check_matrix, warn_caller
 __all__ = ["encode"]
 
 _LARGEST = 1e6  # times the largest entry of R: what float32 holds with ease
-_LONG = 2.0  # times the usual length of a row
+_LONG = 4.0  # times the usual length of a row
 
 
 @reproducible()
-def encode(f: LowRank, rows: Any, *, hessian: Any = None) -> LowRank:
-    """Code new rows on the R of a factorization, with the codebooks and scales of its L.
+def encode(f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None) -> LowRank | QPlusLowRank:
+    """Code new rows on the R of a compressed matrix, with its codebooks and scales.
 
-    The result is a factorization of the new rows that shares R: its own bytes are those of its L.
-    It can be searched, decoded and saved like ``f``, which stays as it is.
+    The result is of the new rows alone and shares R, whose bytes it needs no second time. It can be
+    searched, decoded and saved like ``f``, which stays as it is.
 
     Parameters
     ----------
-    f : LowRank
-        What `lplr.factorize` or `lplr.compress` returned.
+    f : LowRank or QPlusLowRank
+        What `lplr.factorize`, `lplr.compress` or `lplr.caldera` returned.
     rows : array_like of shape (p, d)
-        As large as the rows that ``f`` was made from: the scales of L are theirs.
+        As large as the rows that ``f`` was made from, whose scales they get.
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         As in `lplr.compress`: the one that ``f`` was made under. A file does not hold it; without
         it, all errors count the same.
 
     Returns
     -------
-    LowRank of shape (p, d)
+    LowRank or QPlusLowRank of shape (p, d)
         ``meta["basis"]`` is the record of ``f``.
 
     Raises
     ------
     InputError
-        If ``f`` is not a factorization, has a scale for each row, or the rows do not fit.
+        If ``f`` has no factors, or a scale for each row, or the rows do not fit.
     HessianError
         If ``hessian`` is not a second moment.
 
     Warns
     -----
     LplrWarning
-        If rows are too long for the codes of L.
+        If rows are too long for the codes.
 
     Notes
     -----
-    Least squares on the decoded R, rounded by feedback under R R^T as in `lplr.factorize`, see
-    `lplr.coding.new_rows`. On rows from the distribution of those that ``f`` was made from, the
-    error is that of ``f``, up to what R was fitted to them: 1 to 2 % for some thousand rows. Codes
-    of a lattice hold eight rows together, so that rows are better encoded many at a time.
+    L comes from least squares on the decoded R and is rounded by feedback under R R^T, as in
+    `lplr.factorize`, see `lplr.coding.new_rows`; Q is what L R leave, rounded in the columns of
+    ``f``, its rows mixed as there. On rows from the distribution of those that ``f`` was made from
+    the error is that of ``f``, up to what R was fitted to them: 1 to 2 % for some thousand rows.
+
+    Encode many rows at a time: a word of a lattice holds eight of them, and a trellis code needs
+    about a hundred to get going; a single row may have twice the error.
 
     Examples
     --------
@@ -80,63 +82,97 @@ def encode(f: LowRank, rows: Any, *, hessian: Any = None) -> LowRank:
     >>> lplr.search(new, A[900:903], k=1).indices[:, 0]
     array([0, 1, 2])
     """
-    left, R = _shared(f)
+    if not isinstance(f, (LowRank, QPlusLowRank)):
+        raise InputError(
+            f"f: must have factors, whose R new rows can share, found a {type(f).__name__}; "
+            "compress the new rows by themselves, or make f with lplr.factorize"
+        )
     A = check_matrix(rows, "rows", dtype=np.float64)
     if A.shape[1] != f.shape[1]:
         raise InputError(f"rows: must have the {f.shape[1]} columns of f, found {A.shape[1]}")
-    unit = np.abs(R).max() or 1.0
-    R, A = R / unit, (A - f.shift) / unit
+    H = None if hessian is None else _moment(hessian, f.shape[1])
+    unit = _unit(f)
+    A = A / unit
     if np.abs(A).max() > _LARGEST:
         raise InputError(
-            f"rows: their largest magnitude is {np.abs(A).max():.1g} times that of R; give them "
-            "the scale of the rows that f was made from"
+            f"rows: their largest magnitude is {np.abs(A).max():.1g} times what f is made of; give "
+            "them the scale of the rows that f was made from"
         )
-    if hessian is None:
-        G, B = gram(R), matmul(R, A.T)
+    meta = {"basis": dict(f.meta), "versions": versions()}
+    h = f.scaled(1 / unit)
+    if isinstance(h, LowRank):  # R itself, not a copy that was scaled there and back
+        return replace(f, left=_coded_product(h, A, H).left, meta=meta)
+    g = _coded_sum(h, A, H)
+    low_rank = None
+    if f.low_rank is not None and g.low_rank is not None:
+        low_rank = replace(f.low_rank, left=g.low_rank.left, meta={})
+    return replace(g, backbone=g.backbone.scaled(unit), low_rank=low_rank, meta=meta)
+
+
+def _moment(hessian: Any, d: int) -> np.ndarray:
+    """H with a mean diagonal of 1, (d, d)."""
+    H = check_hessian(hessian, d)
+    H = np.diag(H) if H.ndim == 1 else H
+    return H / np.mean(np.diag(H))
+
+
+def _unit(f: LowRank | QPlusLowRank) -> float:
+    """A power of two near the size of what the rows of f are made of."""
+    if isinstance(f, QPlusLowRank):
+        largest = max(float(np.abs(block.scale).max()) for block in pattern_of(f.backbone))
     else:
-        H = check_hessian(hessian, f.shape[1])
-        H = np.diag(H) if H.ndim == 1 else H
-        T, G = weighted_gram(R, H / np.mean(np.diag(H)))
-        B = matmul(T.T, A.T)
-    G = G if G.any() else np.eye(len(G))  # with an R of zeros, all rows are alike
-    coded = coded_rows(G, B, left)
-    _warn_of_overload(coded, G, B)
-    return replace(f, left=coded, meta={"basis": dict(f.meta), "versions": versions()})
+        largest = float(np.abs(f.right.to_dense()).max())
+    return float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
 
 
-def _shared(f: Any) -> tuple[Quantized | Stacked, np.ndarray]:
-    """What new rows share with those of f: the codebooks and scales of L, and R in float64."""
-    if not isinstance(f, LowRank):
-        raise InputError(
-            f"f: must be a LowRank, whose R new rows can share, found a {type(f).__name__}; "
-            "compress the new rows by themselves, or make f with lplr.factorize"
-        )
-    left = f.left
-    if isinstance(left, Stacked) and left.axis == 0:
-        left = left.blocks[0]  # rows that were appended are coded like the first ones
-    parts = left.blocks if isinstance(left, Stacked) else (left,)
-    for scale in (scale for part in parts for scale in (part.scale, part.offset)):
-        if scale is not None and scale.shape[0] > 1:
-            raise InputError(
-                "f: its L has a scale for each row, which new rows cannot share; make f with "
-                "lplr.factorize"
-            )
-    return left, f.right.to_dense().astype(np.float64)
+def _problem(f: LowRank, A: np.ndarray, H: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """``R H R^T`` and ``R H A^T``, by which `coded_rows` finds the L of rows A."""
+    R = f.right.to_dense().astype(np.float64)
+    target = (A - f.shift).T
+    if H is None:
+        G, B = gram(R), matmul(R, target)
+    else:
+        T, G = weighted_gram(R, H)
+        B = matmul(T.T, target)
+    return G if G.any() else np.eye(len(G)), B  # with an R of zeros, all L are alike
 
 
-def _warn_of_overload(coded: Quantized | Stacked, G: np.ndarray, B: np.ndarray) -> None:
-    """Say which rows are beyond the reach of the codes: long ones, of which half is lost."""
-    parts = coded.blocks if isinstance(coded, Stacked) else (coded,)
-    usual = np.concatenate(
-        [
-            np.broadcast_to(part.scale.reshape(-1), part.shape[1]) / part.codebook.gaussian_scale
-            for part in parts
-        ]
-    )
+def _coded_product(f: LowRank, A: np.ndarray, H: np.ndarray | None) -> LowRank:
+    """The L R of rows A."""
+    blocks = pattern_of(f.left)
+    G, B = _problem(f, A, H)
+    coded = coded_rows(B, G, blocks)
     X = np.linalg.solve(damped(G), B)
-    E = X - coded.to_dense().T
-    length, lost = (np.einsum("ij,ij->j", Y, G @ Y) for Y in (X, E))
-    beyond = (length > _LONG**2 * (np.diag(G) @ usual**2)) & (lost > length / 2)
+    length, lost = (np.einsum("ij,ij->j", Y, G @ Y) for Y in (X, X - coded.to_dense().T))
+    _warn_of_overload(length, lost, float(np.diag(G) @ usual_squares(blocks)))
+    return replace(f, left=coded)
+
+
+def _coded_sum(f: QPlusLowRank, A: np.ndarray, H: np.ndarray | None) -> QPlusLowRank:
+    """The Q + L R of rows A: first L, then Q from what L R leave."""
+    blocks = pattern_of(f.backbone)
+    left = None if f.left is None else replace(f.left, n=len(A))
+    W = A if f.right is None else f.right.apply(A, axis=1)
+    W = W if left is None else left.apply(W, axis=0)
+    if H is not None and f.right is not None:
+        H = f.right.apply(f.right.apply(H, axis=0), axis=1)
+    low_rank, rest, usual = f.low_rank, W, usual_squares(blocks).sum()
+    if low_rank is not None:
+        parts = pattern_of(low_rank.left)
+        G, B = _problem(low_rank, W, H)
+        low_rank = replace(low_rank, left=coded_rows(B, G, parts))
+        rest = W - low_rank.to_dense()
+        usual += np.square(low_rank.right.to_dense()).sum(axis=1) @ usual_squares(parts)
+    backbone = coded_rows(rest.T if H is None else matmul(H, rest.T), H, blocks)
+    g = QPlusLowRank(backbone, low_rank, left, f.right)
+    length, lost = (np.einsum("ij,ij->i", Y, Y) for Y in (A, A - g.to_dense()))
+    _warn_of_overload(length, lost, usual)
+    return g
+
+
+def _warn_of_overload(length: np.ndarray, lost: np.ndarray, usual: float) -> None:
+    """Say which rows are beyond the reach of the codes: long ones, of which half is lost."""
+    beyond = (length > _LONG**2 * usual) & (lost > length / 2)
     if beyond.any():
         warn_caller(
             f"rows: {beyond.sum()} of {len(beyond)}, row {beyond.argmax()} the first, are so much "

@@ -1,8 +1,9 @@
-"""Rows coded on an R that stays as it is, with the codebooks, widths and scales of a given L.
+"""Rows coded like those of a matrix that is there: with its codebooks, widths and scales.
 
-With R fixed, ``|A - L R|^2`` under H is ``tr((X - L^T)^T G (X - L^T))`` plus a constant, where
-``G = R H R^T`` and ``X = G^-1 R H A^T``: each row of A is a quantization problem of its own. Blocks
-of components that have codebooks of their own are coded in turn, each with all others in place.
+For rows of L on an R that stays as it is, ``|A - L R|^2`` under H is a constant plus
+``tr((X - L^T)^T G (X - L^T))``, where ``G = R H R^T`` and ``X = G^-1 R H A^T``: each row of A is a
+quantization problem of its own. For rows of a backbone Q it is the same with R = I. Blocks of
+columns that have codebooks of their own are coded in turn, each with all others in place.
 """
 
 from __future__ import annotations
@@ -11,41 +12,68 @@ from itertools import pairwise
 
 import numpy as np
 
-from lplr.coding.factor import quantize_factor
+from lplr.coding.factor import Factor, quantize_factor
+from lplr.coding.feedback import quantize_feedback
+from lplr.exceptions import InputError
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
+from lplr.quantizers.base import Codebook
 
-__all__ = ["coded_rows"]
+__all__ = ["coded_rows", "pattern_of", "usual_squares"]
 
 _ROUNDS = 2  # over several blocks: the second lowers the error by 0.1 to 0.3 %, the third by 0.05 %
 
 
-def coded_rows(G: np.ndarray, B: np.ndarray, left: Quantized | Stacked) -> Quantized | Stacked:
-    """The rows of L that lose least under G, coded like ``left``, whose components are columns.
+def pattern_of(coded: Quantized | Stacked) -> list[Quantized]:
+    """The blocks of columns that new rows of a matrix are coded like.
 
-    G is ``R H R^T``, float64 (m, m); B is ``R H A^T``, float64 (m, p). No scale or offset of
-    ``left`` may be that of a row.
+    InputError says that the scales are those of rows, which new rows cannot share.
     """
-    several = isinstance(left, Stacked)
-    blocks = left.blocks if several else (left,)
+    if isinstance(coded, Stacked) and coded.axis == 0:
+        coded = coded.blocks[0]  # rows that were appended are coded like the first ones
+    blocks = list(coded.blocks) if isinstance(coded, Stacked) else [coded]
+    scales = [scale for block in blocks for scale in (block.scale, block.offset)]
+    if any(scale is not None and scale.shape[0] > 1 for scale in scales):
+        raise InputError(
+            "f: it has a scale for each row, which new rows cannot share; compress the new rows by "
+            "themselves, or make f with lplr.factorize"
+        )
+    return blocks
+
+
+def usual_squares(blocks: list[Quantized]) -> np.ndarray:
+    """About the mean square of each column, by its scale."""
+    columns = [
+        np.square(_each(block.scale, block.shape[1])[:, 0] / block.codebook.gaussian_scale)
+        * (block.bits > 0)
+        for block in blocks
+    ]
+    return np.concatenate(columns, dtype=np.float64)
+
+
+def coded_rows(B: np.ndarray, G: np.ndarray | None, blocks: list[Quantized]) -> Quantized | Stacked:
+    """The rows that lose least under G, coded like the blocks of columns of a `pattern_of`.
+
+    G is float64 (m, m), positive semi-definite, and B float64 (m, p); without G, the identity,
+    the rows of B^T are rounded.
+    """
     edges = np.cumsum([0] + [block.shape[1] for block in blocks])
     parts = [slice(i, j) for i, j in pairwise(edges.tolist())]
     values = np.zeros(B.shape)
     coded: list[Quantized] = []
-    for _ in range(_ROUNDS if len(blocks) > 1 else 1):
+    for _ in range(1 if G is None or len(blocks) == 1 else _ROUNDS):
         coded = []
         for block, part in zip(blocks, parts, strict=True):
-            offset = _each(block.offset, block.shape[1])
-            others = values.copy()
-            others[part] = offset  # what L is where all levels are 0
-            rest = B[part] - matmul(G[part], others)
-            factor = quantize_factor(
-                rest.astype(np.float32),
-                G[part, part],
-                block.codebook,
-                scale=_each(block.scale, block.shape[1])[:, 0],
-            )
+            offset, scale = (_each(s, block.shape[1]) for s in (block.offset, block.scale))
+            if G is None:
+                rest = (B[part] - offset).astype(np.float32)
+                factor = _rounded(rest, block.codebook, scale[:, 0])
+            else:
+                others = values.copy()
+                others[part] = offset  # what the block is where all levels are 0
+                rest = (B[part] - matmul(G[part], others)).astype(np.float32)
+                factor = quantize_factor(rest, G[part, part], block.codebook, scale=scale[:, 0])
             values[part] = factor.values + offset
             coded.append(
                 Quantized(
@@ -58,7 +86,17 @@ def coded_rows(G: np.ndarray, B: np.ndarray, left: Quantized | Stacked) -> Quant
                     axis=0,
                 )
             )
-    return Stacked(tuple(coded), axis=1) if several else coded[0]
+    return Stacked(tuple(coded), axis=1) if len(coded) > 1 else coded[0]
+
+
+def _rounded(X: np.ndarray, book: Codebook, scale: np.ndarray) -> Factor:
+    """The nearest codes, where no error weighs on another."""
+    m, n = X.shape
+    X = np.pad(X, ((0, 0), (0, -n % book.group)))
+    one = np.eye(m, dtype=np.float32)
+    nothing = np.arange(m), one, np.ones(m)
+    codes, scale, error = quantize_feedback(X, one, book, scale, factor=nothing)
+    return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
 
 
 def _each(scale: np.ndarray | None, count: int) -> np.ndarray:

@@ -65,6 +65,7 @@ from typing import Any
 import numpy as np
 
 from lplr.matrices.base import PackedMatrix
+from lplr.progress import Progress, tracked
 from lplr.storage.contents import Objects, to_contents
 from lplr.storage.encoding import Group, encode, encode_array
 from lplr.storage.hdf5 import to_image
@@ -80,6 +81,8 @@ def save(
     obj: PackedMatrix | Mapping[str, PackedMatrix | np.ndarray],
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
+    *,
+    progress: Progress = False,
 ) -> None:
     """Write packed matrices or fitted models to a file; equal ones give equal bytes.
 
@@ -94,6 +97,9 @@ def save(
         Whether an existing file is replaced.
     attrs : dict, optional
         Metadata of your own, which JSON can express; `lplr.inspect` returns it.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Raises
     ------
@@ -124,24 +130,27 @@ def save(
     ...     list(lplr.load(path)), lplr.load(path, name="layers.0.up").shape
     (['layers.0.up', 'layers.0.down'], (4, 4))
     """
-    objects: Objects
-    if isinstance(obj, Mapping):
-        objects = {check_name(k, "obj"): _encode(v, f"obj[{k!r}]") for k, v in obj.items()}
-    else:
-        objects = encode(obj, "obj")
-    if attrs is not None:
-        to_json(attrs, "attrs")
-    contents, arrays = to_contents(objects, attrs or {})
-    nbytes = sum(len(array) for array in arrays)
-    before, after = to_image(ROOT, contents, nbytes, HEADER_NBYTES)
-    write_file(path, [before, *arrays, after], overwrite)
+    with tracked(progress, "saving"):
+        objects: Objects
+        if isinstance(obj, Mapping):
+            objects = {check_name(k, "obj"): _encode(v, f"obj[{k!r}]") for k, v in obj.items()}
+        else:
+            objects = encode(obj, "obj")
+        if attrs is not None:
+            to_json(attrs, "attrs")
+        contents, arrays = to_contents(objects, attrs or {})
+        nbytes = sum(len(array) for array in arrays)
+        before, after = to_image(ROOT, contents, nbytes, HEADER_NBYTES)
+        write_file(path, [before, *arrays, after], overwrite)
 
 
 def _encode(obj: Any, name: str) -> Group:
     return encode_array(obj, name) if isinstance(obj, np.ndarray) else encode(obj, name)
 
 
-def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str], *, name: str | None = None, progress: Progress = False
+) -> Any:
     """Read what `lplr.save` wrote, after every byte of the file is verified.
 
     Parameters
@@ -149,6 +158,9 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
     path : str or path-like
     name : str, optional
         Of many matrices in a file, the one to return.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -181,15 +193,19 @@ def load(path: str | os.PathLike[str], *, name: str | None = None) -> Any:
     ...     lplr.load(path).to_dense()
     array([[0., 3.]], dtype=float32)
     """
-    return read_stored(path).decode(name, own=name is not None)
+    with tracked(progress, "loading"):
+        return read_stored(path).decode(name, own=name is not None)
 
 
-def verify(path: str | os.PathLike[str]) -> str:
+def verify(path: str | os.PathLike[str], *, progress: Progress = False) -> str:
     """Check every byte and every component of a file, and return the SHA-256 of its payload.
 
     Parameters
     ----------
     path : str or path-like
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -212,17 +228,21 @@ def verify(path: str | os.PathLike[str]) -> str:
     ...     len(lplr.verify(path))
     64
     """
-    stored = read_stored(path)
-    stored.decode()
-    return stored.sha256
+    with tracked(progress, "verifying"):
+        stored = read_stored(path)
+        stored.decode()
+        return stored.sha256
 
 
-def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+def inspect(path: str | os.PathLike[str], *, progress: Progress = False) -> dict[str, Any]:
     """Describe what a file holds, from its verified header and structure, without decoding it.
 
     Parameters
     ----------
     path : str or path-like
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -250,4 +270,5 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> info["attrs"], info["groups"]["/"]["encoding"]
     ({'layer': 'up/0'}, 'quantized')
     """
-    return read_stored(path).describe()
+    with tracked(progress, "reading"):
+        return read_stored(path).describe()

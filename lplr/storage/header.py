@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from lplr.exceptions import (
     CorruptFileError,
@@ -19,6 +21,7 @@ from lplr.exceptions import (
     InputError,
     MissingFileError,
 )
+from lplr.progress import counter, until
 from lplr.storage.atomic import write_atomic
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
 MAGIC = b"\x93LPLR\r\n\x1a"
 FORMAT_VERSION = 2  # written; all of them up to it are read
 HEADER_NBYTES = 512
+_PART = 1 << 24  # bytes that are read, written or digested at a time
 _HEADER = struct.Struct("<8sIQ32s")
 _FILE_ERRORS = {
     FileNotFoundError: MissingFileError,
@@ -46,12 +50,27 @@ def write_file(
     path: str | os.PathLike[str], payload: Sequence[bytes | memoryview], overwrite: bool
 ) -> None:
     """Write the pieces of a payload, header in front; errors as `lplr.save`."""
-    digest = hashlib.sha256()
-    for piece in payload:
-        digest.update(piece)
     length = sum(len(piece) for piece in payload)
+    digest = hashlib.sha256()
+    with until(0.4, "digest"):
+        for part in _parts(payload, counter(length)):
+            digest.update(part)
     header = _HEADER.pack(MAGIC, FORMAT_VERSION, length, digest.digest())
-    write_atomic(path, [header.ljust(HEADER_NBYTES, b"\0"), *payload], overwrite)
+    with until(1.0, "writing and reading back"):
+        # What is counted is the writing; about as long again, the file is read back.
+        parts = _parts(payload, counter(2 * length))
+        write_atomic(path, chain([header.ljust(HEADER_NBYTES, b"\0")], parts), overwrite)
+
+
+def _parts(
+    payload: Sequence[bytes | memoryview], count: Callable[[float], None]
+) -> Iterator[memoryview]:
+    """The pieces in parts of a few MB, each of which is counted when the next one is asked for."""
+    for piece in payload:
+        for start in range(0, len(piece), _PART):
+            part = memoryview(piece)[start : start + _PART]
+            yield part
+            count(len(part))
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -65,8 +84,13 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         with open(path, "rb") as file:
             header = file.read(HEADER_NBYTES)
             length = _check_header(path, header, status.st_size)
-            file.seek(0)
-            data = file.read(HEADER_NBYTES + length + 1)
+            digest, count = hashlib.sha256(), counter(length, "reading")
+            buffer = io.BytesIO(header)
+            buffer.seek(0, io.SEEK_END)
+            while part := file.read(min(_PART, HEADER_NBYTES + length + 1 - buffer.tell())):
+                digest.update(part)
+                buffer.write(part)
+                count(len(part))
     except (InputError, CorruptFileError):
         raise
     except OSError as exc:
@@ -77,9 +101,10 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise InputError(message) from exc
     except (TypeError, ValueError) as exc:
         raise InputError(f"path {str(path)!r} cannot be read: {exc}") from exc
-    if len(data) != HEADER_NBYTES + length or data[:HEADER_NBYTES] != header:
+    data = buffer.getvalue()
+    if len(data) != HEADER_NBYTES + length:
         raise CorruptFileError(f"{str(path)!r} changed while it was read")
-    if hashlib.sha256(memoryview(data)[HEADER_NBYTES:]).digest() != digest_of(header):
+    if digest.digest() != digest_of(header):
         raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
     return data
 

@@ -75,7 +75,8 @@ def test_so_it_is_of_a_backbone_with_factors(name: str) -> None:
     assert (type(g), g.shape, g.code) == (type(f), more.shape, f.code)
     assert g.bits_per_entry < 1.05 * f.bits_per_entry
     if f.low_rank is not None:
-        assert g.low_rank.right is f.low_rank.right
+        assert g.low_rank.right.codes is f.low_rank.right.codes
+        np.testing.assert_array_equal(g.low_rank.right.scale, f.low_rank.right.scale)
     ratio = g.relative_error(more, H) / f.relative_error(white, H)
     assert 0.97 < ratio < 1.06
     unit = 1e22
@@ -132,6 +133,15 @@ def test_encoded_rows_are_found_saved_and_appended(tmp_path) -> None:
     np.testing.assert_array_equal(lplr.encode(both, NEW).left.codes, g.left.codes)
     assert lplr.encode(f, NEW[:1]).shape == (1, 48)
     assert g.meta["basis"] == f.meta
+
+
+def test_progress() -> None:
+    heard: list[tuple[float, str]] = []
+    f = lplr.compress(FLAT[0], bits_per_entry=2, effort="fast", rng=0)
+    lplr.encode(f, FLAT[1], progress=lambda *said: heard.append(said))
+    shares = [share for share, _ in heard]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1], "Q" in {what for _, what in heard}) == (0.0, 1.0, True)
 
 
 def test_constant_rows() -> None:

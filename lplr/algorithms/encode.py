@@ -15,6 +15,7 @@ from lplr.linalg.least_squares import gram
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.parallel import matmul, reproducible
+from lplr.progress import Progress, tracked, until
 from lplr.provenance import versions
 from lplr.validation import check_matrix, warn_caller
 
@@ -25,7 +26,9 @@ _LONG = 4.0  # times the usual length of a row
 
 
 @reproducible()
-def encode(f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None) -> LowRank | QPlusLowRank:
+def encode(
+    f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None, progress: Progress = False
+) -> LowRank | QPlusLowRank:
     """Code new rows on the R of a compressed matrix, with its codebooks and scales.
 
     The result is of the new rows alone and shares R, whose bytes it needs no second time. It can be
@@ -40,6 +43,9 @@ def encode(f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None) -> LowR
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         As in `lplr.compress`: the one that ``f`` was made under. A file does not hold it; without
         it, all errors count the same.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -100,13 +106,10 @@ def encode(f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None) -> LowR
         )
     meta = {"basis": dict(f.meta), "versions": versions()}
     h = f.scaled(1 / unit)
-    if isinstance(h, LowRank):  # R itself, not a copy that was scaled there and back
-        return replace(f, left=_coded_product(h, A, H).left, meta=meta)
-    g = _coded_sum(h, A, H)
-    low_rank = None
-    if f.low_rank is not None and g.low_rank is not None:
-        low_rank = replace(f.low_rank, left=g.low_rank.left, meta={})
-    return replace(g, backbone=g.backbone.scaled(unit), low_rank=low_rank, meta=meta)
+    with tracked(progress, "encode"):
+        if isinstance(h, LowRank):  # R itself, not a copy that was scaled there and back
+            return replace(f, left=_coded_product(h, A, H).left, meta=meta)
+        return replace(_coded_sum(h, A, H).scaled(unit), meta=meta)
 
 
 def _moment(hessian: Any, d: int) -> np.ndarray:
@@ -160,10 +163,12 @@ def _coded_sum(f: QPlusLowRank, A: np.ndarray, H: np.ndarray | None) -> QPlusLow
     if low_rank is not None:
         parts = pattern_of(low_rank.left)
         G, B = _problem(low_rank, W, H)
-        low_rank = replace(low_rank, left=coded_rows(B, G, parts))
+        with until(0.5, "L"):
+            low_rank = replace(low_rank, left=coded_rows(B, G, parts))
         rest = W - low_rank.to_dense()
         usual += np.square(low_rank.right.to_dense()).sum(axis=1) @ usual_squares(parts)
-    backbone = coded_rows(rest.T if H is None else matmul(H, rest.T), H, blocks)
+    with until(0.95, "Q"):
+        backbone = coded_rows(rest.T if H is None else matmul(H, rest.T), H, blocks)
     g = QPlusLowRank(backbone, low_rank, left, f.right)
     length, lost = (np.einsum("ij,ij->i", Y, Y) for Y in (A, A - g.to_dense()))
     _warn_of_overload(length, lost, usual)

@@ -8,7 +8,8 @@ columns that have codebooks of their own are coded in turn, each with all others
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, starmap
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from lplr.exceptions import InputError
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
+from lplr.progress import parts
 from lplr.quantizers.base import Codebook
 
 __all__ = ["coded_rows", "pattern_of", "usual_squares"]
@@ -58,35 +60,31 @@ def coded_rows(B: np.ndarray, G: np.ndarray | None, blocks: list[Quantized]) -> 
     G is float64 (m, m), positive semi-definite, and B float64 (m, p); without G, the identity,
     the rows of B^T are rounded.
     """
-    edges = np.cumsum([0] + [block.shape[1] for block in blocks])
-    parts = [slice(i, j) for i, j in pairwise(edges.tolist())]
+    edges = np.cumsum([0] + [block.shape[1] for block in blocks]).tolist()
+    turns = list(zip(blocks, starmap(slice, pairwise(edges)), strict=True))
+    if G is not None and len(blocks) > 1:
+        turns *= _ROUNDS
     values = np.zeros(B.shape)
-    coded: list[Quantized] = []
-    for _ in range(1 if G is None or len(blocks) == 1 else _ROUNDS):
-        coded = []
-        for block, part in zip(blocks, parts, strict=True):
-            offset, scale = (_each(s, block.shape[1]) for s in (block.offset, block.scale))
-            if G is None:
-                rest = (B[part] - offset).astype(np.float32)
-                factor = _rounded(rest, block.codebook, scale[:, 0])
-            else:
-                others = values.copy()
-                others[part] = offset  # what the block is where all levels are 0
-                rest = (B[part] - matmul(G[part], others)).astype(np.float32)
-                factor = quantize_factor(rest, G[part, part], block.codebook, scale=scale[:, 0])
-            values[part] = factor.values + offset
-            coded.append(
-                Quantized(
-                    (B.shape[1], block.shape[1]),
-                    block.quantizer,
-                    block.bits,
-                    block.codebook.pack(factor.codes.T, axis=0),
-                    block.scale,
-                    block.offset,
-                    axis=0,
-                )
-            )
-    return Stacked(tuple(coded), axis=1) if len(coded) > 1 else coded[0]
+    coded: dict[int, Quantized] = {}  # by the first column
+    for block, part in parts(turns, weights=[block.shape[1] for block, _ in turns]):
+        offset, scale = (_each(s, block.shape[1]) for s in (block.offset, block.scale))
+        if G is None:
+            rest = (B[part] - offset).astype(np.float32)
+            factor = _rounded(rest, block.codebook, scale[:, 0])
+        else:
+            others = values.copy()
+            others[part] = offset  # what the block is where all levels are 0
+            rest = (B[part] - matmul(G[part], others)).astype(np.float32)
+            factor = quantize_factor(rest, G[part, part], block.codebook, scale=scale[:, 0])
+        values[part] = factor.values + offset
+        coded[part.start] = replace(
+            block,
+            shape=(B.shape[1], block.shape[1]),
+            codes=block.codebook.pack(factor.codes.T, axis=0),
+            axis=0,
+            meta={},
+        )
+    return Stacked(tuple(coded.values()), axis=1) if len(coded) > 1 else coded[0]
 
 
 def _rounded(X: np.ndarray, book: Codebook, scale: np.ndarray) -> Factor:

@@ -202,6 +202,15 @@ def test_in_a_pipeline_and_a_search() -> None:
     assert search.best_score_ > 0.6
 
 
+@pytest.mark.parametrize("estimator", [lplr.LPLR(2), lplr.KNeighborsClassifier(2)])
+def test_verbose_shows_how_far_it_is(estimator, X: np.ndarray, capsys) -> None:
+    for verbose in (0, 1, True):
+        clone(estimator).set_params(verbose=verbose).fit(X, np.arange(len(X)) % 2)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert ("%" in captured.err) == bool(verbose)
+
+
 def test_same_result_at_any_number_of_threads(X: np.ndarray, monkeypatch) -> None:
     results = []
     for threads in "12":

@@ -15,6 +15,7 @@ from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
+from lplr.progress import tracked, until
 from lplr.validation import check_integer, check_matrix
 
 __all__ = ["LPLR"]
@@ -167,20 +168,26 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
             If a parameter or X is outside what is offered.
         """
         X = validate_data(self, X, dtype=_DTYPES)
-        factors = factorize(
-            check_matrix(X, "X"),
-            rank=self._rank(X.shape),
-            bits=self.bits,
-            bits_per_entry=self.bits_per_entry,
-            method=self.method,
-            sketch=self.sketch,
-            n_oversamples=self.n_oversamples,
-            n_power_iter=self.n_power_iter,
-            quantizer=self.quantizer,
-            effort=self.effort,
-            rng=rng_of(self.random_state),
-            progress=bool(self.verbose),
-        )
+        with tracked(bool(self.verbose), "fit"):
+            with until(0.9):
+                factors = factorize(
+                    check_matrix(X, "X"),
+                    rank=self._rank(X.shape),
+                    bits=self.bits,
+                    bits_per_entry=self.bits_per_entry,
+                    method=self.method,
+                    sketch=self.sketch,
+                    n_oversamples=self.n_oversamples,
+                    n_power_iter=self.n_power_iter,
+                    quantizer=self.quantizer,
+                    effort=self.effort,
+                    rng=rng_of(self.random_state),
+                )
+            self._describe(X, factors)
+        return self
+
+    def _describe(self, X: np.ndarray, factors: LowRank) -> None:
+        """Set what is known after fitting."""
         s, Vt = _singular_pairs(factors)
         norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
         self.factors_ = factors
@@ -192,7 +199,6 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         self.explained_variance_ = variance.astype(X.dtype)
         ratio = variance / total if total > 0 else np.zeros_like(variance)
         self.explained_variance_ratio_ = ratio.astype(X.dtype)
-        return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Coordinates of the projection of each row onto the row space of R.

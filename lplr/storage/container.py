@@ -60,11 +60,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
-from lplr.matrices.base import PackedMatrix
 from lplr.progress import Progress, tracked
 from lplr.storage.contents import Objects, to_contents
 from lplr.storage.encoding import Group, encode, encode_array
@@ -73,12 +72,18 @@ from lplr.storage.header import HEADER_NBYTES, write_file
 from lplr.storage.stored import ROOT, read_stored
 from lplr.storage.text import check_name, to_json
 
+if TYPE_CHECKING:
+    from lplr.estimator import LPLR, KNeighborsClassifier
+    from lplr.matrices.base import PackedMatrix
+
 __all__ = ["inspect", "load", "save", "verify"]
+
+Storable: TypeAlias = Union["PackedMatrix", "LPLR", "KNeighborsClassifier"]
 
 
 def save(
     path: str | os.PathLike[str],
-    obj: PackedMatrix | Mapping[str, PackedMatrix | np.ndarray],
+    obj: Storable | Mapping[str, Storable | np.ndarray],
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
     *,

@@ -158,7 +158,7 @@ def _coded_sum(f: QPlusLowRank, A: np.ndarray, H: np.ndarray | None) -> QPlusLow
     W = A if f.right is None else f.right.apply(A, axis=1)
     W = W if left is None else left.apply(W, axis=0)
     if H is not None and f.right is not None:
-        H = f.right.apply(f.right.apply(H, axis=0), axis=1)
+        H = f.right.two_sided(H)
     low_rank, rest, usual = f.low_rank, W, usual_squares(blocks).sum()
     if low_rank is not None:
         parts = pattern_of(low_rank.left)

@@ -18,8 +18,9 @@ __all__ = ["Objects", "from_contents", "to_contents"]
 
 Objects = Group | dict[str, Group]  # one object, or many by name in their order
 
-# A text that repeats itself is compressed a thousandfold: what reads it would need that much memory
-# for a small file, so text that zlib makes smaller than this share of it is stored as it is.
+# Text that repeats itself is compressed a thousandfold, and who reads it needs that much memory for
+# a small file. So there is a largest ratio of the text to all that is stored for it; what exceeds
+# it, which is no list of matrices, is not made smaller by zlib.
 _LARGEST_RATIO = 64
 
 
@@ -33,7 +34,7 @@ def to_contents(objects: Objects, attrs: Mapping[str, Any]) -> tuple[bytes, list
         table["objects"] = [[name, _describe(group, arrays)] for name, group in objects.items()]
     text = to_json(table, "obj")
     small = zlib.compress(text, 9)
-    if len(text) > _LARGEST_RATIO * len(small):
+    if len(text) > _LARGEST_RATIO * (len(small) + sum(map(len, arrays))):
         small = zlib.compress(text, 0)
     return small, arrays
 
@@ -55,7 +56,8 @@ def _describe(group: Group, arrays: list[memoryview]) -> dict[str, Any]:
 
 def from_contents(small: np.ndarray, data: np.ndarray) -> tuple[dict[str, Any], Objects]:
     """The caller's attributes and the objects; their arrays are views of ``data``."""
-    table = _only(_inflate(small), {"attrs": dict, "object": dict, "objects": list})
+    most = _LARGEST_RATIO * (small.size + data.size)
+    table = _only(_inflate(small, most), {"attrs": dict, "object": dict, "objects": list})
     if ("object" in table) == ("objects" in table):
         raise CorruptFileError("its contents name no object, or one and many")
     reader = _Reader(data)
@@ -132,10 +134,10 @@ def _only(table: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     return table
 
 
-def _inflate(small: np.ndarray) -> dict[str, Any]:
+def _inflate(small: np.ndarray, most: int) -> dict[str, Any]:
     inflate = zlib.decompressobj()
     try:
-        text = inflate.decompress(small.data, max(1, _LARGEST_RATIO * small.size))
+        text = inflate.decompress(small.data, max(1, most))
     except zlib.error as exc:
         raise CorruptFileError(f"its contents are not what zlib compresses: {exc}") from exc
     if not inflate.eof or inflate.unused_data:

@@ -18,6 +18,7 @@ from lplr.exceptions import InputError
 from lplr.parallel import run_blocks
 
 __all__ = [
+    "as_array",
     "check_bits",
     "check_choice",
     "check_flag",
@@ -48,9 +49,9 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
         ...
     lplr.exceptions.InputError: A: has nan at (1, 1); every entry must be finite
     """
-    array = _as_array(A, name)
+    array = as_array(A, name)
     if array.ndim != 2:
-        hint = "; use A.reshape(-1, 1) for one column" if array.ndim == 1 else ""
+        hint = "; make it one column, or one row" if array.ndim == 1 else ""
         raise InputError(f"{name}: must have 2 dimensions, found {array.ndim}{hint}")
     if array.size == 0:
         raise InputError(f"{name}: is empty, shape {array.shape}; pass at least one entry")
@@ -70,7 +71,8 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     return result
 
 
-def _as_array(A: Any, name: str) -> np.ndarray:
+def as_array(A: Any, name: str) -> np.ndarray:
+    """An array of real numbers, of any number of dimensions."""
     if hasattr(A, "todense") and not isinstance(A, np.ndarray):
         raise InputError(f"{name}: is a sparse matrix; pass {name}.toarray()")
     if isinstance(A, np.ma.MaskedArray) and np.ma.is_masked(A):

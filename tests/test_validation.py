@@ -50,7 +50,7 @@ REFUSED = {
     "no-columns": (np.empty((5, 0)), "empty"),
     "empty-list": ([[]], "empty"),
     "scalar": (3.0, "0"),
-    "vector": (np.ones(5), "reshape(-1, 1)"),
+    "vector": (np.ones(5), "one column"),
     "cube": (np.ones((2, 3, 4)), "3"),
     "complex": (BASE + 1j, "complex128"),
     "object": (BASE.astype(object), "object"),

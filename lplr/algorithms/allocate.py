@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lplr.algorithms.collection import collected
 from lplr.exceptions import BudgetError, InputError
 from lplr.linalg.hessian import regularize
 from lplr.parallel import reproducible
 from lplr.planning.allocation import loss_curve, lower_hull_curve, spend
 from lplr.planning.codebooks import EFFORTS
+from lplr.planning.curves import Curve
 from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.progress import Progress, parts, tracked
 from lplr.validation import bring_into_range, check_choice, check_matrix, check_real
 
-__all__ = ["Allocation", "allocate"]
+__all__ = ["Allocation", "allocate", "curve_of", "divide"]
 
 # Predicted gains over equal budgets below this share of the loss are within its error.
 _CERTAIN = 0.03
 
 
 class Allocation(NamedTuple):
-    """Budgets for matrices, and what they are predicted to lose.
+    """Budgets for matrices, and what they are predicted to lose; prints as a table.
 
     Parameters
     ----------
@@ -33,39 +36,77 @@ class Allocation(NamedTuple):
     uniform : tuple of float
         Relative error of each if all had the same bits per entry; infinite where a matrix is
         too small for that.
+    names : tuple of str
+        The keys of a mapping; of a sequence, "0", "1" and so on.
+    shapes : tuple of (int, int)
 
     Examples
     --------
     >>> import lplr
-    >>> lplr.Allocation((2.0, 1.0), (0.1, 0.3), (0.2, 0.2)).bits_per_entry
-    (2.0, 1.0)
+    >>> lplr.Allocation((3.0, 1.5), (0.1, 0.3), (0.4, 0.2), ("up", "down"), ((80, 40), (40, 160)))
+    name      shape  bits per entry  predicted error  at equal bits
+    up     80 x 40           3.0000          0.10000        0.40000
+    down   40 x 160          1.5000          0.30000        0.20000
+    all                      2.0000          0.22361        0.31623
     """
 
     bits_per_entry: tuple[float, ...]
     predicted: tuple[float, ...]
     uniform: tuple[float, ...]
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
+
+    def __repr__(self) -> str:
+        entries = [n * d for n, d in self.shapes]
+        mean = float(np.dot(entries, self.bits_per_entry)) / sum(entries)
+        rows = [
+            (name, f"{n} x {d}", f"{bits:.4f}", f"{predicted:.5f}", f"{uniform:.5f}")
+            for bits, predicted, uniform, name, (n, d) in zip(*self, strict=True)
+        ]
+        errors = (f"{np.sqrt(np.mean(np.square(e))):.5f}" for e in (self.predicted, self.uniform))
+        head = ("name", "shape", "bits per entry", "predicted error", "at equal bits")
+        lines = [head, *rows, ("all", "", f"{mean:.4f}", *errors)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        left = 2  # columns that are flush left
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if i < left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        )
 
 
 def allocate(
-    matrices: Sequence[Any],
+    matrices: Mapping[str, Any] | Sequence[Any],
     *,
     bits_per_entry: float,
-    weights: Sequence[float] | None = None,
+    hessians: Mapping[str, Any] | None = None,
+    weights: Mapping[str, float] | Sequence[float] | None = None,
     effort: str = "default",
+    progress: Progress = False,
 ) -> Allocation:
     """Divide a budget among matrices so that their weighted squared errors add up to least.
 
     Parameters
     ----------
-    matrices : sequence of array_like (n, d), or of pairs (array_like, hessian)
-        Each as in `lplr.compress`.
+    matrices : mapping of str to array_like (n, d), or sequence of these
+        Each as in `lplr.compress`. Each is looked up when it is needed and then let go, so that a
+        mapping which reads from disk, such as `numpy.load` makes of a .npz file, never has two
+        in memory. In a sequence, pairs (array_like, hessian) are possible too.
     bits_per_entry : float
         Stored bits of all matrices over the number of all entries.
-    weights : sequence of float, optional
+    hessians : mapping of str to array_like, optional
+        For some or all of the matrices, by their names; ``"up"`` is the Hessian of the matrix
+        ``"up.weight"`` too, if none has the name ``"up"``. The matrices must be a mapping.
+    weights : mapping of str to float, or sequence of float, optional
         Factors, at least 0, of the squared relative errors; 1 by default. With the squared norms
         of the matrices, the absolute squared errors are added.
     effort : {"fast", "default", "best"}
         With which the matrices will be compressed.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -95,70 +136,130 @@ def allocate(
     >>> rng = np.random.default_rng(0)
     >>> hard = rng.standard_normal((100, 80))
     >>> easy = lplr.datasets.synthetic(100, 80, "power", exponent=1.5, rng=0)
-    >>> a = lplr.allocate([hard, easy], bits_per_entry=2)
-    >>> a.bits_per_entry[0] > 2 > a.bits_per_entry[1]
-    True
+    >>> a = lplr.allocate({"hard": hard, "easy": easy}, bits_per_entry=2)
+    >>> a.names, a.bits_per_entry[0] > 2 > a.bits_per_entry[1]
+    (('hard', 'easy'), True)
     >>> sum(e**2 for e in a.predicted) < sum(e**2 for e in a.uniform)
     True
     """
     total = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
-    with reproducible():
-        checked = _check_matrices(matrices)
-        factors = _check_weights(weights, len(checked))
-        curves = [loss_curve(matrix, effort) for matrix in checked]
-    entries = np.array([matrix.W.size for matrix in checked], np.float64)
-    nbytes = total / 8 * entries.sum()
+    items = collected(matrices, hessians)
+    factors = _check_weights(weights, items.names)
+    with tracked(progress, "allocation"), reproducible():
+        found = [
+            curve_of(*items.look_up(name), items.label(name), effort)
+            for name in parts(items.names, what=str)
+        ]
+    shapes, curves = zip(*found, strict=True)
+    return divide(items.names, shapes, curves, total, factors)
+
+
+def curve_of(
+    A: Any, hessian: Any, name: str, effort: str = "default"
+) -> tuple[tuple[int, int], Curve]:
+    """Shape of a matrix, and what it is predicted to lose over its size.
+
+    Parameters
+    ----------
+    A : array_like of shape (n, d)
+    hessian : array_like or None
+        As in `lplr.compress`.
+    name : str
+        What an error calls the matrix.
+    effort : {"fast", "default", "best"}
+
+    Returns
+    -------
+    shape : (int, int)
+    curve : Curve
+        Squared relative error over bytes.
+
+    Raises
+    ------
+    InputError, HessianError
+        As `lplr.compress`.
+    """
+    A = check_matrix(A, name)
+    H = None if hessian is None else regularize(hessian, columns=A.shape[1])[0]
+    return A.shape, loss_curve(WeightedMatrix(bring_into_range(A)[1], H, seed=0), effort)
+
+
+def divide(
+    names: Sequence[str],
+    shapes: Sequence[tuple[int, int]],
+    curves: Sequence[Curve],
+    bits_per_entry: float,
+    weights: np.ndarray,
+) -> Allocation:
+    """The budgets of matrices whose curves are known.
+
+    Parameters
+    ----------
+    names, shapes, curves : sequences of equal length
+        Of each matrix, as `curve_of` returns them.
+    bits_per_entry : float
+        Of all matrices together.
+    weights : ndarray of shape (m,)
+
+    Returns
+    -------
+    Allocation
+
+    Raises
+    ------
+    BudgetError
+        If the budget is too small.
+    """
+    entries = np.array([n * d for n, d in shapes], np.float64)
+    nbytes = bits_per_entry / 8 * entries.sum()
     hulls = [lower_hull_curve(curve) for curve in curves]
     least = sum(hull.nbytes[0] for hull in hulls)
     if least > nbytes:
         enough = 1.001 * 8 * least / entries.sum()
         raise BudgetError(
-            f"bits_per_entry: {total:g} does not suffice for the smallest that can be stored of "
-            f"each matrix; use at least {enough:.4g}"
+            f"bits_per_entry: {bits_per_entry:g} does not suffice for the smallest that can be "
+            f"stored of each matrix; use at least {enough:.4g}"
         )
-    sizes = spend(hulls, factors, nbytes)
-    equal = total / 8 * entries
+    sizes = spend(hulls, weights, nbytes)
+    equal = bits_per_entry / 8 * entries
     loss, uniform = (
         np.array([float(curve.at(size)) for curve, size in zip(curves, given, strict=True)])
         for given in (sizes, equal)
     )
     possible = np.isfinite(uniform).all()
-    if possible and not factors @ loss < (1 - _CERTAIN) * (factors @ uniform):
+    if possible and not weights @ loss < (1 - _CERTAIN) * (weights @ uniform):
         sizes, loss = equal, uniform
     return Allocation(
         tuple((8 * sizes / entries).tolist()),
         tuple(np.sqrt(loss).tolist()),
         tuple(np.sqrt(uniform).tolist()),
+        tuple(names),
+        tuple(shapes),
     )
 
 
-def _check_matrices(matrices: Any) -> list[WeightedMatrix]:
-    """Each matrix with its Hessian."""
-    if isinstance(matrices, (str, bytes, np.ndarray)) or not isinstance(matrices, Sequence):
-        raise InputError(
-            f"matrices: must be a list of matrices, or of pairs, found {type(matrices).__name__}"
-        )
-    if not matrices:
-        raise InputError("matrices: is empty; pass at least one")
-    checked = []
-    for i, item in enumerate(matrices):
-        A, hessian = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
-        A = check_matrix(A, f"matrices[{i}]")
-        H = None if hessian is None else regularize(hessian, columns=A.shape[1])[0]
-        checked.append(WeightedMatrix(bring_into_range(A)[1], H, seed=0))
-    return checked
-
-
-def _check_weights(weights: Any, count: int) -> np.ndarray:
+def _check_weights(weights: Any, names: Sequence[str]) -> np.ndarray:
     if weights is None:
-        return np.ones(count)
-    try:
-        values = list(weights)
-    except TypeError:
-        raise InputError(f"weights: must be {count} numbers, found {weights!r}") from None
-    if len(values) != count:
-        raise InputError(f"weights: must be one for each of {count} matrices, found {len(values)}")
+        return np.ones(len(names))
+    if isinstance(weights, Mapping):
+        if unknown := [name for name in weights if name not in names]:
+            raise InputError(f"weights: no matrix has the name {unknown[0]!r}")
+        labels, values = [repr(name) for name in names], [weights.get(name, 1.0) for name in names]
+    else:
+        labels = [str(i) for i in range(len(names))]
+        try:
+            values = list(weights)
+        except TypeError:
+            raise InputError(f"weights: must be {len(names)} numbers, found {weights!r}") from None
+        if len(values) != len(names):
+            raise InputError(
+                f"weights: must be one for each of {len(names)} matrices, found {len(values)}"
+            )
     return np.array(
-        [check_real(w, f"weights[{i}]", strict=False) for i, w in enumerate(values)], np.float64
+        [
+            check_real(w, f"weights[{label}]", strict=False)
+            for label, w in zip(labels, values, strict=True)
+        ],
+        np.float64,
     )

@@ -151,7 +151,7 @@ def factorize(
     if feedback and (rounding != "nearest" or normalize):
         raise InputError("method: 'feedback' takes no rounding='dithered' and no normalize=True")
     if not feedback and effort != "default":
-        raise InputError(f"effort: is for method='feedback', not for {method!r}")
+        raise InputError(f"effort: goes with the method 'feedback', not with {method!r}")
     if constant:
         return constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
     unit, A = bring_into_range(A)

@@ -12,13 +12,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import lplr
 from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, verify
-from lplr.cli.options import with_option
+from lplr.cli.options import near, with_option
 from lplr.cli.streams import Output, prepared
-from lplr.exceptions import LplrError
+from lplr.exceptions import ExistingFileError, LplrError
 
 __all__ = ["main"]
 
@@ -35,7 +36,8 @@ exit codes:
     0  done
     1  a bound is refuted (lplr bounds), or a defect of lplr itself
     2  wrong usage, unusable input, or an output that could not be written
-    3  partly done: some methods (lplr bench) or checks (lplr doctor) failed
+    3  partly done: some matrices (lplr compress), methods (lplr bench) or checks (lplr doctor)
+       failed
   130  interrupted
   141  the reader of the output went away
 
@@ -46,9 +48,37 @@ environment:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose error is one line that names the remedy."""
+    """A parser whose error is one line that names the remedy, in the words of its command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.set_defaults(parser=self)  # of the innermost command, after parsing
+
+    def parse_args(self, *args: Any) -> Any:  # type: ignore[override]
+        """The options, or the error of the command that does not know one."""
+        found, unknown = self.parse_known_args(*args)
+        if unknown:
+            found.parser.refuse(unknown)
+        return found
+
+    def refuse(self, unknown: list[str]) -> NoReturn:
+        """Name what this command does not take, and what it takes that looks alike."""
+        first = unknown[0].partition("=")[0]
+        if first.startswith("-"):
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            self.error(f"there is no option {first}{near(first, known)}")
+        self.error(f"{first!r} is one argument too many")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            offered = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action,
+                f"there is no {value!r}{near(str(value), offered)}; there are {', '.join(offered)}",
+            )
 
     def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
         self.exit(BAD_INPUT, f"lplr: error: {message}; see: {self.prog} --help\n")
 
 
@@ -83,7 +113,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(exit.code or DONE)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = partial(_show_warning, args)
             return int(args.run(args))
     except Exception as error:
         if hasattr(args, "debug"):
@@ -129,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and message of an error, without its traceback."""
+    if isinstance(error, ExistingFileError):
+        return BAD_INPUT, f"{error.filename}: exists; pass --overwrite or name another file"
     if isinstance(error, LplrError):
         return BAD_INPUT, str(error)
     if isinstance(error, MemoryError):
@@ -147,8 +179,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     )
 
 
-def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    _say(f"warning: {message}")
+def _show_warning(args: argparse.Namespace, message: Any, *_: Any, **__: Any) -> None:
+    _say(f"warning: {with_option(str(message), args)}")
 
 
 def _say(text: str) -> None:

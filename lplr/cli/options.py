@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "add_output",
     "add_seed",
     "check_output",
+    "near",
     "print_json",
     "with_option",
 ]
@@ -129,6 +131,12 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
         if not overwrite:
             message = f"{name}: exists; pass --overwrite or name another file"
             raise ExistingFileError(message, name)
+
+
+def near(name: str, known: Iterable[str], say: str = " (did you mean {}?)") -> str:
+    """Words that suggest the known name which looks most like a wrong one; empty if none does."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return say.format(close[0]) if close else ""
 
 
 def with_option(message: str, args: argparse.Namespace) -> str:

@@ -94,7 +94,7 @@ def _check_diagonal(diagonal: np.ndarray) -> None:
             f"hessian: entry ({k}, {k}) is {diagonal[k]:.3g}; a second moment has no negative one"
         )
     if diagonal.max() == 0:
-        raise HessianError("hessian: is zero; pass None to weigh all columns alike")
+        raise HessianError("hessian: is zero; leave it out to weigh all columns alike")
 
 
 def _is_positive_definite(H: np.ndarray) -> bool:

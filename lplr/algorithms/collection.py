@@ -1,0 +1,176 @@
+"""Many matrices by name, looked up one at a time: their Hessians, and what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError, LplrError
+from lplr.linalg.hessian import check_hessian
+from lplr.progress import parts
+from lplr.validation import as_array, check_matrix
+
+__all__ = ["Collection", "Survey", "collected", "matched", "survey"]
+
+_WEIGHT = ".weight"  # what networks append to the name of a layer for that of its matrix
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The names of matrices, how to look one up with its Hessian, and what errors call it."""
+
+    names: list[str]
+    look_up: Callable[[str], tuple[Any, Any]]
+    label: Callable[[str], str]
+
+
+def collected(matrices: Any, hessians: Any) -> Collection:
+    """The matrices of a mapping, or of a sequence, where pairs have their Hessians with them.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the arguments are no such collections.
+    """
+    if isinstance(matrices, Mapping):
+        items = _of_mapping(matrices, {} if hessians is None else hessians)
+    elif isinstance(matrices, (str, bytes, np.ndarray)) or not isinstance(matrices, Sequence):
+        raise InputError(
+            "matrices: must be a mapping of names to matrices, or a list of matrices or pairs, "
+            f"found {type(matrices).__name__}"
+        )
+    elif hessians is not None:
+        raise InputError("hessians: go by names; pass a mapping of matrices, or a list of pairs")
+    else:
+        items = _of_sequence(matrices)
+    if not items.names:
+        raise InputError("matrices: is empty; pass at least one")
+    return items
+
+
+def _of_mapping(matrices: Mapping[str, Any], hessians: Any) -> Collection:
+    if not isinstance(hessians, Mapping):
+        raise InputError(
+            f"hessians: must be a mapping of names to Hessians, found {type(hessians).__name__}"
+        )
+    of = matched(hessians, list(matrices))
+
+    def look_up(name: str) -> tuple[Any, Any]:
+        return matrices[name], hessians[of[name]] if name in of else None
+
+    return Collection(list(matrices), look_up, lambda name: f"matrices[{name!r}]")
+
+
+def _of_sequence(matrices: Sequence[Any]) -> Collection:
+    def look_up(name: str) -> tuple[Any, Any]:
+        item = matrices[int(name)]
+        return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+
+    names = [str(i) for i in range(len(matrices))]
+    return Collection(names, look_up, lambda name: f"matrices[{name}]")
+
+
+def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
+    """Which Hessian belongs to which matrix, by their names.
+
+    Parameters
+    ----------
+    hessians : iterable of str
+        The name of a matrix, or that name without ".weight" at its end.
+    names : sequence of str
+        Of the matrices.
+
+    Returns
+    -------
+    dict of str to str
+        The name of its Hessian for each matrix that has one.
+
+    Raises
+    ------
+    InputError
+        If a Hessian has the name of no matrix; the message lists names that look alike.
+
+    Examples
+    --------
+    >>> from lplr.algorithms.collection import matched
+    >>> matched(["up", "down.weight"], ["up.weight", "down.weight", "norm.weight"])
+    {'up.weight': 'up', 'down.weight': 'down.weight'}
+    """
+    known, hessians = set(names), list(hessians)
+    found = {name: name for name in hessians if name in known}
+    wrong = []
+    for short in (name for name in hessians if name not in known):
+        if short + _WEIGHT in known:
+            found.setdefault(short + _WEIGHT, short)
+        else:
+            near = difflib.get_close_matches(short, names, n=2, cutoff=0.5)
+            wrong.append(repr(short) + (f" (near: {', '.join(near)})" if near else ""))
+    if wrong:
+        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise InputError(
+            f"hessians: there is no matrix of the name {', '.join(wrong[:5])}{more}; "
+            "rename these or leave them out"
+        )
+    return {name: found[name] for name in names if name in found}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first look at every array found.
+
+    Parameters
+    ----------
+    shapes : dict of str to (int, int)
+        Of the matrices that can be compressed, in their order.
+    kept : dict of str to str
+        Why an array is kept as it is, by name.
+    wrong : dict of str to str
+        Why a matrix cannot be compressed, by name.
+    wrong_hessians : dict of str to str
+        Why the Hessian of a matrix cannot be used, by the name of the matrix.
+    """
+
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    wrong_hessians: dict[str, str] = field(default_factory=dict)
+
+
+def survey(items: Collection) -> Survey:
+    """Look at every array once: what will be compressed, and all that is wrong, before any work.
+
+    Matrices of floating-point numbers with at least two rows and two columns are compressed. Other
+    arrays (biases, indices, stacks of kernels) are kept.
+    """
+    found = Survey()
+    for name in parts(items.names, what=lambda name: f"checking {name}"):
+        try:
+            A, hessian = items.look_up(name)
+            array = as_array(A, name)
+            if why := _reason_to_keep(array):
+                found.kept[name] = why
+                continue
+            check_matrix(array, name)
+        except LplrError as error:
+            found.wrong[name] = str(error).removeprefix(f"{name}: ")
+            continue
+        found.shapes[name] = (array.shape[0], array.shape[1])
+        if hessian is not None:
+            try:
+                check_hessian(hessian, array.shape[1])
+            except LplrError as error:
+                found.wrong_hessians[name] = str(error).removeprefix("hessian: ")
+    return found
+
+
+def _reason_to_keep(array: np.ndarray) -> str:
+    """Why an array is no matrix to compress; empty if it is one."""
+    if array.ndim != 2:
+        return f"has {array.ndim} dimension{'s' * (array.ndim != 1)}"
+    if min(array.shape) < 2:
+        return f"is of shape {array.shape[0]} x {array.shape[1]}"
+    return "" if array.dtype.kind == "f" else f"holds {array.dtype.name}"

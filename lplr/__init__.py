@@ -27,6 +27,7 @@ _PUBLIC = {
     "allocate": "lplr.algorithms.allocate",
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
+    "compress_all": "lplr.algorithms.compress_all",
     "datasets": "lplr.datasets",
     "encode": "lplr.algorithms.encode",
     "exceptions": "lplr.exceptions",
@@ -55,6 +56,7 @@ __all__ = [
     "allocate",
     "caldera",
     "compress",
+    "compress_all",
     "datasets",
     "encode",
     "exceptions",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from lplr.algorithms.allocate import Allocation, allocate
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress, predictions
+    from lplr.algorithms.compress_all import compress_all
     from lplr.algorithms.encode import encode
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.quantize import quantize

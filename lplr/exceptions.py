@@ -86,5 +86,9 @@ class LplrWarning(UserWarning):
     """Base of every warning of this package."""
 
 
+class BudgetWarning(LplrWarning):
+    """A budget of bits is not below what the matrix already takes, so that nothing is gained."""
+
+
 class DampingWarning(LplrWarning):
     """A Hessian had to be damped before it could be factorized; the result records by how much."""

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import BudgetWarning, InputError
 from lplr.parallel import run_blocks
 
 __all__ = [
     "as_array",
+    "bits_of",
     "check_bits",
+    "check_budget",
     "check_choice",
     "check_flag",
     "check_integer",
@@ -33,6 +35,7 @@ __all__ = [
 
 # Outside this range float32 leaves no headroom for products of factors or for small steps.
 LARGEST, SMALLEST = 1e30, 1e-30
+_TINY = 64  # entries
 _BLOCK = 1 << 16  # entries looked at together: they stay in the second-level cache
 
 
@@ -154,6 +157,30 @@ def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) 
     if not np.isfinite(number) or number < low or (strict and number == low):
         raise InputError(f"{name}: must be finite and {bound}, found {number}")
     return number
+
+
+def bits_of(A: Any) -> float:
+    """Bits that an entry of an array takes; infinite for what is no array, and for a tiny one.
+
+    A tiny matrix needs more bits than it has, at least.
+    """
+    known = isinstance(A, np.ndarray) and A.size > _TINY
+    return 8.0 * A.dtype.itemsize if known else np.inf
+
+
+def check_budget(bits_per_entry: Any, bits: float = np.inf) -> float:
+    """A number of bits per entry above 0.
+
+    BudgetWarning says that it is not below ``bits``, those that an entry takes before compression.
+    """
+    budget = check_real(bits_per_entry, "bits_per_entry")
+    if budget >= bits:
+        warn_caller(
+            f"bits_per_entry: {budget:g} is not below the {bits:g} bits that an entry takes "
+            "already, so nothing becomes smaller; use less",
+            BudgetWarning,
+        )
+    return budget
 
 
 def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:

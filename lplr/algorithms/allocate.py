@@ -190,7 +190,7 @@ def divide(
     shapes: Sequence[tuple[int, int]],
     curves: Sequence[Curve],
     bits_per_entry: float,
-    weights: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> Allocation:
     """The budgets of matrices whose curves are known.
 
@@ -200,7 +200,8 @@ def divide(
         Of each matrix, as `curve_of` returns them.
     bits_per_entry : float
         Of all matrices together.
-    weights : ndarray of shape (m,)
+    weights : ndarray of shape (m,), optional
+        As in `allocate`.
 
     Returns
     -------
@@ -211,6 +212,7 @@ def divide(
     BudgetError
         If the budget is too small.
     """
+    weights = np.ones(len(names)) if weights is None else weights
     entries = np.array([n * d for n, d in shapes], np.float64)
     nbytes = bits_per_entry / 8 * entries.sum()
     hulls = [lower_hull_curve(curve) for curve in curves]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError, LplrError
-from lplr.linalg.hessian import check_hessian
+from lplr.exceptions import DampingWarning, InputError, LplrError
+from lplr.linalg.hessian import regularize
 from lplr.progress import parts
-from lplr.validation import as_array, check_matrix
+from lplr.validation import as_array, check_matrix, warn_caller
 
-__all__ = ["Collection", "Survey", "collected", "matched", "survey"]
+__all__ = ["Collection", "Found", "Survey", "collected", "matched", "survey"]
 
 _WEIGHT = ".weight"  # what networks append to the name of a layer for that of its matrix
 
@@ -119,22 +120,32 @@ def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A matrix that can be compressed: its shape, dtype and bytes, and whether it has a Hessian."""
+
+    shape: tuple[int, int]
+    dtype: str
+    nbytes: int
+    weighted: bool
+
+
+@dataclass(frozen=True)
 class Survey:
-    """What a first look at every array found.
+    """What a first look at every array found, by name, in their order.
 
     Parameters
     ----------
-    shapes : dict of str to (int, int)
-        Of the matrices that can be compressed, in their order.
+    matrices : dict of str to Found
+        That can be compressed.
     kept : dict of str to str
-        Why an array is kept as it is, by name.
+        Why an array is kept as it is.
     wrong : dict of str to str
-        Why a matrix cannot be compressed, by name.
+        Why a matrix cannot be compressed.
     wrong_hessians : dict of str to str
-        Why the Hessian of a matrix cannot be used, by the name of the matrix.
+        Why the Hessian of a matrix cannot be used.
     """
 
-    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    matrices: dict[str, Found] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     wrong_hessians: dict[str, str] = field(default_factory=dict)
@@ -158,13 +169,28 @@ def survey(items: Collection) -> Survey:
         except LplrError as error:
             found.wrong[name] = str(error).removeprefix(f"{name}: ")
             continue
-        found.shapes[name] = (array.shape[0], array.shape[1])
+        n, d = array.shape
+        found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
         if hessian is not None:
             try:
-                check_hessian(hessian, array.shape[1])
+                _check_hessian(hessian, d, name)
             except LplrError as error:
-                found.wrong_hessians[name] = str(error).removeprefix("hessian: ")
+                found.wrong_hessians[name] = _bare(error)
     return found
+
+
+def _check_hessian(hessian: Any, columns: int, name: str) -> None:
+    """Refuse what is no Hessian, and warn of one that is poor, by the name of its matrix."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DampingWarning)
+        regularize(hessian, columns=columns)
+    for warning in said:
+        warn_caller(f"hessians[{name!r}]: {_bare(warning.message)}", DampingWarning)
+
+
+def _bare(message: object) -> str:
+    """What is said of a Hessian, whose name stands elsewhere."""
+    return str(message).removeprefix("hessian: ")
 
 
 def _reason_to_keep(array: np.ndarray) -> str:

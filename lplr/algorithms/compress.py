@@ -18,7 +18,14 @@ from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import recorded
-from lplr.validation import bring_into_range, check_choice, check_matrix, check_real, check_rng
+from lplr.validation import (
+    bits_of,
+    bring_into_range,
+    check_budget,
+    check_choice,
+    check_matrix,
+    check_rng,
+)
 
 __all__ = ["compress", "predictions"]
 
@@ -73,6 +80,11 @@ def compress(
         If nothing fits; the message names the smallest budget that something fits.
     HessianError
         If ``hessian`` is not a second moment.
+
+    Warns
+    -----
+    BudgetWarning
+        If the budget is not below what an entry of A takes already.
 
     Notes
     -----
@@ -141,8 +153,8 @@ def _planned(
     A: Any, bits_per_entry: Any, hessian: Any, rng: Any, effort: Any
 ) -> tuple[WeightedMatrix, list[Plan], float, float | None]:
     """The matrix of checked arguments, its plans, what to scale results by, and the damping."""
+    bits = check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)
-    bits = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
     seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
     H = damping = None

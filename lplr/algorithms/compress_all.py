@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.allocate import allocate
-from lplr.algorithms.collection import collected, survey
+from lplr.algorithms.allocate import curve_of, divide
+from lplr.algorithms.collection import Survey, collected, survey
 from lplr.algorithms.compress import compress
-from lplr.exceptions import InputError
+from lplr.exceptions import DampingWarning, InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.parallel import reproducible
+from lplr.planning.codebooks import EFFORTS
 from lplr.planning.work import compression_work, planning_work
 from lplr.progress import Progress, parts, tracked, until
-from lplr.validation import as_array, check_rng
+from lplr.validation import as_array, check_budget, check_choice, check_integer, check_rng
 
 __all__ = ["compress_all"]
+
+_SURVEY = 0.02  # share of the time that looking at every array takes, about
 
 
 def compress_all(
@@ -31,7 +35,7 @@ def compress_all(
 ) -> dict[str, PackedMatrix | np.ndarray]:
     """Compress all matrices of a collection to one budget so that they lose least together.
 
-    `lplr.allocate` divides the budget, and `lplr.compress` compresses each matrix.
+    `lplr.allocate` says how the budget is divided, `lplr.compress` compresses each matrix.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ def compress_all(
         For some or all of the matrices, by their names; ``"up"`` is the Hessian of the matrix
         ``"up.weight"`` too, if none has the name ``"up"``. See `lplr.compress`.
     rng : int, numpy.random.Generator or None
-        Every matrix is compressed with the same seed: this integer, or one drawn once. So each
+        Every matrix is compressed with the same seed: this integer, or one that is drawn. So each
         result is what `lplr.compress` makes of that matrix alone with the same budget and seed.
     effort : {"fast", "default", "best"}
         As in `lplr.compress`.
@@ -62,10 +66,17 @@ def compress_all(
     Raises
     ------
     InputError
-        If an argument is outside what is offered, or matrices cannot be compressed: all of them
-        are named before anything is computed.
+        If an argument is outside what is offered, or matrices or Hessians cannot be used; all of
+        them are named before anything is compressed.
     BudgetError
         If not even the smallest that can be stored of each matrix fits.
+
+    Warns
+    -----
+    BudgetWarning
+        If the budget is not below what the matrices take already.
+    DampingWarning
+        If a Hessian has fewer inputs than columns, or must be damped more than usual.
 
     Examples
     --------
@@ -83,13 +94,49 @@ def compress_all(
         raise InputError(
             f"matrices: must be a mapping of names to arrays, found {type(matrices).__name__}"
         )
+    check_budget(bits_per_entry)
+    check_choice(effort, "effort", tuple(EFFORTS))
     items = collected(matrices, hessians)
-    seed = int(check_rng(rng).integers(2**63)) if not isinstance(rng, (int, np.integer)) else rng
-    with tracked(progress, "compress_all"), reproducible():
-        with until(0.03):
+    drawn = rng is None or isinstance(rng, np.random.Generator)
+    seed = int(check_rng(rng).integers(2**63)) if drawn else check_integer(rng, "rng", 0)
+    packed: dict[str, PackedMatrix] = {}
+    with tracked(progress, "compress_all"), reproducible(), warnings.catch_warnings():
+        with until(_SURVEY):
             found = survey(items)
-        wrong = [f"matrices[{name!r}]: {text}" for name, text in found.wrong.items()]
-        wrong += [f"hessians[{name!r}]: {text}" for name, text in found.wrong_hessians.items()]
-        if wrong:
-            raise InputError("; ".join(wrong))
-        ...
+        _refuse(found)
+        warnings.simplefilter("ignore", DampingWarning)  # each has been said, with a name
+        names, matrices_found = list(found.matrices), found.matrices.values()
+        entries = sum(m.shape[0] * m.shape[1] for m in matrices_found)
+        check_budget(bits_per_entry, 8 * sum(m.nbytes for m in matrices_found) / entries)
+        planning = [planning_work(m.shape, m.weighted) for m in matrices_found]
+        coding = [compression_work(m.shape, m.weighted, effort) for m in matrices_found]
+        place = sum(planning) / (sum(planning) + sum(coding))
+        with until(_SURVEY + (1 - _SURVEY) * place):
+            curves = [
+                curve_of(*items.look_up(name), items.label(name), effort)[1]
+                for name in parts(names, planning, lambda name: f"planning {name}")
+            ]
+        plan = divide(names, [m.shape for m in matrices_found], curves, bits_per_entry)
+        for name, bits in parts(
+            list(zip(names, plan.bits_per_entry, strict=True)), coding, lambda item: item[0]
+        ):
+            A, hessian = items.look_up(name)
+            packed[name] = compress(
+                A, bits_per_entry=bits, hessian=hessian, rng=seed, effort=effort
+            )
+    return {
+        name: packed[name] if name in packed else as_array(matrices[name], name)
+        for name in items.names
+    }
+
+
+def _refuse(found: Survey) -> None:
+    wrong = [f"matrices[{name!r}]: {text}" for name, text in found.wrong.items()]
+    wrong += [f"hessians[{name!r}]: {text}" for name, text in found.wrong_hessians.items()]
+    if wrong:
+        raise InputError("; ".join(wrong))
+    if not found.matrices:
+        raise InputError(
+            "matrices: none of the arrays is a matrix of floating-point numbers with at least two "
+            "rows and two columns; pass at least one"
+        )

@@ -21,7 +21,9 @@ from lplr.planning.waterfill import distribute
 from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.validation import (
+    bits_of,
     bring_into_range,
+    check_budget,
     check_choice,
     check_flag,
     check_integer,
@@ -115,6 +117,11 @@ def factorize(
     BudgetError
         If the budget is too small for rank 1; the message names the smallest that works.
 
+    Warns
+    -----
+    BudgetWarning
+        If the budget is not below what an entry of A takes already.
+
     Notes
     -----
     LPLR: Saha, Srivastava, Pilanci, NeurIPS 2023, Algorithm 1 and its variants of Section 4.
@@ -132,6 +139,8 @@ def factorize(
     >>> f.relative_error(A) < 0.2
     True
     """
+    if bits_per_entry is not None:
+        check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)
     check_choice(sketch, "sketch", KINDS)
     check_choice(rounding, "rounding", ("nearest", "dithered"))

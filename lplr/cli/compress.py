@@ -1,4 +1,4 @@
-"""``lplr compress``: a matrix from a file to a packed file."""
+"""``lplr compress``: a matrix, or all matrices of a file, to a packed file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,33 @@ from lplr.cli.options import (
     check_output,
     print_json,
 )
+from lplr.exceptions import InputError
 
 __all__ = ["add_parser", "run"]
 
-_METHODS = ("feedback", "lplr", "lplr-svd", "direct-svd", "naive")
+# What the package offers, which --help must not load; tests compare.
+CHOICES = {
+    "effort": ("fast", "default", "best"),
+    "method": ("feedback", "lplr", "lplr-svd", "direct-svd", "naive"),
+    "sketch": ("gaussian", "rademacher", "srht", "sparse-sign"),
+    "mode": ("default", "faithful"),
+}
+QUANTIZERS = (
+    *("uniform", "normal-float", "lloyd-max", "e8p", "trellis"),
+    *("trellis-6", "trellis-8", "trellis-10", "trellis-12", "trellis-14"),
+)
 _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
+lplr compress model.safetensors -o model.h5 --bits-per-entry 2 --hessians second-moments.npz
 lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr
 lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
 _DESCRIPTION = (
     "With --bits-per-entry alone, the command finds out what loses least in that many bits: "
     "low-rank factors L R, a quantized matrix Q, or both. With --hessian it minimizes the error "
-    "of the layer's outputs. The other options ask for one of these by rank and widths."
+    "of the layer's outputs. The other options ask for one of these by rank and widths. "
+    "Of a FILE with several arrays, all matrices of floating-point numbers are compressed, to one "
+    "budget that is divided so that they lose least; other arrays are kept as they are. What is "
+    "done is kept in OUT.h5.parts until the end: after an interruption the same command goes on."
 )
 
 
@@ -44,11 +59,16 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         _EXAMPLE,
         _DESCRIPTION,
     )
-    parser.add_argument("input", metavar="INPUT", help=INPUTS)
+    parser.add_argument(
+        "input", metavar="INPUT", help=f"{INPUTS}; or a FILE with several arrays, for all of them"
+    )
     add_output(parser, "OUT.h5")
     add_seed(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="say how large the file would be; write nothing"
+        "--dry-run",
+        action="store_true",
+        help="say how large the file would be, and of several matrices their budgets and the time; "
+        "write nothing",
     )
     add_json(parser)
     budget = parser.add_argument_group("a budget")
@@ -60,7 +80,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     budget.add_argument(
         "--effort",
-        choices=("fast", "default", "best"),
+        choices=CHOICES["effort"],
         help="how much time to spend on a smaller error (default: default)",
     )
     budget.add_argument(
@@ -69,17 +89,24 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="second moment H of the layer's inputs, the diagonal of H, or the inputs themselves, "
         "one in each row; a file as INPUT",
     )
+    budget.add_argument(
+        "--hessians",
+        metavar="FILE",
+        help="a .npz, HDF5 or .safetensors file of such Hessians, by the names of the matrices, "
+        "with or without .weight at their end; not all matrices need one",
+    )
     factors = parser.add_argument_group("L R (LPLR)", "Low-rank factors alone.")
     factors.add_argument("--rank", type=int, metavar="K", help="number of columns of L")
     factors.add_argument(
         "--bits",
-        type=_one_or_two(int),
+        type=_one_or_two(_width),
         metavar="B|BL,BR",
-        help="bits per entry of L and of R (default with --rank: 4)",
+        help="bits per entry of L and of R: 1 to 8 or 16, of trellis codes 1 to 6 in quarters "
+        "(default with --rank: 4)",
     )
     factors.add_argument(
         "--method",
-        choices=_METHODS,
+        choices=CHOICES["method"],
         help="feedback (default), a method of the LPLR paper, or naive: no factors, every entry "
         "of the matrix is rounded to --bits",
     )
@@ -87,11 +114,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--quantizer",
         type=_one_or_two(str),
         metavar="Q|QL,QR",
-        help="uniform, lloyd-max, normal-float, e8p or trellis (default: what suits the method)",
+        help=f"{', '.join(QUANTIZERS)} (default: what suits the method)",
     )
     factors.add_argument(
         "--sketch",
-        choices=("gaussian", "rademacher", "srht", "sparse-sign"),
+        choices=CHOICES["sketch"],
         help="random matrix of the sketch (default: gaussian)",
     )
     both = parser.add_argument_group(
@@ -99,16 +126,16 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank and "
         "--quantizer (of Q).",
     )
-    both.add_argument("--q-bits", type=int, metavar="B", help="bits per entry of Q (default: 2)")
+    both.add_argument("--q-bits", type=_width, metavar="B", help="bits per entry of Q (default: 2)")
     both.add_argument(
         "--factor-bits",
-        type=_one_or_two(int),
+        type=_one_or_two(_width),
         metavar="B|BL,BR",
         help="bits per entry of L and of R (default: 4)",
     )
     both.add_argument(
         "--mode",
-        choices=("default", "faithful"),
+        choices=CHOICES["mode"],
         help="faithful: the alternating algorithm of the CALDERA paper",
     )
     both.add_argument(
@@ -123,7 +150,16 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def _one_or_two(kind: type) -> Any:
+def _width(text: str) -> float:
+    """Bits per entry: whole, or in quarters for some codes."""
+    bits = float(text)
+    return int(bits) if bits.is_integer() else bits
+
+
+_width.__name__ = "number"
+
+
+def _one_or_two(kind: Callable[[str], Any]) -> Any:
     """A parser of ``A`` or ``A,B``."""
 
     def parse(text: str) -> Any:
@@ -141,13 +177,34 @@ def run(args: argparse.Namespace) -> int:
     call = call_of(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
+    from lplr.cli.compress_all import run_all
+    from lplr.inputs import members, split_input
+
+    path, member = split_input(args.input)
+    names = [member] if member else members(path)
+    if len(names) == 1:
+        return _run_one(args, call)
+    if call.function != "compress" or args.hessian is not None:
+        raise InputError(
+            f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
+            f"--effort and --hessians alone; name one, {path}:NAME, of: "
+            + ", ".join(names[:10])
+            + (", ..." if len(names) > 10 else "")
+        )
+    return run_all(args, call, path)
+
+
+def _run_one(args: argparse.Namespace, call: Call) -> int:
+    """Compress one matrix."""
     from lplr.cli.compress_report import print_report
     from lplr.inputs import read_input
-    from lplr.validation import check_matrix
+    from lplr.validation import check_budget, check_matrix
 
     source = read_input(args.input)
     A = check_matrix(source.array, args.input)
-    hessian = _read_hessian(args.hessian)
+    if source.stored_bits and "bits_per_entry" in call.arguments:
+        check_budget(call.arguments["bits_per_entry"], source.bits)
+    hessian = _read_hessian(args)
     report: dict[str, Any] = {
         "input": {
             "file": source.path,
@@ -155,7 +212,7 @@ def run(args: argparse.Namespace) -> int:
             "note": source.note,
             "shape": list(A.shape),
             "dtype": source.array.dtype.name,
-            "nbytes": int(source.array.nbytes),
+            "nbytes": source.nbytes,
         }
     }
     if args.dry_run:
@@ -169,14 +226,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_hessian(name: str | None) -> Any:
-    """The matrix in a file; a matrix of one row or column is a diagonal."""
-    from lplr.inputs import read_input
+def _read_hessian(args: argparse.Namespace) -> Any:
+    """The Hessian in a file, or of a file of many the one of this matrix."""
+    from lplr.algorithms.collection import matched
+    from lplr.cli.compress_all import as_hessian, hessians_of
+    from lplr.inputs import ArrayFile, read_input, split_input
 
-    if name is None:
+    if args.hessian is not None:
+        return as_hessian(read_input(args.hessian).array)
+    if args.hessians is None:
         return None
-    hessian = read_input(name).array
-    return hessian.reshape(-1) if hessian.ndim == 2 and 1 in hessian.shape else hessian
+    path, member = split_input(args.input)
+    names, hessians = list(ArrayFile(path)), hessians_of(args.hessians)
+    name = member.strip("/") or names[0]
+    of = matched(hessians, names)
+    if name not in of:
+        raise InputError(
+            f"--hessians: {args.hessians} has none for {name!r}; it has {', '.join(hessians)}"
+        )
+    return hessians[of[name]]
 
 
 def _possible_sizes(call: Call, A: Any, hessian: Any) -> list[dict[str, Any]]:

@@ -13,14 +13,14 @@ __all__ = ["Call", "call_of"]
 # The options that go with each function; --seed goes with all of them.
 _TAKES = {
     "quantize": ("method", "bits", "quantizer"),
-    "compress": ("bits_per_entry", "effort", "hessian"),
+    "compress": ("bits_per_entry", "effort", "hessian", "hessians"),
     "caldera": (
         *("rank", "quantizer"),
-        *("q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian"),
+        *("q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian", "hessians"),
     ),
     "factorize": ("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
 }
-_ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian"}
+_ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian", "hessians"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def call_of(args: argparse.Namespace) -> Call:
     ===================================================  ==========
     ``--method naive``                                   quantize
     ``--bits-per-entry`` without rank, widths or method  compress
-    ``--hessian`` or any other option of Q               caldera
+    ``--hessian(s)`` or any other option of Q            caldera
     everything else                                      factorize
     ===================================================  ==========
 
@@ -60,7 +60,7 @@ def call_of(args: argparse.Namespace) -> Call:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if given.get("method") == "naive":
         function = "quantize"
-    elif given.keys() - {"effort", "hessian"} == {"bits_per_entry"}:
+    elif given.keys() - {"effort", "hessian", "hessians"} == {"bits_per_entry"}:
         function = "compress"
     elif given.keys() & _ASK_FOR_Q:
         function = "caldera"
@@ -68,7 +68,8 @@ def call_of(args: argparse.Namespace) -> Call:
         function = "factorize"
     _check_size(function, given)
     _check_together(function, given)
-    arguments = {name: value for name, value in given.items() if name != "hessian"}
+    files = ("hessian", "hessians")
+    arguments = {name: value for name, value in given.items() if name not in files}
     if function == "quantize":
         del arguments["method"]
         arguments.setdefault("quantizer", "uniform")
@@ -81,14 +82,15 @@ def _check_size(function: str, given: dict[str, Any]) -> None:
             f"--bits-per-entry, --rank: found {'both' if found else 'neither'}; give one of them, "
             "for instance --bits-per-entry 2"
         )
-    if function == "quantize" and not isinstance(given.get("bits"), int):
+    if function == "quantize" and not isinstance(given.get("bits"), (int, float)):
         raise InputError(
-            f"--bits: --method naive needs one integer, 1 to 8 or 16, found {_text(given, 'bits')};"
-            " give --bits B"
+            f"--bits: --method naive needs one number, found {_text(given, 'bits')}; give --bits B"
         )
 
 
 def _check_together(function: str, given: dict[str, Any]) -> None:
+    if {"hessian", "hessians"} <= given.keys():
+        raise InputError("--hessian: is one, --hessians are many; leave out one or the other")
     taken = [name for name in given if name in _TAKES[function]]
     for name in given:
         if name not in taken:

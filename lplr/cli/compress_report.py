@@ -7,7 +7,7 @@ from typing import Any
 
 from lplr.cli.tables import columns, in_bytes, in_seconds, table
 
-__all__ = ["print_report", "search_of", "search_table"]
+__all__ = ["in_sizes", "print_report", "search_of", "search_table"]
 
 _KINDS = {
     "low-rank": "L R",
@@ -47,23 +47,32 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 
 def _result_in_words(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines = [("output", f"{report['output']}, {in_bytes(report['file_nbytes'])}")]
+    lines = [("output", report["output"])]
     if report["rank"]:
         lines.append(("rank", str(report["rank"])))
-    ratio = report["input"]["nbytes"] / report["file_nbytes"]
+    sizes = (report[key] for key in ("stored_nbytes", "file_nbytes"))
     under_hessian = report["relative_error_under_hessian"]
     lines += [
         ("codes", "; ".join(f"{name}: {code}" for name, code in report["codes"].items())),
-        (
-            "stored",
-            f"{report['stored_nbytes']} bytes, {report['bits_per_entry']:.4f} bits per entry",
-        ),
-        ("ratio", f"the input is {ratio:.1f} times as large as the output"),
+        ("bits", f"{report['bits_per_entry']:.4f} per entry"),
+        ("size", in_sizes(report["input"]["nbytes"], *sizes)),
         ("error", f"{report['relative_error']:.6f} (relative, Frobenius norm)"),
     ]
     if under_hessian is not None:
         lines.append(("", f"{under_hessian:.6f} (relative, under the given Hessian)"))
     return [*lines, ("time", in_seconds(report["seconds"]))]
+
+
+def in_sizes(source: int, stored: int, file: int) -> str:
+    """What is stored and what the file takes, each against the input."""
+    return (
+        f"{in_bytes(source)} -> {stored} bytes stored ({_share(stored, source)}); the file has "
+        f"{file} bytes ({_share(file, source)}), with its header and records"
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"1/{whole / part:.1f} of the input" if part <= whole else f"{part / whole:.2f} times it"
 
 
 def _size_in_words(choices: Sequence[Mapping[str, Any]]) -> str:

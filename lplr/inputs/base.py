@@ -25,6 +25,9 @@ class Input:
         The array, tensor, dataset or page that was taken; empty if the file holds one array only.
     note : str
         What was changed while reading; empty if nothing.
+    stored_bits : int
+        Bits of an entry in the file, before compression of the file, where they are not those of
+        ``array``: 16 of BF16, 8 of most pictures; else 0.
 
     Examples
     --------
@@ -38,6 +41,17 @@ class Input:
     path: str
     member: str = ""
     note: str = ""
+    stored_bits: int = 0
+
+    @property
+    def bits(self) -> int:
+        """Bits of an entry in the file."""
+        return self.stored_bits or 8 * self.array.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all entries in the file."""
+        return -(-self.array.size * self.bits // 8)
 
 
 def choose(path: str, member: str, names: list[str]) -> str:

@@ -48,11 +48,11 @@ def read(path: str, member: str) -> Input:
         _page(path, member, 1)
         pixels, largest = read_samples(path)
         grey, notes = _grey(pixels, largest, f"values divided by {largest}")
-        return Input(grey, path, member, "; ".join(notes))
+        return Input(grey, path, member, "; ".join(notes), 8 if largest < 256 else 16)
     with _opened(path) as image:
         image.seek(_page(path, member, _count_pages(image)))
-        grey, notes = _read_page(image, head, f"{path}:{member}" if member else path)
-        return Input(grey, path, member, "; ".join(notes))
+        grey, notes, bits = _read_page(image, head, f"{path}:{member}" if member else path)
+        return Input(grey, path, member, "; ".join(notes), bits)
 
 
 def _head(path: str) -> bytes:
@@ -96,7 +96,8 @@ def _page(path: str, member: str, pages: int) -> int:
     return int(member) - 1
 
 
-def _read_page(image: Any, head: bytes, name: str) -> tuple[np.ndarray, list[str]]:
+def _read_page(image: Any, head: bytes, name: str) -> tuple[np.ndarray, list[str], int]:
+    """Grey values, notes of what was done, and the bits of a sample in the file."""
     from PIL import ImageOps
 
     bits, kind = _declared(image, head)
@@ -124,14 +125,14 @@ def _read_page(image: Any, head: bytes, name: str) -> tuple[np.ndarray, list[str
     pixels = np.array(image.convert("RGB") if mode in ("P", "PA") else image)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if kind != "u":
-        return pixels, notes
+        return pixels, notes, bits
     if bits == 32:
-        return pixels.view(np.uint32), notes  # Pillow has signed ones alone
+        return pixels.view(np.uint32), notes, bits  # Pillow has signed ones alone
     # Pillow has already spread 2 and 4 bits over 0 to 255.
     largest = 2**bits - 1 if mode[0] in "1I" else 255
     scaled = f"{8 if mode == 'P' else bits}-bit values scaled to 0 to 1" if largest > 1 else ""
     grey, changes = _grey(pixels, largest, scaled)
-    return grey, [*notes, *changes]
+    return grey, [*notes, *changes], bits
 
 
 def _declared(image: Any, head: bytes) -> tuple[int, str]:

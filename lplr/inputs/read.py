@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from lplr.exceptions import FilePermissionError, FolderError, InputError, MissingFileError
 from lplr.inputs import hdf5, images, npy, safetensors
 from lplr.inputs.base import Input
 
-__all__ = ["members", "read_input", "read_member", "split_input"]
+__all__ = ["ArrayFile", "members", "read_input", "read_member", "split_input"]
 
 # For each suffix: what reads a member of a file, and what lists the members.
 _Kind = tuple[Callable[[str, str], Input], Callable[[str], list[str]]]
@@ -153,6 +153,48 @@ def members(path: str) -> list[str]:
     """
     _, names = _kind(path)
     return names(path)
+
+
+class ArrayFile(Mapping[str, Input]):
+    """The arrays of a file by name, each read anew whenever it is looked up.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `read_input`, also on looking up.
+
+    Notes
+    -----
+    Datasets of HDF5 have the name of their path without the first "/". The array of a .npy file and
+    a picture have that of the file, without its folder and suffix.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from lplr.inputs import ArrayFile
+    >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
+    >>> np.savez(path, up=np.eye(2), down=np.zeros((2, 3)))
+    >>> {name: found.array.shape for name, found in ArrayFile(path).items()}
+    {'up': (2, 2), 'down': (2, 3)}
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._members = {name.lstrip("/") or Path(path).stem: name for name in members(path)}
+
+    def __getitem__(self, name: str) -> Input:
+        return read_member(self.path, self._members[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 def _kind(path: str) -> _Kind:

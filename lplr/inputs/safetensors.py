@@ -71,7 +71,7 @@ def read(path: str, member: str) -> Input:
         found = _entries(file, path)
         member = choose(path, member, list(found))
         tensor = found[member]
-        _, dtype = _DTYPES.get(tensor.dtype, (0, ""))
+        bits, dtype = _DTYPES.get(tensor.dtype, (0, ""))
         if not dtype:
             raise InputError(
                 f"{path}:{member}: has the dtype {tensor.dtype}, which is not read; convert it to "
@@ -84,7 +84,7 @@ def read(path: str, member: str) -> Input:
     if tensor.dtype in _TO_FLOAT32:
         scales = ", without scales in other tensors" if tensor.dtype.startswith("F8") else ""
         note = f"{tensor.dtype} converted to float32{scales}"
-        return Input(_TO_FLOAT32[tensor.dtype](raw), path, member, note)
+        return Input(_TO_FLOAT32[tensor.dtype](raw), path, member, note, bits)
     return Input(raw if raw.flags.aligned else np.array(raw), path, member)
 
 

@@ -100,7 +100,7 @@ def caldera_codebooks(
     q_book = get_codebook(quantizer, _offered(q_bits, "q_bits", quantizer))
     trellis = quantizer if quantizer.startswith("trellis") else None
     if trellis and mode == "faithful":
-        raise InputError(f"quantizer: {quantizer!r} goes with the mode 'default', not with 'faithful'")
+        raise InputError(f"quantizer: {quantizer!r} goes with mode 'default', not with 'faithful'")
     left, right = check_pair(factor_bits, "factor_bits")
     if trellis:
         # R is rounded under a Hessian on either side if its code is scalar: above three bits

@@ -1,0 +1,97 @@
+"""What ``lplr compress`` prints about all matrices of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lplr.cli.compress_report import in_sizes
+from lplr.cli.tables import columns, in_bytes, in_seconds, table
+
+__all__ = ["print_all"]
+
+_LISTED = 8  # arrays that are named where they are not compressed
+
+
+def print_all(report: Mapping[str, Any]) -> None:
+    """Print what came of each matrix, or for a dry run what is predicted."""
+    made = "output" in report
+    print(_results(report) if made else _predictions(report["matrices"]))
+    source = report["input"]
+    lines = [("input", f"{source['file']}, {len(report['matrices'])} matrices")]
+    if source["hessians"]:
+        weighted = sum(matrix["hessian"] for matrix in report["matrices"])
+        lines[0] = ("input", f"{lines[0][1]}, {weighted} of them with a Hessian")
+    if made:
+        lines += [
+            ("output", report["output"]),
+            ("size", in_sizes(source["nbytes"], report["stored_nbytes"], report["file_nbytes"])),
+        ]
+    else:
+        nbytes = sum(_entries(m) * m["budget"] / 8 for m in report["matrices"])
+        lines += [
+            ("size", f"{in_bytes(source['nbytes'])} -> at most {in_bytes(nbytes)} stored"),
+            ("time", f"about {in_seconds(report['seconds'])} more on this machine, for all"),
+        ]
+    if report["kept"]:
+        lines.append(("as it is", _listed(report["kept"])))
+    if report["failed"]:
+        lines.append(("failed", _listed(report["failed"])))
+    print("\n" + columns(lines))
+
+
+def _entries(matrix: Mapping[str, Any]) -> int:
+    n, d = matrix["shape"]
+    return int(n * d)
+
+
+def _predictions(matrices: Sequence[Mapping[str, Any]]) -> str:
+    head = ["matrix", "shape", "bits per entry", "predicted error", "at equal bits"]
+    rows = [
+        [
+            *_names(matrix),
+            f"{matrix['budget']:.4f}",
+            f"{matrix['predicted']:.5f}",
+            f"{matrix['at_equal_budgets']:.5f}",
+        ]
+        for matrix in matrices
+    ]
+    return table(head, rows, left=2)
+
+
+def _results(report: Mapping[str, Any]) -> str:
+    """One line a matrix; the error under its Hessian stands in a column of its own."""
+    weighted = any(matrix["hessian"] for matrix in report["matrices"])
+    head = ["matrix", "shape", "stored bytes", "bits per entry", "error", "under H", "time"]
+    rows = [
+        [
+            *_names(matrix),
+            f"{matrix['stored_nbytes']:,}",
+            f"{matrix['bits_per_entry']:.4f}",
+            f"{matrix['relative_error']:.5f}",
+            f"{matrix['relative_error_under_hessian']:.5f}" if matrix["hessian"] else "-",
+            in_seconds(matrix["seconds"]),
+        ]
+        for matrix in report["matrices"]
+    ]
+    total = f"{report['stored_nbytes']:,}", f"{report['bits_per_entry']:.4f}"
+    rows.append(["all", "", *total, "", "", in_seconds(report["seconds"])])
+    if not weighted:
+        head, *rows = (row[:5] + row[6:] for row in (head, *rows))
+    return table(head, rows, left=2)
+
+
+def _names(matrix: Mapping[str, Any]) -> tuple[str, str]:
+    return matrix["name"], "{} x {}".format(*matrix["shape"])
+
+
+def _listed(arrays: Sequence[Mapping[str, Any]]) -> str:
+    """How many arrays, their bytes, and the first ones with the reason."""
+    nbytes = sum(array.get("nbytes", 0) for array in arrays)
+    lines = [f"{len(arrays)} arrays, {in_bytes(nbytes)}"]
+    for array in arrays[:_LISTED]:
+        lost = "" if "nbytes" in array else "; left out, it cannot be kept either"
+        lines.append(f"{array['name']} {array['why']}{lost}")
+    if len(arrays) > _LISTED:
+        lines.append(f"and {len(arrays) - _LISTED} more (--json lists them)")
+    return "\n".join(lines)

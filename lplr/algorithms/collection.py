@@ -108,8 +108,10 @@ def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
         if short + _WEIGHT in known:
             found.setdefault(short + _WEIGHT, short)
         else:
-            near = difflib.get_close_matches(short, names, n=2, cutoff=0.5)
-            wrong.append(repr(short) + (f" (near: {', '.join(near)})" if near else ""))
+            bare = {name.removesuffix(_WEIGHT): name for name in names}
+            near = difflib.get_close_matches(short.removesuffix(_WEIGHT), bare, n=2, cutoff=0.5)
+            said = ", ".join(bare[name] for name in near)
+            wrong.append(repr(short) + (f" (near: {said})" if said else ""))
     if wrong:
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise InputError(
@@ -196,7 +198,7 @@ def _bare(message: object) -> str:
 def _reason_to_keep(array: np.ndarray) -> str:
     """Why an array is no matrix to compress; empty if it is one."""
     if array.ndim != 2:
-        return f"has {array.ndim} dimension{'s' * (array.ndim != 1)}"
+        return f"{array.ndim} dimension{'s' * (array.ndim != 1)}"
     if min(array.shape) < 2:
-        return f"is of shape {array.shape[0]} x {array.shape[1]}"
-    return "" if array.dtype.kind == "f" else f"holds {array.dtype.name}"
+        return f"{array.shape[0]} x {array.shape[1]}"
+    return "" if array.dtype.kind == "f" else array.dtype.name

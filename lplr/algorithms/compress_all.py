@@ -11,7 +11,7 @@ import numpy as np
 from lplr.algorithms.allocate import curve_of, divide
 from lplr.algorithms.collection import Survey, collected, survey
 from lplr.algorithms.compress import compress
-from lplr.exceptions import DampingWarning, InputError
+from lplr.exceptions import BudgetWarning, DampingWarning, InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.parallel import reproducible
 from lplr.planning.codebooks import EFFORTS
@@ -104,10 +104,11 @@ def compress_all(
         with until(_SURVEY):
             found = survey(items)
         _refuse(found)
-        warnings.simplefilter("ignore", DampingWarning)  # each has been said, with a name
         names, matrices_found = list(found.matrices), found.matrices.values()
         entries = sum(m.shape[0] * m.shape[1] for m in matrices_found)
         check_budget(bits_per_entry, 8 * sum(m.nbytes for m in matrices_found) / entries)
+        for said in (DampingWarning, BudgetWarning):  # by now, with a name
+            warnings.simplefilter("ignore", said)
         planning = [planning_work(m.shape, m.weighted) for m in matrices_found]
         coding = [compression_work(m.shape, m.weighted, effort) for m in matrices_found]
         place = sum(planning) / (sum(planning) + sum(coding))

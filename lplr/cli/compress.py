@@ -242,7 +242,7 @@ def _read_hessian(args: argparse.Namespace) -> Any:
     of = matched(hessians, names)
     if name not in of:
         raise InputError(
-            f"--hessians: {args.hessians} has none for {name!r}; it has {', '.join(hessians)}"
+            f"--hessians: {args.hessians} has none for {name!r}; leave the option out"
         )
     return hessians[of[name]]
 

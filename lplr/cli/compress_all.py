@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lplr.cli.compress_call import Call
 from lplr.cli.options import print_json
-from lplr.exceptions import DampingWarning, InputError, LplrError, StorageError
+from lplr.exceptions import BudgetWarning, DampingWarning, InputError, LplrError, StorageError
 
 if TYPE_CHECKING:
     from lplr.algorithms.allocate import Allocation
@@ -63,7 +63,7 @@ def run_all(args: argparse.Namespace, call: Call, path: str) -> int:
 
     with Progress(1.0) as line, watch_compilation(line), warnings.catch_warnings():
         job = _Job(args, call, path, line.say)
-        with tracked(lambda share, what: line.tell(share, job.doing + what)):
+        with tracked(lambda share, what: line.tell(share, job.doing + what), "reading"):
             report = job.run()
     if args.json:
         print_json(report)
@@ -101,7 +101,8 @@ class _Job:
         self.matrices = self.found.matrices
         self.names = list(self.matrices)
         self._check()
-        warnings.simplefilter("ignore", DampingWarning)  # each has been said, with a name
+        for said in (DampingWarning, BudgetWarning):  # by now, with a name
+            warnings.simplefilter("ignore", said)
         if self.args.dry_run:
             start = time.perf_counter()
             plan = self._plan(None)
@@ -112,12 +113,15 @@ class _Job:
             plan = self._plan(parts)
             self._compress(plan, parts)
             report = self._write(self._report(plan), parts)
-        except BaseException:
+        except BaseException as error:
             done = sum(map(parts.has_packed, range(len(self.names))))
-            self.say(
-                f"{done} of {len(self.names)} matrices are done and kept in {parts.folder}; the "
-                "same command goes on from there"
-            )
+            if isinstance(error, InputError) and not done:  # another budget has to be given
+                parts.remove()
+            else:
+                self.say(
+                    f"{done} of {len(self.names)} matrices are done and kept in {parts.folder}; "
+                    "the same command goes on from there"
+                )
             raise
         parts.remove()
         return report
@@ -147,7 +151,7 @@ class _Job:
         for name, why in found.wrong.items():
             self.say(f"warning: {name}: {why}; it is not compressed")
         if not self.names:
-            reasons = [f"{name} {why}" for name, why in (found.kept | found.wrong).items()]
+            reasons = [f"{name} ({why})" for name, why in (found.kept | found.wrong).items()]
             raise InputError(
                 f"{self.path}: has no matrix of floating-point numbers with at least two rows and "
                 f"two columns: {', '.join(reasons[:5])}{', ...' if len(reasons) > 5 else ''}"

@@ -10,7 +10,7 @@ from lplr.cli.tables import columns, in_bytes, in_seconds, table
 
 __all__ = ["print_all"]
 
-_LISTED = 8  # arrays that are named where they are not compressed
+_LISTED = 3  # arrays that are named for each reason; --json has them all
 
 
 def print_all(report: Mapping[str, Any]) -> None:
@@ -34,9 +34,9 @@ def print_all(report: Mapping[str, Any]) -> None:
             ("time", f"about {in_seconds(report['seconds'])} more on this machine, for all"),
         ]
     if report["kept"]:
-        lines.append(("as it is", _listed(report["kept"])))
+        lines.append(("as it is", _kept(report["kept"])))
     if report["failed"]:
-        lines.append(("failed", _listed(report["failed"])))
+        lines.append(("failed", _failed(report["failed"])))
     print("\n" + columns(lines))
 
 
@@ -85,13 +85,26 @@ def _names(matrix: Mapping[str, Any]) -> tuple[str, str]:
     return matrix["name"], "{} x {}".format(*matrix["shape"])
 
 
-def _listed(arrays: Sequence[Mapping[str, Any]]) -> str:
-    """How many arrays, their bytes, and the first ones with the reason."""
-    nbytes = sum(array.get("nbytes", 0) for array in arrays)
-    lines = [f"{len(arrays)} arrays, {in_bytes(nbytes)}"]
-    for array in arrays[:_LISTED]:
-        lost = "" if "nbytes" in array else "; left out, it cannot be kept either"
-        lines.append(f"{array['name']} {array['why']}{lost}")
-    if len(arrays) > _LISTED:
-        lines.append(f"and {len(arrays) - _LISTED} more (--json lists them)")
+def _kept(arrays: Sequence[Mapping[str, Any]]) -> str:
+    """How many arrays are kept and their bytes; for each reason, the first ones."""
+    lines = [f"{_count(arrays)}, {in_bytes(sum(array['nbytes'] for array in arrays))}"]
+    reasons: dict[str, list[str]] = {}
+    for array in arrays:
+        reasons.setdefault(array["why"], []).append(array["name"])
+    for why, names in reasons.items():
+        more = ", ..." if len(names) > _LISTED else ""
+        lines.append(f"{why}: {', '.join(names[:_LISTED])}{more}")
     return "\n".join(lines)
+
+
+def _failed(arrays: Sequence[Mapping[str, Any]]) -> str:
+    """Every array that should have been compressed, and what became of it."""
+    return "\n".join(
+        f"{array['name']}: {array['why']}; "
+        + ("kept as it is" if "nbytes" in array else "left out, it is not in the file")
+        for array in arrays
+    )
+
+
+def _count(arrays: Sequence[Any]) -> str:
+    return f"{len(arrays)} array{'s' * (len(arrays) != 1)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import weakref
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -84,6 +86,53 @@ def test_the_budget_is_spent_and_not_more() -> None:
         assert 0.999 * total <= spent <= total * (1 + 1e-12)
 
 
+class Reading(Mapping[str, Any]):
+    """Counts how many of the arrays that it has handed out are alive."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays, self.alive, self.most = arrays, 0, 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        found = self.arrays[name].copy()
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(found, self._gone)
+        return found
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def named() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The same matrices, and their Hessians, by name."""
+    *plain, (W, H) = matrices()
+    return dict(zip(("a", "b", "c", "d.weight"), (*plain, W), strict=True)), {"d": H}
+
+
+def test_a_mapping_is_read_one_matrix_at_a_time() -> None:
+    arrays, hessians = named()
+    items = Reading(arrays)
+    a = lplr.allocate(
+        items, bits_per_entry=1, hessians=hessians, weights={"b": 10.0}, effort="fast"
+    )
+    same = lplr.allocate(matrices(), bits_per_entry=1, weights=(1, 10, 1, 1), effort="fast")
+    assert a[:3] == same[:3]
+    assert a.names == ("a", "b", "c", "d.weight")
+    assert items.most <= 2  # the next one is read before the last one is let go
+    lines = repr(a).splitlines()
+    assert len(lines) == 6
+    for name, (n, d), bits, line in zip(
+        a.names, a.shapes, a.bits_per_entry, lines[1:], strict=False
+    ):
+        assert line.split()[:5] == [name, str(n), "x", str(d), f"{bits:.4f}"]
+
+
 def test_weights_draw_bits() -> None:
     items = [np.random.default_rng(i).standard_normal((90, 70)) for i in range(3)]
     even = lplr.allocate(items, bits_per_entry=2).bits_per_entry
@@ -136,6 +185,8 @@ def test_spending_is_the_best_of_all_ways() -> None:
     [
         (([], 2), InputError, "empty"),
         ((np.eye(3), 2), InputError, "list of matrices"),
+        (({"a": np.eye(9)}, 2, {"b": 1}), InputError, "weights: no matrix has the name 'b'"),
+        (({"a": np.eye(9), "v": [1.0]}, 2), InputError, r"matrices\['v'\]"),
         (([np.eye(9), [1.0, 2.0]], 2), InputError, r"matrices\[1\]"),
         (([np.full((3, 3), np.nan)], 2), InputError, r"matrices\[0\]"),
         (([np.eye(9)], 0), InputError, "bits_per_entry"),

@@ -81,6 +81,50 @@ def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]
         assert f"example:\n  lplr {command}" in capsys.readouterr().out
 
 
+def test_help_offers_what_the_package_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """Choices are written out, since --help must load nothing heavy."""
+    from lplr.algorithms.factorize import METHODS
+    from lplr.cli import compress
+    from lplr.linalg.sketches import KINDS
+    from lplr.planning.codebooks import EFFORTS
+    from lplr.quantizers.base import QUANTIZERS
+
+    assert compress.CHOICES == {
+        "effort": tuple(EFFORTS),
+        "method": (*METHODS, "naive"),
+        "sketch": tuple(KINDS),
+        "mode": ("default", "faithful"),
+    }
+    trellises = [f"trellis-{n}" for n in compress.TRELLIS_STATE_BITS]
+    assert [*compress.QUANTIZERS, *trellises] == list(QUANTIZERS)
+    assert main(["compress", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(compress.QUANTIZERS)} (of 10 state bits), or trellis-6 to trellis" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "compress a.npy -o a.h5 --methd lplr",
+            "option --methd (did you mean --method?); see: lplr ",
+        ),
+        ("compress a.npy -o a.h5 --method lprl", "no 'lprl' (did you mean lplr?); there are"),
+        ("compres a.npy", "there is no 'compres' (did you mean compress?)"),
+        (
+            "bench layers --heslians=x",
+            "no option --heslians (did you mean --hessians?); see: lplr ",
+        ),
+        ("info a.h5 b.h5", "'b.h5' is one argument too many; see: lplr info --help"),
+        ("doctor --xyz", "there is no option --xyz; see: lplr doctor --help"),
+    ],
+)
+def test_what_a_command_does_not_know(
+    capsys: pytest.CaptureFixture[str], arguments: str, said: str
+) -> None:
+    assert said in refused(capsys, *arguments.split())
+
+
 def test_a_limit_on_file_size_keeps_the_old_file(folder: Path) -> None:
     resource = pytest.importorskip("resource")
     old = lplr.quantize(np.eye(9), bits=2)

@@ -88,7 +88,7 @@ def test_options_mean_a_function(options: str, function: str, arguments: dict[st
         ("--q-bits 2 --bits-per-entry 3", "--bits-per-entry: does not go with --q-bits"),
         ("--hessian H.npy --method lplr", "--method: does not go with --hessian"),
         ("--q-bits 2 --quantizer e8p,e8p", "found e8p,e8p; name one"),
-        ("--method naive", "--bits: --method naive needs one integer"),
+        ("--method naive", "--bits: --method naive needs one number"),
         ("--method naive --bits 3,3", "found 3,3"),
         ("--method naive --bits 3 --rank 2", "--rank: does not go with --method, --bits"),
     ],
@@ -154,6 +154,15 @@ def test_info_shows_the_choice_and_what_else_was_considered(folder, capsys) -> N
     assert '"kind"' not in text  # as a table, not as JSON
     document = report(capsys, "info", "a.h5")
     assert document["groups"]["/"]["meta"]["plan"] == meta["plan"]
+
+
+def test_both_sizes_are_named(folder, capsys) -> None:
+    command = ("compress", "a.npy", "-o", "a.h5", "--bits-per-entry", "2", "--effort", "fast")
+    assert main([*command]) == 0
+    text = capsys.readouterr().out
+    stored, file, source = lplr.load("a.h5").nbytes, Path("a.h5").stat().st_size, 8 * 90 * 80
+    assert f"{stored} bytes stored (1/{source / stored:.1f} of the input)" in text
+    assert f"the file has {file} bytes (1/{source / file:.1f} of the input)" in text
 
 
 def test_a_constant_matrix(folder, capsys) -> None:

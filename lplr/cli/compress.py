@@ -23,17 +23,15 @@ from lplr.exceptions import InputError
 
 __all__ = ["add_parser", "run"]
 
-# What the package offers, which --help must not load; tests compare.
+# What the package offers. To say so, --help must not load it; a test compares.
 CHOICES = {
     "effort": ("fast", "default", "best"),
     "method": ("feedback", "lplr", "lplr-svd", "direct-svd", "naive"),
     "sketch": ("gaussian", "rademacher", "srht", "sparse-sign"),
     "mode": ("default", "faithful"),
 }
-QUANTIZERS = (
-    *("uniform", "normal-float", "lloyd-max", "e8p", "trellis"),
-    *("trellis-6", "trellis-8", "trellis-10", "trellis-12", "trellis-14"),
-)
+QUANTIZERS = ("uniform", "normal-float", "lloyd-max", "e8p", "trellis")
+TRELLIS_STATE_BITS = range(6, 15)
 _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
 lplr compress model.safetensors -o model.h5 --bits-per-entry 2 --hessians second-moments.npz
@@ -114,7 +112,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--quantizer",
         type=_one_or_two(str),
         metavar="Q|QL,QR",
-        help=f"{', '.join(QUANTIZERS)} (default: what suits the method)",
+        help=f"{', '.join(QUANTIZERS)} (of 10 state bits), or trellis-{TRELLIS_STATE_BITS[0]} to "
+        f"trellis-{TRELLIS_STATE_BITS[-1]} (default: what suits the method)",
     )
     factors.add_argument(
         "--sketch",
@@ -123,8 +122,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     both = parser.add_argument_group(
         "Q + L R (CALDERA)",
-        "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank and "
-        "--quantizer (of Q).",
+        "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank "
+        "(here 64 by default) and --quantizer (of Q).",
     )
     both.add_argument("--q-bits", type=_width, metavar="B", help="bits per entry of Q (default: 2)")
     both.add_argument(
@@ -241,9 +240,7 @@ def _read_hessian(args: argparse.Namespace) -> Any:
     name = member.strip("/") or names[0]
     of = matched(hessians, names)
     if name not in of:
-        raise InputError(
-            f"--hessians: {args.hessians} has none for {name!r}; leave the option out"
-        )
+        raise InputError(f"--hessians: {args.hessians} has none for {name!r}; leave the option out")
     return hessians[of[name]]
 
 

@@ -72,7 +72,11 @@ def in_sizes(source: int, stored: int, file: int) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"1/{whole / part:.1f} of the input" if part <= whole else f"{part / whole:.2f} times it"
+    return (
+        f"1/{whole / part:.1f} of the input"
+        if part <= whole
+        else f"{part / whole:.2f} times the input"
+    )
 
 
 def _size_in_words(choices: Sequence[Mapping[str, Any]]) -> str:

@@ -29,6 +29,7 @@ _EPILOG = """\
 examples:
   lplr demo                                          compress real data and draw the results
   lplr compress weights.npy -o weights.h5 --bits-per-entry 2
+  lplr compress model.safetensors -o model.h5 --bits-per-entry 2    all matrices of a file
   lplr verify weights.h5 --against weights.npy
   lplr decompress weights.h5 -o restored.npy
 

@@ -20,7 +20,7 @@ from lplr.storage.atomic import write_atomic
 __all__ = ["Parts", "digest"]
 
 _CALL = "call.json"
-_OURS = re.compile(r"call\.json|\d{5}\.(json|h5)|\.lplr-[0-9a-f]{32}\.tmp")
+_OURS = re.compile(r"call\.json|\d{5,}\.(json|h5)|\.lplr-[0-9a-f]{32}\.tmp")
 
 
 class Parts:

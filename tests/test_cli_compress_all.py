@@ -116,6 +116,12 @@ def test_names_in_hdf5(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     (matrix,) = report(capsys, *command)["matrices"]
     assert (matrix["name"], matrix["hessian"]) == ("up/weight", True)
     assert list(lplr.load("out.h5")) == ["up/bias", "up/weight"]
+    checked = report(capsys, "verify", "out.h5", "--against", "in.h5")["matrices"]
+    assert checked[1]["relative_error"] == matrix["relative_error"]
+    assert main(["info", "out.h5"]) == 0
+    text = capsys.readouterr().out
+    assert f"{matrix['relative_error_under_hessian']:.5f}" in text
+    assert "attributes" not in text
 
 
 # --- what is wrong ---------------------------------------------------------------------------

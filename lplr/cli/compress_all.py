@@ -294,7 +294,8 @@ class _Job:
             kind: {name: found[kind] for name, found in measured.items() if kind in found}
             for kind in kinds
         }
-        lplr.save(self.args.output, in_order, self.args.overwrite, attrs=errors)
+        attrs = {kind: found for kind, found in errors.items() if found}
+        lplr.save(self.args.output, in_order, self.args.overwrite, attrs=attrs)
         stored = sum(f.nbytes for f in packed.values())
         results = (
             {"stored_nbytes": f.nbytes, "bits_per_entry": f.bits_per_entry} | measured[name]

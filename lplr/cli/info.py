@@ -12,6 +12,8 @@ from lplr.cli.options import add_command, add_json, add_name, print_json
 
 __all__ = ["add_parser", "facts", "matrix_of", "run"]
 
+_MEASURED = {"relative_error": "error", "relative_error_under_hessian": "under H"}
+
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Describe the command."""
@@ -99,7 +101,7 @@ def _print_many(document: Mapping[str, Any]) -> None:
 
     objects = document["objects"]
     _print_head(document, ("content", f"{len(objects)} matrices and arrays by name"))
-    head = ("name", "type", "shape", "rank", "bytes", "bits per entry")
+    head = ["name", "type", "shape", "rank", "bytes", "bits per entry"]
     rows = [
         [
             shown(name),
@@ -111,9 +113,17 @@ def _print_many(document: Mapping[str, Any]) -> None:
         ]
         for name, found in objects.items()
     ]
+    attrs = dict(document["attrs"])
+    for key, title in _MEASURED.items():
+        # As `lplr compress` of a whole file has measured them; a caller may mean something else.
+        if isinstance(values := attrs.get(key), Mapping) and values.keys() <= objects.keys():
+            head.append(title)
+            for row, name in zip(rows, objects, strict=True):
+                row.append(f"{values[name]:.5f}" if name in values else "")
+            del attrs[key]
     if rows:
         print("\n" + table(head, rows, left=2) + "\n\nMore about one of them: --name NAME")
-    _print_attributes(document)
+    _print_attributes({"attrs": attrs})
 
 
 def _print_attributes(document: Mapping[str, Any]) -> None:

@@ -74,9 +74,9 @@ def _check_names(args: argparse.Namespace, objects: dict[str, Any]) -> None:
     """Refuse originals that lack one of the names."""
     from lplr.cli.tables import shown
     from lplr.exceptions import InputError
-    from lplr.inputs import members
+    from lplr.inputs import ArrayFile
 
-    missing = objects.keys() - set(members(args.against))
+    missing = objects.keys() - set(ArrayFile(args.against))
     if missing:
         raise InputError(
             f"{args.against}: has no {shown(min(missing))}, which {args.file} has; name the file "
@@ -87,9 +87,9 @@ def _check_names(args: argparse.Namespace, objects: dict[str, Any]) -> None:
 def _original(args: argparse.Namespace, name: str | None, shape: tuple[int, ...]) -> Any:
     """What was compressed: the array that is named, or the one of that name in the file."""
     from lplr.exceptions import InputError
-    from lplr.inputs import read_input, read_member
+    from lplr.inputs import ArrayFile, read_input
 
-    source = read_input(args.against) if name is None else read_member(args.against, name)
+    source = read_input(args.against) if name is None else ArrayFile(args.against)[name]
     if source.array.shape != shape:
         place = args.against if name is None else f"{args.against}:{name}"
         raise InputError(

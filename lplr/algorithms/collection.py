@@ -161,24 +161,28 @@ def survey(items: Collection) -> Survey:
     """
     found = Survey()
     for name in parts(items.names, what=lambda name: f"checking {name}"):
-        try:
-            A, hessian = items.look_up(name)
-            array = as_array(A, name)
-            if why := _reason_to_keep(array):
-                found.kept[name] = why
-                continue
-            check_matrix(array, name)
-        except LplrError as error:
-            found.wrong[name] = str(error).removeprefix(f"{name}: ")
-            continue
-        n, d = array.shape
-        found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
-        if hessian is not None:
-            try:
-                _check_hessian(hessian, d, name)
-            except LplrError as error:
-                found.wrong_hessians[name] = _bare(error)
+        _look_at(name, items.look_up, found)
     return found
+
+
+def _look_at(name: str, look_up: Callable[[str], tuple[Any, Any]], found: Survey) -> None:
+    try:
+        A, hessian = look_up(name)
+        array = as_array(A, name)
+        if why := _reason_to_keep(array):
+            found.kept[name] = why
+            return
+        check_matrix(array, name)
+    except LplrError as error:
+        found.wrong[name] = str(error).removeprefix(f"{name}: ")
+        return
+    n, d = array.shape
+    found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
+    if hessian is not None:
+        try:
+            _check_hessian(hessian, d, name)
+        except LplrError as error:
+            found.wrong_hessians[name] = _bare(error)
 
 
 def _check_hessian(hessian: Any, columns: int, name: str) -> None:

@@ -100,6 +100,11 @@ def compress_all(
     drawn = rng is None or isinstance(rng, np.random.Generator)
     seed = int(check_rng(rng).integers(2**63)) if drawn else check_integer(rng, "rng", 0)
     packed: dict[str, PackedMatrix] = {}
+
+    def one(A: Any, hessian: Any, bits: float) -> PackedMatrix:
+        """A matrix that nobody holds any longer when the next one is looked up."""
+        return compress(A, bits_per_entry=bits, hessian=hessian, rng=seed, effort=effort)
+
     with tracked(progress, "compress_all"), reproducible(), warnings.catch_warnings():
         with until(_SURVEY):
             found = survey(items)
@@ -121,10 +126,7 @@ def compress_all(
         for name, bits in parts(
             list(zip(names, plan.bits_per_entry, strict=True)), coding, lambda item: item[0]
         ):
-            A, hessian = items.look_up(name)
-            packed[name] = compress(
-                A, bits_per_entry=bits, hessian=hessian, rng=seed, effort=effort
-            )
+            packed[name] = one(*items.look_up(name), bits)
     return {
         name: packed[name] if name in packed else as_array(matrices[name], name)
         for name in items.names

@@ -25,15 +25,16 @@ _SURVEY, _CODED = 0.02, 0.99  # shares of the time that are over after these ste
 
 
 class _Arrays(Mapping[str, Any]):
-    """The arrays of a file, and how many bits an entry of those that were read has in it."""
+    """The arrays of a file; of those that were read, the bits of an entry there and the note."""
 
     def __init__(self, file: ArrayFile, change: Callable[[Any], Any] = lambda array: array) -> None:
         self.file, self.change = file, change
         self.bits: dict[str, int] = {}
+        self.notes: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Any:
         found = self.file[name]
-        self.bits[name] = found.bits
+        self.bits[name], self.notes[name] = found.bits, found.note
         return self.change(found.array)
 
     def __iter__(self) -> Iterator[str]:
@@ -119,8 +120,9 @@ class _Job:
                 parts.remove()
             else:
                 self.say(
-                    f"{done} of {len(self.names)} matrices are done and kept in {parts.folder}; "
-                    "the same command goes on from there"
+                    f"stopped{self.doing and ' at '}{self.doing.rstrip(': ')}; {done} of "
+                    f"{len(self.names)} matrices are done and kept in {parts.folder}; the same "
+                    "command goes on from there"
                 )
             raise
         parts.remove()
@@ -198,7 +200,6 @@ class _Job:
 
     def _compress(self, plan: Allocation, parts: Parts) -> None:
         """Every matrix that no earlier run has finished."""
-        import lplr
         from lplr.progress import parts as shares
         from lplr.progress import until
 
@@ -209,21 +210,22 @@ class _Job:
             work = self._coding(self.names[i] for i in todo)
             for i in shares(todo, work, "compressing"):
                 self.doing = f"{self.names[i]} ({i + 1} of {len(self.names)}): "
-                A, hessian = self.items.look_up(self.names[i])
-                start = time.perf_counter()
-                f = lplr.compress(
-                    A,
-                    bits_per_entry=plan.bits_per_entry[i],
-                    hessian=hessian,
-                    rng=self.seed,
-                    effort=self.effort,
-                )
-                seconds = time.perf_counter() - start
-                errors = {"relative_error": f.relative_error(A)}
-                if hessian is not None:
-                    errors["relative_error_under_hessian"] = f.relative_error(A, hessian)
-                parts.add_packed(i, f, errors | {"seconds": seconds})
+                f, measured = self._one(*self.items.look_up(self.names[i]), plan.bits_per_entry[i])
+                parts.add_packed(i, f, measured)
         self.doing = ""
+
+    def _one(self, A: Any, hessian: Any, bits: float) -> tuple[Any, dict[str, float]]:
+        """A packed matrix, its errors and its time."""
+        import lplr
+
+        start = time.perf_counter()
+        f = lplr.compress(
+            A, bits_per_entry=bits, hessian=hessian, rng=self.seed, effort=self.effort
+        )
+        measured = {"seconds": time.perf_counter() - start, "relative_error": f.relative_error(A)}
+        if hessian is not None:
+            measured["relative_error_under_hessian"] = f.relative_error(A, hessian)
+        return f, measured
 
     def _report(self, plan: Allocation) -> dict[str, Any]:
         """What is known before anything is compressed."""
@@ -264,8 +266,14 @@ class _Job:
         array = self._kept(name)
         if array is None:
             return {"name": name, "why": why}
-        shape = list(array.shape)
-        return {"name": name, "why": why, "shape": shape, "nbytes": array.nbytes}
+        return {
+            "name": name,
+            "why": why,
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+            "nbytes": array.nbytes,
+            "note": self.arrays.notes[name],
+        }
 
     def _kept(self, name: str) -> Any:
         """An array as it is, or None if it is none that a file can keep."""

@@ -90,7 +90,8 @@ def _kept(arrays: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{_count(arrays)}, {in_bytes(sum(array['nbytes'] for array in arrays))}"]
     reasons: dict[str, list[str]] = {}
     for array in arrays:
-        reasons.setdefault(array["why"], []).append(array["name"])
+        note = f" ({array['note']})" if array["note"] else ""
+        reasons.setdefault(array["why"] + note, []).append(array["name"])
     for why, names in reasons.items():
         more = ", ..." if len(names) > _LISTED else ""
         lines.append(f"{why}: {', '.join(names[:_LISTED])}{more}")

@@ -22,11 +22,16 @@ _WEIGHT = ".weight"  # what networks append to the name of a layer for that of i
 
 @dataclass(frozen=True)
 class Collection:
-    """The names of matrices, how to look one up with its Hessian, and what errors call it."""
+    """The names of matrices, how to look one up and its Hessian or None, and what errors say."""
 
     names: list[str]
-    look_up: Callable[[str], tuple[Any, Any]]
+    matrix: Callable[[str], Any]
+    hessian: Callable[[str], Any]
     label: Callable[[str], str]
+
+    def look_up(self, name: str) -> tuple[Any, Any]:
+        """A matrix and its Hessian."""
+        return self.matrix(name), self.hessian(name)
 
 
 def collected(matrices: Any, hessians: Any) -> Collection:
@@ -59,20 +64,25 @@ def _of_mapping(matrices: Mapping[str, Any], hessians: Any) -> Collection:
             f"hessians: must be a mapping of names to Hessians, found {type(hessians).__name__}"
         )
     of = matched(hessians, list(matrices))
-
-    def look_up(name: str) -> tuple[Any, Any]:
-        return matrices[name], hessians[of[name]] if name in of else None
-
-    return Collection(list(matrices), look_up, lambda name: f"matrices[{name!r}]")
+    return Collection(
+        list(matrices),
+        lambda name: matrices[name],
+        lambda name: hessians[of[name]] if name in of else None,
+        lambda name: f"matrices[{name!r}]",
+    )
 
 
 def _of_sequence(matrices: Sequence[Any]) -> Collection:
-    def look_up(name: str) -> tuple[Any, Any]:
+    def pair(name: str) -> tuple[Any, Any]:
         item = matrices[int(name)]
         return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
 
-    names = [str(i) for i in range(len(matrices))]
-    return Collection(names, look_up, lambda name: f"matrices[{name}]")
+    return Collection(
+        [str(i) for i in range(len(matrices))],
+        lambda name: pair(name)[0],
+        lambda name: pair(name)[1],
+        lambda name: f"matrices[{name}]",
+    )
 
 
 def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
@@ -161,14 +171,13 @@ def survey(items: Collection) -> Survey:
     """
     found = Survey()
     for name in parts(items.names, what=lambda name: f"checking {name}"):
-        _look_at(name, items.look_up, found)
+        _look_at(name, items, found)
     return found
 
 
-def _look_at(name: str, look_up: Callable[[str], tuple[Any, Any]], found: Survey) -> None:
+def _look_at(name: str, items: Collection, found: Survey) -> None:
     try:
-        A, hessian = look_up(name)
-        array = as_array(A, name)
+        array = as_array(items.matrix(name), name)
         if why := _reason_to_keep(array):
             found.kept[name] = why
             return
@@ -177,12 +186,14 @@ def _look_at(name: str, look_up: Callable[[str], tuple[Any, Any]], found: Survey
         found.wrong[name] = str(error).removeprefix(f"{name}: ")
         return
     n, d = array.shape
-    found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
-    if hessian is not None:
-        try:
+    try:
+        hessian = items.hessian(name)
+        if hessian is not None:
             _check_hessian(hessian, d, name)
-        except LplrError as error:
-            found.wrong_hessians[name] = _bare(error)
+    except LplrError as error:
+        found.wrong_hessians[name] = _bare(error)
+        return
+    found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
 
 
 def _check_hessian(hessian: Any, columns: int, name: str) -> None:

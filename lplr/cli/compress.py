@@ -43,7 +43,8 @@ _DESCRIPTION = (
     "of the layer's outputs. The other options ask for one of these by rank and widths. "
     "Of a FILE with several arrays, all matrices of floating-point numbers are compressed, to one "
     "budget that is divided so that they lose least; other arrays are kept as they are. What is "
-    "done is kept in OUT.h5.parts until the end: after an interruption the same command goes on."
+    "done is kept in OUT.h5.parts until the end: after an interruption the same command goes on. "
+    "The exit code is 3 if some of the matrices cannot be compressed."
 )
 
 

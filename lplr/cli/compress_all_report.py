@@ -23,10 +23,9 @@ def print_all(report: Mapping[str, Any]) -> None:
         weighted = sum(matrix["hessian"] for matrix in report["matrices"])
         lines[0] = ("input", f"{lines[0][1]}, {weighted} of them with a Hessian")
     if made:
-        lines += [
-            ("output", report["output"]),
-            ("size", in_sizes(source["nbytes"], report["stored_nbytes"], report["file_nbytes"])),
-        ]
+        rest = "its header, its records and what is kept as it is"
+        sizes = source["nbytes"], report["stored_nbytes"], report["file_nbytes"]
+        lines += [("output", report["output"]), ("size", in_sizes(*sizes, rest))]
     else:
         nbytes = sum(_entries(m) * m["budget"] / 8 for m in report["matrices"])
         lines += [

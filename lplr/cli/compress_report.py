@@ -63,11 +63,11 @@ def _result_in_words(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*lines, ("time", in_seconds(report["seconds"]))]
 
 
-def in_sizes(source: int, stored: int, file: int) -> str:
+def in_sizes(source: int, stored: int, file: int, rest: str = "its header and records") -> str:
     """What is stored and what the file takes, each against the input."""
     return (
         f"{in_bytes(source)} -> {stored} bytes stored ({_share(stored, source)}); the file has "
-        f"{file} bytes ({_share(file, source)}), with its header and records"
+        f"{file} bytes ({_share(file, source)}), with {rest}"
     )
 
 

@@ -34,15 +34,39 @@ def test_dithered_moments_are_those_of_the_packages_rounding() -> None:
     book = get_codebook("uniform", 3)
     repeated = np.tile(x, 20000)[:, None]
     draws = book.decode(book.encode(repeated, rng=rng)).reshape(20000, 40)
-    # Its levels are the half-integers: a grid through 0 after a shift by a half.
-    shifted = x.astype(np.float64) + 0.5
-    mean, variance = bounds.dithered_moments(shifted[None], 1.0)
-    found, error = mean_and_error(np.asarray(draws, np.float64) + 0.5)
-    assert (np.abs(found - mean[0]) <= 6 * error).all()
+    mean, variance = bounds.dithered_moments(x, 1.0)
+    found, error = mean_and_error(np.asarray(draws, np.float64))
+    assert (np.abs(found - mean) <= 6 * error).all()
     # The variance of a sample variance of a coin is at most step^4/16/T.
-    assert np.abs(np.var(draws, axis=0) - variance[0]).max() <= 6 * 0.25 / np.sqrt(20000)
-    np.testing.assert_allclose(mean[0], shifted, rtol=0, atol=1e-12)
+    assert np.abs(np.var(draws, axis=0) - variance).max() <= 6 * 0.25 / np.sqrt(20000)
+    np.testing.assert_allclose(mean, x, rtol=0, atol=1e-12)
     assert variance.max() <= bounds.dithered_variance_bound(1.0)
+
+
+@pytest.mark.parametrize(("bits", "reach"), [(1, 1.0), (2, 3.0), (5, 0.7)])
+def test_dithered_moments_by_the_two_neighbours(bits: int, reach: float) -> None:
+    """On the points from -R to R of the paper, on those points moved, and on one through 0."""
+    step, rng = bounds.uniform_step(bits, reach), np.random.default_rng(0)
+    paper = np.linspace(-reach, reach, 2**bits)
+    for points, offset in ((paper, None), (paper + 0.3, 0.3 - reach), (step * np.arange(9), 0)):
+        x = np.r_[points, rng.uniform(points[0], points[-1], 200)]
+        low, high = (side(points, x) for side in (_below, _above))
+        up = np.divide(x - low, high - low, out=np.zeros_like(x), where=high > low)
+        expected = up * (high - x) ** 2 + (1 - up) * (low - x) ** 2
+        _, variance = bounds.dithered_moments(x, step, offset=offset)
+        # A point that rounding puts beside itself has a variance of a few units of step^2.
+        np.testing.assert_allclose(variance, expected, rtol=1e-9, atol=1e-13 * step**2)
+    # Half-way between two points of the paper's grid, and no chance on a grid through 0.
+    assert bounds.dithered_moments(0.0, step)[1] == bounds.dithered_variance_bound(step)
+    assert bounds.dithered_moments(0.0, step, offset=0)[1] == 0
+
+
+def _below(points: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.array([points[points <= value].max() for value in x])
+
+
+def _above(points: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.array([points[points >= value].min() for value in x])
 
 
 def test_dithered_variance_bound_is_attained_half_way() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lplr.exceptions import DampingWarning, HessianError, InputError
-from lplr.theory import bounds
+from lplr.theory import bounds, gaussian_limit, rate_distortion_limit
 
 SIGMA = [3.0, 2.0, 1.0, 0.0]
 SHAPE = (6, 4)
@@ -44,7 +44,6 @@ WITH_K = ("lplr_bound", "lplr_theorem_3_2", "lplr_bits", "range_finder", "spectr
         ([1e200, 1.0], "at most"),
         ([5.0, 4, 3, 2, 1], "at most 4, found 5"),
         ([], "real numbers"),
-        ([[1.0]], "real numbers"),
         (["a"], "real numbers"),
         ([1j], "real numbers"),
         ([True], "real numbers"),
@@ -99,6 +98,8 @@ def test_steps(steps: Any) -> None:
         (lambda: bounds.uniform_step(2, 0.0), "dynamic_range"),
         (lambda: bounds.dithered_moments([[1.0]], 0.0), "step"),
         (lambda: bounds.dithered_moments([[np.nan]], 1.0), "values"),
+        (lambda: bounds.dithered_moments([1.0], 1.0, offset=np.inf), "offset"),
+        (lambda: bounds.dithered_moments([1.0, 2.0], np.ones(3)), "step: values, step and offset"),
         (lambda: bounds.dithered_variance_bound(-1.0), "step"),
         (lambda: bounds.nearest_error_bound(np.nan), "step"),
         (lambda: bounds.nearest_high_rate_error(np.inf), "step"),
@@ -184,6 +185,76 @@ def test_every_function_of_a_hessian_has_the_gate(name: str) -> None:
             function(singular)
     with pytest.raises(HessianError, match="^hessian: has eigenvalues below"):
         function([[1.0, 2.0], [2.0, 1.0]])
+
+
+# --- the gate that takes matrices and arrays -------------------------------------------------
+
+A = np.diag(SIGMA)[:, ::-1]
+
+
+@pytest.mark.parametrize("name", OF_SPECTRUM)
+def test_every_function_of_a_spectrum_takes_the_matrix(name: str) -> None:
+    tall = np.vstack([A, np.zeros((2, 4))])  # of the shape SHAPE
+    np.testing.assert_allclose(OF_SPECTRUM[name](tall), OF_SPECTRUM[name](SIGMA), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(set(OF_SPECTRUM) - {"pivot_bounds"}))
+def test_every_function_of_a_spectrum_takes_arrays(name: str) -> None:
+    function, m = OF_SPECTRUM[name], (3, 4)
+    found = function(SIGMA, np.reshape(m, (2, 1)))
+    columns = found if isinstance(found, tuple) else (found,)
+    singly = np.reshape([function(SIGMA, value) for value in m], (2, -1)).T
+    for column, expected in zip(columns, singly, strict=True):
+        assert column.shape == (2, 1)
+        np.testing.assert_array_equal(column[:, 0], expected)
+
+
+def test_arrays_are_broadcast() -> None:
+    grid = bounds.lplr_bound(SIGMA, (np.array([[6], [9]]), 4), 5, (np.array([0.1, 0.2, 0.3]), 0))
+    assert grid.shape == (2, 3)
+    for i, n in enumerate((6, 9)):
+        for j, step in enumerate((0.1, 0.2, 0.3)):
+            assert grid[i, j] == bounds.lplr_bound(SIGMA, (n, 4), 5, (step, 0))
+    # A pair is for L and R; an array is for both, whatever its length.
+    pair, array = ((0.1, 0.2), np.array([0.1, 0.2]))
+    assert np.ndim(bounds.lplr_bound(SIGMA, SHAPE, 5, pair)) == 0
+    assert bounds.lplr_bound(SIGMA, SHAPE, 5, array).shape == (2,)
+    # Every other number, too: of a Hessian, of a quantizer, of a range.
+    assert bounds.caldera_pivot_bound(H, 3, 1, range(1, 5), 1.0).shape == (4,)
+    assert bounds.ldlq_expected_loss(H, 3, np.ones((2, 2))).shape == (2, 2)
+    assert bounds.pivot_bounds(SIGMA, SHAPE, 5, [0.1, 0.2]).shape == (2, 5)
+    assert bounds.sketch_range(np.ones(3), 5, [0.1, 0.2]).shape == (2,)
+    np.testing.assert_array_equal(gaussian_limit([1, 2]), [1 / 4, 1 / 16])
+    first, second = rate_distortion_limit(A, bits_per_entry=[1, 2])
+    assert first > second == rate_distortion_limit(SIGMA, A.shape, 2)
+
+
+def test_a_matrix_has_its_own_shape_and_row_norms() -> None:
+    given = bounds.lplr_bound(SIGMA, (4, 4), 5, 0.1)
+    for shape in ({}, {"shape": (4, 4)}, {"shape": A}):
+        assert bounds.lplr_bound(A, m=5, steps=0.1, **shape) == pytest.approx(given, rel=1e-12)
+    assert bounds.naive_bound(A, 2) == 16
+    assert bounds.sketch_range(A, 5, 0.1) == bounds.sketch_range([1.0, 2.0, 0.0, 3.0], 5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.lplr_bound(A, 5, 0.1), r"shape: the matrix has \(4, 4\), found 5"),
+        (lambda: bounds.lplr_bound(A, (6, 4), 5, 0.1), "shape: the matrix has"),
+        (lambda: bounds.lplr_bound(A * np.nan, m=5, steps=0.1), "singular_values: has nan"),
+        (lambda: bounds.uniform_step([1, 2], [1.0, 2.0, 3.0]), "bits, dynamic_range: arrays of"),
+        (lambda: bounds.uniform_step([], 1.0), "bits: is an empty array"),
+        (lambda: bounds.uniform_step([1, 60], 1.0), "bits: must be from 1 to 52, found 60"),
+        (lambda: bounds.uniform_step([1.5], 1.0), "bits: must be an integer"),
+        (lambda: bounds.pivot_bounds(A, m=[3, 4], step=0.1), "m: results of different lengths"),
+    ],
+)
+def test_refusals_of_the_gate(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        call()
+    with pytest.raises(TypeError, match="multiple values for argument 'shape'"):
+        bounds.lplr_bound(A, SHAPE, shape=SHAPE)
 
 
 def test_too_few_calibration_inputs() -> None:

@@ -93,10 +93,10 @@ def test_refuted_ones_are_listed_and_set_the_exit_code(capsys: pytest.CaptureFix
     out = ran(capsys, 1)
     summary, _, listed = out.partition("\nrefuted:\n")
     table = [line.split() for line in summary.splitlines()[2:5]]
-    assert [row[:5] for row in table] == [
-        ["true-one", "6", "6", "0", "0"],
-        ["false-one", "6", "0", "6", "0"],
-        ["unmet-one", "6", "0", "0", "6"],
+    assert [row[:6] for row in table] == [
+        ["true-one", "6", "6", "0", "0", "0"],
+        ["false-one", "6", "0", "0", "6", "0"],
+        ["unmet-one", "6", "0", "0", "0", "6"],
     ]
     assert listed.count("refuted") == 6 + 1  # and the line of totals
     assert "6 hold, 6 refuted, 6 assumption not met" in out
@@ -156,7 +156,7 @@ def test_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(map(without_missing, rows)) == list(map(without_missing, found["cells"]))
     assert attrs["seed"] == 3
     assert attrs["settings"] == {"trials": 30, "level": 1e-6, "full": False}
-    about = {"title": "true-one: at most m", "source": "a source"}
+    about = {"title": "true-one: at most m", "source": "a source", "function": ""}
     assert attrs["statements"]["true-one"] == about
     assert "numpy" in attrs["versions"]
     old = Path(name).read_bytes()

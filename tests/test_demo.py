@@ -276,7 +276,7 @@ draw_errors(out / "errors.png", "title", {"a": 0.2, "compress": 0.1}, "note")
 draw_images(out / "images.png", "title", {"a": [Picture(np.eye(8), "x"), None]}, ["head", "other"])
 A, labels = lplr.datasets.fashion_mnist(n=100)
 draw_overview(out / "overview.png", A, labels, {"naive": lplr.quantize(A, bits=1)}, curves)
-draw_bounds(out / "bounds.png", panels_of(run("range-finder", trials=2, rng=0)))
+draw_bounds(out / "bounds.png", panels_of(run("range-finder-bound", trials=2, rng=0)))
 write_report(out / "report.html", table((0,))[:40], attrs())
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -106,7 +106,7 @@ def test_closed_and_full_streams(folder: Path, line: str, full: list[int]) -> No
 
 @posix
 def test_an_ascii_terminal(folder: Path) -> None:
-    commands = [["bounds", "range-finder", "--trials", "30", "--all"]]
+    commands = [["bounds", "range-finder-bound", "--trials", "30", "--all"]]
     if sys.platform == "linux":  # elsewhere names of files are text
         name = os.fsdecode(b"\xff.npy")
         Path("a.npy").rename(name)

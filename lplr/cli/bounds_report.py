@@ -16,7 +16,6 @@ __all__ = ["DISTORTION", "as_row", "print_list", "print_report", "summary"]
 
 DISTORTION = "distortion"  # the one name that is no statement
 _ROUNDING = 1e-9  # a cell with a smaller ratio measures rounding errors only
-_VERDICTS = ("holds", "refuted", "assumption not met")
 
 _NOTATION = """\
 A: an n x d matrix; A_k: its best approximation of rank k; |.|: Frobenius norm; ': transpose
@@ -68,15 +67,18 @@ def as_row(cell: Cell) -> dict[str, Any]:
 
 def summary(statement: Statement, cells: Sequence[Cell]) -> dict[str, Any]:
     """A statement with its number of cells by verdict, and how far its ratios reach."""
+    from lplr.theory.records import VERDICTS
+
     found = [cell for cell in cells if cell.statement == statement.name]
     ratios = sorted(cell.ratio for cell in found if cell.ratio > _ROUNDING)
     return {
         "name": statement.name,
+        "function": statement.function or None,
         "title": statement.title,
         "source": statement.source,
         "kind": statement.kind,
         "cells": len(found),
-        **{verdict: sum(c.verdict == verdict for c in found) for verdict in _VERDICTS},
+        **{verdict: sum(c.verdict == verdict for c in found) for verdict in VERDICTS},
         "least_ratio": ratios[0] if ratios else None,
         "median_ratio": ratios[len(ratios) // 2] if ratios else None,
         "largest_ratio": ratios[-1] if ratios else None,
@@ -109,6 +111,7 @@ def print_list(statements: Mapping[str, Statement], as_json: bool) -> None:
     listed = [
         {
             "name": s.name,
+            "function": s.function or None,
             "title": s.title,
             "source": s.source,
             "kind": s.kind,
@@ -123,7 +126,10 @@ def print_list(statements: Mapping[str, Statement], as_json: bool) -> None:
     print(_NOTATION)
     for s in listed:
         print(f"{s['name']}  ({s['cells']} cells, {s['real']} more with --full)")
-        print(f"    {s['title']}\n    {_KINDS[str(s['kind'])]}; source: {s['source']}")
+        print(f"    {s['title']}")
+        if s["function"]:
+            print(f"    function: lplr.theory.bounds.{s['function']}")
+        print(f"    {_KINDS[str(s['kind'])]}; source: {s['source']}")
     print(
         f"{DISTORTION}\n    mean squared error of each quantizer on entries N(0, 1), "
         "beside published values"
@@ -131,7 +137,7 @@ def print_list(statements: Mapping[str, Statement], as_json: bool) -> None:
 
 
 _KINDS = {
-    "expectation": "tested on the mean of the trials",
+    "expectation": "tested on the mean of the trials, which must not be above",
     "always": "tested on each trial",
     "identity": "tested as an equality in each trial",
 }
@@ -139,12 +145,14 @@ _KINDS = {
 
 def print_report(report: dict[str, Any], cells: Sequence[Cell], everything: bool) -> None:
     """Print the table of all cells or their summary, and the table of the quantizers' errors."""
+    from lplr.theory.records import VERDICTS
+
     if cells:
         if everything:
             print(table(_HEAD, [_line(cell) for cell in cells], left=2))
         else:
             _print_summary(report["statements"], cells)
-        counts = {verdict: sum(c.verdict == verdict for c in cells) for verdict in _VERDICTS}
+        counts = {verdict: sum(c.verdict == verdict for c in cells) for verdict in VERDICTS}
         verdicts = ", ".join(
             f"{count} {'hold' if verdict == 'holds' else verdict}"
             for verdict, count in counts.items()
@@ -169,7 +177,8 @@ def _line(cell: Cell) -> list[str]:
     setting = ", ".join(words + [f"{k} = {_number(v)}" for k, v in rest.items()])
     ratio = "-" if math.isnan(cell.ratio) else _in_short(cell.ratio)
     figures = [f"{cell.mean:.4g}", f"{cell.standard_error:.1e}", f"{cell.bound:.4g}", ratio]
-    return [cell.statement, setting, *figures, cell.verdict]
+    verdict = cell.verdict + (f", p = {cell.p_value:.2g}" if cell.verdict == "not refuted" else "")
+    return [cell.statement, setting, *figures, verdict]
 
 
 def _in_short(ratio: float) -> str:
@@ -182,20 +191,27 @@ def _number(value: Any) -> str:
 
 def _print_summary(statements: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> None:
     """One line for each statement; then its loosest and tightest cells, and all refuted cells."""
+    from lplr.theory.records import VERDICTS
+
     rows = []
     for s in statements:
         ratios = [s[f"{which}_ratio"] for which in ("least", "median", "largest")]
         rows.append(
             [s["name"]]
-            + [str(s[key]) for key in ("cells", *_VERDICTS)]
+            + [str(s[key]) for key in ("cells", *VERDICTS)]
             + ["-" if ratio is None else _in_short(ratio) for ratio in ratios]
         )
-    head = ("statement", "cells", "hold", "refuted", "not met", "least ratio", "median", "largest")
+    head = (
+        *("statement", "cells", "hold", "not refuted", "refuted", "not met"),
+        *("least ratio", "median", "largest"),
+    )
     print(table(head, rows))
     print(
         "\ncell: the statement on one matrix with one setting (lplr bounds --list explains them)"
-        "\nratio: mean measured value / mean bound; not met: a quantizer left its range, so that "
-        "the statement says nothing\n\nthe cells with the least and the largest ratio "
+        "\nratio: mean measured value / mean bound; not refuted: the measured mean is above the "
+        "bound, by no more than chance\nexplains (p: how often chance alone makes as large an "
+        "excess); not met: a quantizer left its range, so that the\nstatement says nothing"
+        "\n\nthe cells with the least and the largest ratio "
         "(± s.e.: standard error of the measured mean):\n"
     )
     shown = []

@@ -76,7 +76,7 @@ def panels_of(
     --------
     >>> from lplr.evaluation.bound_panels import panels_of
     >>> from lplr.theory.montecarlo import run
-    >>> (panel,) = panels_of(run("range-finder", trials=2, rng=0), "m")
+    >>> (panel,) = panels_of(run("range-finder-bound", trials=2, rng=0), "m")
     >>> panel.parameter, len(panel.series)
     ('m', 4)
     """

@@ -55,7 +55,7 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
     >>> from lplr.evaluation.bound_panels import panels_of
     >>> from lplr.evaluation.plot_bounds import draw_bounds
     >>> from lplr.theory.montecarlo import run
-    >>> panels = panels_of(run("range-finder", trials=2, rng=0))
+    >>> panels = panels_of(run("range-finder-bound", trials=2, rng=0))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     draw_bounds(os.path.join(folder, "x.png"), panels)
     ...     os.listdir(folder)

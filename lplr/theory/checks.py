@@ -20,7 +20,9 @@ __all__ = [
     "check_shape",
     "check_spectrum",
     "check_variances",
+    "singular_values_of",
     "squared_tails",
+    "without_rounding_errors",
 ]
 
 _LARGEST = 1e140  # squares, and their sums over any matrix, stay finite in float64
@@ -128,6 +130,18 @@ def check_second_moment(hessian: Any, d: int | None = None) -> np.ndarray:
     """H as a symmetric (d, d) matrix in float64; without d, its own last axis says how wide."""
     H = check_hessian(hessian, d)
     return H if H.ndim == 2 else np.diag(H)
+
+
+def singular_values_of(A: np.ndarray) -> np.ndarray:
+    """Singular values of a checked matrix in float64, descending."""
+    from scipy.linalg import svdvals
+
+    return without_rounding_errors(svdvals(A, check_finite=False), A.shape)
+
+
+def without_rounding_errors(sigma: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Computed singular values; those that rounding alone makes positive are 0."""
+    return np.where(sigma < sigma[0] * max(shape) * np.finfo(np.float64).eps, 0.0, sigma)
 
 
 def squared_tails(sigma: np.ndarray) -> np.ndarray:

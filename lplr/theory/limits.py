@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_shape, check_spectrum
 from lplr.validation import check_real
 
 __all__ = ["gaussian_limit", "rate_distortion_limit"]
 
 
+@broadcast
 def gaussian_limit(bits: float) -> float:
     """The least mean squared error of any code for N(0, 1): ``2^(-2 bits)``.
 
@@ -46,6 +48,7 @@ def gaussian_limit(bits: float) -> float:
     return float(2.0 ** (-2 * check_real(bits, "bits", strict=False)))
 
 
+@broadcast
 def rate_distortion_limit(
     singular_values: Any, shape: tuple[int, int], bits_per_entry: float
 ) -> float:

@@ -14,6 +14,7 @@ __all__ = [
     "KINDS",
     "QUANTILES",
     "ROUNDING",
+    "VERDICTS",
     "Cell",
     "Outcome",
     "Setting",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 KINDS = ("expectation", "always", "identity")
+VERDICTS = ("holds", "not refuted", "refuted", "assumption not met")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the measured values, reported for each cell
 # Relative rounding error of any value or bound: sums of up to 2^12 terms in float64, each of
 # which may lose half a unit in the last place.
@@ -69,7 +71,7 @@ class Statement:
     Parameters
     ----------
     name : str
-        Short name, for the command line.
+        Its function's name with hyphens, and a word more where it has several statements.
     title : str
         The statement in one line.
     source : str
@@ -85,6 +87,9 @@ class Statement:
         Settings of the default run: int, float and str by name.
     full : tuple of dict
         Further settings, of real matrices.
+    function : str
+        The function of `lplr.theory.bounds` that returns the right-hand side; empty if there is
+        none.
 
     Examples
     --------
@@ -105,6 +110,7 @@ class Statement:
     prepare: Callable[[Setting, np.random.Generator], Trial]
     grid: tuple[Setting, ...]
     full: tuple[Setting, ...] = ()
+    function: str = ""
 
     def __post_init__(self) -> None:
         check_choice(self.kind, "kind", KINDS)
@@ -133,7 +139,8 @@ class Cell:
         Number of trials in which an assumption failed.
     p_value : float
         p-value of the one-sided test of an ``"expectation"``; NaN for other kinds.
-    verdict : {"holds", "refuted", "assumption not met"}
+    verdict : {"holds", "not refuted", "refuted", "assumption not met"}
+        ``"not refuted"``: the mean is above the bound, by no more than chance explains.
     """
 
     statement: str

@@ -4,6 +4,11 @@ Arguments are numbers and arrays: singular values or a matrix, sizes, and the st
 quantizers (`uniform_step` gives the step of a number of bits and a range). Each docstring names
 assumptions and source, and derives the bound step by step.
 
+Wherever singular values are asked for, the matrix itself will do, and its shape may then be left
+out; wherever a number is asked for, an array of numbers will do, and arrays are broadcast as in
+NumPy: ``lplr_bound(A, m=[16, 32, 64], steps=0.1)`` has three values. A tuple of two steps is for L
+and for R, and each may be an array.
+
 Notation: n and d are the rows and columns of the matrix, m is the sketch size, k the rank of the
 best approximation A_k that an error is compared with. ``|A|`` is the Frobenius norm and ``L^+`` the
 pseudo-inverse. Errors are squared Frobenius norms, hence in squared units of A; losses under a

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import LplrArguments, check_lplr, check_shape, squared_tails
 from lplr.validation import check_integer, check_real
 
 __all__ = ["direct_svd_bound", "lplr_svd_bound", "naive_bound"]
 
 
+@broadcast
 def direct_svd_bound(
     singular_values: Any,
     shape: tuple[int, int],
@@ -58,6 +60,7 @@ def direct_svd_bound(
     return float(tail + n * left * (tails[0] - tail) + m * d * right + n * m * d * left * right)
 
 
+@broadcast
 def lplr_svd_bound(
     singular_values: Any,
     shape: tuple[int, int],
@@ -105,6 +108,7 @@ def _check(singular_values: Any, shape: Any, m: Any, steps: Any) -> LplrArgument
     return given._replace(m=check_integer(m, "m", 1, min(given.n, given.d)))
 
 
+@broadcast
 def naive_bound(shape: tuple[int, int], step: float) -> float:
     """Bound on ``|Q(A) - A|_F^2`` for A rounded entry by entry: ``n d step^2/4``.
 

@@ -6,6 +6,7 @@ from math import ceil, log2, sqrt
 from typing import Any
 
 from lplr.theory.bounds.quantizer import uniform_step
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import (
     check_k,
     check_n_columns,
@@ -18,6 +19,7 @@ from lplr.validation import check_pair, check_real
 __all__ = ["lplr_bits", "lplr_theorem_3_2"]
 
 
+@broadcast
 def lplr_theorem_3_2(singular_values: Any, m: int, k: int, epsilon: float) -> float:
     """Bound on ``E |L R - A|_F^2`` for LPLR whose bits suffice for epsilon.
 
@@ -55,6 +57,7 @@ def lplr_theorem_3_2(singular_values: Any, m: int, k: int, epsilon: float) -> fl
     return float((1 + k / (m - k - 1)) * squared_tails(sigma)[k] + epsilon)
 
 
+@broadcast
 def lplr_bits(
     singular_values: Any,
     shape: tuple[int, int],

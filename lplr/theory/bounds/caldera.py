@@ -9,6 +9,7 @@ import numpy as np
 from lplr.exceptions import HessianError
 from lplr.theory.bounds.ldlq import check_rounding_errors, ldl_pivots
 from lplr.theory.bounds.quantizer import uniform_step
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_second_moment
 from lplr.validation import check_integer, check_matrix, check_real
 
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 
+@broadcast
 def rank_constrained_optimum(A: Any, hessian: Any, k: int) -> float:
     """``min tr((Z - A) H (Z - A)^T)`` over Z of rank at most k: ``sum_(i>k) sigma_i^2(A H^1/2)``.
 
@@ -66,6 +68,7 @@ def rank_constrained_optimum(A: Any, hessian: Any, k: int) -> float:
     return float(np.square(sigma[k:]).sum())
 
 
+@broadcast
 def caldera_theorem_4_1_spectral(
     rounding_errors: Any, hessian: Any, k: int, epsilon: float = 0.0, *, order: str = "natural"
 ) -> float:
@@ -116,6 +119,7 @@ def caldera_theorem_4_1_spectral(
     return float(np.square(sigma[k:]).sum() / n + epsilon)
 
 
+@broadcast
 def caldera_theorem_4_1(
     hessian: Any, n: int, k: int, bits: int, dynamic_range: float, epsilon: float = 0.0
 ) -> float:
@@ -167,6 +171,7 @@ def caldera_theorem_4_1(
     return 4 / np.pi * len(H) * largest * variance * (1 - k / (2 * n)) ** 2 + epsilon
 
 
+@broadcast
 def caldera_pivot_bound(
     hessian: Any,
     n: int,

@@ -8,6 +8,7 @@ import numpy as np
 
 from lplr.theory.bounds.lplr_nested import nested_error
 from lplr.theory.bounds.lplr_sharp import sketch_error
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import LplrArguments, check_lplr
 
 __all__ = ["feedback_lplr_bound", "pivot_bounds"]
@@ -15,6 +16,7 @@ __all__ = ["feedback_lplr_bound", "pivot_bounds"]
 _NESTED = 24  # numbers of columns for which `nested_error`, which is slow, is computed
 
 
+@broadcast
 def feedback_lplr_bound(
     singular_values: Any,
     shape: tuple[int, int],
@@ -84,6 +86,7 @@ def feedback_lplr_bound(
     return float(sketched + given.d * given.right * _pivots(given).sum())
 
 
+@broadcast
 def pivot_bounds(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> np.ndarray:
     """Bound on the mean of each pivot of ``L^T L = U D U^T``, L the quantized sketch.
 

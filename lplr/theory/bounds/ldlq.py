@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import HessianError, InputError
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_second_moment
 from lplr.validation import check_choice, check_integer, check_matrix, check_real
 
@@ -23,6 +24,7 @@ __all__ = [
 ORDERS = ("natural", "min-pivot")
 
 
+@broadcast
 def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
     """D of ``H = L D L^T``, L unit lower triangular: the loss for a unit of rounding error.
 
@@ -89,6 +91,7 @@ def check_rounding_errors(
     return eta, D
 
 
+@broadcast
 def ldlq_loss(rounding_errors: Any, hessian: Any, *, order: str = "natural") -> float:
     """``tr((W - Q) H (W - Q)^T)`` of LDL feedback, from its rounding errors: an identity.
 
@@ -127,6 +130,7 @@ def ldlq_loss(rounding_errors: Any, hessian: Any, *, order: str = "natural") -> 
     return float(np.square(eta).sum(axis=0) @ D)
 
 
+@broadcast
 def ldlq_expected_loss(hessian: Any, n: int, variance: float, *, order: str = "natural") -> float:
     """Mean loss of LDL feedback over n rows: ``n variance tr(D)``.
 
@@ -164,6 +168,7 @@ def ldlq_expected_loss(hessian: Any, n: int, variance: float, *, order: str = "n
     return float(n * variance * ldl_pivots(hessian, order=order).sum())
 
 
+@broadcast
 def rounding_expected_loss(hessian: Any, n: int, variance: float) -> float:
     """Mean loss of rounding without feedback over n rows: ``n variance tr(H)``.
 
@@ -202,6 +207,7 @@ def rounding_expected_loss(hessian: Any, n: int, variance: float) -> float:
     return float(n * variance * np.trace(check_second_moment(hessian)))
 
 
+@broadcast
 def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
     """Bound on the loss of nearest rounding without feedback: ``n step^2/4 sum_ij |H_ij|``.
 
@@ -235,6 +241,7 @@ def rounding_worst_loss(hessian: Any, n: int, step: float) -> float:
     return float(n * step**2 / 4 * np.abs(check_second_moment(hessian)).sum())
 
 
+@broadcast
 def ldlq_ratio(hessian: Any, *, order: str = "natural") -> float:
     """``tr(D) / tr(H)``: the mean loss of feedback over that of rounding without it.
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_k, check_lplr, squared_tails
 
 __all__ = ["lplr_best_k", "lplr_bound"]
 
 
+@broadcast
 def lplr_bound(
     singular_values: Any,
     shape: tuple[int, int],
@@ -87,6 +89,7 @@ def lplr_bound(
     return float(left + given.right_error)
 
 
+@broadcast
 def lplr_best_k(singular_values: Any, shape: tuple[int, int], m: int, step: float) -> int:
     """The k at which `lplr_bound` is least; it does not depend on the step of R.
 

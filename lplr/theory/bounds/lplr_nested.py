@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lplr.theory.bounds.lplr_sharp import sketch_error
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_lplr, squared_tails
 
 __all__ = ["lplr_nested_bound", "nested_error"]
@@ -18,6 +19,7 @@ _SPACING, _END = 0.25, 3.7
 _LARGEST, _AT_ONCE = 1e32, 8
 
 
+@broadcast
 def lplr_nested_bound(
     singular_values: Any,
     shape: tuple[int, int],

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_lplr, squared_tails
 
 __all__ = ["lplr_sharp_bound", "sketch_error"]
 
 
+@broadcast
 def lplr_sharp_bound(
     singular_values: Any,
     shape: tuple[int, int],

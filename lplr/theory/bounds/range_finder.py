@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_k, check_n_columns, check_spectrum, squared_tails
 from lplr.validation import check_integer
 
 __all__ = ["range_finder_bound", "range_finder_spectral_bound"]
 
 
+@broadcast
 def range_finder_bound(
     singular_values: Any, m: int, *, k: int | None = None, n_power_iter: int = 0
 ) -> float:
@@ -81,6 +83,7 @@ def _squared_error(sigma: np.ndarray, m: int, k: int, q: int) -> float:
     return float(tail + lead * rest / (m - k - 1))
 
 
+@broadcast
 def range_finder_spectral_bound(
     singular_values: Any, m: int, *, k: int | None = None, n_power_iter: int = 0
 ) -> float:

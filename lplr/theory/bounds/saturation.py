@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import (
     check_n_columns,
     check_probability,
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 
+@broadcast
 def sketch_range(row_norms: Any, m: int, failure_probability: float) -> float:
     """Range that contains all entries of ``A S``, but for a probability of failure.
 
@@ -78,6 +80,7 @@ def sketch_range(row_norms: Any, m: int, failure_probability: float) -> float:
     return float(np.exp(brentq(surplus, *ends, xtol=1e-12))) if low < high else float(high)
 
 
+@broadcast
 def solution_range(
     singular_values: Any,
     shape: tuple[int, int],
@@ -149,6 +152,7 @@ def solution_range(
     return float(longest / least) if least > 0 else float("inf")
 
 
+@broadcast
 def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | None = None) -> float:
     """Range that contains everything that LDL feedback rounds: W and the errors fed back.
 
@@ -210,6 +214,7 @@ def ldlq_range(W: Any, hessian: Any, bits: int, failure_probability: float | Non
     return float(np.abs(W).max() / room) if room > 0 else float("inf")
 
 
+@broadcast
 def pilot_range(largest: Any, failure_probability: float) -> float:
     """Range for any quantized quantity, from the largest magnitudes in pilot trials.
 
@@ -254,6 +259,7 @@ def pilot_range(largest: Any, failure_probability: float) -> float:
     return float(np.sort(maxima)[-r])
 
 
+@broadcast
 def saturated_entries(values: Any, dynamic_range: float) -> int:
     """Number of entries beyond the range of their quantizer; every bound assumes that it is 0.
 

@@ -52,21 +52,23 @@ _REAL = real_matrices(m=[16, 64], bits=[2, 4, 8])
 
 BASELINE_STATEMENTS = (
     Statement(
-        "direct-svd",
+        "direct-svd-bound",
         "SVD U S V', both factors rounded: mean |Q(U) Q(S V') - A|^2 <= direct_svd_bound",
         "LPLR (2023), Section 4, with constants derived here",
         "expectation",
         _direct_svd,
         _GRID,
         _REAL,
+        function="direct_svd_bound",
     ),
     Statement(
-        "lplr-svd",
+        "lplr-svd-bound",
         "SVD U S V', L = Q(U S), R solved for: mean |L R - A|^2 <= lplr_svd_bound",
         "LPLR (2023), Section 4, with constants derived here",
         "expectation",
         _lplr_svd,
         _GRID,
         _REAL,
+        function="lplr_svd_bound",
     ),
 )

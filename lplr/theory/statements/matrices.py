@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lplr.datasets import layer, layer_names, shepp_logan, synthetic, text_embeddings
+from lplr.theory.checks import without_rounding_errors
 from lplr.theory.records import Setting
 
 __all__ = [
@@ -133,7 +134,7 @@ def _decompose(A: np.ndarray) -> DecomposedMatrix:
 
     A = np.ascontiguousarray(A, np.float64)
     U, sigma, Vt = svd(A, full_matrices=False, check_finite=False)
-    sigma[sigma < sigma[0] * max(A.shape) * np.finfo(np.float64).eps] = 0.0  # rounding errors
+    sigma = without_rounding_errors(sigma, A.shape)
     return DecomposedMatrix(A, U, sigma, np.ascontiguousarray(Vt.T))
 
 

@@ -47,7 +47,7 @@ def _unbiased(setting: Setting, rng: np.random.Generator) -> Trial:
 def _variance(setting: Setting, rng: np.random.Generator) -> Trial:
     A, bits = _matrix(setting, rng), setting["bits"]
     step = round_to_grid(A, bits, nearest).step
-    _, variance = dithered_moments(A - A.min(), step)
+    _, variance = dithered_moments(A, step, offset=A.min())
     bound = float(variance.sum())
 
     def trial(rng: np.random.Generator) -> Outcome:
@@ -116,61 +116,68 @@ _ENTRIES = (
 
 QUANTIZER_STATEMENTS = (
     Statement(
-        "dither-unbiased",
+        "dithered-moments-mean",
         "dithered rounding has no bias: averaging two errors halves the mean square",
         "LPLR (2023), Section 2",
         "expectation",
         _unbiased,
         _ENTRIES,
+        function="dithered_moments",
     ),
     Statement(
-        "dither-variance",
+        "dithered-moments-variance",
         "dithered, x lies p steps above a point: mean (Q(x) - x)^2 = step^2 p (1-p)",
         "LPLR (2023), Section 2",
         "expectation",
         _variance,
         _ENTRIES,
+        function="dithered_moments",
     ),
     Statement(
-        "dither-bound",
+        "dithered-variance-bound",
         "dithered rounding: mean (Q(x) - x)^2 <= step^2/4",
         "LPLR (2023), Section 2",
         "expectation",
         _dithered,
         _ENTRIES,
+        function="dithered_variance_bound",
     ),
     Statement(
-        "nearest",
+        "nearest-error-bound",
         "rounding to the nearest point: (Q(x) - x)^2 <= step^2/4",
         "LPLR (2023), Section 2",
         "always",
         _nearest,
         grid(["gaussian"], SHAPES, bits=_BITS),
+        function="nearest_error_bound",
     ),
     Statement(
-        "nearest-high-rate",
+        "nearest-high-rate-error",
         "rounding to the nearest point of a fine grid: mean (Q(x) - x)^2 = step^2/12",
         "Bennett (1948)",
         "expectation",
         _high_rate,
         grid(["gaussian"], SHAPES, bits=[4, 6, 8, 12]),
+        function="nearest_high_rate_error",
     ),
     Statement(
-        "naive-dithered",
+        "naive-bound-dithered",
         "all entries rounded, dithered: mean |Q(A) - A|^2 <= n d step^2/4",
         "LPLR (2023), Section 4",
         "expectation",
         _naive,
         grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="dithered"),
         real_matrices(bits=[2, 4], rounding="dithered"),
+        function="naive_bound",
     ),
     Statement(
-        "naive-nearest",
+        "naive-bound-nearest",
         "all entries rounded to the nearest points: |Q(A) - A|^2 <= n d step^2/4",
         "LPLR (2023), Section 4",
         "always",
         _naive,
         grid(SPECTRA, SHAPES, bits=[1, 4, 12], rounding="nearest"),
         real_matrices(bits=[2, 4], rounding="nearest"),
+        function="naive_bound",
     ),
 )

@@ -70,30 +70,33 @@ _HMT = "Halko, Martinsson and Tropp (2011), Theorem 10."
 
 SKETCH_STATEMENTS = (
     Statement(
-        "range-finder",
+        "range-finder-bound",
         "mean |A - P P'A|^2 <= min over k of (1 + k/(m-k-1)) |A - A_k|^2, P a basis of A S",
         f"{_HMT}5",
         "expectation",
         partial(_missed, spectral_norm=False),
         grid(SPECTRA, SHAPES, m=[4, 8, 16, 24], power_iterations=0),
         real_matrices(m=[16, 64], power_iterations=0),
+        function="range_finder_bound",
     ),
     Statement(
-        "range-finder-power",
+        "range-finder-bound-power",
         "mean |A - P P'A|^2 <= range_finder_bound, P a basis of (A A')^q A S",
         f"derived here as {_HMT}5",
         "expectation",
         partial(_missed, spectral_norm=False),
         grid(SPECTRA, SHAPES[:1], m=[8, 16], power_iterations=[1, 2]),
         real_matrices(m=[16, 64], power_iterations=1),
+        function="range_finder_bound",
     ),
     Statement(
-        "range-finder-spectral",
+        "range-finder-spectral-bound",
         "mean largest singular value of A - P P'A <= range_finder_spectral_bound",
         f"{_HMT}6 and Corollary 10.10",
         "expectation",
         partial(_missed, spectral_norm=True),
         grid(SPECTRA, SHAPES[:1], m=[8, 16], power_iterations=[0, 1]),
+        function="range_finder_spectral_bound",
     ),
     Statement(
         "pseudo-inverse",
@@ -119,5 +122,6 @@ SKETCH_STATEMENTS = (
         _saturation,
         grid(SPECTRA, SHAPES, m=[8, 24], failure_probability=[0.05, 0.5]),
         real_matrices(m=[16, 64], failure_probability=0.05),
+        function="sketch_range",
     ),
 )

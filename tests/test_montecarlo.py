@@ -241,7 +241,70 @@ def test_an_error_in_a_trial_ends_the_run() -> None:
 
 
 def test_progress_hears_of_all_trials() -> None:
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[float, str]] = []
     draws = statement(lambda rng: Outcome(0.0, 1.0), cells=2)
     run([draws], trials=450, rng=0, progress=lambda *done: seen.append(done))
-    assert seen == [("s", 200), ("s", 200), ("s", 50)] * 2
+    trials = [0, 200, 400, 450, 650, 850, 900]
+    assert [share for share, _ in seen] == pytest.approx([n / 900 for n in trials], abs=1e-6)
+    assert {what for _, what in seen} == {"statement s"}
+
+
+# --- matrices of one's own ----------------------------------------------------------------------
+
+MINE = np.random.default_rng(7).standard_normal((30, 20)) @ np.diag(1 / np.arange(1.0, 21))
+
+
+def on_mine(name: str, **setting: Any) -> Statement:
+    return replace(STATEMENTS[name], grid=({"matrix": "mine", **setting},), full=())
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("lplr-bound", {"m": 8, "bits": 3}),
+        ("direct-svd-bound", {"m": 8, "bits": 3}),
+        ("dithered-moments-variance", {"bits": 3}),
+        ("nearest-error-bound", {"bits": 3}),
+        ("range-finder-bound", {"m": 8, "power_iterations": 0}),
+        ("ldlq-expected-loss-dithered", {"bits": 3}),
+        ("caldera-theorem-4-1", {"k": 4, "bits": 3, "factor_bits": 8}),
+    ],
+)
+def test_a_statement_on_a_matrix_of_ones_own(name: str, setting: dict[str, Any]) -> None:
+    H = np.diag(np.arange(1.0, 21)) + 1.0
+    cell = run([on_mine(name, **setting)], trials=40, rng=0, matrices={"mine": (MINE, H)})[0]
+    assert cell.verdict in ("holds", "not refuted")
+    assert cell.setting == {"matrix": "mine", "n": 30, "d": 20, **setting}
+    # It is this matrix: another one has another measured value.
+    other = run([on_mine(name, **setting)], trials=40, rng=0, matrices={"mine": (MINE**3, H)})[0]
+    assert cell.mean != other.mean
+
+
+def test_a_matrix_of_ones_own_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = statement(lambda rng: Outcome(time.sleep(2e-3) or rng.random(), 1.0), name="slow")  # type: ignore[func-returns-value]
+    found = []
+    for processes in ("1", "2"):
+        monkeypatch.setenv("LPLR_NUM_THREADS", processes)
+        tests = [slow, on_mine("lplr-bound", m=8, bits=3)]
+        found.append(run(tests, trials=450, rng=5, matrices={"mine": MINE}))
+    assert found[0] == found[1] or repr(found[0]) == repr(found[1])
+
+
+@pytest.mark.parametrize(
+    ("tested", "matrices", "message"),
+    [
+        (on_mine("lplr-bound", m=8, bits=3), {}, "matrix: 'mine' is not one of flat"),
+        (on_mine("ldlq-loss", bits=3), {}, "matrix: 'mine' is not one of flat"),
+        (on_mine("lplr-bound", bits=3), {"mine": MINE}, "grid: the statement asks for 'm'"),
+        (on_mine("lplr-bound", m=8, bits=3), {"mine": [[np.nan]]}, r"matrices\['mine'\]: has nan"),
+        (on_mine("lplr-bound", m=8, bits=3, n=3), {"mine": MINE}, "matrices: 'mine' has the shape"),
+        (on_mine("lplr-bound", m=8, bits=3), [MINE], "matrices: must be a mapping"),
+        (on_mine("lplr-bound", m=8, bits=3), {"flat": MINE}, "matrices: 'flat' is the name of"),
+        (on_mine("ldlq-loss", bits=3), {"mine": MINE}, "matrices: this statement is about a loss"),
+        (on_mine("ldlq-ratio", bits=3), {"mine": MINE}, "matrices: this statement draws its own"),
+        (on_mine("nearest-high-rate-error", bits=3), {"mine": MINE}, "matrices: this statement dr"),
+    ],
+)
+def test_refusals_of_matrices(tested: Statement, matrices: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        run([tested], trials=2, rng=0, matrices=matrices)

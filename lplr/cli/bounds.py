@@ -138,11 +138,17 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.theory import montecarlo
 
-    work = {s.name: args.trials * (len(s.grid) + len(s.full) * args.full) for s in statements}
+    work = {
+        f"statement {s.name}": float(args.trials * (len(s.grid) + len(s.full) * args.full))
+        for s in statements
+    }
+    told = 0.0
     with Progress(work) as progress, watch_compilation(progress):
 
-        def show(name: str, trials: int) -> None:
-            with progress.step(f"statement {name}", trials, name):
+        def show(share: float, what: str) -> None:
+            nonlocal told
+            trials, told = (share - told) * sum(work.values()), share
+            with progress.step(what, trials, what):
                 pass
 
         return montecarlo.run(

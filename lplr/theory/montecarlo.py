@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pickle import PicklingError
+from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError, LplrError
 from lplr.processes import map_in_order
+from lplr.progress import Progress, parts, tracked
 from lplr.theory.checks import check_probability
 from lplr.theory.records import QUANTILES, ROUNDING, Cell, Outcome, Setting, Statement
 from lplr.theory.statements import STATEMENTS, find_statements
+from lplr.theory.statements.matrices import OwnMatrix, complete, own_matrices
 from lplr.validation import check_integer, check_rng
 
 __all__ = ["Cell", "Outcome", "Statement", "run"]
@@ -29,7 +33,8 @@ def run(
     rng: int | np.random.Generator | None = None,
     level: float = 1e-6,
     full: bool = False,
-    progress: Callable[[str, int], None] | None = None,
+    matrices: Mapping[str, Any] | None = None,
+    progress: Progress = False,
 ) -> list[Cell]:
     """Test statements at all settings of their grids; each such pair is called a cell.
 
@@ -45,8 +50,12 @@ def run(
         Probability that any true bound in expectation of this table is refuted, between 0 and 1.
     full : bool
         Also test the settings of real matrices.
-    progress : callable, optional
-        Called with the name of a statement and the number of its trials that have just finished.
+    matrices : mapping of str to array_like, or to a pair of them, optional
+        Matrices of one's own, of shape (n, d), by the names that settings give as ``"matrix"``;
+        or pairs (matrix, Hessian) for statements about a loss. Such a setting needs no ``"n"`` and
+        ``"d"``.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def run(
     Raises
     ------
     InputError
-        If a name is unknown, or an argument is outside its range.
+        If a name is unknown, an argument is outside its range, or a matrix does not fit a setting.
     LplrError
         If a trial measures something that is not finite.
 
@@ -91,6 +100,16 @@ def run(
     >>> cells = run("range_finder_bound", trials=20, rng=0)
     >>> {cell.verdict for cell in cells}
     {'holds'}
+
+    On a matrix of one's own:
+
+    >>> from dataclasses import replace
+    >>> import numpy as np
+    >>> from lplr.theory.statements import STATEMENTS
+    >>> mine = replace(STATEMENTS["lplr-bound"], grid=({"matrix": "mine", "m": 8, "bits": 4},))
+    >>> (cell,) = run([mine], trials=20, rng=0, matrices={"mine": np.vander([3.0, 2, 1, 0])})
+    >>> cell.verdict, cell.setting["n"]
+    ('holds', 4)
     """
     chosen = _resolve(statements)
     trials = check_integer(trials, "trials", 2)
@@ -98,22 +117,25 @@ def run(
     entropy = int(rng) if isinstance(rng, (int, np.integer)) else None
     generator = check_rng(rng)
     root = entropy if entropy is not None else int(generator.integers(2**63))
-    work = [(s, setting) for s in chosen for setting in s.grid + (s.full if full else ())]
+    own = own_matrices(matrices)
+    work = [
+        (s, complete(setting, own)) for s in chosen for setting in s.grid + (s.full if full else ())
+    ]
     tests = sum(s.kind == "expectation" for s, _ in work)
     tasks = [
-        (statement, setting, root, start, min(start + _BLOCK, trials))
+        (statement, setting, own.get(setting.get("matrix", "")), root, *block)
         for statement, setting in work
-        for start in range(0, trials, _BLOCK)
+        for block in pairwise([*range(0, trials, _BLOCK), trials])
     ]
     cells, blocks = [], []
-    for (statement, setting, _, start, stop), block in zip(tasks, _run(tasks), strict=True):
-        blocks.append(block)
-        if stop == trials:
-            found = np.concatenate(blocks, axis=1)
-            cells.append(_judge(statement, setting, found, level / max(tests, 1)))
-            blocks = []
-        if progress is not None:
-            progress(statement.name, stop - start)
+    with tracked(progress, _words(tasks[0]) if tasks else ""):
+        results, weights = _run(tasks), [stop - start for *_, start, stop in tasks]
+        for statement, setting, *_, stop in parts(tasks, weights, _words):
+            blocks.append(next(results))
+            if stop == trials:
+                found = np.concatenate(blocks, axis=1)
+                cells.append(_judge(statement, setting, found, level / max(tests, 1)))
+                blocks = []
     return cells
 
 
@@ -128,7 +150,21 @@ def _resolve(statements: Iterable[Statement | str] | None) -> list[Statement]:
     return chosen
 
 
-_Task = tuple[Statement, Setting, int, int, int]  # ..., root of the seeds, start and stop
+# ..., own matrix and Hessian, root of the seeds, start and stop
+_Task = tuple[Statement, Setting, OwnMatrix | None, int, int, int]
+
+
+class _Given(dict[str, Any]):
+    """A setting that says what it lacks."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"grid: the statement asks for {key!r}, which a setting lacks; it has {list(self)}"
+        )
+
+
+def _words(task: _Task) -> str:
+    return f"statement {task[0].name}"
 
 
 def _run(tasks: Sequence[_Task]) -> Iterator[np.ndarray]:
@@ -143,10 +179,11 @@ def _run(tasks: Sequence[_Task]) -> Iterator[np.ndarray]:
 
 def _block(task: _Task) -> np.ndarray:
     """Consecutive trials of a cell: rows value, bound, saturated and rounding error."""
-    statement, setting, root, start, stop = task
+    statement, setting, own, root, start, stop = task
     key = _key(statement.name, setting)
     shared = np.random.default_rng(np.random.SeedSequence(root, spawn_key=key))
-    trial = statement.prepare(setting, shared)
+    given = _Given({**setting, "matrix": own} if own else setting)
+    trial = statement.prepare(given, shared)
     found = np.empty((4, stop - start))
     for i in range(start, stop):
         stream = np.random.SeedSequence(root, spawn_key=(*key, i))

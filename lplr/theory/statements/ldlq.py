@@ -33,6 +33,7 @@ from lplr.theory.statements.matrices import (
     SPECTRA,
     WeightedProblem,
     grid,
+    only_drawn,
     real_layers,
     weighted_problem,
 )
@@ -95,6 +96,8 @@ def _loss(
     feedback: bool = True,
 ) -> Trial:
     """Loss of rounding errors whose mean square is ``variance(step)``."""
+    if variance is nearest_high_rate_error:
+        only_drawn(setting)
     given = RoundingProblem.prepare(setting, rng)
     expected = ldlq_expected_loss if feedback else rounding_expected_loss
     bound = expected(given.H, given.n, variance(given.step))
@@ -108,6 +111,7 @@ def _loss(
 
 
 def _ratio(setting: Setting, rng: np.random.Generator) -> Trial:
+    only_drawn(setting)
     given = RoundingProblem.prepare(setting, rng)
     ratio = ldlq_ratio(given.H)
 

@@ -39,6 +39,7 @@ from lplr.theory.statements.matrices import (
     DecomposedMatrix,
     decomposed,
     grid,
+    only_drawn,
     real_matrices,
 )
 
@@ -174,6 +175,7 @@ def _pivots(setting: Setting, rng: np.random.Generator) -> Trial:
 
 def _never_larger(setting: Setting, rng: np.random.Generator) -> Trial:
     """Random spectra and steps of all sizes."""
+    only_drawn(setting)
     shape, m = (setting["n"], setting["d"]), setting["m"]
 
     def trial(rng: np.random.Generator) -> Outcome:

@@ -5,7 +5,7 @@ This is the only module of `lplr.theory` that reads `lplr.datasets`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from lplr.datasets import layer, layer_names, shepp_logan, synthetic, text_embeddings
-from lplr.theory.checks import without_rounding_errors
+from lplr.exceptions import InputError
+from lplr.theory.checks import check_second_moment, without_rounding_errors
 from lplr.theory.records import Setting
+from lplr.validation import check_matrix
 
 __all__ = [
     "DECAYING",
@@ -23,9 +25,13 @@ __all__ = [
     "SHAPES",
     "SPECTRA",
     "DecomposedMatrix",
+    "OwnMatrix",
     "WeightedProblem",
+    "complete",
     "decomposed",
     "grid",
+    "only_drawn",
+    "own_matrices",
     "real_layers",
     "real_matrices",
     "weighted_problem",
@@ -80,6 +86,68 @@ def real_layers(**options: Any) -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True)
+class OwnMatrix:
+    """A matrix of the caller, which stands in a setting in place of a name.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float64
+    H : ndarray of shape (d, d), float64, or None
+    """
+
+    A: np.ndarray
+    H: np.ndarray | None
+
+
+def own_matrices(matrices: Any) -> dict[str, OwnMatrix]:
+    """The matrices, or pairs of a matrix and a Hessian, that `lplr.theory.montecarlo.run` got."""
+    if matrices is None:
+        return {}
+    if not isinstance(matrices, Mapping):
+        raise InputError(
+            "matrices: must be a mapping of names to matrices, "
+            f"found {type(matrices).__name__}; pass {{'mine': A}}"
+        )
+    own = {}
+    for name, value in matrices.items():
+        if name in _RULES or name in REAL:
+            raise InputError(f"matrices: {name!r} is the name of another matrix; use a new one")
+        pair = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+        A = check_matrix(pair[0], f"matrices[{name!r}]", dtype=np.float64)
+        H = None if pair[1] is None else check_second_moment(pair[1], A.shape[1])
+        own[name] = OwnMatrix(A, H)
+    return own
+
+
+def complete(setting: Setting, own: Mapping[str, OwnMatrix]) -> Setting:
+    """A setting with the shape of its own matrix; InputError if it names another shape."""
+    given = own.get(setting.get("matrix", ""))
+    if given is None:
+        return setting
+    shape = dict(zip(("n", "d"), given.A.shape, strict=True))
+    for key, size in shape.items():
+        if setting.get(key, size) != size:
+            raise InputError(
+                f"matrices: {setting['matrix']!r} has the shape {given.A.shape}, "
+                f"the setting {key} = {setting[key]}; leave n and d out"
+            )
+    return {"matrix": setting["matrix"], **shape, **setting}
+
+
+def only_drawn(setting: Setting) -> None:
+    """Refuse a matrix of one's own in a statement about entries, or spectra, that are drawn."""
+    if isinstance(setting.get("matrix"), OwnMatrix):
+        raise InputError("matrices: this statement draws its own; it says nothing about one matrix")
+
+
+def _unknown(name: Any) -> InputError:
+    return InputError(
+        f"matrix: {name!r} is not one of {', '.join([*_RULES, *REAL])}; "
+        f"pass a matrix of your own as matrices={{{name!r}: A}}"
+    )
+
+
+@dataclass(frozen=True)
 class DecomposedMatrix:
     """A matrix and its singular value decomposition.
 
@@ -110,10 +178,19 @@ def decomposed(setting: Setting, rng: np.random.Generator) -> DecomposedMatrix:
     setting : dict
     rng : numpy.random.Generator
         Draws the singular vectors of a synthetic matrix.
+
+    Raises
+    ------
+    InputError
+        If no matrix has this name.
     """
     name = setting["matrix"]
+    if isinstance(name, OwnMatrix):
+        return _decompose(name.A)
     if name in REAL:
         return _real(name)
+    if name not in _RULES:
+        raise _unknown(name)
     return _decompose(synthetic(setting["n"], setting["d"], rng=rng, **_RULES[name]))
 
 
@@ -173,17 +250,31 @@ def weighted_problem(
         Draws the eigenvectors of H.
     damping : float
         0 leaves a singular H as it is.
+
+    Raises
+    ------
+    InputError
+        If no spectrum and no layer has this name, or a matrix of one's own comes without H.
     """
-    name, n, d = setting["matrix"], setting["n"], setting["d"]
-    W = None
-    if name in REAL:
+    name, W = setting["matrix"], None
+    if not isinstance(name, OwnMatrix) and name not in (*_RULES, *layer_names()):
+        raise _unknown(name)
+    n, d = setting["n"], setting["d"]
+    if isinstance(name, OwnMatrix):
+        if name.H is None:
+            raise InputError(
+                "matrices: this statement is about a loss, which needs a Hessian; pass a pair, "
+                "{'mine': (W, H)}"
+            )
+        W, H = name.A, name.H
+    elif name in layer_names():
         whole = layer(name)
-        W = np.ascontiguousarray(whole.W[:n, :d], np.float64)
-        H = np.array(whole.H[:d, :d], np.float64)
-        H /= np.trace(H) / d
-        W /= np.sqrt(np.square(W).mean())
+        W, H = whole.W[:n, :d].astype(np.float64), whole.H[:d, :d].astype(np.float64)
     else:
         given = _decompose(synthetic(d, d, rng=rng, **_RULES[name]))
         H = (given.V * given.sigma) @ given.V.T
         H = (H + H.T) / 2
+    if W is not None:  # steps are in units of W
+        W = W / (np.sqrt(np.square(W).mean()) or 1.0)
+        H = H / (np.trace(H) / d or 1.0)
     return WeightedProblem(n, d, H + damping * np.trace(H) / d * np.eye(d), W)

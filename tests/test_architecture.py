@@ -52,7 +52,10 @@ HOUSE = {
     "inputs": "exceptions",
     "datasets": "exceptions parallel validation linalg data",
     # --- the papers' statements, and comparisons ---
-    "theory": "exceptions parallel processes progress validation linalg quantizers datasets",
+    "theory": (
+        "exceptions parallel processes progress validation linalg quantizers storage inputs "
+        "datasets"
+    ),
     "lplr": (  # the public names
         "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "
         "theory"

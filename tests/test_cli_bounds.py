@@ -17,10 +17,12 @@ import pytest
 from lplr.cli.bounds_report import as_row
 from lplr.cli.main import main
 from lplr.evaluation.bound_panels import panels_of
+from lplr.evaluation.plot_bounds import figure_of_bound
 from lplr.quantizers import QUANTIZERS
 from lplr.storage.table import read_table, write_table
 from lplr.theory import montecarlo, statements
 from lplr.theory.records import Outcome, Statement, Trial
+from lplr.theory.statements.matrices import SPECTRA
 
 COMMAND = (sys.executable, "-m", "lplr", "bounds")
 
@@ -53,7 +55,7 @@ def _statement(
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Three statements: one true, one false, one that says nothing."""
+    """Three statements: one true, one false, one of which nothing is known."""
     made = (
         _statement("true-one", 0.5),
         _statement("false-one", 2.0),
@@ -172,9 +174,43 @@ def without_missing(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_plot(capsys: pytest.CaptureFixture[str]) -> None:
-    ran(capsys, 1, "--plot", "bounds.png")
+    ran(capsys, 0, "true-one", "--plot", "bounds.png")
     assert Path("bounds.png").read_bytes().startswith(b"\x89PNG")
-    assert os.listdir() == ["bounds.png"]
+    ran(capsys, 0, "true-one", "--plot", "bounds.svg")
+    assert "</svg>" in Path("bounds.svg").read_text()
+    assert set(os.listdir()) == {"bounds.png", "bounds.svg"}
+
+
+def test_plot_of_several_statements(capsys: pytest.CaptureFixture[str]) -> None:
+    ran(capsys, 1, "--plot", "bounds.pdf")
+    pages = Path("bounds.pdf").read_bytes()
+    assert pages.count(b"/Type /Page ") == 3
+    ran(capsys, 1, "--plot", "pictures")
+    made = {"true-one.png", "false-one.png", "unmet-one.png"}
+    assert set(os.listdir("pictures")) == made
+    Path("pictures", "mine.txt").touch()
+    assert main(["bounds", "--trials", "30", "--plot", "pictures"]) == 2
+    assert "true-one.png: exists" in capsys.readouterr().err
+    ran(capsys, 1, "--plot", "pictures", "--overwrite")
+    assert set(os.listdir("pictures")) == {*made, "mine.txt"}
+
+
+def test_a_picture_says_what_it_leaves_out() -> None:
+    both = (*_GRID, {"matrix": "flat", "n": 5, "d": 2, "m": 1})
+    cells = montecarlo.run([_statement("s", 0.5, grid=both)], trials=2, rng=0)
+    (panel,) = panels_of(cells)
+    assert panel.omitted == "Shown: 6 of 7 cells; not those of n = 5"
+    (panel,) = panels_of(cells[:6])
+    assert not panel.omitted
+    words = [text.get_text() for text in figure_of_bound(replace(panel, omitted="left out")).texts]
+    assert "left out" in words
+
+
+def test_all_spectra_of_a_real_statement_are_drawn() -> None:
+    cell = montecarlo.run([_statement("s", 0.5)], trials=2, rng=0)[0]
+    cells = [replace(cell, setting=dict(s)) for s in _REAL["lplr-bound"].grid]
+    (panel,) = panels_of(cells)
+    assert list(panel.series) == list(SPECTRA)
 
 
 @pytest.mark.filterwarnings("always")  # or the warning would be an error
@@ -185,7 +221,7 @@ def test_a_failing_picture_loses_nothing_else(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("latex was not found")
 
-    monkeypatch.setattr("lplr.evaluation.plot_bounds.figure_of_bounds", fail)
+    monkeypatch.setattr("lplr.evaluation.plot_bounds.figure_of_bound", fail)
     command = ["bounds", name, "--trials", "30", "--plot", "x.png", "--out", "x.csv"]
     assert main(command) == code
     captured = capsys.readouterr()
@@ -194,6 +230,31 @@ def test_a_failing_picture_loses_nothing_else(
     assert "latex was not found" in captured.err
     assert not Path("x.png").exists()
     assert len(Path("x.csv").read_text().splitlines()) == 7
+
+
+def test_a_mean_above_the_bound_is_not_said_to_hold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = _statement("exact-one", 1.0)
+    monkeypatch.setattr(statements, "STATEMENTS", {"exact-one": exact})
+    found = json.loads(ran(capsys, 0, "--json"))
+    above = [cell["ratio"] > 1 for cell in found["cells"]]
+    assert 0 < sum(above) < 6  # seed 0
+    assert [cell["verdict"] == "not refuted" for cell in found["cells"]] == above
+    assert found["statements"][0]["not refuted"] == sum(above)
+    out = ran(capsys, 0, "--all")
+    assert out.count("not refuted, p = 0.") == sum(above)
+    assert f"{6 - sum(above)} hold, {sum(above)} not refuted" in out
+
+
+def test_names_of_functions(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "STATEMENTS", _REAL)
+    out = ran(capsys, 0, "--list", "dithered_moments")
+    assert "dithered-moments-mean  (26 cells" in out
+    assert out.count("function: lplr.theory.bounds.dithered_moments\n") == 2
+    assert "did you mean dithered-variance-bound" in refused(capsys, "dither-bound")
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +285,10 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         (["--trials", "29"], "--trials: must be at least 30"),
         (["--trials", "many"], "--trials"),
         (["--seed", "-1"], "--seed"),
-        (["--plot", "x.pdf"], "x.pdf: an output of this command ends in .png"),
+        (["--plot", "x.gif"], "x.gif: a picture of bounds is a .pdf, a .png, a .svg or a folder"),
+        (["--plot", "x.png"], "3 statements make 3 pictures; name a .pdf"),
+        (["--plot", "no/x.pdf"], "does not exist"),
+        (["--plot", "no/pictures"], "does not exist"),
         (["--out", "x.txt"], "ends in .jsonl"),
         (["--out", "no/x.jsonl"], "does not exist"),
         (["distortion", "--out", "x.jsonl"], "--out"),
@@ -236,7 +300,7 @@ def test_refusals(args: list[str], message: str, capsys: pytest.CaptureFixture[s
 
 
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    command = [*COMMAND, "--trials", "100000", "--out", "x.jsonl", "--plot", "x.png"]
+    command = [*COMMAND, "--trials", "100000", "--out", "x.jsonl", "--plot", "x.pdf"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:

@@ -246,7 +246,7 @@ def test_progress_hears_of_all_trials() -> None:
     run([draws], trials=450, rng=0, progress=lambda *done: seen.append(done))
     trials = [0, 200, 400, 450, 650, 850, 900]
     assert [share for share, _ in seen] == pytest.approx([n / 900 for n in trials], abs=1e-6)
-    assert {what for _, what in seen} == {"statement s"}
+    assert {what for _, what in seen} == {"s"}
 
 
 # --- matrices of one's own ----------------------------------------------------------------------

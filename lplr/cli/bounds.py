@@ -1,4 +1,4 @@
-"""``lplr bounds``: every bound of the papers against simulation, and the quantizers' errors."""
+"""``lplr bounds``: the bounds of the papers against simulation, and the quantizers' errors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lplr.cli.bounds_matrix import add_matrix_options, check_matrix_options, run_on_matrix
 from lplr.cli.bounds_report import DISTORTION, as_row, print_list, print_report, summary
 from lplr.cli.options import add_command, add_json, add_seed, check_output, print_json
 from lplr.exceptions import InputError
@@ -28,8 +30,9 @@ statement at one setting is a cell. A bound on a mean is refuted by a one-sided 
 probability of 1e-6 that any true bound of the table is refuted; a mean above its bound by no more
 than chance explains is "not refuted", with the p-value. A bound on each value is refuted by one
 trial. Where a quantizer left its range, the statement says nothing: assumption not met.
-The exit code is 1 if a statement is refuted, else 3 if the picture could not be drawn.
---list explains all symbols.
+With --matrix, the bounds on A ~ L R are compared with simulation on your own matrix, along --x.
+The exit code is 1 if a bound is refuted, else 3 if a picture could not be drawn. --list explains
+all symbols.
 """
 
 
@@ -40,8 +43,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         common,
         "bounds",
         "test the bounds of the papers by simulation",
-        "lplr bounds\nlplr bounds --list\nlplr bounds range-finder --all --plot bounds.png\n"
-        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.jsonl",
+        "lplr bounds\nlplr bounds --list\nlplr bounds lplr_bound --all --plot bounds.png\n"
+        "lplr bounds --plot bounds.pdf\n"
+        "lplr bounds distortion\nlplr bounds --full --trials 1000 --out bounds.jsonl\n"
+        "lplr bounds --matrix weights.npy --x rank --bits 6 --plot rank.pdf",
         _DESCRIPTION,
     )
     parser.add_argument(
@@ -49,11 +54,15 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help="a statement, or the function of lplr.theory.bounds that it is about (default: all "
-        "statements); or 'distortion' for a table of the quantizers' errors",
+        "statements); 'distortion' for a table of the quantizers' errors; with --matrix, the "
+        "bounds to compare with (default: all on LPLR; lplr_svd_bound and direct_svd_bound for the "
+        "methods of their names)",
     )
     parser.add_argument("--list", action="store_true", help="list the statements and run nothing")
     parser.add_argument(
-        "--trials", type=int, default=200, metavar="N", help="trials per cell (default: 200)"
+        *("--trials",),
+        **{"type": int, "default": 200, "metavar": "N"},
+        help="trials per cell, or per value of --x (default: 200)",
     )
     parser.add_argument("--full", action="store_true", help="test on real matrices too")
     parser.add_argument(
@@ -62,9 +71,14 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="print all cells instead of a summary; with 'distortion', all widths",
     )
     parser.add_argument(
-        "--plot", metavar="FILE.png", help="draw measured against bound along a parameter"
+        "--plot",
+        metavar="FILE",
+        help="draw measured against bound: a .pdf with a page for each statement; a folder, made "
+        "where it does not exist, for a .png of each; or a .png or .svg file of one statement. "
+        "With --matrix: a .pdf, .svg or .png",
     )
     parser.add_argument("--out", metavar="FILE", help="write all cells to a .jsonl or .csv file")
+    add_matrix_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_seed(parser)
     add_json(parser)
@@ -73,9 +87,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    chosen = _chosen(args.names)
+    check_matrix_options(args)
     if args.list:
-        print_list(chosen, args.json)
+        print_list(_chosen(args.names), args.json)
         return 0
     if args.trials < _FEWEST:
         raise InputError(
@@ -84,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.seed < 0:
         raise InputError(f"--seed: must not be negative, found {args.seed}")
-    _check_files(args, bool(chosen))
+    if args.matrix is not None:
+        return run_on_matrix(args)
+    chosen = _chosen(args.names)
+    _check_files(args, chosen)
     report: dict[str, Any] = {}
     cells: list[Cell] = []
     if chosen:
@@ -121,17 +138,24 @@ def _chosen(names: Sequence[str]) -> dict[str, Statement]:
     return {n: s for n, s in STATEMENTS.items() if n in found or not names}
 
 
-def _check_files(args: argparse.Namespace, has_cells: bool) -> None:
+def _check_files(args: argparse.Namespace, statements: Mapping[str, Statement]) -> None:
     """Refuse outputs that could not be written, before minutes are spent on them."""
     from lplr.storage.table import SUFFIXES
 
-    for option, suffixes in (("plot", (".png",)), ("out", SUFFIXES)):
-        name = getattr(args, option)
-        if name is None:
-            continue
-        if not has_cells:
+    for option in ("plot", "out"):
+        if getattr(args, option) is not None and not statements:
             raise InputError(f"--{option}: holds the cells of statements; name a statement too")
-        check_output(name, suffixes, args.overwrite, "")
+    if args.out is not None:
+        check_output(args.out, SUFFIXES, args.overwrite, "")
+    if args.plot is not None:
+        from lplr.evaluation.plot_bounds import files_of_bounds
+
+        for file in files_of_bounds(args.plot, list(statements)):
+            folder = file.parent == Path(args.plot)
+            if folder and not file.parent.is_dir():
+                check_output(args.plot, (file.parent.suffix,), args.overwrite, "")
+                break
+            check_output(str(file), (file.suffix,), args.overwrite, "")
 
 
 def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[Cell]:
@@ -139,8 +163,7 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
     from lplr.theory import montecarlo
 
     work = {
-        f"statement {s.name}": float(args.trials * (len(s.grid) + len(s.full) * args.full))
-        for s in statements
+        s.name: float(args.trials * (len(s.grid) + len(s.full) * args.full)) for s in statements
     }
     told = 0.0
     with Progress(work) as progress, watch_compilation(progress):
@@ -148,7 +171,7 @@ def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[
         def show(share: float, what: str) -> None:
             nonlocal told
             trials, told = (share - told) * sum(work.values()), share
-            with progress.step(what, trials, what):
+            with progress.step(f"statement {what}", trials, what):
                 pass
 
         return montecarlo.run(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lplr.theory.records import Cell
 
-__all__ = ["BoundPanel", "is_numeric", "panels_of", "values_of"]
+__all__ = ["BoundPanel", "in_mathematics", "is_numeric", "panels_of", "values_of"]
 
-_SERIES = 4  # curves with bands that a panel can hold
+_SERIES = 7  # curves that a panel can hold: as many as there are colours, and spectra
 _ROUNDING = 1e-9  # of its bound: what is smaller is a zero in exact arithmetic
 _UNIT = 1e-16  # of the largest bound of a statement: likewise
 
@@ -31,6 +32,8 @@ class BoundPanel:
         By name, each in ascending order of the parameter; one series may have no name.
     fixed : dict
         What all cells have in common.
+    omitted : str
+        Which cells of the statement are not shown; empty if all are.
     """
 
     title: str
@@ -38,6 +41,7 @@ class BoundPanel:
     parameter: str
     series: dict[str, tuple[Cell, ...]]
     fixed: dict[str, Any]
+    omitted: str = ""
 
     @property
     def cells(self) -> list[Cell]:
@@ -70,7 +74,7 @@ def panels_of(
     -------
     list of BoundPanel
         One for each statement that has the parameter; where the grid has more dimensions, one
-        slice of it is shown.
+        slice of it is shown, and ``omitted`` says so.
 
     Examples
     --------
@@ -78,7 +82,7 @@ def panels_of(
     >>> from lplr.theory.montecarlo import run
     >>> (panel,) = panels_of(run("range-finder-bound", trials=2, rng=0), "m")
     >>> panel.parameter, len(panel.series)
-    ('m', 4)
+    ('m', 7)
     """
     panels = []
     for name in dict.fromkeys(cell.statement for cell in cells):
@@ -88,8 +92,28 @@ def panels_of(
         along = parameter or _parameter(shown)
         shown = [c for c in shown if along in c.setting]
         if along is not None and shown:
-            panels.append(_panel(name, (notes or {}).get(name, ""), along, shown))
+            panel = _panel(name, (notes or {}).get(name, ""), along, shown)
+            panels.append(replace(panel, omitted=_omitted(panel.cells, found)))
     return panels
+
+
+def _omitted(shown: Sequence[Cell], found: Sequence[Cell]) -> str:
+    """How many cells there are besides those shown, and what they differ in."""
+    if len(shown) == len(found):
+        return ""
+    keys = dict.fromkeys(key for cell in found for key in cell.setting)
+    other = []
+    for key in keys:
+        left = [v for v in values_of(found, key) if v not in values_of(shown, key)]
+        if left:
+            other.append(f"{key} = {', '.join(f'{v:g}' if is_numeric([v]) else v for v in left)}")
+    words = f"Shown: {len(shown)} of {len(found)} cells; not those of "
+    return words + ("; ".join(other) if other else "other combinations, or of values that are 0")
+
+
+def in_mathematics(name: str) -> str:
+    """The name of a matrix or a setting, powers as Matplotlib sets them: k^-1 becomes $k^{-1}$."""
+    return re.sub(r"k\^(-[\d/]+)", r"$k^{\1}$", name)
 
 
 def values_of(cells: Sequence[Cell], key: str) -> list[Any]:

@@ -1,22 +1,26 @@
-"""Figures of bounds: measured against bound as one parameter varies.
+"""Figures of bounds: measured against bound as one parameter varies, one figure a statement.
 
-A panel shows one statement. Above, on logarithmic axes, the mean of the measured values with bands
-of their quantiles, and the bound as a dashed line; below, the share of the bound that is measured,
-where the factor between the two can be read off.
+Above, on logarithmic axes, the mean of the measured values with bands of their quantiles, and the
+bound as a dashed line; below, the share of the bound that is measured, where the factor between the
+two can be read off.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.bound_panels import BoundPanel, values_of
+from lplr.evaluation.bound_panels import BoundPanel, in_mathematics, values_of
 from lplr.evaluation.figures import (
     DASHED,
+    INK,
     MARKERS,
     PALETTE,
     CurveEnd,
@@ -26,28 +30,68 @@ from lplr.evaluation.figures import (
     plain_axes,
     save_png,
 )
+from lplr.exceptions import InputError
+from lplr.storage.atomic import write_atomic
 from lplr.theory.records import Cell
 
-__all__ = ["draw_bounds", "figure_of_bounds"]
+__all__ = ["draw_bounds", "figure_of_bound", "files_of_bounds"]
 
-_WIDTH, _HEIGHT, _FOOT = 5.6, 4.75, 0.5  # inches of a panel, and of the line below all
+_WIDTH = 5.0  # inches, of which 400 pixels show letters of 10 pixels
+_RIGHT, _BELOW, _UPPER, _LOWER = 0.75, 0.46, 2.3, 1.05  # left and below the axes; their heights
 _LINE = 0.085  # height of a line of text, as a share of the height of the upper axes
 _BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
+_SIGNS = {"assumption not met": "hollow: its assumption is not met", "refuted": "cross: refuted"}
 
 
-def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
-    """Measured against bound, a panel for each statement, as a PNG file; a file is replaced.
+def files_of_bounds(path: str | os.PathLike[str], names: Sequence[str]) -> list[Path]:
+    """The files that `draw_bounds` writes for statements of these names.
 
     Parameters
     ----------
     path : str or path-like
+        As in `draw_bounds`.
+    names : sequence of str
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    InputError
+        If the name is not one of a .pdf, .png, .svg or folder, or several statements are to go
+        into one picture.
+    """
+    target = Path(path)
+    if not target.suffix or target.is_dir():
+        return [target / f"{name}.png" for name in names]
+    if target.suffix.lower() not in (".pdf", ".png", ".svg"):
+        raise InputError(f"{path}: a picture of bounds is a .pdf, a .png, a .svg or a folder")
+    if target.suffix.lower() != ".pdf" and len(names) > 1:
+        raise InputError(
+            f"{path}: {len(names)} statements make {len(names)} pictures; name a .pdf for a page "
+            "each, a folder for a .png each, or one statement"
+        )
+    return [target]
+
+
+def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> None:
+    """Measured against bound, a figure for each statement; existing files are replaced.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A .pdf file with a page for each; a folder, made where it is missing, with a .png for each;
+        or the .png or .svg file of one.
     panels : sequence of BoundPanel
         At least one.
 
     Raises
     ------
+    InputError
+        As `files_of_bounds`.
     StorageError
-        If the file cannot be written.
+        If a file cannot be written.
 
     Examples
     --------
@@ -55,75 +99,97 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
     >>> from lplr.evaluation.bound_panels import panels_of
     >>> from lplr.evaluation.plot_bounds import draw_bounds
     >>> from lplr.theory.montecarlo import run
-    >>> panels = panels_of(run("range-finder-bound", trials=2, rng=0))
+    >>> panels = panels_of(run(["range_finder_bound", "pseudo-inverse"], trials=2, rng=0))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     draw_bounds(os.path.join(folder, "x.png"), panels)
-    ...     os.listdir(folder)
-    ['x.png']
+    ...     draw_bounds(os.path.join(folder, "pictures"), panels)
+    ...     sorted(os.listdir(os.path.join(folder, "pictures")))
+    ['pseudo-inverse.png', 'range-finder-bound.png']
     """
-    save_png(figure_of_bounds(panels), path)
+    files = files_of_bounds(path, [panel.title for panel in panels])
+    if files[0].suffix.lower() == ".pdf":
+        _save_pdf(panels, files[0])
+        return
+    if files[0].parent == Path(path):
+        files[0].parent.mkdir(exist_ok=True)
+    for panel, file in zip(panels, files, strict=True):
+        figure = figure_of_bound(panel)
+        if file.suffix.lower() == ".png":
+            save_png(figure, file)
+            continue
+        buffer = io.BytesIO()
+        with figure_style():
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        write_atomic(file, [buffer.getvalue()], overwrite=True)
 
 
-def figure_of_bounds(panels: Sequence[BoundPanel]) -> Any:
-    """The figure that `draw_bounds` writes.
+def _save_pdf(panels: Sequence[BoundPanel], file: Path) -> None:
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    buffer, unsaid = io.BytesIO(), dict.fromkeys(("CreationDate", "Producer", "Creator"))
+    with figure_style(), PdfPages(buffer, metadata=unsaid) as pages:
+        for panel in panels:
+            pages.savefig(figure_of_bound(panel))
+    write_atomic(file, [buffer.getvalue()], overwrite=True)
+
+
+def figure_of_bound(panel: BoundPanel) -> Any:
+    """The figure of one statement.
 
     Parameters
     ----------
-    panels : sequence of BoundPanel
-        At least one.
+    panel : BoundPanel
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    wide = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3 if len(panels) < 13 else 4
-    high = math.ceil(len(panels) / wide)
-    size = _WIDTH * wide, _HEIGHT * high + _FOOT
+    note = textwrap.wrap(panel.note, 66)
+    fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
+    shown = [fixed, panel.omitted] if panel.omitted else [fixed]
+    lines = [*note, *(line for text in shown for line in textwrap.wrap(text, 74))]
+    foot = _BELOW + (0.3 if panel.words else 0)
+    above = 0.5 + 0.2 * len(lines)
+    legend = textwrap.wrap(_legend(panel), 74)
+    below = foot + 0.15 + 0.19 * len(legend)
+    height = above + _UPPER + 0.12 + _LOWER + below
+    across = _WIDTH - _RIGHT - 0.35 - 0.08 * max(len(name) for name in panel.series)
     with figure_style():
-        figure = new_figure(*size)
-        for i, panel in enumerate(panels):
-            row, column = divmod(i, wide)
-            _draw_panel(figure, panel, column * _WIDTH, (high - 1 - row) * _HEIGHT + _FOOT, size)
-        words = [bool(panel.words) for panel in panels]
-        bound = " or ".join(["a dashed line"] * (not all(words)) + ["a bar"] * any(words))
-        legend = f"Mean of the trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
-        verdicts = {cell.verdict for panel in panels for cell in panel.cells}
-        signs = {
-            "assumption not met": "hollow: its assumption is not met",
-            "refuted": "cross: refuted",
-        }
-        notes = "; ".join(sign for verdict, sign in signs.items() if verdict in verdicts)
-        if notes:
-            legend += f"{chr(10) if wide == 1 else chr(32)}{notes.capitalize()}."
-        figure.text(0.18 / size[0], 0.1 / size[1], legend, fontsize=9, color="#444444")
+        figure = new_figure(_WIDTH, height)
+
+        def text(down: float, words: str, letters: float, colour: str) -> None:
+            place = 0.15 / _WIDTH, 1 - down / height
+            figure.text(*place, words, fontsize=letters, color=colour, va="top")
+
+        def axes(down: float, tall: float) -> Any:
+            box = (
+                *(_RIGHT / _WIDTH, 1 - (down + tall) / height),
+                *(across / _WIDTH, tall / height),
+            )
+            return plain_axes(figure.add_axes(box))
+
+        text(0.12, panel.title, 12, INK)
+        for i, line in enumerate(lines):
+            text(0.4 + 0.2 * i, line, 9, "#333333" if i < len(note) else "#666666")
+        for i, line in enumerate(legend):
+            text(height - below + foot + 0.05 + 0.19 * i, line, 8.5, "#444444")
+        _draw(axes(above, _UPPER), axes(above + _UPPER + 0.12, _LOWER), panel)
     return figure
 
 
-def _draw_panel(
-    figure: Any, panel: BoundPanel, left: float, bottom: float, size: tuple[float, float]
-) -> None:
-    """One panel, its lower left corner there."""
+def _legend(panel: BoundPanel) -> str:
+    bound = "a bar" if panel.words else "a dashed line"
+    verdicts = {cell.verdict for cell in panel.cells}
+    signs = [sign for verdict, sign in _SIGNS.items() if verdict in verdicts]
+    trials = panel.cells[0].trials
+    return (
+        f"Mean of {trials} trials, with their 5 to 95 % and 25 to 75 %; the bound is {bound}."
+        + (f" {'; '.join(signs).capitalize()}." if signs else "")
+    )
 
-    def axes(x: float, y: float, w: float, h: float) -> Any:
-        width, height = size
-        box = (left + x) / width, (bottom + y) / height, w / width, h / height
-        return plain_axes(figure.add_axes(box))
 
-    def text(below: float, words: str, letters: float, colour: str) -> None:
-        place = (left + 0.18) / size[0], (bottom + _HEIGHT - below) / size[1]
-        words = words if len(words) <= 88 else words[:87].rstrip() + "…"
-        figure.text(*place, words, fontsize=letters, color=colour)
-
-    words = panel.words
-    foot = 0.9 if words else 0.62
-    across = _WIDTH - 1.15 - 0.078 * max(len(name) for name in panel.series)
-    lower = axes(0.75, foot, across, 1.05)
-    upper = axes(0.75, foot + 1.2, across, _HEIGHT - foot - 1.2 - 0.85)
-    fixed = ", ".join(f"{key} = {_plain(value)}" for key, value in panel.fixed.items())
-    text(0.25, panel.title, 11, "black")
-    text(0.48, panel.note, 8.5, "#444444")
-    text(0.69, fixed, 8.5, "#666666")
-    ends = []
+def _draw(upper: Any, lower: Any, panel: BoundPanel) -> None:
+    """Measured and bound, and their ratio below."""
+    words, ends = panel.words, []
     for i, (name, cells) in enumerate(panel.series.items()):
         at = [c.setting[panel.parameter] for c in cells]
         if words:  # at 0, 1, 2, ...
@@ -133,7 +199,7 @@ def _draw_panel(
         colour = PALETTE[i % len(PALETTE)]
         draw = _draw_bars if words else _draw_series
         draw(upper, lower, x, cells, colour, MARKERS[i % len(MARKERS)])
-        ends.append(CurveEnd(float(x[-1]), cells[-1].mean, name, colour))
+        ends.append(CurveEnd(float(x[-1]), cells[-1].mean, in_mathematics(name), colour))
     shown = [v for c in panel.cells for v in (c.mean, c.bound)]
     upper.set_yscale("log")
     upper.set_ylim(0.6 * min(shown), 1.8 * max(shown))
@@ -144,7 +210,7 @@ def _draw_panel(
         ax.tick_params(labelsize=9)
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("measured, bound", fontsize=9.5)
-    lower.set_ylabel("measured / bound", fontsize=8)
+    lower.set_ylabel("measured/bound", fontsize=8.5)
     lower.set_xlabel(panel.parameter, fontsize=9.5)
     if len(ends) > 1:
         label_ends(upper, ends, gap=_LINE, size=9)
@@ -220,7 +286,8 @@ def _plain_decades(axes: Any) -> None:
 
 def _scale_parameter(axes: Any, panel: BoundPanel) -> None:
     if panel.words:
-        axes.set_xticks(range(len(panel.words)), panel.words, rotation=25, ha="right")
+        names = map(in_mathematics, panel.words)
+        axes.set_xticks(range(len(panel.words)), names, rotation=25, ha="right")
         axes.set_xlim(-0.5, len(panel.words) - 0.5)
         return
     ticks = sorted(values_of(panel.cells, panel.parameter))

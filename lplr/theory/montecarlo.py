@@ -21,7 +21,7 @@ from lplr.theory.statements import STATEMENTS, find_statements
 from lplr.theory.statements.matrices import OwnMatrix, complete, own_matrices
 from lplr.validation import check_integer, check_rng
 
-__all__ = ["Cell", "Outcome", "Statement", "run"]
+__all__ = ["Cell", "Outcome", "Statement", "judge_mean", "run"]
 
 _BLOCK = 200  # trials that a process runs at a time
 
@@ -164,7 +164,7 @@ class _Given(dict[str, Any]):
 
 
 def _words(task: _Task) -> str:
-    return f"statement {task[0].name}"
+    return task[0].name
 
 
 def _run(tasks: Sequence[_Task]) -> Iterator[np.ndarray]:
@@ -242,9 +242,34 @@ def _standard_error(x: np.ndarray) -> float:
 
 def _p_value(excess: np.ndarray, rounding: float) -> float:
     """p-value of "the mean excess, minus what rounding explains, is at most zero"."""
+    return _of_mean(float(excess.mean()) - rounding, _standard_error(excess), len(excess))
+
+
+def _of_mean(over: float, error: float, count: int) -> float:
+    """p-value of a mean of ``count`` values above zero, by Student's t."""
     from scipy.special import stdtr
 
-    over, error = float(excess.mean()) - rounding, _standard_error(excess)
     if error == 0:
         return 0.0 if over > 0 else 1.0
-    return float(stdtr(len(excess) - 1, -over / error))
+    return float(stdtr(count - 1, -over / error))
+
+
+def judge_mean(cell: Cell, bound: float, level: float) -> tuple[float, str]:
+    """p-value and verdict of the measured values of a cell against another bound, not random.
+
+    Parameters
+    ----------
+    cell : Cell
+    bound : float
+    level : float
+        p-values below it refute.
+
+    Returns
+    -------
+    (float, str)
+    """
+    over = cell.mean - bound - ROUNDING * max(cell.mean, bound)
+    p_value = _of_mean(over, cell.standard_error, cell.trials)
+    if cell.saturated:
+        return p_value, "assumption not met"
+    return p_value, "refuted" if p_value < level else "not refuted" if over > 0 else "holds"

@@ -28,6 +28,7 @@ __all__ = [
     "OwnMatrix",
     "WeightedProblem",
     "complete",
+    "decompose",
     "decomposed",
     "grid",
     "only_drawn",
@@ -186,12 +187,12 @@ def decomposed(setting: Setting, rng: np.random.Generator) -> DecomposedMatrix:
     """
     name = setting["matrix"]
     if isinstance(name, OwnMatrix):
-        return _decompose(name.A)
+        return decompose(name.A)
     if name in REAL:
         return _real(name)
     if name not in _RULES:
         raise _unknown(name)
-    return _decompose(synthetic(setting["n"], setting["d"], rng=rng, **_RULES[name]))
+    return decompose(synthetic(setting["n"], setting["d"], rng=rng, **_RULES[name]))
 
 
 @lru_cache(maxsize=1)  # cells of one matrix follow each other
@@ -203,10 +204,11 @@ def _real(name: str) -> DecomposedMatrix:
         A = shepp_logan(n)
     else:
         A = text_embeddings().embeddings
-    return _decompose(A[:n, :d])
+    return decompose(A[:n, :d])
 
 
-def _decompose(A: np.ndarray) -> DecomposedMatrix:
+def decompose(A: np.ndarray) -> DecomposedMatrix:
+    """A real matrix and its singular value decomposition."""
     from scipy.linalg import svd
 
     A = np.ascontiguousarray(A, np.float64)
@@ -271,7 +273,7 @@ def weighted_problem(
         whole = layer(name)
         W, H = whole.W[:n, :d].astype(np.float64), whole.H[:d, :d].astype(np.float64)
     else:
-        given = _decompose(synthetic(d, d, rng=rng, **_RULES[name]))
+        given = decompose(synthetic(d, d, rng=rng, **_RULES[name]))
         H = (given.V * given.sigma) @ given.V.T
         H = (H + H.T) / 2
     if W is not None:  # steps are in units of W

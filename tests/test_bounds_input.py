@@ -209,6 +209,14 @@ def test_every_function_of_a_spectrum_takes_arrays(name: str) -> None:
         np.testing.assert_array_equal(column[:, 0], expected)
 
 
+def test_a_bound_says_how_far_it_is() -> None:
+    seen: list[float] = []
+    bounds.feedback_lplr_bound(SIGMA, SHAPE, [5, 6], 0.1, progress=lambda s, _: seen.append(s))
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 1)
+    assert len(seen) > 10
+
+
 def test_arrays_are_broadcast() -> None:
     grid = bounds.lplr_bound(SIGMA, (np.array([[6], [9]]), 4), 5, (np.array([0.1, 0.2, 0.3]), 0))
     assert grid.shape == (2, 3)

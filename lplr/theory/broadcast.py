@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.progress import Progress, parts, tracked
 from lplr.theory.checks import singular_values_of
 from lplr.validation import check_matrix
 
@@ -44,7 +45,8 @@ def broadcast(bound: Callable[..., Any]) -> Callable[..., Any]:
           may then be left out, and what follows it is given by keyword;
         * ``shape`` may be a matrix, which stands for its shape;
         * every number may be an array, those in pairs for L and R or for n and d too. The arrays
-          are broadcast, and the results have their shape, as those of a function of NumPy.
+          are broadcast, and the results have their shape, as those of a function of NumPy;
+        * ``progress`` says what to hear while it works, see `lplr.progress`.
 
     Raises
     ------
@@ -65,13 +67,14 @@ def broadcast(bound: Callable[..., Any]) -> Callable[..., Any]:
     numbers = [name for name in parameters if name not in _WHOLE]
 
     @functools.wraps(bound)
-    def gate(*args: Any, **options: Any) -> Any:
+    def gate(*args: Any, progress: Progress = False, **options: Any) -> Any:
         if len(args) > len(parameters) or set(options) & set(parameters[: len(args)]):
             return bound(*args, **options)  # refuses them as Python does
         given = dict(zip(parameters, args, strict=False)) | options
         _take_matrix(given, "shape" in parameters)
         several = [name for name in numbers if _is_array(name, given.get(name))]
-        return _each(bound, given, several) if several else bound(**given)
+        with tracked(progress, bound.__name__):
+            return _each(bound, given, several) if several else bound(**given)
 
     return gate
 
@@ -130,7 +133,7 @@ def _each(bound: Callable[..., Any], given: Mapping[str, Any], names: Sequence[s
     if not arrays[0].size:
         raise InputError(f"{names[0]}: is an empty array; pass at least one value")
     results = []
-    for values in zip(*(array.ravel().tolist() for array in arrays), strict=True):
+    for values in parts(zip(*(array.ravel().tolist() for array in arrays), strict=True)):
         left = list(values)
         here = {
             name: left.pop(0) if len(own) == 1 else (left.pop(0), left.pop(0))

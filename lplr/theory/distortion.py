@@ -9,6 +9,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.parallel import reproducible
+from lplr.progress import Progress, parts, tracked
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.theory.limits import gaussian_limit
 from lplr.validation import check_integer, check_rng
@@ -72,7 +73,12 @@ class Distortion:
 
 
 def quantizer_distortion(
-    quantizer: str, bits: float, *, n_samples: int = 1 << 17, rng: Any = 0
+    quantizer: str,
+    bits: float,
+    *,
+    n_samples: int = 1 << 17,
+    rng: Any = 0,
+    progress: Progress = False,
 ) -> Distortion:
     """Mean squared error of a quantizer of the registry on N(0, 1), with its standard error.
 
@@ -86,6 +92,8 @@ def quantizer_distortion(
         Entries of a simulation, at least 2048; rounded up to sequences of 1024.
     rng : int, numpy.random.Generator or None
         Draws the entries of a simulation.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def quantizer_distortion(
     n_samples = check_integer(n_samples, "n_samples", 2 * _LENGTH)
     generator = check_rng(rng)
     levels = _levels(book)
-    with reproducible():
+    with tracked(progress, f"{quantizer}, {bits:g} bits"), reproducible():
         if levels is None:
             mse, error = _simulated(book, -(-n_samples // _LENGTH), generator)
         else:
@@ -134,11 +142,15 @@ def quantizer_distortion(
 
 
 def distortion_table(
-    quantizers: Any = None, *, n_samples: int = 1 << 17, rng: Any = 0
+    quantizers: Any = None,
+    *,
+    n_samples: int = 1 << 17,
+    rng: Any = 0,
+    progress: Progress = False,
 ) -> list[Distortion]:
     """`quantizer_distortion` of some quantizers at all of their widths.
 
-    A trellis code with many states takes a second or more for each row.
+    All rows take about half a minute, most of it trellis codes.
 
     Parameters
     ----------
@@ -147,6 +159,8 @@ def distortion_table(
     n_samples : int
         As in `quantizer_distortion`, for each row.
     rng : int, numpy.random.Generator or None
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`.
 
     Returns
     -------
@@ -172,11 +186,12 @@ def distortion_table(
     if unknown:
         raise InputError(f"quantizers: {unknown[0]!r} is unknown; use some of {list(QUANTIZERS)}")
     generator = check_rng(rng)
-    return [
-        quantizer_distortion(name, bits, n_samples=n_samples, rng=generator)
-        for name in names
-        for bits in QUANTIZERS[name][0]
-    ]
+    rows = [(name, bits) for name in names for bits in QUANTIZERS[name][0]]
+    with tracked(progress, "distortion"):
+        return [
+            quantizer_distortion(name, bits, n_samples=n_samples, rng=generator)
+            for name, bits in parts(rows, what=lambda row: f"{row[0]}, {row[1]:g} bits")
+        ]
 
 
 def _levels(book: Codebook) -> np.ndarray | None:
@@ -193,7 +208,8 @@ def _simulated(book: Codebook, sequences: int, rng: np.random.Generator) -> tupl
     """Mean squared error and its standard error, from independent sequences."""
     scale = np.float32(book.gaussian_scale)
     errors = []
-    for start in range(0, sequences, 64):  # a few at a time: a trellis keeps its whole history
+    # A few at a time: a trellis keeps its whole history.
+    for start in parts(range(0, sequences, 64)):
         count = min(64, sequences - start)
         x = rng.standard_normal((count, _LENGTH // book.group, book.group), np.float32)
         q = book.decode(book.encode(x / scale)) * scale

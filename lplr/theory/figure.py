@@ -6,16 +6,13 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.storage.atomic import write_atomic
 from lplr.validation import check_real
-
-if TYPE_CHECKING:
-    from lplr.theory.comparison import Comparison
 
 __all__ = ["SUFFIXES", "draw_comparison"]
 
@@ -53,20 +50,22 @@ _LETTERS = {"bits": "B", "rank": "k", "oversampling": "p"}
 
 
 def draw_comparison(
-    path: str | os.PathLike[str], found: Comparison, width: float, overwrite: bool
+    path: str | os.PathLike[str], found: Any, width: float, overwrite: bool
 ) -> None:
-    """Draw a comparison into a file, as `Comparison.plot` says.
+    """Draw a comparison into a file.
 
     Parameters
     ----------
-    path, width, overwrite
-        As in `Comparison.plot`.
-    found : Comparison
+    path
+        As in `lplr.theory.Comparison.plot`.
+    found : lplr.theory.Comparison
+    width, overwrite
+        As in `lplr.theory.Comparison.plot`.
 
     Raises
     ------
     InputError, StorageError
-        As `Comparison.plot`.
+        As `lplr.theory.Comparison.plot`.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -89,7 +88,7 @@ def draw_comparison(
     write_atomic(path, [buffer.getvalue()], overwrite)
 
 
-def _figure(found: Comparison, width: float) -> Any:
+def _figure(found: Any, width: float) -> Any:
     """Above, errors and bounds; below, the share of each bound that is measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -121,7 +120,7 @@ def _figure(found: Comparison, width: float) -> Any:
     return figure
 
 
-def _draw_errors(axes: Any, found: Comparison) -> None:
+def _draw_errors(axes: Any, found: Any) -> None:
     x, scale = found.values, 1 / found.energy
     mean, best = scale * found.mean, scale * found.best
     axes.plot(x, _positive(mean), color=_MEASURED, lw=1.2, label="measured mean", zorder=3)
@@ -154,7 +153,7 @@ def _draw_errors(axes: Any, found: Comparison) -> None:
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def _draw_ratios(axes: Any, found: Comparison) -> None:
+def _draw_ratios(axes: Any, found: Any) -> None:
     for _, bound, line in _lines(found):
         share = 1 / _positive(bound)
         ends = (_positive(found.quantiles[:, column]) * share for column in (0, 4))
@@ -168,7 +167,7 @@ def _draw_ratios(axes: Any, found: Comparison) -> None:
         axes.set_yscale("log")
 
 
-def _lines(found: Comparison) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+def _lines(found: Any) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
     """Name, values, colour and dashes of each bound."""
     for i, (name, bound) in enumerate(found.bounds.items()):
         colour, dashes = _BOUNDS[i % len(_BOUNDS)]
@@ -187,7 +186,7 @@ def _label(name: str) -> str:
     return name.replace("_", " ").replace("lplr", "LPLR").replace("svd", "SVD")
 
 
-def _fixed(found: Comparison) -> str:
+def _fixed(found: Any) -> str:
     """What does not vary, in symbols."""
     given = found.settings[0]
     shown = [f"{letter}={given[key]}" for key, letter in _LETTERS.items() if key != found.parameter]

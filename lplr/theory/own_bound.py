@@ -66,11 +66,11 @@ def _callable(bound: Any, method: str) -> Callable[..., Any]:
         bound = getattr(bound, "__name__", "") if bound in _LIBRARY else bound
     if not isinstance(bound, str):
         if callable(bound):
-            return bound  # type: ignore[no-any-return]
+            return bound
         raise InputError(f"bounds: {bound!r} is neither callable nor the name of a bound")
     name, known = bound.replace("-", "_"), METHODS[method]
     if name in known:
-        return getattr(library, name)  # type: ignore[no-any-return]
+        return getattr(library, name)
     for other, names in METHODS.items():
         if name in names:
             raise InputError(f"bounds: {name} is about {other}; pass method={other!r}")

@@ -64,7 +64,22 @@ class Quantizer:
                 raise InputError(f"{name}: must be {low}, found {value!r}")
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The rounded values of X, in float64."""
+        """The rounded values of X, in float64.
+
+        Parameters
+        ----------
+        X : ndarray, float64
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        ndarray of the shape of X
+
+        Raises
+        ------
+        InputError
+            If the function returns values of another shape, or infinite ones.
+        """
         given = {"rng": rng} if _takes_rng(self.function) else {}
         values = np.asarray(self.function(X.copy(), **given), np.float64)
         if values.shape != X.shape or not np.isfinite(values).all():
@@ -75,7 +90,23 @@ class Quantizer:
         return values
 
     def saturates(self, X: np.ndarray) -> bool:
-        """Whether an entry is beyond the range."""
+        """Whether an entry is beyond the range.
+
+        Parameters
+        ----------
+        X : ndarray
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from lplr.theory import Quantizer
+        >>> Quantizer(np.round, dynamic_range=4.0, step=1.0).saturates(np.array([1.0, -5.0]))
+        True
+        """
         return bool(np.abs(X).max() > self.dynamic_range)
 
 

@@ -7,7 +7,8 @@ assumptions and source, and derives the bound step by step.
 Wherever singular values are asked for, the matrix itself will do, and its shape may then be left
 out; wherever a number is asked for, an array of numbers will do, and arrays are broadcast as in
 NumPy: ``lplr_bound(A, m=[16, 32, 64], steps=0.1)`` has three values. A tuple of two steps is for L
-and for R, and each may be an array.
+and for R, and each may be an array. Many values, or a large matrix, may take seconds: each function
+also takes ``progress``, which `lplr.progress` explains.
 
 Notation: n and d are the rows and columns of the matrix, m is the sketch size, k the rank of the
 best approximation A_k that an error is compared with. ``|A|`` is the Frobenius norm and ``L^+`` the

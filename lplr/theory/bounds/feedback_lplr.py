@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.progress import parts, until
 from lplr.theory.bounds.lplr_nested import nested_error
 from lplr.theory.bounds.lplr_sharp import sketch_error
 from lplr.theory.broadcast import broadcast
@@ -82,7 +83,8 @@ def feedback_lplr_bound(
     0.607
     """
     given = check_lplr(singular_values, shape, m, steps)
-    sketched = nested_error(given.sigma, given.n, given.m, given.m, given.left)
+    with until(1 / _NESTED):
+        sketched = nested_error(given.sigma, given.n, given.m, given.m, given.left)
     return float(sketched + given.d * given.right * _pivots(given).sum())
 
 
@@ -123,6 +125,6 @@ def _pivots(given: LplrArguments) -> np.ndarray:
     sigma, n, _, m, variance, _ = given
     error = np.array([sketch_error(sigma, n, m, t, variance) for t in range(m)])
     # Whatever bounds the error of fewer columns bounds that of more.
-    for t in np.unique(np.linspace(0, m - 1, _NESTED).astype(int)):
+    for t in parts(np.unique(np.linspace(0, m - 1, _NESTED).astype(int))):
         error[t] = nested_error(sigma, n, m, int(t), variance)
     return np.minimum.accumulate(error) / m + n * variance

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.progress import parts
 from lplr.theory.bounds.lplr_sharp import sketch_error
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_lplr, squared_tails
@@ -108,7 +109,7 @@ def nested_error(sigma: np.ndarray, n: int, m: int, columns: int, variance: floa
     noise = n * (variance / unit**2) * m / columns
     square = np.square(sigma / unit)
     rank = np.count_nonzero(square)
-    nested = sum(square[j] * _phi(square, j, columns, noise) for j in range(rank))
+    nested = sum(square[j] * _phi(square, j, columns, noise) for j in parts(range(rank)))
     return min(sharp, unit**2 * nested)
 
 

@@ -293,6 +293,7 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         (["--out", "no/x.jsonl"], "does not exist"),
         (["distortion", "--out", "x.jsonl"], "--out"),
         (["distortion", "--plot", "x.png"], "--plot"),
+        (["distortion", "--full"], "--full: is about cells of statements"),
     ],
 )
 def test_refusals(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

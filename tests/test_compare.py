@@ -249,6 +249,7 @@ def test_pictures_can_be_printed(found: Comparison) -> None:
         ({"quantizer": ("dithered",) * 3}, "quantizer: give one value or two"),
         ({"quantizer": Quantizer(np.round, 9.0, 1.0)}, "quantizer: a Quantizer has one step"),
         ({"quantizer": lambda bits, dynamic_range: 0.1}, "quantizer: a function of"),
+        ({"quantizer": lambda X: X}, r"quantizer: what rounds a matrix goes into Quantizer\("),
         ({"bounds": "lplr_boud"}, "bounds: 'lplr_boud' is no bound.*did you mean lplr_bound"),
         ({"bounds": "direct_svd_bound"}, "bounds: direct_svd_bound is about direct-svd; pass"),
         ({"bounds": bounds.direct_svd_bound}, "bounds: direct_svd_bound is about direct-svd"),

@@ -62,7 +62,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("--trials",),
         **{"type": int, "default": 200, "metavar": "N"},
-        help="trials per cell, or per value of --x (default: 200)",
+        help="trials per cell, or per value of --x, at least 30 (default: 200)",
     )
     parser.add_argument("--full", action="store_true", help="test on real matrices too")
     parser.add_argument(
@@ -77,7 +77,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "where it does not exist, for a .png of each; or a .png or .svg file of one statement. "
         "With --matrix: a .pdf, .svg or .png",
     )
-    parser.add_argument("--out", metavar="FILE", help="write all cells to a .jsonl or .csv file")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write all cells, or all values of --x, to a .jsonl or .csv file",
+    )
     add_matrix_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_seed(parser)
@@ -142,9 +146,9 @@ def _check_files(args: argparse.Namespace, statements: Mapping[str, Statement]) 
     """Refuse outputs that could not be written, before minutes are spent on them."""
     from lplr.storage.table import SUFFIXES
 
-    for option in ("plot", "out"):
-        if getattr(args, option) is not None and not statements:
-            raise InputError(f"--{option}: holds the cells of statements; name a statement too")
+    for option in ("plot", "out", "full"):
+        if getattr(args, option) not in (None, False) and not statements:
+            raise InputError(f"--{option}: is about cells of statements; name a statement too")
     if args.out is not None:
         check_output(args.out, SUFFIXES, args.overwrite, "")
     if args.plot is not None:

@@ -25,7 +25,9 @@ def add_matrix_options(parser: Any) -> None:
     group = parser.add_argument_group(
         "a matrix of your own",
         "A ~ L R with m = rank + oversampling columns in L, both factors quantized; the error "
-        "|L R - A|^2, relative to |A|^2, is measured and compared with bounds on its mean",
+        "|L R - A|^2, relative to |A|^2, is measured and compared with bounds on its mean. The "
+        "quantizers are dithered; in Python, lplr.theory.compare_bounds takes yours, and your "
+        "bounds",
     )
     group.add_argument("--matrix", metavar="FILE", help=f"the matrix: {INPUTS}")
     group.add_argument(
@@ -46,12 +48,12 @@ def add_matrix_options(parser: Any) -> None:
     group.add_argument(
         *("--oversampling",),
         **{"type": int, "metavar": "P"},
-        help="columns of the sketch beyond it (default: 8)",
+        help="columns of the sketch beyond it, at least 2 (default: 8; bounds on an SVD have none)",
     )
     group.add_argument(
         *("--bits",),
         **{"type": int, "metavar": "B"},
-        help="bits of each entry of L and R (default: 8)",
+        help="bits of each entry of L and R, from 1 to 16 (default: 8)",
     )
 
 

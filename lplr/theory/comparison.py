@@ -197,7 +197,7 @@ class Comparison:
         return (
             f"|L R - A|^2 / |A|^2 of {self.method}, A {n} x {d}, {fixed}, {self.trials} trials\n"
             f"{_table(lines)}\n"
-            "in brackets: measured / bound; what no words follow holds"
+            "in brackets: measured / bound; a bound without a remark is above the measured mean"
         )
 
     def _bound(self, name: str, i: int) -> str:

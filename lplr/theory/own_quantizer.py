@@ -161,4 +161,19 @@ def _one(given: Any, ends: bool) -> Quantizer | Family:
             f"quantizer: must be one of {', '.join(_DITHERED)}, a Quantizer, or a function of "
             f"(bits, dynamic_range) that returns one; found {given!r}"
         )
+    if not isinstance(given, Quantizer) and not _takes_two(given):
+        raise InputError(
+            "quantizer: what rounds a matrix goes into Quantizer(function, dynamic_range, step), "
+            "since the bounds need both; a function here is one of (bits, dynamic_range)"
+        )
     return given
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(4, 1.0)
+    except TypeError:
+        return False
+    except ValueError:  # a function of NumPy
+        pass
+    return True

@@ -30,13 +30,16 @@ from lplr.evaluation.figures import (
     plain_axes,
     save_png,
 )
+from lplr.evaluation.styles import font_size
 from lplr.exceptions import InputError
 from lplr.storage.atomic import write_atomic
 from lplr.theory.records import Cell
 
 __all__ = ["draw_bounds", "figure_of_bound", "files_of_bounds"]
 
-_WIDTH = 5.0  # inches, of which 400 pixels show letters of 10 pixels
+_WIDTH = 5.0  # inches
+_HEAD, _TEXT, _SMALL = (font_size(_WIDTH, pixels) for pixels in (13, 10, 9.4))
+_DIM = "#555555"
 _RIGHT, _BELOW, _UPPER, _LOWER = 0.75, 0.46, 2.3, 1.05  # left and below the axes; their heights
 _LINE = 0.085  # height of a line of text, as a share of the height of the upper axes
 _BANDS = ((0, 4, 0.14), (1, 3, 0.26))  # of the quantiles 5, 25, 50, 75, 95 %, and how dark
@@ -167,11 +170,11 @@ def figure_of_bound(panel: BoundPanel) -> Any:
             )
             return plain_axes(figure.add_axes(box))
 
-        text(0.12, panel.title, 12, INK)
+        text(0.12, panel.title, _HEAD, INK)
         for i, line in enumerate(lines):
-            text(0.4 + 0.2 * i, line, 9, "#333333" if i < len(note) else "#666666")
+            text(0.4 + 0.2 * i, line, _TEXT, INK if i < len(note) else _DIM)
         for i, line in enumerate(legend):
-            text(height - below + foot + 0.05 + 0.19 * i, line, 8.5, "#444444")
+            text(height - below + foot + 0.05 + 0.19 * i, line, _SMALL, _DIM)
         _draw(axes(above, _UPPER), axes(above + _UPPER + 0.12, _LOWER), panel)
     return figure
 
@@ -207,13 +210,13 @@ def _draw(upper: Any, lower: Any, panel: BoundPanel) -> None:
     _scale_ratio(lower, panel)
     for ax in (upper, lower):
         _scale_parameter(ax, panel)
-        ax.tick_params(labelsize=9)
+        ax.tick_params(labelsize=_TEXT)
     upper.tick_params(labelbottom=False)
-    upper.set_ylabel("measured, bound", fontsize=9.5)
-    lower.set_ylabel("measured/bound", fontsize=8.5)
-    lower.set_xlabel(panel.parameter, fontsize=9.5)
+    upper.set_ylabel("measured, bound", fontsize=_TEXT)
+    lower.set_ylabel("measured/bound", fontsize=_SMALL)
+    lower.set_xlabel(panel.parameter, fontsize=_TEXT)
     if len(ends) > 1:
-        label_ends(upper, ends, gap=_LINE, size=9)
+        label_ends(upper, ends, gap=_LINE, size=_TEXT)
 
 
 def _draw_series(

@@ -236,6 +236,8 @@ def test_pictures_can_be_printed(found: Comparison) -> None:
         ({"values": [0]}, "values: must be from 1 to 16"),
         ({"x": "rank", "values": [31]}, "values: must be from 1 to 30"),
         ({"x": "oversampling", "values": [1]}, "values: must be at least 2"),
+        ({"bits": 3}, "bits: is x, which varies"),
+        ({"x": "rank", "rank": 3}, "rank: is x, which varies"),
         ({"rank": 0}, "rank: "),
         ({"oversampling": 1}, "oversampling: must be at least 2"),
         ({"x": "rank", "bits": 17}, "bits: "),
@@ -341,7 +343,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--values", "1;2"], "--values: must be integers with commas"),
         (["--values", "99"], "--values: must be from 1 to 16"),
-        (["--bits", "3"], "--bits: varies along --x bits"),
+        (["--bits", "3"], "--bits: is x, which varies; give its values"),
         (["--list"], "--list: does not go with --matrix"),
         (["--full"], "--full: does not go with --matrix"),
         (["--plot", "x.gif"], "ends in .pdf or .svg or .png"),

@@ -299,6 +299,7 @@ def test_a_matrix_of_ones_own_in_other_processes(monkeypatch: pytest.MonkeyPatch
         (on_mine("lplr-bound", m=8, bits=3), {"mine": [[np.nan]]}, r"matrices\['mine'\]: has nan"),
         (on_mine("lplr-bound", m=8, bits=3, n=3), {"mine": MINE}, "matrices: 'mine' has the shape"),
         (on_mine("lplr-bound", m=8, bits=3), [MINE], "matrices: must be a mapping"),
+        (on_mine("lplr-bound", m=8, bits=3), {"mine": MINE, "o": MINE}, "matrices: no setting nam"),
         (on_mine("lplr-bound", m=8, bits=3), {"flat": MINE}, "matrices: 'flat' is the name of"),
         (on_mine("ldlq-loss", bits=3), {"mine": MINE}, "matrices: this statement is about a loss"),
         (on_mine("ldlq-ratio", bits=3), {"mine": MINE}, "matrices: this statement draws its own"),

@@ -60,8 +60,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the statements and run nothing")
     parser.add_argument(
-        *("--trials",),
-        **{"type": int, "default": 200, "metavar": "N"},
+        "--trials",
+        type=int,
+        default=200,
+        metavar="N",
         help="trials per cell, or per value of --x, at least 30 (default: 200)",
     )
     parser.add_argument("--full", action="store_true", help="test on real matrices too")

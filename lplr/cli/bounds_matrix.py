@@ -29,30 +29,38 @@ def add_matrix_options(parser: Any) -> None:
         "quantizers are dithered; in Python, lplr.theory.compare_bounds takes yours, and your "
         "bounds",
     )
-    group.add_argument("--matrix", metavar="FILE", help=f"the matrix: {INPUTS}")
     group.add_argument(
-        *("--x",),
+        "--matrix",
+        metavar="FILE",
+        help=f"the matrix: {INPUTS}; an array of one dimension is taken as the singular values of "
+        "a square matrix",
+    )
+    group.add_argument(
+        "--x",
         choices=("bits", "rank", "oversampling"),
         help="the parameter that varies (default: bits)",
     )
     group.add_argument(
-        *("--values",),
+        "--values",
         metavar="N,N,...",
         help="its values (default: 1 to 8 bits, or powers of two)",
     )
     group.add_argument(
-        *("--rank",),
-        **{"type": int, "metavar": "K"},
+        "--rank",
+        type=int,
+        metavar="K",
         help="the rank that is aimed at (default: a tenth of the smaller side)",
     )
     group.add_argument(
-        *("--oversampling",),
-        **{"type": int, "metavar": "P"},
+        "--oversampling",
+        type=int,
+        metavar="P",
         help="columns of the sketch beyond it, at least 2 (default: 8; bounds on an SVD have none)",
     )
     group.add_argument(
-        *("--bits",),
-        **{"type": int, "metavar": "B"},
+        "--bits",
+        type=int,
+        metavar="B",
         help="bits of each entry of L and R, from 1 to 16 (default: 8)",
     )
 
@@ -64,9 +72,6 @@ def check_matrix_options(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False):
             how = "does not go with" if args.matrix is not None else "goes with"
             raise InputError(f"--{name}: {how} --matrix")
-    x = args.x or "bits"
-    if args.matrix is not None and getattr(args, x) is not None:
-        raise InputError(f"--{x}: varies along --x {x}; give its values as --values")
 
 
 def run_on_matrix(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.progress import Progress, parts, tracked
-from lplr.theory.checks import singular_values_of
+from lplr.theory.checks import n_axes, singular_values_of
 from lplr.validation import check_matrix
 
 __all__ = ["broadcast"]
@@ -81,12 +81,12 @@ def broadcast(bound: Callable[..., Any]) -> Callable[..., Any]:
 
 def _take_matrix(given: dict[str, Any], has_shape: bool) -> None:
     """Put singular values, norms of rows and a shape in the place of a matrix."""
-    if _n_axes(given.get("shape")) == 2 and not isinstance(given["shape"], (tuple, list)):
+    if n_axes(given.get("shape")) == 2 and not isinstance(given["shape"], (tuple, list)):
         given["shape"] = given["shape"].shape
-    if _n_axes(given.get("row_norms")) == 2:
+    if n_axes(given.get("row_norms")) == 2:
         A = check_matrix(given["row_norms"], "row_norms", dtype=np.float64)
         given["row_norms"] = np.linalg.norm(A, axis=1)
-    if _n_axes(given.get("singular_values")) == 2:
+    if n_axes(given.get("singular_values")) == 2:
         A = check_matrix(given["singular_values"], "singular_values", dtype=np.float64)
         if has_shape and not _is_shape(given.setdefault("shape", A.shape), A.shape):
             raise InputError(
@@ -96,13 +96,6 @@ def _take_matrix(given: dict[str, Any], has_shape: bool) -> None:
         given["singular_values"] = singular_values_of(A)
 
 
-def _n_axes(value: Any) -> int:
-    try:
-        return int(np.ndim(value))
-    except ValueError:  # rows of different lengths, which the bound refuses
-        return 0
-
-
 def _is_shape(value: Any, shape: tuple[int, int]) -> bool:
     return isinstance(value, (tuple, list)) and tuple(value) == shape
 
@@ -110,8 +103,8 @@ def _is_shape(value: Any, shape: tuple[int, int]) -> bool:
 def _is_array(name: str, value: Any) -> bool:
     """Whether a number is an array instead, or one of a pair is."""
     if name in _PAIRS and isinstance(value, (tuple, list)):
-        return len(value) == 2 and any(_n_axes(side) > 0 for side in value)
-    return _n_axes(value) > 0
+        return len(value) == 2 and any(n_axes(side) > 0 for side in value)
+    return n_axes(value) > 0
 
 
 def _each(bound: Callable[..., Any], given: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "check_shape",
     "check_spectrum",
     "check_variances",
+    "n_axes",
     "singular_values_of",
     "squared_tails",
     "without_rounding_errors",
@@ -130,6 +131,14 @@ def check_second_moment(hessian: Any, d: int | None = None) -> np.ndarray:
     """H as a symmetric (d, d) matrix in float64; without d, its own last axis says how wide."""
     H = check_hessian(hessian, d)
     return H if H.ndim == 2 else np.diag(H)
+
+
+def n_axes(value: Any) -> int:
+    """Dimensions of an array, a list or a number; 0 for rows of different lengths."""
+    try:
+        return int(np.ndim(value))
+    except ValueError:
+        return 0
 
 
 def singular_values_of(A: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from lplr.exceptions import InputError
 from lplr.linalg.qr import haar
 from lplr.parallel import reproducible
 from lplr.progress import Progress, parts, tracked, until
-from lplr.theory.checks import check_shape, check_spectrum, squared_tails
+from lplr.theory.checks import check_shape, check_spectrum, n_axes, squared_tails
 from lplr.theory.comparison import Comparison
 from lplr.theory.factor_trials import FactorTrials
 from lplr.theory.montecarlo import judge_mean, run
@@ -36,7 +36,7 @@ def compare_bounds(
     values: Any = None,
     rank: int | None = None,
     oversampling: int | None = None,
-    bits: int = 8,
+    bits: int | None = None,
     quantizer: Any = "dithered",
     bounds: Any = None,
     method: str = "lplr",
@@ -64,8 +64,8 @@ def compare_bounds(
     oversampling : int, optional
         Columns of the sketch beyond k: L and R have rank ``m = k + oversampling``. At least 2 for
         LPLR, by default 8; 0 for the methods that sketch nothing.
-    bits : int
-        Bits of each entry of L and of R.
+    bits : int, optional
+        Bits of each entry of L and of R, from 1 to 16; by default 8.
     quantizer : str, Quantizer, callable, or a pair of these for L and for R
         ``"dithered"``, the paper's quantizer; ``"nearest"``, the same points without dither; a
         `Quantizer`; or a function of ``(bits, dynamic_range)`` that returns one. That range is
@@ -177,7 +177,7 @@ def _matrix(A: Any, shape: Any, rng: np.random.Generator) -> DecomposedMatrix:
         from lplr.inputs import read_input
 
         A = read_input(os.fspath(A)).array
-    if np.ndim(A) == 1:
+    if n_axes(A) == 1:
         sigma = check_spectrum(A)
         n, d = check_shape((len(sigma), len(sigma)) if shape is None else shape)
         check_spectrum(A, min(n, d))
@@ -203,11 +203,11 @@ def _settings(
     least, least_over = min(shape), 2 if method == "lplr" else 0
     if method != "lplr" and (x == "oversampling" or oversampling is not None):
         raise InputError(f"oversampling: {method} sketches nothing; vary bits or rank")
-    fixed = {
-        "rank": max(1, least // 10) if rank is None else rank,
-        "oversampling": (8 if least_over else 0) if oversampling is None else oversampling,
-        "bits": bits,
-    }
+    given = {"rank": rank, "oversampling": oversampling, "bits": bits}
+    if given[x] is not None:
+        raise InputError(f"{x}: is x, which varies; give its values as values")
+    usual = {"rank": max(1, least // 10), "oversampling": 8 if least_over else 0, "bits": 8}
+    fixed = {key: usual[key] if value is None else value for key, value in given.items()}
     if values is None:
         room = max(least - (8 if least_over else 0), 1)
         values = {
@@ -221,16 +221,13 @@ def _settings(
         raise InputError(f"values: must be a sequence of integers, found {values!r}") from None
     if not along:
         raise InputError(f"values: is empty; pass values of {x}, or leave it out")
+    names = {key: "values" if key == x else key for key in fixed}
     settings = []
     for value in along:
-        given = fixed | {x: value}
-
-        def name(key: str) -> str:
-            return "values" if key == x else key
-
-        k = check_integer(given["rank"], name("rank"), 1, least)
-        p = check_integer(given["oversampling"], name("oversampling"), least_over)
-        b = check_integer(given["bits"], name("bits"), 1, _MOST_BITS)
+        here = fixed | {x: value}
+        k = check_integer(here["rank"], names["rank"], 1, least)
+        p = check_integer(here["oversampling"], names["oversampling"], least_over)
+        b = check_integer(here["bits"], names["bits"], 1, _MOST_BITS)
         settings.append({"rank": k, "oversampling": p, "m": k + p, "bits": b})
     return settings
 

@@ -14,7 +14,7 @@ from lplr.theory.records import QUANTILES
 __all__ = ["Comparison"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
     """Bounds against simulation along a parameter; p values of x.
 

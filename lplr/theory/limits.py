@@ -61,10 +61,10 @@ def rate_distortion_limit(
 
     Parameters
     ----------
-    singular_values : array_like of shape (k,), k at most min(shape)
-        Singular values in any order; those that are left out count as zero.
+    singular_values : array_like of shape (k,), k at most min(shape), or (n, d)
+        Singular values in any order, those that are left out counting as zero; or the matrix.
     shape : (int, int)
-        Rows n and columns d.
+        Rows n and columns d; not needed with the matrix itself.
     bits_per_entry : float
         Stored bits divided by n d, at least 0.
 

@@ -121,6 +121,12 @@ def run(
     work = [
         (s, complete(setting, own)) for s in chosen for setting in s.grid + (s.full if full else ())
     ]
+    for name in own:
+        if all(setting.get("matrix") != name for _, setting in work):
+            raise InputError(
+                f"matrices: no setting names {name!r}; give the statement such a grid, "
+                f"as in replace(STATEMENTS[...], grid=({{'matrix': {name!r}, ...}},))"
+            )
     tests = sum(s.kind == "expectation" for s, _ in work)
     tasks = [
         (statement, setting, own.get(setting.get("matrix", "")), root, *block)

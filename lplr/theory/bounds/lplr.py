@@ -28,20 +28,21 @@ def lplr_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Singular values of A, descending; those that are left out count as zero.
+    singular_values : array_like of shape (r,) or (n, d)
+        Singular values of A, descending; those that are left out count as zero. Or A itself.
     shape : (int, int)
-        Rows n and columns d of A.
-    m : int
+        Rows n and columns d of A; not needed with A itself.
+    m : int or array of int
         Sketch size: number of columns of L, at least 2.
-    steps : float or (float, float)
+    steps : float, array of float, or a pair of these
         Steps of the quantizers of L and R, in units of their entries; 0: not quantized.
-    k : int, optional
+    k : int or array of int, optional
         From 0 to m - 2 and at most the rank; by default the k that makes the bound least.
 
     Returns
     -------
-    float
+    float or ndarray
+        An array where a parameter is one.
 
     Notes
     -----
@@ -82,6 +83,8 @@ def lplr_bound(
     >>> sigma = 1 / np.arange(1.0, 101)
     >>> round(lplr_bound(sigma, (200, 100), 20, 0.01), 3)
     0.258
+    >>> lplr_bound(sigma, (200, 100), [10, 20, 40], 0.01).round(3)
+    array([0.425, 0.258, 0.188])
     """
     given = check_lplr(singular_values, shape, m, steps)
     errors = _sketch_errors(given.sigma, given.n, given.m, given.left)

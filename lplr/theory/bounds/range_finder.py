@@ -24,8 +24,8 @@ def range_finder_bound(
 
     Parameters
     ----------
-    singular_values : array_like of shape (r,)
-        Singular values of A, descending.
+    singular_values : array_like of shape (r,) or (n, d)
+        Singular values of A, descending; or A itself.
     m : int
         Columns of the sketch.
     k : int, optional

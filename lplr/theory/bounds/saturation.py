@@ -32,8 +32,8 @@ def sketch_range(row_norms: Any, m: int, failure_probability: float) -> float:
 
     Parameters
     ----------
-    row_norms : array_like of shape (n,)
-        Euclidean norms of the rows of A; each is at most sigma_1.
+    row_norms : array_like of shape (n,) or (n, d)
+        Euclidean norms of the rows of A, each at most sigma_1; or A itself.
     m : int
         Number of columns of S.
     failure_probability : float

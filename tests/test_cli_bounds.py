@@ -185,6 +185,7 @@ def test_plot_of_several_statements(capsys: pytest.CaptureFixture[str]) -> None:
     ran(capsys, 1, "--plot", "bounds.pdf")
     pages = Path("bounds.pdf").read_bytes()
     assert pages.count(b"/Type /Page ") == 3
+    assert b"/FontFile2" in pages  # the letters are in the file
     ran(capsys, 1, "--plot", "pictures")
     made = {"true-one.png", "false-one.png", "unmet-one.png"}
     assert set(os.listdir("pictures")) == made

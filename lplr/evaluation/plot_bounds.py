@@ -11,7 +11,8 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +121,25 @@ def draw_bounds(path: str | os.PathLike[str], panels: Sequence[BoundPanel]) -> N
             save_png(figure, file)
             continue
         buffer = io.BytesIO()
-        with figure_style():
+        with _fonts_inside():
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         write_atomic(file, [buffer.getvalue()], overwrite=True)
+
+
+@contextmanager
+def _fonts_inside() -> Iterator[None]:
+    """The style of the figures, in files that look the same where a font is missing."""
+    from matplotlib import rc_context
+
+    with figure_style(), rc_context({"pdf.fonttype": 42, "svg.fonttype": "path"}):
+        yield
 
 
 def _save_pdf(panels: Sequence[BoundPanel], file: Path) -> None:
     from matplotlib.backends.backend_pdf import PdfPages
 
     buffer, unsaid = io.BytesIO(), dict.fromkeys(("CreationDate", "Producer", "Creator"))
-    with figure_style(), PdfPages(buffer, metadata=unsaid) as pages:
+    with _fonts_inside(), PdfPages(buffer, metadata=unsaid) as pages:
         for panel in panels:
             pages.savefig(figure_of_bound(panel))
     write_atomic(file, [buffer.getvalue()], overwrite=True)

@@ -89,26 +89,27 @@ def panels_of(
         found = [c for c in cells if c.statement == name]
         floor = _UNIT * max(c.bound for c in found)
         shown = [c for c in found if c.bound > floor and c.mean > _ROUNDING * c.bound]
+        zeros = len(found) - len(shown)
         along = parameter or _parameter(shown)
         shown = [c for c in shown if along in c.setting]
         if along is not None and shown:
             panel = _panel(name, (notes or {}).get(name, ""), along, shown)
-            panels.append(replace(panel, omitted=_omitted(panel.cells, found)))
+            panels.append(replace(panel, omitted=_omitted(panel.cells, found, zeros)))
     return panels
 
 
-def _omitted(shown: Sequence[Cell], found: Sequence[Cell]) -> str:
+def _omitted(shown: Sequence[Cell], found: Sequence[Cell], zeros: int) -> str:
     """How many cells there are besides those shown, and what they differ in."""
     if len(shown) == len(found):
         return ""
-    keys = dict.fromkeys(key for cell in found for key in cell.setting)
     other = []
-    for key in keys:
+    for key in dict.fromkeys(key for cell in found for key in cell.setting):
         left = [v for v in values_of(found, key) if v not in values_of(shown, key)]
         if left:
             other.append(f"{key} = {', '.join(f'{v:g}' if is_numeric([v]) else v for v in left)}")
-    words = f"Shown: {len(shown)} of {len(found)} cells; not those of "
-    return words + ("; ".join(other) if other else "other combinations, or of values that are 0")
+    words = f"Shown: {len(shown)} of {len(found)} cells"
+    words += f"; not those of {'; '.join(other)}" if other else ""
+    return words + (f"; {zeros} are 0" if zeros else "")
 
 
 def in_mathematics(name: str) -> str:

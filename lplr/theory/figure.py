@@ -130,7 +130,8 @@ def _draw_errors(axes: Any, found: Any) -> None:
     ):
         ends = (_positive(scale * found.quantiles[:, column]) for column in (low, high))
         axes.fill_between(x, *ends, color=_MEASURED, alpha=alpha, linewidth=0, label=label)
-    axes.plot(x, _positive(best), color=_FLOOR, lw=0.8, label="best of rank $m$")
+    rank = "k+p" if found.method == "lplr" else "k"
+    axes.plot(x, _positive(best), color=_FLOOR, lw=0.8, label=f"best of rank ${rank}$")
     for name, bound, line in _lines(found):
         axes.plot(x, _positive(scale * bound), **line, lw=1.2, label=_label(name))
     refuted = np.any([np.equal(words, "refuted") for words in found.verdicts.values()], axis=0)
@@ -192,7 +193,4 @@ def _fixed(found: Any) -> str:
     shown = [f"{letter}={given[key]}" for key, letter in _LETTERS.items() if key != found.parameter]
     if found.method != "lplr":
         shown = [text for text in shown if not text.startswith("p=")]
-    sketch = "m=k+p" if found.method == "lplr" else "m=k"
-    return ", ".join(
-        f"${text}$" for text in [*shown, *([sketch] if found.parameter != "bits" else [])]
-    )
+    return ", ".join(f"${text}$" for text in shown)

@@ -52,10 +52,10 @@ def gaussian_limit(bits: float) -> float:
 def rate_distortion_limit(
     singular_values: Any, shape: tuple[int, int], bits_per_entry: float
 ) -> float:
-    """The least relative error ``|A - A'|_F / |A|_F`` that a bit budget allows for a spectrum.
+    """A yardstick for ``A ~ L R``: the error that ideal codes of Gaussian factors would leave.
 
-    This is a reference value for matrices with Haar-distributed singular vectors, not a theorem for
-    one matrix: structure in the singular vectors (such as an image that is constant at its border)
+    The error is ``|A - A'|_F / |A|_F``. It is a reference value for a spectrum and
+    Haar-distributed singular vectors, not a theorem for one matrix: structure in the singular vectors (such as an image that is constant at its border)
     can be coded in fewer bits. It is the limit of coding two factors: where the spectrum is flat
     and the budget large, coding the entries themselves may leave a smaller error.
 

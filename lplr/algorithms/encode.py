@@ -121,11 +121,14 @@ def _moment(hessian: Any, d: int) -> np.ndarray:
 
 def _unit(f: LowRank | QPlusLowRank) -> float:
     """A power of two near the size of what the rows of f are made of."""
+    sizes = [0.0]
+    low_rank = f if isinstance(f, LowRank) else f.low_rank
+    if low_rank is not None:
+        sizes.append(float(np.abs(low_rank.right.to_dense()).max()))
     if isinstance(f, QPlusLowRank):
-        largest = max(float(np.abs(block.scale).max()) for block in pattern_of(f.backbone))
-    else:
-        largest = float(np.abs(f.right.to_dense()).max())
-    return float(2.0 ** np.frexp(largest)[1]) if largest > 0 else 1.0
+        blocks = pattern_of(f.backbone)
+        sizes += [float(np.abs(block.scale).max()) for block in blocks if block.bits > 0]
+    return float(2.0 ** np.frexp(max(sizes))[1]) if max(sizes) > 0 else 1.0
 
 
 def _problem(f: LowRank, A: np.ndarray, H: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

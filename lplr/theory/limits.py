@@ -54,11 +54,11 @@ def rate_distortion_limit(
 ) -> float:
     """A yardstick for ``A ~ L R``: the error that ideal codes of Gaussian factors would leave.
 
-    The error is ``|A - A'|_F / |A|_F``. This is a reference value for a spectrum and Haar-distributed
-    singular vectors, not a theorem for one matrix: structure in the singular vectors (such as an
-    image that is constant at its border) can be coded in fewer bits. It is the limit of coding two
-    factors: where the spectrum is flat and the budget large, coding the entries themselves may
-    leave a smaller error.
+    The error is ``|A - A'|_F / |A|_F``. This is a reference value for a spectrum and
+    Haar-distributed singular vectors, not a theorem for one matrix: structure in the singular
+    vectors (such as an image that is constant at its border) can be coded in fewer bits. It is the
+    limit of coding two factors: where the spectrum is flat and the budget large, coding the
+    entries themselves may leave a smaller error.
 
     Parameters
     ----------

@@ -54,13 +54,14 @@ def test_prints_tables_and_writes_all_files(
     text, log = capsys.readouterr()
     assert "rows, 70 x 24: accuracy" in text
     assert "phantom, 40 x 40: psnr" in text
-    for word in ("feedback", "naive", "uncompressed", "limit", "1 bit", "4 bits"):
+    for word in ("feedback", "naive", "uncompressed", "yardstick", "1 bit", "4 bits"):
         assert word in text
     assert "%" in log
     assert {path.name for path in tmp_path.iterdir()} == {
         "bench-knn-quick.jsonl",
         "bench-knn-quick.csv",
         "bench-knn-quick.meta.json",
+        "bench-knn-quick.pictures.npz",
     }
     rows, attrs = read_table(tmp_path / "bench-knn-quick.jsonl")
     assert {row["method"] for row in rows} == {"feedback", "naive", "uncompressed"}
@@ -73,7 +74,7 @@ def test_json_is_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert bench(*QUICK, "--json", "--out", "r.csv") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["rows"] == read_table(tmp_path / "r.jsonl")[0]
-    assert document["files"] == ["r.jsonl", "r.csv", "r.meta.json"]
+    assert document["files"] == ["r.jsonl", "r.csv", "r.meta.json", "r.pictures.npz"]
     assert document["attrs"]["versions"].keys() >= {"lplr", "numpy", "sklearn"}
     assert document["speed"] is None
 
@@ -99,11 +100,23 @@ def test_report_with_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path
     command = (*QUICK, "--html", "report.html")
     assert bench(*command) == 0
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png") == 3  # the phantom: original and two methods
+    # The phantom: original and the default at two budgets; original and both methods at one bit.
+    assert page.count("data:image/png") == 3 + 3
     assert "exists; pass --overwrite" in refused(capsys, *command)
-    # All rows are there; the pictures are made again.
+    # All rows and pictures are there.
     assert bench(*command, "--overwrite") == 0
     assert (tmp_path / "report.html").read_text() == page
+    capsys.readouterr()
+    assert bench("report", "bench-knn-quick.jsonl", "--html", "again.html") == 0
+    assert "Compared: 2 methods at 1 or 4 stored bits per entry." in capsys.readouterr().out
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_report_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "none.jsonl': no such file" in refused(capsys, "report", "none.jsonl")
+    (tmp_path / "r.jsonl").touch()
+    assert "r.jsonl: has no results yet" in refused(capsys, "report", "r.jsonl")
+    assert "ends in .html" in refused(capsys, "report", "r.jsonl", "--html", "r.pdf")
 
 
 def test_failures_show_and_set_the_exit_code(
@@ -132,6 +145,8 @@ def test_families_and_order() -> None:
     # A method and a family have this name.
     assert methods("lplr", None, "knn") == ["lplr"]
     assert methods(None, "lplr", "knn") == ["compress", "feedback"]
+    # The first is what the others are compared with: one of ours, where there is one.
+    assert methods("naive,feedback", None, "knn") == ["feedback", "naive"]
     assert set(methods(None, None, "all")) == set(METHODS)
     offered = {METHODS[name].family for name in methods(None, None, "sklearn")}
     assert offered == {"lplr", "paper", "naive", "sklearn"}
@@ -188,7 +203,7 @@ def test_a_page_that_fails_does_not_lose_the_table(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("lplr.evaluation.report.rate_chart", broken)
+    monkeypatch.setattr("lplr.evaluation.report.sections.rate_chart", broken)
     assert bench(*QUICK, "--html", "report.html") == 3
     out, log = capsys.readouterr()
     assert "rows, 70 x 24: accuracy" in out

@@ -294,3 +294,21 @@ def test_arguments_are_not_changed() -> None:
     for measure in MEASURES:
         measure(A, B)
     np.testing.assert_array_equal(A, TALL)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        errors.relative_error, errors.spectral_error, errors.row_errors, errors.cosine_distortion,
+        errors.inner_product_distortion, errors.psnr,
+        lambda A, B, **how: errors.hessian_error(A, B, np.ones(A.shape[1]), **how),
+    ],
+)  # fmt: skip
+def test_progress(measure: Any) -> None:
+    A = np.random.default_rng(0).standard_normal((3000, 400))
+    told: list[float] = []
+    value = measure(A, A + 0.1, progress=lambda share, what: told.append(share))
+    assert np.array_equal(value, measure(A, A + 0.1))
+    assert (told[0], told[-1]) == (0.0, 1.0)
+    assert len(told) > 2  # other threads do not speak
+    assert told == sorted(told)

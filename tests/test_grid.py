@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ import lplr
 from lplr import datasets
 from lplr.evaluation import grid as grid_module
 from lplr.evaluation.baselines import METHODS, Method
+from lplr.evaluation.gallery import Gallery, read_gallery
 from lplr.evaluation.grid import COLUMNS, Grid, remaining, run_grid
 from lplr.evaluation.measure import Evaluator
-from lplr.evaluation.pictures import PictureCollector
 from lplr.evaluation.results_file import ResultsFile, describe
 from lplr.evaluation.tasks import SUITES, Queries, Task, load_suite
 from lplr.exceptions import CorruptFileError, InputError
@@ -240,36 +238,63 @@ class StopError(Exception):
 def test_goes_on_where_it_stopped(rows_task: Task, tmp_path: Path) -> None:
     grid = small(rows_task)
     whole = run_grid(grid)
-    labels: list[str] = []
+    seen: list[Any] = []
 
-    def stopping(after: float) -> Any:
-        @contextmanager
-        def step(label: str, work: float) -> Iterator[None]:
-            if len(labels) >= after:
-                raise StopError
-            labels.append(label)
-            yield
-
-        return step
+    def stop(run: Any, f: Any) -> None:
+        seen.append(run.key)
+        if len(seen) == 4:
+            raise StopError
 
     attrs = describe(grid, True, "feedback")
     file = ResultsFile(tmp_path / "r.jsonl")
     with pytest.raises(StopError):
-        run_grid(grid, file.resume(attrs), save=file.save, step=stopping(4))
-    done = len(labels)
-    assert done == 4
+        run_grid(grid, file.resume(attrs), save=file.save, see=stop)
     again = ResultsFile(tmp_path / "r.csv")  # by its other name
     rows = again.resume(attrs)
     assert 0 < len(rows) < len(whole)
     assert 0 < remaining(grid, rows) < remaining(grid, [])
-    rows = run_grid(grid, rows, save=again.save, step=stopping(np.inf))
+    later: list[Any] = []
+    rows = run_grid(grid, rows, save=again.save, see=lambda run, f: later.append(run.key))
     assert comparable(rows) == comparable(whole)
-    # Each once, but what was skipped: that is tried again.
-    skipped = [label for label in labels if labels.count(label) == 2 and "naive" in label]
-    runs = len(grid.runs()) + 1
-    assert len(labels) == runs + len(skipped) // 2
+    # Each once, but the one that was stopped.
+    assert seen[:3] + later == [run.key for run in grid.runs() if run.key in {*seen, *later}]
+    assert later[0] == seen[3]
     assert comparable(read_table(tmp_path / "r.jsonl")[0]) == comparable(whole)
     assert len(pd.read_csv(tmp_path / "r.csv")) == len(whole)
+
+
+def test_progress_is_heard_and_may_end_it(rows_task: Task) -> None:
+    grid = small(rows_task, seeds=[0])
+    told: list[tuple[float, str]] = []
+    run_grid(grid, progress=lambda share, what: told.append((share, what)))
+    shares = [share for share, _ in told]
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert shares == sorted(shares)
+    assert {what for _, what in told} >= {"clusters: feedback, 1 bit", "clusters: naive, 1 bit"}
+    saved: list[int] = []
+
+    def stop(share: float, what: str) -> None:
+        if share > 0.4:
+            raise StopError
+
+    # It reaches the caller, and does not end as a failure of the method that was being measured.
+    with pytest.raises(StopError):
+        run_grid(grid, progress=stop, save=lambda rows: saved.append(len(rows)))
+    assert saved[-1] > 0
+
+
+def test_singular_values_are_calculated_once(
+    rows_task: Task, image_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = small(rows_task, image_task, methods=["naive"])
+    known = describe(grid, True, "naive")
+    monkeypatch.setattr("lplr.evaluation.results_file.singular_values", None)
+    assert describe(grid, True, "naive", known=known) == known
+    fewer = describe(small(rows_task, methods=["naive"], budgets=[1.0]), True, "naive", known=known)
+    assert fewer["limits"] == {"clusters": {"1": known["limits"]["clusters"]["1"]}}
+    other = replace(rows_task, A=rows_task.A + 1)
+    with pytest.raises(TypeError):  # they are needed
+        describe(small(other, methods=["naive"]), True, "naive", known=known)
 
 
 def test_saves_while_it_runs(rows_task: Task) -> None:
@@ -370,24 +395,34 @@ def test_limit_and_spectrum_are_those_of_the_singular_values(rows_task: Task) ->
         assert attrs["spectra"]["a"]["stable_rank"] == pytest.approx(sum(s**2) / s[0] ** 2)
 
 
-def test_collector(image_task: Task, rows_task: Task) -> None:
+def test_gallery(image_task: Task, rows_task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "r.pictures.npz"
     grid = small(image_task, rows_task, methods=["feedback", "naive", "lplr-svd"])
-    collector = PictureCollector(grid, "feedback")
-    # As after a table that was complete: nothing was seen.
-    assert [run.method.name for run in collector.missing()] == ["feedback", "naive"]
-    run_grid(grid, see=collector.see)
-    assert not collector.missing()
-    shown = collector.pictures()
-    assert shown.keys() == {"phantom"}
-    captions = [p.caption.partition(", error")[0] for p in shown["phantom"]]
-    assert captions == ["original", "feedback, 1 bit", "naive, 1 bit"]
-    original, *others = (p.image for p in shown["phantom"])
-    np.testing.assert_array_equal(original, image_task.A)
+    gallery = Gallery(grid, "feedback", path)
+    run_grid(grid, see=gallery.see)
+    assert gallery.samples.keys() == {"phantom"}
+    shown = gallery.samples["phantom"]
+    # The default at all budgets, others near one bit; the first seed.
+    assert [(s.method, s.budget) for s in shown] == [
+        ("uncompressed", 32.0), ("feedback", 0.5), ("feedback", 1.0), ("naive", 1.0),
+    ]  # fmt: skip
+    original, *others = (s.image for s in shown)
+    np.testing.assert_array_equal(original, np.rint(255 * image_task.A))
     assert all(o.shape == original.shape and not np.array_equal(o, original) for o in others)
+    gallery.save()
+    again = Gallery(grid, "feedback", path).samples["phantom"]
+    assert [(s.method, s.budget, s.error) for s in again] == [
+        (s.method, s.budget, s.error) for s in shown
+    ]
+    assert all(np.array_equal(a.image, s.image) for a, s in zip(again, shown, strict=True))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(CorruptFileError, match="damaged"):
+        read_gallery(path)
 
 
-def test_collector_of_small_images() -> None:
+def test_gallery_of_small_images() -> None:
     task = load_suite("knn", quick=True)[0]
-    grid = small(task, methods=["naive"])
-    (picture,) = PictureCollector(grid, "naive").pictures()["Fashion-MNIST"]
-    assert np.asarray(picture.image).shape == (2 * 28, 5 * 28)
+    grid = small(task, methods=["naive"], budgets=[1.0])
+    gallery = Gallery(grid, "naive")
+    run_grid(grid, see=gallery.see)
+    assert [s.image.shape for s in gallery.samples["Fashion-MNIST"]] == 2 * [(2 * 28, 5 * 28)]

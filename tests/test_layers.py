@@ -85,6 +85,7 @@ def test_json_is_what_the_other_functions_take(
         (("--out", "x.h5"), "results in HDF5 are no longer read"),
         (("--hessians", "v.npy"), "--hessians: v.npy has none for w, bias"),
         (("none.npz",), "none.npz: no such file"),
+        (("--quick",), "--quick: the matrices of FILE are measured whole"),
     ],
 )
 def test_command_refuses(

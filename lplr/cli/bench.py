@@ -13,22 +13,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lplr.cli.bench_report import add_report
 from lplr.cli.bench_speed import add_speed
-from lplr.cli.options import INPUTS, add_command, add_json, check_output, print_json
+from lplr.cli.options import add_command, add_json, check_output, print_json
 
 __all__ = ["add_parser", "run"]
 
 _PARTLY = 3
 _SUMMARIES = {
     "knn": "nearest neighbours among compressed images and text embeddings",
-    "layers": "layers of transformers, with and without the second moment of their inputs",
+    "layers": "layers of transformers, or all matrices of your files",
     "image": "the Shepp-Logan phantom and photographs",
     "sklearn": "this project's and the paper's methods against scikit-learn's",
     "all": "all of these, and speed",
 }
+_EXAMPLES = {
+    "layers": "lplr bench layers model.safetensors --budgets 2 --html report.html\n"
+    "lplr bench layers model.h5 --hessians hessians.npz --methods compress,naive",
+}
 _ALL_FAMILIES = ("lplr", "paper", "naive", "sklearn", "scipy", "faiss")
 _FAMILIES = {"sklearn": _ALL_FAMILIES[:4]}  # of a benchmark, by default
 _BUDGETS = "0.5,1,2,4"
+_SETUP = 5.0  # roughly the seconds before the first run
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -39,12 +45,14 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "bench",
         "compare methods at equal stored bits, and measure speed",
         "lplr bench all --quick --html report.html\nlplr bench knn --budgets 1 --methods "
-        "feedback,PQ\nlplr bench layers model.safetensors --budgets 2\nlplr bench speed",
+        "feedback,PQ\nlplr bench layers model.safetensors --budgets 2\nlplr bench speed\n"
+        "lplr bench report bench-all-quick.jsonl --html report.html",
     )
     kinds = parser.add_subparsers(title="benchmarks", metavar="WHAT", required=True)
     for what, summary in _SUMMARIES.items():
         _add_grid(kinds, common, what, summary)
     add_speed(kinds, common)
+    add_report(kinds, common)
 
 
 def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: str) -> None:
@@ -53,36 +61,52 @@ def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: s
         common,
         what,
         summary,
-        f"lplr bench {what} --quick --html report.html",
+        _EXAMPLES.get(what, f"lplr bench {what} --quick --html report.html"),
         "Every method stores at most the budget, everything that its decoder needs included. "
         "Results are written while it runs, and a run that was interrupted goes on where it "
         "stopped.",
     )
+    layers = what == "layers"
+    name = f"bench-{what}.jsonl, with --quick bench-{what}-quick.jsonl"
     options = {
         "--budgets": ("LIST", f"bits per entry, separated by commas (default: {_BUDGETS})"),
-        "--methods": ("LIST", "separated by commas (default: all that fit the benchmark)"),
-        "--families": ("LIST", "all methods of these: " + ", ".join(_ALL_FAMILIES)),
-        "--seeds": ("LIST", "separated by commas (default: 0,1; with --quick or FILE: 0)"),
-        "--out": ("FILE", "results, .jsonl or .csv; both are written (default: bench-WHAT.jsonl)"),
+        "--methods": (
+            "LIST",
+            "separated by commas (default: all that fit the benchmark"
+            + (", with FILE compress)" if layers else ")"),
+        ),
+        "--families": (
+            "LIST",
+            "all methods of these, beside those of --methods: " + ", ".join(_ALL_FAMILIES),
+        ),
+        "--seeds": (
+            "LIST",
+            f"separated by commas (default: 0,1; with --quick{' or FILE' * layers} 0)",
+        ),
+        "--out": (
+            "FILE",
+            "results, .jsonl or .csv; both are written, and what belongs to them beside them "
+            f"(default: {name}{', with FILE bench-STEM.jsonl' * layers})",
+        ),
         "--html": ("FILE", "write a report as one HTML file"),
     }
     for option, (metavar, text) in options.items():
         parser.add_argument(option, metavar=metavar, help=text)
     for option, text in (
-        ("--quick", "small matrices and one seed: minutes in all"),
+        ("--quick", "small matrices and one seed: minutes in all" + "; not with FILE" * layers),
         ("--restart", "forget the results that are there"),
         ("--overwrite", "replace an existing report"),
     ):
         parser.add_argument(option, action="store_true", help=text)
     add_json(parser)
     parser.set_defaults(run=run, what=what, files=[], hessians=None)
-    if what == "layers":
+    if layers:
         parser.add_argument(
             "files",
             nargs="*",
             metavar="FILE",
-            help="measure every matrix of these files instead, by default by lplr compress: "
-            + INPUTS,
+            help="measure every matrix of these .npy, .npz, .h5, .safetensors or image files; "
+            "FILE:MEMBER is one of them",
         )
         parser.add_argument(
             "--hessians",
@@ -93,9 +117,10 @@ def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: s
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    from lplr.cli.bench_tables import print_results
     from lplr.evaluation.figures import draw_or_warn
+    from lplr.evaluation.gallery import Gallery
     from lplr.evaluation.grid import Grid
-    from lplr.evaluation.pictures import PictureCollector
     from lplr.evaluation.report import write_report
     from lplr.evaluation.results_file import ResultsFile
 
@@ -109,24 +134,27 @@ def run(args: argparse.Namespace) -> int:
     seeds = _numbers(args.seeds or ("0" if single else "0,1"), "--seeds", int)
     methods = _methods(args)
     grid = Grid(_tasks(args), methods, budgets, seeds)
-    collector = PictureCollector(grid, methods[0]) if args.html else None
-    rows = _measure(args, grid, file, collector)
+    if args.restart:
+        for path in file.paths:
+            path.unlink(missing_ok=True)
+    gallery = Gallery(grid, methods[0], file.gallery)
+    rows = _measure(args, grid, file, gallery)
     speed = None
     if args.what == "all":
         from lplr.cli import bench_speed
 
         speed = bench_speed.measure(args.quick)
-    files = [str(path) for path in file.paths]
+    files = [str(path) for path in file.paths if path.exists()]
     if args.json:
         print_json({"files": files, "attrs": file.attrs, "rows": rows, "speed": speed})
     else:
-        _print(rows, file.attrs, [*files, *([args.html] if args.html else [])])
+        print_results(rows, file.attrs, [*files, *([args.html] if args.html else [])])
         if speed:
             print("\nSpeed")
             bench_speed.print_rows(speed)
     code = _PARTLY if any(row["status"] == "failed" for row in rows) else 0
-    if collector and not draw_or_warn(
-        write_report, args.html, rows, file.attrs, collector.pictures(), overwrite=args.overwrite
+    if args.html and not draw_or_warn(
+        write_report, args.html, rows, file.attrs, gallery.samples, overwrite=args.overwrite
     ):
         code = _PARTLY
     return code
@@ -149,6 +177,8 @@ def _tasks(args: argparse.Namespace) -> list[Any]:
         if args.hessians:
             raise InputError("--hessians: name the FILE with the layers as well")
         return load_suite(args.what, args.quick)
+    if args.quick:
+        raise InputError("--quick: the matrices of FILE are measured whole; leave one of them out")
     layers = _open_all(args.files)
     hessians = _open_all([args.hessians]) if args.hessians else {}
     # Hessians of other layers, and layers without one, are no error.
@@ -178,32 +208,31 @@ def _open_all(files: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _measure(args: argparse.Namespace, grid: Any, file: Any, collector: Any) -> Any:
+def _measure(args: argparse.Namespace, grid: Any, file: Any, gallery: Any) -> Any:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.evaluation.grid import remaining, run_grid
     from lplr.evaluation.results_file import describe
-    from lplr.exceptions import LplrError
+    from lplr.progress import tracked, until
 
-    if args.restart:
-        for path in file.paths:
-            path.unlink(missing_ok=True)
-    with Progress(remaining(grid, []) + 5.0) as progress, watch_compilation(progress):
-        default = grid.runs()[0].method.name
-        rows = file.resume(describe(grid, args.quick, default, progress.step))
-        progress.total = remaining(grid, rows) + 5.0
+    def save(rows: list[dict[str, Any]]) -> None:
+        gallery.save()
+        file.save(rows)
+
+    ready = _SETUP / (_SETUP + remaining(grid, []))
+    with (
+        Progress(1.0) as progress,
+        watch_compilation(progress),
+        tracked(progress.tell, "reading the matrices"),
+    ):
+        with until(ready / 2):
+            default = grid.runs()[0].method.name
+            about = describe(grid, args.quick, default, known=file.known())
+        rows = file.resume(about)
         if rows:
             progress.say(f"going on with {file.paths[0]}, which has {len(rows)} rows")
-        with progress.step("loading kernels", 5.0):
+        with until(ready, "loading kernels"):
             _warm_up(grid.methods)
-        see = collector.see if collector else None
-        rows = run_grid(grid, rows, save=file.save, step=progress.step, see=see)
-        for run in collector.missing() if collector else []:
-            with (
-                progress.step(f"{run.task.name}: picture of {run.method.name}", 0.0),
-                suppress(LplrError),  # the table says why there is no picture
-            ):
-                collector.see(run, run.method.run(run.task.A, run.budget, rng=run.seed))
-    return rows
+        return run_grid(grid, rows, save=save, see=gallery.see)
 
 
 def _warm_up(methods: Sequence[str]) -> None:
@@ -220,7 +249,7 @@ def _warm_up(methods: Sequence[str]) -> None:
 
 
 def _methods(args: argparse.Namespace) -> list[str]:
-    """Names of methods, the default first, of those that were asked for or fit the benchmark."""
+    """Names of methods that were asked for or fit the benchmark, ours first: the default."""
     from lplr.evaluation.baselines import DEFAULT, METHODS
     from lplr.exceptions import InputError
 
@@ -234,7 +263,8 @@ def _methods(args: argparse.Namespace) -> list[str]:
     picked += [method.name for method in METHODS.values() if method.family in families]
     if not picked:
         raise InputError("--methods, --families: name at least one")
-    return sorted(dict.fromkeys(picked), key=lambda name: name != DEFAULT)
+    ours = {name: METHODS[name].family == "lplr" for name in picked}
+    return sorted(ours, key=lambda name: (name != DEFAULT, not ours[name]))
 
 
 def _words(text: str | None, option: str, offered: Sequence[str]) -> list[str]:
@@ -254,21 +284,3 @@ def _numbers(text: str, option: str, kind: type) -> list[Any]:
         return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"{option}: must be numbers separated by commas, found {text!r}") from None
-
-
-def _print(rows: list[dict[str, Any]], attrs: dict[str, Any], files: list[str]) -> None:
-    import textwrap
-
-    from lplr.cli.bench_tables import print_by_budget, print_runs, print_skipped
-    from lplr.evaluation.report.headline import headline
-    from lplr.evaluation.report.results import gather
-
-    results = gather(rows, attrs["default"])
-    if len({entry.method for entry in results.entries}) == 1:
-        print_runs(rows, attrs)
-    else:
-        for sentence in headline(results):
-            print(textwrap.fill(sentence, 100))
-        print_by_budget(results, attrs["limits"])
-    print_skipped(results.skipped)
-    print(f"\nSee {', '.join(files)}")

@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
 def measure(quick: bool) -> list[dict[str, Any]]:
     """All figures, with progress on stderr."""
     from lplr.cli.progress import Progress, watch_compilation
-    from lplr.evaluation.speed import measure_speed, total_work
+    from lplr.evaluation.speed import measure_speed
 
-    with Progress(total_work(quick)) as progress, watch_compilation(progress):
-        return measure_speed(quick, progress.step)
+    with Progress(1.0) as progress, watch_compilation(progress):
+        return measure_speed(quick, progress=progress.tell)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

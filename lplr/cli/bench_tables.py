@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["print_by_budget", "print_runs", "print_skipped"]
+__all__ = ["print_by_budget", "print_results", "print_runs", "print_skipped"]
 
 Rows = Sequence[Mapping[str, Any]]
 
 _METRICS = ("relative error", "relative error under H", "accuracy", "psnr")
 _SHARES = {"rank_50": "50 %", "rank_90": "90 %", "rank_99": "99 %"}
+
+
+def print_results(rows: list[dict[str, Any]], attrs: Mapping[str, Any], files: list[str]) -> None:
+    """All of a benchmark: what it says, its tables, what has no value, and where it is."""
+    import textwrap
+
+    from lplr.evaluation.report.headline import headline
+    from lplr.evaluation.report.results import gather
+
+    results = gather(rows, attrs.get("default", "compress"))
+    if len({entry.method for entry in results.entries}) == 1:
+        print_runs(rows, attrs)
+    else:
+        for head, sentence in headline(results):
+            print(textwrap.fill(f"{head}: {sentence}", 100, subsequent_indent="  "))
+        print_by_budget(results, attrs.get("limits", {}))
+    print_skipped(results.skipped)
+    print(f"\nSee {', '.join(files)}")
 
 
 def print_by_budget(results: Any, limits: Mapping[str, Mapping[str, float]]) -> None:
@@ -48,7 +66,7 @@ def _by_budget(entries: Any, name: str, limits: Mapping[str, float]) -> str:
             lines.insert(0, [e.method, *(f"{e.mean:.4f}" for _ in budgets)])
     if name == "relative error":
         known = [limits.get(f"{b:g}") for b in budgets]
-        lines.append(["limit", *("-" if v is None else f"{v:.4f}" for v in known)])
+        lines.append(["yardstick", *("-" if v is None else f"{v:.4f}" for v in known)])
     return table(("method", *(bits_text(b) for b in budgets)), lines)
 
 
@@ -59,12 +77,13 @@ def print_runs(rows: Rows, attrs: Mapping[str, Any]) -> None:
     from lplr.evaluation.spectrum import FORMULAS
 
     runs: dict[tuple[Any, ...], dict[str, Any]] = {}
+    limits, spectra = attrs.get("limits", {}), attrs.get("spectra", {})
     for row in rows:
         if row["status"] == "ok" and row["family"] != "reference":
             key = row["dataset"], row["budget"], row["method"], row["seed"]
             run = runs.setdefault(key, dict(row))
-            run |= {"limit": attrs["limits"].get(row["dataset"], {}).get(f"{row['budget']:g}")}
-            run |= attrs["spectra"].get(row["dataset"], {}) | {row["metric"]: row["value"]}
+            run |= {"limit": limits.get(row["dataset"], {}).get(f"{row['budget']:g}")}
+            run |= spectra.get(row["dataset"], {}) | {row["metric"]: row["value"]}
     shown: dict[str, tuple[str, Any]] = {
         "dataset": ("matrix", str),
         "shape": ("shape", str),
@@ -77,7 +96,7 @@ def print_runs(rows: Rows, attrs: Mapping[str, Any]) -> None:
         "rank": ("rank", str),
         "bits_per_entry": ("stored bits", "{:.3f}".format),
         "relative error": ("error", "{:.4f}".format),
-        "limit": ("limit", "{:.4f}".format),
+        "limit": ("yardstick", "{:.4f}".format),
         "relative error under H": ("under H", "{:.4f}".format),
         "seconds": ("time", in_seconds),
         "peak_mb": ("memory", "{:.0f} MB".format),
@@ -99,7 +118,7 @@ def print_runs(rows: Rows, attrs: Mapping[str, Any]) -> None:
     cells = [[text(run, name) for name in names] for run in runs.values()]
     print(table([shown[name][0] for name in names], cells))
     formulas = {name: metric(name).formula for name in _METRICS} | dict(FORMULAS)
-    formulas["limit"] = "least error of two coded factors for this spectrum at the budget"
+    formulas["limit"] = "least error of two ideally coded factors for this spectrum; no bound"
     print("\n" + columns([(shown[n][0], formulas[n]) for n in known if n in formulas]))
 
 

@@ -1,23 +1,18 @@
-"""The charts of the report: error or accuracy against stored bits, and error against time.
+"""The charts of the report. Each has at most six lines, and every line has its name at its end.
 
-Every curve has its name at its end. Few methods have a colour each; of many, the colour tells the
-families apart and the shape of the marker the members of one. The default is bold, the best method
-of each family is before the others.
+A method looks the same in all of them, by `lplr.evaluation.styles`; the default is bold.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lplr.evaluation.figures import (
-    DASHED,
-    INK,
-    MARKERS,
     PALETTE,
     CurveEnd,
     figure_style,
@@ -26,81 +21,58 @@ from lplr.evaluation.figures import (
     plain_axes,
 )
 from lplr.evaluation.metrics import metric
+from lplr.evaluation.styles import INK, PAPER, Style, font_size, style_of
 
-__all__ = ["Styles", "chart_axes", "draw_rates", "log_range", "rate_chart", "time_chart"]
+__all__ = [
+    "kept_chart",
+    "rate_chart",
+    "row_chart",
+    "time_chart",
+]
 
-_WIDTH, _HEIGHT = 5.2, 4.5  # inches of a chart
-_LEFT, _RIGHT, _LOW, _HIGH = 0.125, 0.585, 0.125, 0.97  # of the axes in the chart
-_RIGHT_TITLED, _HIGH_TITLED = 0.66, 0.92  # of wider axes below a title
+_WIDTH, _HEIGHT = 5.2, 3.7  # inches of a chart
+_LEFT, _RIGHT, _LOW, _HIGH = 0.13, 0.6, 0.15, 0.97  # of the axes in the chart
+_SIZE = font_size(_WIDTH, 11)  # points of letters
+_GAP = 0.075  # of the height of the axes, between two names
+_MOST = 40.0  # points below the best, where an accuracy is drawn at the edge
+
+_LEAST = 10.0  # points that an axis of accuracies has at least, so that chance looks small
 
 Points = Sequence[tuple[float, float, float, float]]  # x; mean, least and greatest y; ascending
 
 
-@dataclass(frozen=True)
-class Styles:
-    """Colour, marker and family of each method, the same in all charts of a report.
+def _styled(method: str, default: str) -> Style:
+    return replace(style_of(method), bold=method == default)
 
-    Parameters
-    ----------
-    default : str
-        The method that is drawn in bold.
-    families : mapping of str to str
-        By method.
-    """
 
-    default: str
-    families: Mapping[str, str]
-
-    @property
-    def few(self) -> bool:
-        """Whether each method has a colour of its own."""
-        return len(self.families) <= len(PALETTE)
-
-    def colour(self, method: str) -> str:
-        """The colour of a method, or of its family."""
-        listed = list(self.families if self.few else dict.fromkeys(self.families.values()))
-        name = method if self.few else self.families[method]
-        return PALETTE[listed.index(name) % len(PALETTE)]
-
-    def marker(self, method: str) -> str:
-        """The marker of a method among those of its colour."""
-        members = [m for m, f in self.families.items() if self.few or f == self.families[method]]
-        return MARKERS[members.index(method) % len(MARKERS)]
-
-    def prominent(self, curves: Mapping[str, Points], sign: int) -> set[str]:
-        """The best method of each family at the point nearest to one bit; all, if they are few."""
-        if self.few:
-            return set(curves)
-        best: dict[str, tuple[float, float, str]] = {}
-        for method, points in curves.items():
-            x, y = min(points, key=lambda p: abs(math.log2(p[0])))[:2]
-            rank = round(abs(math.log2(x))), sign * y, method
-            family = self.families[method]
-            best[family] = min(best.get(family, rank), rank)
-        return {method for _, _, method in best.values()}
+def _new() -> tuple[Any, Any]:
+    """A figure without background, and its axes, with room for names at their right."""
+    figure = new_figure(_WIDTH, _HEIGHT, "none")
+    axes = plain_axes(figure.add_axes((_LEFT, _LOW, _RIGHT - _LEFT, _HIGH - _LOW)))
+    axes.tick_params(length=3, labelsize=_SIZE)
+    return figure, axes
 
 
 def rate_chart(
     name: str,
     curves: Mapping[str, Points],
-    styles: Styles,
+    default: str,
     *,
     limit: Sequence[tuple[float, float]] = (),
     level: float | None = None,
 ) -> Any:
-    """One metric of one data set against stored bits, with bands over the seeds.
-
-    An accuracy is drawn as the points that it differs from that without compression, where this
-    is known: linear within a point, logarithmic beyond, since that is how much is at stake.
+    """One metric of one data set against stored bits.
 
     Parameters
     ----------
     name : str
-        The metric.
+        The metric. Shares, such as accuracies, are drawn in per cent.
     curves : mapping of str to sequence of (x, mean, least, greatest)
-        By method: values at stored bits per entry.
-    styles : Styles
+        By method: values at stored bits per entry, with their bands.
+    default : str
+        The method that is drawn in bold.
     limit : sequence of (bits, value)
+        The yardstick of an error.
     level : float, optional
         The value without compression.
 
@@ -109,96 +81,68 @@ def rate_chart(
     matplotlib.figure.Figure
     """
     with figure_style():
-        figure = new_figure(_WIDTH, _HEIGHT, "none")
-        draw_rates(chart_axes(figure), name, curves, styles, limit, level)
+        figure, axes = _new()
+        _draw_rates(axes, name, curves, default, limit, level)
     return figure
 
 
-def chart_axes(
-    figure: Any, box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0), title: str = ""
-) -> Any:
-    """Axes in a part of a figure, with room for names at their right."""
-    left, bottom, width, height = box
-    right, high = (_RIGHT_TITLED, _HIGH_TITLED) if title else (_RIGHT, _HIGH)
-    corner = left + _LEFT * width, bottom + _LOW * height
-    axes = figure.add_axes((*corner, (right - _LEFT) * width, (high - _LOW) * height))
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.tick_params(length=3)
-    return plain_axes(axes)
-
-
-def draw_rates(
+def _draw_rates(
     axes: Any,
     name: str,
     curves: Mapping[str, Points],
-    styles: Styles,
+    default: str,
     limit: Sequence[tuple[float, float]],
     level: float | None,
 ) -> None:
-    sign = metric(name).sign
-    axes.set_ylabel(name, labelpad=2)
-    if level is not None:
-        curves = {
-            method: [
-                (x, 100 * (y - level), 100 * (low - level), 100 * (high - level))
-                for x, y, low, high in points
-            ]
-            for method, points in curves.items()
-        }
-        axes.set_ylabel(f"accuracy − {100 * level:.1f} %, in points", labelpad=2)
-    prominent = styles.prominent(curves, sign)
-    ends = [_draw_curve(axes, m, points, styles, m in prominent) for m, points in curves.items()]
-    bits = [p[0] for points in curves.values() for p in points]
+    share = metric(name).is_share
+    scale = 100.0 if share else 1.0
+    curves = {
+        method: [(x, *(scale * y for y in ys)) for x, *ys in points]  # type: ignore[misc]
+        for method, points in curves.items()
+    }
     values = [p[1] for points in curves.values() for p in points]
-    own = [p[1] for p in curves.get(styles.default, [])] or values
-    dashed: dict[str, Any] = {"color": INK, "linestyle": DASHED, "linewidth": 1.3, "zorder": 5}
-    if limit:
-        axes.plot(*zip(*limit, strict=True), **dashed)
-        own = own + [y for _, y in limit if y > 0]
-        ends.append(CurveEnd(*limit[-1], "limit", INK, "--"))
-    if level is not None:
-        axes.axhline(0, **dashed)
-        ends.append(CurveEnd(max(bits), 0.0, "uncompressed", INK, "--"))
-        _points_range(axes, values)
-    elif sign < 0:
+    own = [p[1] for p in curves.get(default, [])] or values
+    if share:
+        best = max([*values, scale * (level or 0.0)])
+        low = min(max(min(values), best - _MOST), best - _LEAST)
+        axes.set_ylim(low - 0.06 * (best - low), best + 0.2 * (best - low))
+    elif metric(name).sign < 0:
         # What is far beyond the default is at the edge, and leaves it half of the room.
         top = min(max(values), 2 * max(own) - min(values))
         margin = 0.04 * (top - min(values)) or 0.1
         axes.set_ylim(min(values) - margin, top + margin)
-    elif sign > 0:
-        log_range(axes, values, own)
+    else:
+        _log_range(axes, values, own + [y for _, y in limit if y > 0])
+    bits = [p[0] for points in curves.values() for p in points]
     axes.set_xscale("log", base=2)
     powers = 2.0 ** np.arange(math.floor(math.log2(min(bits))), math.log2(max(bits)) + 0.6)
     axes.set_xticks(powers, [f"{power:g}" for power in powers])
-    axes.set_xlim(min(bits) / 1.08, max(bits) * 1.08)
+    axes.set_xlim(min(bits) / 1.12, max(bits) * 1.12)
     axes.minorticks_off()
-    axes.set_xlabel("stored bits per entry")
-    label_ends(axes, ends)
+    ends = [_draw_curve(axes, method, points, default) for method, points in curves.items()]
+    if limit:
+        style = style_of("limit")
+        axes.plot(*zip(*limit, strict=True), **style.line())
+        ends.append(CurveEnd(*limit[-1], style.label, style.colour, "--", 0))
+    if level is not None:
+        style = style_of("uncompressed")
+        axes.axhline(scale * level, **style.line())
+        ends.append(CurveEnd(max(bits), scale * level, style.label, style.colour, "--", 0))
+    axes.set_xlabel("stored bits per entry", fontsize=_SIZE)
+    axes.set_ylabel(metric(name).short, labelpad=2, fontsize=_SIZE)
+    label_ends(axes, ends, _GAP, _SIZE)
 
 
-def _draw_curve(
-    axes: Any, method: str, points: Points, styles: Styles, prominent: bool
-) -> CurveEnd:
-    """The best of each family with its band, the others thin behind them."""
+def _draw_curve(axes: Any, method: str, points: Points, default: str) -> CurveEnd:
     x, y, low, high = zip(*points, strict=True)
-    colour, marker = styles.colour(method), styles.marker(method)
-    weight = 2 if method == styles.default else int(prominent)
-    if weight and low != high:
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(
-        x,
-        y,
-        color=colour,
-        marker=marker,
-        markersize=(3, 4.5, 5.5)[weight],
-        linewidth=(0.7, 1.4, 2.8)[weight],
-        alpha=1.0 if weight else 0.5,
-        zorder=2 + weight,
-    )
-    return CurveEnd(x[-1], y[-1], method, colour, marker, weight)
+    style = _styled(method, default)
+    if low != high and style.bold:
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
+    axes.plot(x, y, **style.line())
+    return CurveEnd(x[-1], y[-1], style.label, style.colour, style.marker, 1 + style.bold)
 
 
-def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
+def time_chart(name: str, curves: Mapping[str, Points], default: str) -> Any:
     """The error of each method against its time, at one budget of one data set.
 
     Parameters
@@ -207,38 +151,135 @@ def time_chart(name: str, curves: Mapping[str, Points], styles: Styles) -> Any:
         The error.
     curves : mapping of str to sequence of (seconds, mean, least, greatest)
         One point for each method.
-    styles : Styles
+    default : str
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     with figure_style():
-        figure = new_figure(_WIDTH, _HEIGHT, "none")
-        axes = chart_axes(figure)
-        axes.set_ylabel(name, labelpad=2)
-        ends = []
-        first = styles.prominent({m: [(1.0, *p[0][1:])] for m, p in curves.items()}, 1)
-        for method, [(x, y, low, high)] in curves.items():
-            weight = 2 if method == styles.default else int(method in first)
-            colour, marker = styles.colour(method), styles.marker(method)
-            axes.plot([x, x], [low, high], color=colour, linewidth=1.2)
-            size = (5.5, 7.5, 10)[weight]
-            axes.plot(x, y, marker, color=colour, markersize=size, zorder=4 + weight)
-            ends.append(CurveEnd(x, y, method, colour, marker, weight))
+        figure, axes = _new()
+        axes.set_ylabel(name, labelpad=2, fontsize=_SIZE)
+        low = min(x for [(x, *_)] in curves.values()) / 1.6
+        high = max(x for [(x, *_)] in curves.values()) * 1.6
+        values = [y for [(_, y, *_)] in curves.values()]
         axes.set_xscale("log")
-        low, high = min(end.x for end in ends) / 1.6, max(end.x for end in ends) * 1.6
-        own = [end.y for end in ends if end.weight == 2] or [end.y for end in ends]
-        log_range(axes, [end.y for end in ends], own)
+        _log_range(axes, values, [p[1] for p in curves.get(default, [])] or values)
         axes.set_xlim(low, high)
-        _plain_ticks(axes.set_xticks, low, high, (1, 3) if high < 300 * low else (1,))
+        steps = (1, 3) if high < 50 * low else (1,)
+        _plain_ticks(axes.set_xticks, low, high, steps)
         axes.minorticks_off()
-        axes.set_xlabel("seconds to compress")
-        label_ends(axes, ends)
+        ends = [_draw_curve(axes, method, points, default) for method, points in curves.items()]
+        axes.set_xlabel("seconds to compress", fontsize=_SIZE)
+        label_ends(axes, ends, _GAP, _SIZE)
     return figure
 
 
-def log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
+def kept_chart(points: Mapping[str, Sequence[tuple[float, float]]], mark: float) -> Any:
+    """The share of neighbours that is kept against the error, whatever the method.
+
+    Parameters
+    ----------
+    points : mapping of str to sequence of (error, share)
+        By data set, six at most.
+    mark : float
+        The error that the text speaks of.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    with figure_style():
+        figure, axes = _new()
+        axes.set_position((_LEFT, _LOW, 0.97 - _LEFT, _HIGH - _LOW))  # no names at its right
+        for (dataset, found), colour in zip(points.items(), PALETTE, strict=False):
+            x, y = zip(*found, strict=True)
+            look = {"markersize": 5, "alpha": 0.6, "markeredgewidth": 0, "label": dataset}
+            axes.plot(x, 100 * np.array(y), "o", color=colour, **look)
+        axes.legend(loc="lower left", fontsize=_SIZE, frameon=False, handletextpad=0.2)
+        axes.axvline(mark, color=INK, linewidth=1)
+        every = [x for found in points.values() for x, _ in found]
+        low, high = max(min(every) / 1.1, 0.004), min(max(every) * 1.1, 1.1)
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.set_ylim(-3, 103)
+        _plain_ticks(axes.set_xticks, low, high, (1, 2, 5))
+        axes.minorticks_off()
+        axes.set_xlabel("relative error", fontsize=_SIZE)
+        axes.set_ylabel("10 nearest neighbours kept, %", labelpad=2, fontsize=_SIZE)
+    return figure
+
+
+def row_chart(
+    rows: Mapping[str, Mapping[str, float]],
+    series: Mapping[str, Mapping[str, Any]],
+    axis: str,
+    line: str = "",
+) -> Any:
+    """Positive numbers as points on one logarithmic axis, a row for each thing.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to float
+        By the label of the row: numbers by series.
+    series : mapping of str to mapping
+        By name: keywords of ``axes.plot``.
+    axis : str
+        What the numbers are.
+    line : str
+        If given, the name of a line at 1.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = [name for name in series if any(name in row for row in rows.values())]
+    above = 0.26 * math.ceil((len(names) + bool(line)) / 2) + 0.1
+    height = above + 0.42 * len(rows) + 0.62  # inches
+    with figure_style():
+        figure = new_figure(_WIDTH, height, "none")
+        box = (0.02, 0.58 / height, 0.95, 0.42 * len(rows) / height)
+        axes = plain_axes(figure.add_axes(box))
+        axes.grid(False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.35, -0.7)
+        values = [x for row in rows.values() for x in row.values()]
+        low, high = min(values) / 1.25, max(values) * 1.25
+        if line:
+            low, high = min(low, 1 / 1.25), max(high, 1.25)
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        steps = (1, 1.5, 2, 3, 5, 7) if high < 8 * low else (1, 2, 5) if high < 60 * low else (1,)
+        _plain_ticks(axes.set_xticks, low, high, steps)
+        axes.minorticks_off()
+        axes.tick_params(length=3, labelsize=_SIZE)
+        handles = []
+        if line:
+            style = _styled(line, line)
+            handles += [axes.axvline(1, color=style.colour, linewidth=2.4, label=style.label)]
+        for name in names:
+            x, y = zip(*[(row[name], i) for i, row in enumerate(rows.values()) if name in row],
+                       strict=True)  # fmt: skip
+            look = {**series[name], "linestyle": "none", "markersize": 7.5, "zorder": 4}
+            handles += axes.plot(x, y, **look, label=name)
+        for i, label in enumerate(rows):
+            axes.axhline(i, color=INK, linewidth=0.4, alpha=0.35, zorder=1)
+            axes.text(
+                0, i - 0.22, label, transform=axes.get_yaxis_transform(), fontsize=_SIZE,
+                va="bottom", zorder=2.5,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
+        axes.set_xlabel(axis, fontsize=_SIZE)
+        figure.legend(
+            handles=handles, loc="upper left", ncols=2, fontsize=_SIZE, frameon=False,
+            bbox_to_anchor=(0.0, 1.0), borderpad=0, borderaxespad=0.2, handletextpad=0.5,
+            columnspacing=1.2,
+        )  # fmt: skip
+    return figure
+
+
+def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
     """A logarithmic axis with plain ticks, down to half of the default's least value.
 
     An error of more than 1 is worse than storing nothing, and one far below the default's is next
@@ -256,13 +297,3 @@ def _plain_ticks(set_ticks: Any, low: float, high: float, steps: Sequence[float]
     ticks = [m * 10.0**e for e in range(-12, 6) for m in steps]
     ticks = [tick for tick in ticks if low <= tick <= high]
     set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-
-
-def _points_range(axes: Any, values: Sequence[float]) -> None:
-    """Points of an accuracy: linear within one, logarithmic beyond."""
-    axes.set_yscale("symlog", linthresh=1, linscale=0.7)
-    low, high = 1.15 * min(-1.0, *values), 1.15 * max(0.5, *values)
-    axes.set_ylim(low, high)
-    ticks = [sign * size for size in (0.5, 1, 2, 5, 10, 20, 50) for sign in (-1, 1)] + [0]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    axes.set_yticks(ticks, [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])

@@ -14,10 +14,12 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from lplr.evaluation.images import psnr, ssim
+from lplr.evaluation.reading import counted
 from lplr.evaluation.similarity import cosine_distortion, inner_product_distortion
 from lplr.matrices.errors import ratio_of_norms
 from lplr.matrices.rows import RowReader, same_shape, squares
 from lplr.parallel import run_blocks
+from lplr.progress import Progress, tracked, until
 from lplr.validation import check_rng
 
 __all__ = [
@@ -49,12 +51,15 @@ FORMULAS: Mapping[str, str] = MappingProxyType(
 _LANCZOS_TOLERANCE = 1e-4  # residual over the squared singular value
 
 
-def relative_error(A: Any, B: Any) -> float:
+def relative_error(A: Any, B: Any, *, progress: Progress = False) -> float:
     """Relative Frobenius error, ``|A - B|_F / |A|_F``.
 
     Parameters
     ----------
     A, B : array_like, packed matrix or LinearOperator of shape (n, d)
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -73,11 +78,15 @@ def relative_error(A: Any, B: Any) -> float:
     >>> relative_error(np.array([[3.0, 4.0]]), np.array([[3.0, 3.0]]))
     0.2
     """
-    error, norm = squares(*same_shape(A, B)).sum(axis=1)
+    with tracked(progress, "relative error"):
+        a, b = same_shape(A, B)
+        error, norm = squares(counted(a), b).sum(axis=1)
     return ratio_of_norms(error, norm)
 
 
-def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0) -> float:
+def spectral_error(
+    A: Any, B: Any, *, rng: int | np.random.Generator | None = 0, progress: Progress = False
+) -> float:
     """Relative spectral error, ``|A - B|_2 / |A|_2``, largest singular values both.
 
     Parameters
@@ -85,6 +94,9 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
     A, B : array_like, packed matrix or LinearOperator of shape (n, d)
     rng : int, numpy.random.Generator or None
         For the start vector, which is Gaussian.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -113,17 +125,19 @@ def spectral_error(A: Any, B: Any, *, rng: int | np.random.Generator | None = 0)
     """
     a, b = same_shape(A, B)
     generator = check_rng(rng)
-    if min(a.shape) == 1:  # one singular value
-        return relative_error(A, B)
-    error, norm = squares(a, b).sum(axis=1)
-    if error <= 0 or norm <= 0:
-        return ratio_of_norms(error, norm)
-    start = generator.standard_normal(min(a.shape))
-    original, approximation = _operator(A, a), _operator(B, b)
-    return _norm_2(original - approximation, start) / _norm_2(original, start)
+    with tracked(progress, "spectral error"):
+        with until(0.1):  # one pass over the rows; Lanczos makes some ten
+            error, norm = squares(counted(a), b).sum(axis=1)
+        if error <= 0 or norm <= 0 or min(a.shape) == 1:  # one singular value
+            return ratio_of_norms(error, norm)
+        start = generator.standard_normal(min(a.shape))
+        original, approximation = _operator(A, a), _operator(B, b)
+        with until(0.7):
+            difference = _norm_2(original - approximation, start)
+        return difference / _norm_2(original, start)
 
 
-def hessian_error(A: Any, B: Any, hessian: Any) -> float:
+def hessian_error(A: Any, B: Any, hessian: Any, *, progress: Progress = False) -> float:
     """Error in the outputs of a layer, ``sqrt(tr(E H E^T) / tr(A H A^T))``, E = A - B.
 
     Parameters
@@ -132,6 +146,9 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
     hessian : array_like of shape (d, d), (d,) or (m, d)
         Second moment H of the inputs x, its diagonal, or the inputs, as in `lplr.caldera`. With
         H = mean(x x^T) this is the root mean square of ``|E x|`` relative to that of ``|A x|``.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -157,16 +174,20 @@ def hessian_error(A: Any, B: Any, hessian: Any) -> float:
 
     a, b = same_shape(A, B)
     H = check_hessian(hessian, a.shape[1])
-    error, norm = squares(a, b, H).sum(axis=1)
+    with tracked(progress, "error under H"):
+        error, norm = squares(counted(a), b, H).sum(axis=1)
     return ratio_of_norms(error, norm)
 
 
-def row_errors(A: Any, B: Any) -> np.ndarray:
+def row_errors(A: Any, B: Any, *, progress: Progress = False) -> np.ndarray:
     """Relative error of each row, ``|a_i - b_i| / |a_i|``.
 
     Parameters
     ----------
     A, B : array_like, packed matrix or LinearOperator of shape (n, d)
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -185,7 +206,9 @@ def row_errors(A: Any, B: Any) -> np.ndarray:
     >>> row_errors(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[3.0, 3.0], [0.0, 0.0]]))
     array([0.2, 0. ])
     """
-    error, norm = squares(*same_shape(A, B), by_row=True)
+    with tracked(progress, "errors of rows"):
+        a, b = same_shape(A, B)
+        error, norm = squares(counted(a), b, by_row=True)
     return np.array([ratio_of_norms(e, s) for e, s in zip(error, norm, strict=True)])
 
 

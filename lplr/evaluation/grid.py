@@ -7,8 +7,7 @@ its metrics. What could not run has a row too, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -20,6 +19,7 @@ from lplr.evaluation.resources import Cost, measured, threads
 from lplr.evaluation.tasks import Task
 from lplr.exceptions import BudgetError, InputError, LplrError, MissingPackageError
 from lplr.matrices.base import PackedMatrix
+from lplr.progress import Progress, parts, tracked
 from lplr.validation import check_choice, check_integer, check_matrix, check_real
 
 __all__ = ["COLUMNS", "UNCOMPRESSED", "Grid", "Run", "remaining", "run_grid"]
@@ -40,6 +40,9 @@ COLUMNS = (
     "metric",
     "protocol",
     "value",
+    "standard_error",  # of a mean over queries
+    "queries",  # how many
+    "correct",  # which of them, by `lplr.evaluation.significance.write_flags`
     "seconds",
     "peak_mb",
     "status",
@@ -137,7 +140,6 @@ class Grid:
         return list(found.values())
 
 
-Step = Callable[[str, float], AbstractContextManager[None]]
 See = Callable[[Run, PackedMatrix], None]
 
 
@@ -147,8 +149,8 @@ def run_grid(
     *,
     save: Callable[[list[Row]], None] | None = None,
     every: float = 10.0,
-    step: Step | None = None,
     see: See | None = None,
+    progress: Progress = False,
 ) -> list[Row]:
     """Do what is not done, and return the whole table.
 
@@ -161,10 +163,11 @@ def run_grid(
         Called with the table now and then and at the end, an interrupt or an error included.
     every : float
         Seconds between two savings.
-    step : callable, optional
-        ``step(label, work)``, a context manager around each run.
     see : callable, optional
         Called with each run and its result.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)`` between runs.
 
     Returns
     -------
@@ -183,36 +186,33 @@ def run_grid(
      ('naive', None, 'skipped'),
      ('naive', 'relative error', 'ok'), ('naive', 'accuracy', 'ok'), ('naive', 'recall@10', 'ok')]
     """
-    step = step or (lambda label, work: nullcontext())
     runs = grid.runs()
     finished = _finished(rows)
     table = [dict(row) for row in rows if _key(row) in finished]
+    todo = [run for run in runs if run.key not in finished]
+    bench: _Bench | None = None
     saved = perf_counter()
     try:
-        for task in grid.tasks:
-            todo = [run for run in runs if run.task is task and run.key not in finished]
-            if not todo:
-                continue
-            task, problem = _loaded(task)
-            if problem:
-                table += [_row(replace(run, task=task), **problem) for run in todo]
-                continue
-            evaluator = Evaluator(task)
-            reference = Run(task, _REFERENCE, 32.0, 0)
-            if task.queries is not None and reference.key not in finished:
-                with step(f"{task.name}: {UNCOMPRESSED}", 0.0):
-                    table += _reference_rows(reference, evaluator)
-            for run in todo:
-                with step(f"{task.name}: {run.method.name}, {bits_text(run.budget)}", run.work):
-                    table += _carry_out(replace(run, task=task), evaluator, see)
+        with tracked(progress, "benchmark"):
+            for run in parts(todo, [run.work for run in todo], _label):
+                if bench is None or bench.asked is not run.task:
+                    bench = None  # one matrix at a time
+                    bench = _Bench(run.task)
+                    table += bench.reference_rows(finished)
+                table += bench.carry_out(run, see)
                 if save and perf_counter() - saved > every:
                     save(table)
                     saved = perf_counter()
     finally:
+        order = {run.key: i for i, run in enumerate(runs)}
+        table.sort(key=lambda row: order.get(_key(row), -1))
         if save:
             save(table)
-    order = {run.key: i for i, run in enumerate(runs)}
-    return sorted(table, key=lambda row: order.get(_key(row), -1))
+    return table
+
+
+def _label(run: Run) -> str:
+    return f"{run.task.name}: {run.method.name}, {bits_text(run.budget)}"
 
 
 def remaining(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> float:
@@ -233,47 +233,59 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["dataset"], row["method"], row["budget"], row["seed"]
 
 
-def _loaded(task: Task) -> tuple[Task, dict[str, str]]:
-    """The task with its matrix in memory; or why it has none, as status and note of its rows."""
-    try:
-        task = task.load()
-        if task.A.ndim != 2:
-            return task, {"status": "skipped", "note": f"not a matrix: shape {task.A.shape}"}
-        return replace(task, A=check_matrix(task.A, task.name)), {}
-    except LplrError as error:
-        return task, {"status": "failed", "note": str(error)}
+class _Bench:
+    """A task with its matrix in memory, on which runs are carried out."""
 
+    def __init__(self, asked: Task) -> None:
+        self.asked = asked
+        self.task = asked
+        self.problem: dict[str, str] = {}  # status and note of all rows, where there is no matrix
+        try:
+            self.task = asked.load()
+            if self.task.A.ndim == 2:
+                self.task = replace(self.task, A=check_matrix(self.task.A, self.task.name))
+            else:
+                shape = f"not a matrix: shape {self.task.A.shape}"
+                self.problem = {"status": "skipped", "note": shape}
+        except LplrError as error:
+            self.problem = {"status": "failed", "note": str(error)}
+        self.evaluator = Evaluator(self.task)
 
-def _reference_rows(run: Run, evaluator: Evaluator) -> list[Row]:
-    """What the uncompressed rows are good for, as a method of 32 bits per entry."""
-    size = {"bits_per_entry": 32.0, "stored_bytes": 4 * run.task.size, "seconds": 0.0}
-    return [_row(run, **size, **found) for found in evaluator.uncompressed()]
+    def reference_rows(self, finished: Container[tuple[Any, ...]]) -> list[Row]:
+        """What the uncompressed rows are good for, as a method of 32 bits per entry."""
+        run = Run(self.task, _REFERENCE, 32.0, 0)
+        if self.task.queries is None or self.problem or run.key in finished:
+            return []
+        size = {"bits_per_entry": 32.0, "stored_bytes": 4 * self.task.size, "seconds": 0.0}
+        return [_row(run, **size, **found) for found in self.evaluator.uncompressed()]
 
-
-def _carry_out(run: Run, evaluator: Evaluator, see: See | None) -> list[Row]:
-    """The rows of a run."""
-    try:
-        f, cost = _compress(run)
-        found = evaluator.measure(f)
-    except (BudgetError, MissingPackageError) as error:
-        return [_row(run, status="skipped", note=str(error))]
-    except LplrError as error:
-        return [_row(run, status="failed", note=str(error))]
-    except Exception as error:  # one method must not take the others with it; the row tells
-        return [_row(run, status="failed", note=f"{type(error).__name__}: {error}")]
-    if see:
-        see(run, f)
-    over = f.bits_per_entry / run.budget - 1
-    common = {
-        "bits_per_entry": f.bits_per_entry,
-        "stored_bytes": f.nbytes,
-        "kind": type(f).__name__,
-        "rank": getattr(f, "rank", None),
-        "seconds": cost.seconds,
-        "peak_mb": None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6,
-        "note": f"stores {100 * over:.1f} % more than the budget" if over > 1e-3 else None,
-    }
-    return [_row(run, **{**common, **value}) for value in found]
+    def carry_out(self, run: Run, see: See | None) -> list[Row]:
+        """The rows of a run."""
+        run = replace(run, task=self.task)
+        if self.problem:
+            return [_row(run, **self.problem)]
+        try:
+            f, cost = _compress(run)
+            found = self.evaluator.measure(f)
+        except (BudgetError, MissingPackageError) as error:
+            return [_row(run, status="skipped", note=str(error))]
+        except LplrError as error:
+            return [_row(run, status="failed", note=str(error))]
+        except Exception as error:  # one method must not take the others with it; the row tells
+            return [_row(run, status="failed", note=f"{type(error).__name__}: {error}")]
+        if see:
+            see(run, f)
+        over = f.bits_per_entry / run.budget - 1
+        common = {
+            "bits_per_entry": f.bits_per_entry,
+            "stored_bytes": f.nbytes,
+            "kind": type(f).__name__,
+            "rank": getattr(f, "rank", None),
+            "seconds": cost.seconds,
+            "peak_mb": None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6,
+            "note": f"stores {100 * over:.1f} % more than the budget" if over > 1e-3 else None,
+        }
+        return [_row(run, **{**common, **value}) for value in found]
 
 
 def _compress(run: Run) -> tuple[PackedMatrix, Cost]:
@@ -282,7 +294,9 @@ def _compress(run: Run) -> tuple[PackedMatrix, Cost]:
     options = {}
     if run.method.weighted and run.task.hessian is not None:
         options["hessian"] = run.task.hessian
-    with threads(n_threads()):
+    # A run is one step: what its method says would be taken for an error of the method, if the
+    # listener raised one.
+    with threads(n_threads()), tracked(lambda share, what: None):
         return measured(lambda: run.method.run(run.task.A, run.budget, rng=run.seed, **options))
 
 

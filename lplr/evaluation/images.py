@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lplr.evaluation.reading import counted
 from lplr.exceptions import InputError
 from lplr.matrices.rows import RowReader, same_shape, squares
+from lplr.progress import Progress, tracked
 from lplr.validation import check_real
 
 __all__ = ["psnr", "ssim"]
 
 
-def psnr(A: Any, B: Any, *, peak: float | None = None) -> float:
+def psnr(A: Any, B: Any, *, peak: float | None = None, progress: Progress = False) -> float:
     """Peak signal-to-noise ratio, ``10 log10(peak^2 / mean((A - B)^2))`` in decibel.
 
     Parameters
@@ -22,6 +24,9 @@ def psnr(A: Any, B: Any, *, peak: float | None = None) -> float:
     peak : float, optional
         Range of the pixels: 1 for grey values in [0, 1]. By default the largest pixel of A minus
         its smallest.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -42,7 +47,8 @@ def psnr(A: Any, B: Any, *, peak: float | None = None) -> float:
     """
     a, b = same_shape(A, B)
     peak = _check_peak(peak, a)
-    mean_square = float(squares(a, b)[0].sum()) / (a.shape[0] * a.shape[1])
+    with tracked(progress, "PSNR"):
+        mean_square = float(squares(counted(a), b)[0].sum()) / (a.shape[0] * a.shape[1])
     return math.inf if mean_square <= 0 else 10 * math.log10(peak**2 / mean_square)
 
 

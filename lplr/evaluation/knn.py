@@ -17,9 +17,19 @@ from lplr.evaluation.engines import search_by
 from lplr.exceptions import InputError
 from lplr.neighbours.search import Neighbours, search
 from lplr.neighbours.vote import class_shares
+from lplr.progress import Progress, tracked, until
 from lplr.validation import check_matrix
 
-__all__ = ["FORMULAS", "PROTOCOLS", "Evaluation", "evaluate", "project", "recall", "vote"]
+__all__ = [
+    "FORMULAS",
+    "PROTOCOLS",
+    "Evaluation",
+    "evaluate",
+    "project",
+    "recall",
+    "shared_share",
+    "vote",
+]
 
 PROTOCOLS = ("queries uncompressed", "queries projected")
 
@@ -70,6 +80,7 @@ def evaluate(
     engine: str = "lplr",
     transformer: Any = None,
     original: Any = None,
+    progress: Progress = False,
 ) -> Evaluation:
     """Classify queries by their nearest rows in a compressed matrix, the database.
 
@@ -92,6 +103,9 @@ def evaluate(
     original : array_like of shape (n, d) or Neighbours, optional
         The matrix before compression, or its nearest rows for the uncompressed queries, k or
         more for each, by the same metric: then the recall is measured as well.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -126,13 +140,14 @@ def evaluate(
     if not np.isin(truth, classes).any():
         raise InputError("query_labels: none of them is among labels; use the same classes")
     asked = queries if transformer is None else project(queries, transformer)
-    found = search_by(engine, f, asked, k, metric)
-    predicted = vote(found, labels)
-    shared = None
-    if original is not None:
-        if not isinstance(original, Neighbours):
+    again = original is not None and not isinstance(original, Neighbours)
+    with tracked(progress, "nearest neighbours"):
+        with until(0.5 if again else 1.0):
+            found = search_by(engine, f, asked, k, metric)
+        if again:
             original = search(original, queries, k, metric=metric)
-        shared = recall(found, original)
+    predicted = vote(found, labels)
+    shared = None if original is None else recall(found, original)
     return Evaluation(
         accuracy=float(np.mean(predicted == truth)),
         recall=shared,
@@ -210,6 +225,37 @@ def recall(found: Neighbours, expected: Neighbours) -> float:
     >>> recall(Neighbours(np.zeros((1, 2)), found), Neighbours(np.zeros((1, 2)), expected))
     0.5
     """
+    return float(shared_share(found, expected).mean())
+
+
+def shared_share(found: Neighbours, expected: Neighbours) -> np.ndarray:
+    """Of each query, the share of its expected neighbours that was found; see `recall`.
+
+    Parameters
+    ----------
+    found, expected : Neighbours
+        As in `recall`.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+        In [0, 1].
+
+    Raises
+    ------
+    InputError
+        If the queries differ in number, or fewer neighbours were expected than found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.evaluation.knn import shared_share
+    >>> from lplr.evaluation.neighbours import Neighbours
+    >>> found, expected = np.array([[4, 2], [1, 0]]), np.array([[2, 9], [0, 1]])
+    >>> zeros = np.zeros((2, 2))
+    >>> shared_share(Neighbours(zeros, found), Neighbours(zeros, expected)).tolist()
+    [0.5, 1.0]
+    """
     m, k = found.indices.shape
     if len(expected.indices) != m or expected.indices.shape[1] < k:
         raise InputError(
@@ -218,7 +264,7 @@ def recall(found: Neighbours, expected: Neighbours) -> float:
         )
     # Sorted together, a row that both have stands twice in a row; neither has a row twice.
     both = np.sort(np.hstack((found.indices, expected.indices[:, :k])), axis=1)
-    return float(np.mean((both[:, 1:] == both[:, :-1]).sum(axis=1) / k))
+    return (both[:, 1:] == both[:, :-1]).sum(axis=1) / k
 
 
 def project(queries: Any, transformer: Any) -> np.ndarray:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from lplr.evaluation.tasks import Task
 from lplr.exceptions import LplrError
 from lplr.matrices.base import PackedMatrix
@@ -18,7 +16,7 @@ __all__ = ["Evaluator", "search_engine"]
 
 _RECALL = 10
 
-Value = dict[str, Any]  # the columns metric, protocol, value, status and note of a row
+Value = dict[str, Any]  # the columns of a row that say what was measured
 
 
 def search_engine() -> str:
@@ -73,7 +71,8 @@ class Evaluator:
                 yield _tried("cosine distortion", errors.cosine_distortion, task.A, f)
 
     def _neighbours(self, database: Any) -> list[Value]:
-        from lplr.evaluation.knn import PROTOCOLS, recall, vote
+        from lplr.evaluation.knn import PROTOCOLS, shared_share, vote
+        from lplr.evaluation.significance import mean_error, write_flags
 
         q = self.task.queries
         assert q is not None
@@ -83,12 +82,15 @@ class Evaluator:
         except LplrError as error:  # a row that is stored as zero has no direction
             return [_value(name, None, PROTOCOLS[0], str(error)) for name in names]
         expected = found if database is self.task.A else self._expected
-        accuracy = float(np.mean(vote(found.first(q.k), q.labels) == q.truth))
-        shared = recall(found.first(_RECALL), expected.first(_RECALL))
-        return [
-            _value(name, value, PROTOCOLS[0])
-            for name, value in zip(names, (accuracy, shared), strict=True)
+        right = vote(found.first(q.k), q.labels) == q.truth
+        shared = shared_share(found.first(_RECALL), expected.first(_RECALL))
+        rows = [
+            _value(name, float(each.mean()), PROTOCOLS[0])
+            | {"standard_error": mean_error(each), "queries": len(each)}
+            for name, each in zip(names, (right, shared), strict=True)
         ]
+        rows[0]["correct"] = write_flags(right)
+        return rows
 
     def _nearest(self, database: Any) -> Any:
         from lplr.evaluation.engines import search_by

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lplr.evaluation import errors, knn
 
-__all__ = ["Metric", "bits_text", "metric", "number", "percent"]
+__all__ = ["Metric", "bits_text", "metric", "nearest_to_one", "number", "percent"]
 
 _HIGHER = ("accuracy", "psnr", "ssim")
 _FORMULAS = {**errors.FORMULAS, **knn.FORMULAS}
@@ -35,6 +36,20 @@ class Metric:
         """1 if lower is better, -1 if higher is, 0 if neither: the least ``sign * value`` wins."""
         return {"lower": 1, "higher": -1}.get(self.better, 0)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share, which is shown in per cent."""
+        return self.name == "accuracy" or self.name.startswith("recall@")
+
+    @property
+    def short(self) -> str:
+        """What heads a column or an axis: a name and its unit."""
+        if self.name.startswith("recall@"):
+            return "neighbours kept, %"
+        return {"accuracy": "accuracy, %", "psnr": "PSNR, dB", "ssim": "SSIM"}.get(
+            self.name, self.name
+        )
+
 
 def metric(name: str) -> Metric:
     """What is known of a metric; no formula and no better side where the name says neither.
@@ -57,8 +72,8 @@ def metric(name: str) -> Metric:
     return Metric(name, "higher" if name in _HIGHER else lower, _FORMULAS.get(name, ""))
 
 
-def number(value: float | None, spread: float = 0.0) -> str:
-    """A value for a table, with its standard deviation: four digits, no exponent if avoidable.
+def number(value: float | None, error: float = 0.0) -> str:
+    """A value for a table, with its standard error: four digits, no exponent if avoidable.
 
     Examples
     --------
@@ -75,7 +90,10 @@ def number(value: float | None, spread: float = 0.0) -> str:
         return f"{value:.3g}"
     digits = 4 if size <= 0 else max(3 - size, 0)
     text = f"{value:.{digits}f}".replace("-", "−")
-    return f"{text} ± {spread:.{digits}f}" if spread else text
+    if not error:
+        return text
+    digits = max(digits, -math.floor(math.log10(error)))
+    return f"{text} ± {error:.{digits}f}"
 
 
 def percent(value: float, other: float | None = None) -> str:
@@ -99,3 +117,8 @@ def percent(value: float, other: float | None = None) -> str:
 def bits_text(budget: float) -> str:
     """A budget in words: ``1 bit``, ``0.5 bits``."""
     return f"{budget:g} bit" + ("" if budget == 1 else "s")
+
+
+def nearest_to_one(budgets: Iterable[float]) -> float:
+    """The budget nearest to one bit, in ratio; the smaller of two that are equally near."""
+    return float(min(budgets, key=lambda b: (abs(math.log2(b)), b)))

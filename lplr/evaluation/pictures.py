@@ -9,17 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lplr.evaluation.figures import figure_style
-from lplr.evaluation.grid import Grid, Run
 from lplr.evaluation.sheet import Sheet
 from lplr.evaluation.styles import style_of
-from lplr.evaluation.tasks import Task
-from lplr.matrices.base import PackedMatrix
 
-__all__ = ["Picture", "PictureCollector", "class_images", "draw_images"]
+__all__ = ["SIDE", "Picture", "class_images", "draw_images"]
 
-_BUDGET = 1.0
-_SIDE = 28  # pixels of an image of Fashion-MNIST
-_SHOWN = ("lplr", "direct-svd", "naive", "TruncatedSVD float16", "KMeans sub-vectors", "PQ")
+SIDE = 28  # pixels of an image of Fashion-MNIST
 
 
 @dataclass(frozen=True)
@@ -37,80 +32,10 @@ class Picture:
     caption: str = ""
 
 
-class PictureCollector:
-    """Keeps a picture of each result that a report shows, while a grid runs.
-
-    Parameters
-    ----------
-    grid : Grid
-    default : str
-        The method that comes first.
-
-    Examples
-    --------
-    >>> from lplr.evaluation.grid import Grid, run_grid
-    >>> from lplr.evaluation.pictures import PictureCollector
-    >>> from lplr.evaluation.tasks import load_suite
-    >>> grid = Grid(load_suite("image", quick=True)[:1], ["naive"], [1.0], [0])
-    >>> collector = PictureCollector(grid, default="naive")
-    >>> rows = run_grid(grid, see=collector.see)
-    >>> [picture.caption for picture in collector.pictures()["Shepp-Logan 128"]]
-    ['original', 'naive, 1 bit, error 0.416']
-    """
-
-    def __init__(self, grid: Grid, default: str) -> None:
-        self._order = list(dict.fromkeys([default, *_SHOWN]))
-        self._tasks = [task for task in grid.tasks if _has_picture(task)]
-        self._runs = [run for run in grid.runs() if self._wants(run)]
-        self._seen: dict[tuple[str, str], Picture] = {}
-
-    def see(self, run: Run, f: PackedMatrix) -> None:
-        """Keep the picture of a result, if it is one to show."""
-        key = run.task.name, run.method.name
-        if self._wants(run) and key not in self._seen:
-            error = f.relative_error(run.task.A)
-            caption = f"{run.method.name}, {_BUDGET:g} bit, error {error:.3f}"
-            self._seen[key] = Picture(_picture(run.task, f.to_dense()), caption)
-
-    def missing(self) -> list[Run]:
-        """Runs to be carried out once more and given to `see`: their results were there before."""
-        wanted: dict[tuple[str, str], Run] = {}
-        for run in self._runs:  # of the first seed
-            wanted.setdefault((run.task.name, run.method.name), run)
-        return [run for key, run in wanted.items() if key not in self._seen]
-
-    def pictures(self) -> dict[str, list[Picture]]:
-        """By data set: the original, then the methods."""
-        return {
-            task.name: [
-                Picture(_picture(task, task.A), "original"),
-                *(self._seen[key] for m in self._order if (key := (task.name, m)) in self._seen),
-            ]
-            for task in self._tasks
-        }
-
-    def _wants(self, run: Run) -> bool:
-        return run.budget == _BUDGET and run.method.name in self._order and _has_picture(run.task)
-
-
-def _has_picture(task: Task) -> bool:
-    return task.is_image or (task.queries is not None and task.A.shape[1] == _SIDE**2)
-
-
-def _picture(task: Task, A: np.ndarray) -> np.ndarray:
-    """An image, or one small image of each class in two rows."""
-    if task.is_image or task.queries is None:
-        return A.clip(0, 1)
-    small = class_images(A, task.queries.labels)
-    half = -(-len(small) // 2)
-    small += [np.ones((_SIDE, _SIDE), np.float32)] * (2 * half - len(small))
-    return np.vstack([np.hstack(small[:half]), np.hstack(small[half:])])
-
-
 def class_images(A: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """The first of the small images of each class, which are rows of A."""
     first = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
-    return [A[i].reshape(_SIDE, _SIDE).clip(0, 1) for i in first]
+    return [A[i].reshape(SIDE, SIDE).clip(0, 1) for i in first]
 
 
 def draw_images(

@@ -6,17 +6,21 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lplr.evaluation.grid import COLUMNS, Grid, Row, Step
+from lplr.evaluation.gallery import gallery_path
+from lplr.evaluation.grid import COLUMNS, Grid, Row
 from lplr.evaluation.measure import search_engine
+from lplr.evaluation.spectrum import describe_spectrum, singular_values
 from lplr.evaluation.tasks import Task
 from lplr.exceptions import InputError, LplrError
+from lplr.progress import Progress, parts, tracked
 from lplr.storage.table import SUFFIXES, meta_path, read_table, write_table
+from lplr.theory import rate_distortion_limit
 from lplr.validation import check_matrix
 
 __all__ = ["ResultsFile", "describe"]
@@ -25,9 +29,17 @@ _PACKAGES = ("numpy", "scipy", "numba", "sklearn", "faiss", "skimage")
 # What makes values comparable. Limits and sizes follow from the data; methods, budgets and seeds
 # may be added to a table.
 _MUST_AGREE = ("versions", "machine", "settings", "data")
+_KEY = {"dataset", "method", "budget", "seed", "metric", "value", "status"}
 
 
-def describe(grid: Grid, quick: bool, default: str, step: Step | None = None) -> dict[str, Any]:
+def describe(
+    grid: Grid,
+    quick: bool,
+    default: str,
+    *,
+    known: Mapping[str, Any] | None = None,
+    progress: Progress = False,
+) -> dict[str, Any]:
     """What goes with a table: machine, versions, settings, data, limits and what methods store.
 
     Parameters
@@ -36,8 +48,11 @@ def describe(grid: Grid, quick: bool, default: str, step: Step | None = None) ->
     quick : bool
     default : str
         The method that the others are compared with.
-    step : callable, optional
-        ``step(label, work)``, a context manager around each matrix.
+    known : mapping, optional
+        An earlier description: singular values of equal data are not calculated again.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -57,7 +72,6 @@ def describe(grid: Grid, quick: bool, default: str, step: Step | None = None) ->
     import lplr
     from lplr.parallel import n_threads
 
-    step = step or (lambda label, work: nullcontext())
     versions = {name: import_module(name).__version__ for name in _PACKAGES if find_spec(name)}
     attrs: dict[str, Any] = {
         "default": default,
@@ -73,33 +87,43 @@ def describe(grid: Grid, quick: bool, default: str, step: Step | None = None) ->
             "threads": n_threads(),
         },
         "settings": {"quick": quick, "search": search_engine()},
+        "about": {task.name: task.about for task in grid.tasks if task.about},
         "data": {},
         "spectra": {},
         "queries": {},
         "limits": {},
         "stores": {run.method.name: run.method.stores for run in grid.runs()},
     }
-    for task in grid.tasks:
-        with step(f"{task.name}: singular values", 0.0), suppress(LplrError):  # its rows say so
-            _describe_task(task.load(), sorted(set(grid.budgets)), attrs)
+    budgets = sorted(set(grid.budgets))
+    with tracked(progress, "singular values"):
+        sizes = [task.size for task in grid.tasks]
+        for task in parts(grid.tasks, sizes, lambda task: f"{task.name}: singular values"):
+            with suppress(LplrError):  # its rows say so
+                _describe_task(task.load(), budgets, attrs, known or {})
     return json.loads(json.dumps(attrs, sort_keys=True))
 
 
-def _describe_task(task: Task, budgets: Sequence[float], attrs: dict[str, Any]) -> None:
-    from lplr.evaluation.spectrum import describe_spectrum, singular_values
-    from lplr.theory import rate_distortion_limit
-
-    name, dtype = task.name, task.A.dtype.name
-    attrs["data"][name] = {"shape": task.shape, "dtype": dtype, "sha256": task.digest()}
+def _describe_task(
+    task: Task, budgets: Sequence[float], attrs: dict[str, Any], known: Mapping[str, Any]
+) -> None:
+    name = task.name
+    about = {"shape": task.shape, "dtype": task.A.dtype.name, "sha256": task.digest()}
+    attrs["data"][name] = about
     if task.A.ndim != 2:
         return
     A = check_matrix(task.A, name)
-    sigma = singular_values(A)
-    attrs["spectra"][name] = describe_spectrum(sigma)
-    attrs["limits"][name] = {f"{b:g}": rate_distortion_limit(sigma, A.shape, b) for b in budgets}
     if task.queries is not None:
         q = task.queries
         attrs["queries"][name] = f"{len(q.X)} queries, {q.k} neighbours vote, {q.metric} distance"
+    wanted = {f"{b:g}" for b in budgets}
+    before = {key: known.get(key, {}).get(name, {}) for key in ("data", "spectra", "limits")}
+    if before["data"] == about and before["spectra"] and wanted <= before["limits"].keys():
+        attrs["spectra"][name] = before["spectra"]
+        attrs["limits"][name] = {key: before["limits"][key] for key in wanted}
+        return
+    sigma = singular_values(A)
+    attrs["spectra"][name] = describe_spectrum(sigma)
+    attrs["limits"][name] = {f"{b:g}": rate_distortion_limit(sigma, A.shape, b) for b in budgets}
 
 
 def _processor() -> str:
@@ -117,7 +141,7 @@ class ResultsFile:
     ----------
     path : str or path-like
         One ending in ``.jsonl`` or ``.csv``; the other file has the same name otherwise, and so
-        has the one that says how the values were made.
+        have the one that says how the values were made and, where there are any, the one of images.
 
     Raises
     ------
@@ -128,7 +152,7 @@ class ResultsFile:
     --------
     >>> from lplr.evaluation.results_file import ResultsFile
     >>> [path.name for path in ResultsFile("results.csv").paths]
-    ['results.jsonl', 'results.csv', 'results.meta.json']
+    ['results.jsonl', 'results.csv', 'results.meta.json', 'results.pictures.npz']
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -137,8 +161,15 @@ class ResultsFile:
             old = "; results in HDF5 are no longer read" if given.suffix.lower() == ".h5" else ""
             raise InputError(f"{path}: results end in {' or '.join(SUFFIXES)}{old}")
         self.tables = tuple(given.with_suffix(suffix) for suffix in SUFFIXES)
-        self.paths = (*self.tables, meta_path(given))
+        self.gallery = gallery_path(given)
+        self.paths = (*self.tables, meta_path(given), self.gallery)
         self.attrs: dict[str, Any] = {}
+
+    def known(self) -> dict[str, Any]:
+        """The description so far; empty where there is none that can be read."""
+        with suppress(LplrError):
+            return read_table(self.tables[0])[1]
+        return {}
 
     def resume(self, attrs: Mapping[str, Any]) -> list[Row]:
         """The rows so far; none if there is no file yet.
@@ -162,7 +193,7 @@ class ResultsFile:
         if not path.exists():
             return []
         rows, before = read_table(path)
-        if (rows and not set(COLUMNS) <= rows[0].keys()) or not set(_MUST_AGREE) <= before.keys():
+        if (rows and not rows[0].keys() >= _KEY) or not set(_MUST_AGREE) <= before.keys():
             raise InputError(f"{path}: holds no results of lplr bench; name another file")
         for name in _MUST_AGREE:
             old, new = before[name], attrs[name]
@@ -174,9 +205,9 @@ class ResultsFile:
                     f"{path}: has results of other {name}: {_difference(old, new)}; name "
                     "another file, or pass --restart to measure everything again"
                 )
-        for name in ("data", "spectra", "queries", "limits", "stores"):
+        for name in ("about", "data", "spectra", "queries", "limits", "stores"):
             self.attrs[name] = _merged(before.get(name, {}), attrs[name])
-        return rows
+        return [dict.fromkeys(COLUMNS) | row for row in rows]
 
     def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all files; what was there is replaced only by complete ones."""

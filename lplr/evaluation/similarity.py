@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from lplr.evaluation.reading import counted
 from lplr.exceptions import InputError
 from lplr.matrices.errors import ratio_of_norms
 from lplr.matrices.rows import RowReader, same_shape
 from lplr.parallel import matmul
+from lplr.progress import Progress, tracked, until
 
 __all__ = ["cosine_distortion", "inner_product_distortion", "unit_rows"]
 
 
-def cosine_distortion(A: Any, B: Any) -> float:
+def cosine_distortion(A: Any, B: Any, *, progress: Progress = False) -> float:
     """Root mean square change of the cosine of two different rows.
 
     ``sqrt(mean over i != j of (cos(a_i, a_j) - cos(b_i, b_j))^2)``, in absolute units of the
@@ -25,6 +27,9 @@ def cosine_distortion(A: Any, B: Any) -> float:
     ----------
     A, B : array_like, packed matrix or LinearOperator of shape (n, d), n at least 2
         No row may be zero.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -46,15 +51,20 @@ def cosine_distortion(A: Any, B: Any) -> float:
     n = a.shape[0]
     if n < 2:
         raise InputError("A: has one row, and a pair of rows needs two")
-    return math.sqrt(_squared_change_of_gram(unit_rows(a, "A"), unit_rows(b, "B")) / (n * (n - 1)))
+    with tracked(progress, "cosine distortion"):
+        change = _squared_change_of_gram(unit_rows(counted(a), "A"), unit_rows(b, "B"))
+    return math.sqrt(change / (n * (n - 1)))
 
 
-def inner_product_distortion(A: Any, B: Any) -> float:
+def inner_product_distortion(A: Any, B: Any, *, progress: Progress = False) -> float:
     """Relative change of all inner products of two rows, ``|A A^T - B B^T|_F / |A A^T|_F``.
 
     Parameters
     ----------
     A, B : array_like, packed matrix or LinearOperator of shape (n, d)
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -75,7 +85,10 @@ def inner_product_distortion(A: Any, B: Any) -> float:
     """
     a, b = same_shape(A, B)
     zero = RowReader(a.shape, lambda i, j: np.zeros((j - i, a.shape[1])), a.block)
-    return ratio_of_norms(_squared_change_of_gram(a, b), _squared_change_of_gram(zero, a))
+    with tracked(progress, "inner-product distortion"):
+        with until(0.5):
+            change = _squared_change_of_gram(counted(a), b)
+        return ratio_of_norms(change, _squared_change_of_gram(zero, counted(a)))
 
 
 def _squared_change_of_gram(a: RowReader, b: RowReader) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from lplr.evaluation.resources import best_of, measured, run_fresh, run_script, threads
 from lplr.parallel import n_threads
+from lplr.progress import Progress, parts, tracked
 
-__all__ = ["COLUMNS", "measure_speed", "total_work"]
+__all__ = ["COLUMNS", "measure_speed"]
 
 Row = dict[str, Any]
 
@@ -61,33 +62,28 @@ def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     return plan
 
 
-def total_work(quick: bool) -> float:
-    """Roughly the seconds that `measure_speed` takes."""
-    return sum(work for _, work, _ in _plan(quick))
-
-
-def measure_speed(
-    quick: bool, step: Callable[[str, float], AbstractContextManager[None]] | None = None
-) -> list[Row]:
+def measure_speed(quick: bool, *, progress: Progress = False) -> list[Row]:
     """All figures of ``lplr bench speed``.
 
     Parameters
     ----------
     quick : bool
         One small matrix, one layer, two rounds, no compilation.
-    step : callable, optional
-        ``step(label, work)``, a context manager around each part.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
     list of dict
         With the keys `COLUMNS`; None where something was not measured.
     """
-    step = step or (lambda label, work: nullcontext())
+    plan = _plan(quick)
     rows = []
-    for label, work, benchmark in _plan(quick):
-        with step(label, work):
-            rows += [dict.fromkeys(COLUMNS) | row for row in benchmark()]
+    with tracked(progress, "speed"):
+        for _, _, benchmark in parts(plan, [work for _, work, _ in plan], lambda part: part[0]):
+            with tracked(lambda share, what: None):  # nobody talks while it is measured
+                rows += [dict.fromkeys(COLUMNS) | row for row in benchmark()]
     return rows
 
 

@@ -56,6 +56,8 @@ class Task:
     queries : Queries, optional
     is_image : bool
         Grey values from 0 to 1.
+    about : str
+        What it is, in a few words.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Task:
     hessian: Any = None
     queries: Queries | None = None
     is_image: bool = False
+    about: str = ""
 
     def load(self) -> Task:
         """The same task with its arrays in memory."""
@@ -142,7 +145,9 @@ def _fashion(quick: bool) -> list[Task]:
     rows, asked = (2000, 500) if quick else (None, None)
     train, labels = datasets.fashion_mnist("train", n=rows)
     X, truth = datasets.fashion_mnist("test", n=asked)
-    return [Task("Fashion-MNIST", train, queries=Queries(labels, X, truth, 5, "euclidean"))]
+    queries = Queries(labels, X, truth, 5, "euclidean")
+    about = "images of clothes of 28 x 28 grey values, one a row"
+    return [Task("Fashion-MNIST", train, queries=queries, about=about)]
 
 
 def _digits(quick: bool) -> list[Task]:
@@ -151,7 +156,9 @@ def _digits(quick: bool) -> list[Task]:
     found = load_digits()
     A, y = (found.data / 16).astype(np.float32), found.target.astype(np.uint8)
     n = len(A) * 4 // 5
-    return [Task("digits", A[:n], queries=Queries(y[:n], A[n:], y[n:], 5, "euclidean"))]
+    queries = Queries(y[:n], A[n:], y[n:], 5, "euclidean")
+    about = "handwritten digits of 8 x 8 grey values, one a row"
+    return [Task("digits", A[:n], queries=queries, about=about)]
 
 
 def _texts(quick: bool) -> list[Task]:
@@ -159,19 +166,21 @@ def _texts(quick: bool) -> list[Task]:
     n = len(A) * 4 // 5
     rows, asked = (1000, 400) if quick else (n, len(A) - n)
     queries = Queries(y[:rows], A[n : n + asked], y[n : n + asked], 11, "cosine")
-    return [Task("text embeddings", A[:rows], queries=queries)]
+    about = "sentences as vectors, one a row, that a language model made"
+    return [Task("text embeddings", A[:rows], queries=queries, about=about)]
 
 
 def _layers(quick: bool) -> list[Task]:
     names = datasets.layer_names()[:1] if quick else datasets.layer_names()
     layers = [datasets.layer(name) for name in names]
-    return [Task(layer.name, layer.W, hessian=layer.H) for layer in layers]
+    about = "weights of a layer of a transformer, with the second moment H of its inputs"
+    return [Task(layer.name, layer.W, hessian=layer.H, about=about) for layer in layers]
 
 
 def _phantom(quick: bool) -> list[Task]:
     n = 128 if quick else 1000
     image = datasets.shepp_logan(n).astype(np.float32)
-    return [Task(f"Shepp-Logan {n}", image, is_image=True)]
+    return [Task(f"Shepp-Logan {n}", image, is_image=True, about="a test image: a drawn head")]
 
 
 def _photographs(quick: bool) -> list[Task]:
@@ -185,11 +194,12 @@ def _photographs(quick: bool) -> list[Task]:
         # Every second pixel, as a thumbnail has; a crop would be another picture.
         image = np.ascontiguousarray(grey[::2, ::2] if quick else grey)
         short = name.replace("\\", "/").rpartition("/")[2]
-        tasks.append(Task(short, image, is_image=True))
+        tasks.append(Task(short, image, is_image=True, about="a photograph in grey"))
     return tasks[:1] if quick else tasks
 
 
 def _power_law(quick: bool) -> list[Task]:
     n = 300 if quick else 1000
     A = datasets.synthetic(n, n, "power", exponent=1.0, rng=0)
-    return [Task("1/k", np.ascontiguousarray(A, np.float32))]
+    about = "random singular vectors, and the singular values 1/k"
+    return [Task("1/k", np.ascontiguousarray(A, np.float32), about=about)]

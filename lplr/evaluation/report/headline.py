@@ -1,97 +1,158 @@
-"""What a results table says, in words: losses first."""
+"""What a results table says, in five lines: what was compared, on what, and what came out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 
-from lplr.evaluation.metrics import bits_text, percent
+from lplr.evaluation.metrics import bits_text
 from lplr.evaluation.report.results import Comparison, Results
+from lplr.evaluation.styles import style_of
 
-__all__ = ["headline"]
+__all__ = ["bits_listed", "headline", "listed", "short_label"]
+
+_NAMED = 4  # told one by one
 
 
-def headline(results: Results) -> list[str]:
-    """The sentences on top of the report, losses first."""
-    name = results.default
-    cases = [case for case in results.cases() if results.comparisons(*case)]
-    if not cases:
-        return [
-            f"Nothing to compare: the default, {name}, and a baseline did not both run at one "
-            "budget on one data set."
-        ]
-    budget = min({b for _, b in cases}, key=lambda b: (abs(math.log2(b)), b))
-    found = {d: results.comparisons(d, b) for d, b in cases if b == budget}
-    errors = [
-        c for d, listed in found.items() for c in listed
-        if c.default.metric == results.error_metric(d) and c.baseline.mean > 0
-    ]  # fmt: skip
-    votes = [
-        next(iter(of_accuracy))
-        for listed in found.values()
-        if (of_accuracy := [c for c in listed if c.default.metric == "accuracy"])
+def headline(results: Results) -> list[tuple[str, str]]:
+    """A heading of a word or two, and a sentence or two, of each line of the overview.
+
+    A difference within twice its standard error is none, and is told as none.
+    """
+    compressed = [e for e in results.entries if e.family != "reference"]
+    if not compressed:
+        return [("Measured", "Nothing has a result. The reasons are below.")]
+    methods = len({e.method for e in compressed})
+    budgets = sorted({e.budget for e in compressed})
+    measured = results.measured
+    lines = [
+        (
+            "Compared",
+            f"{_count(methods, 'method')} at {bits_listed(budgets, 'or', 'stored bit')} per entry. "
+            "Whatever decoding needs counts.",
+        ),
+        ("On", f"{_count(len(measured), 'data set')}: {listed(measured)}."),
     ]
-    said = [_about_losses(results, cases)]
-    said += [_about_error(name, budget, errors)] if errors else []
-    return said + ([_about_accuracy(votes, results.uncompressed)] if votes else [])
+    ranked = [c for name in results.shapes for c in results.ranked(name)]
+    votes = [c for case in results.cases() for c in _first(results.comparisons(*case), "accuracy")]
+    if not ranked + votes:
+        return lines + _without_baselines(results)
+    if ranked:
+        lines.append(("Error", _about_error(results, ranked)))
+    if votes:
+        lines.append(("Accuracy", _about_accuracy(results, votes)))
+    lost = [c for c in [*ranked, *votes] if c.verdict < 0]
+    return [*lines, ("Losses", _about_losses(results, lost, len(ranked) + len(votes)))]
 
 
-def _about_losses(results: Results, cases: Sequence[tuple[str, float]]) -> str:
-    name = results.default
-    lost = [(case, found) for case in cases if (found := results.losses(*case))]
-    count = f"{len(cases)} case" + ("s" if len(cases) > 1 else "")
-    if not lost:
-        return (
-            f"In none of {count} (a data set at a budget) is a baseline better than the default, "
-            f"{name}: none has both lower error and higher accuracy, nor lower error where there "
-            "are no labels."
+def _first(found: Sequence[Comparison], metric: str) -> list[Comparison]:
+    """The comparison in a metric, in its first protocol."""
+    return [c for c in found if c.default.metric == metric][:1]
+
+
+def _without_baselines(results: Results) -> list[tuple[str, str]]:
+    """The default's own errors, where it was measured alone."""
+    name, budget = short_label(results.default), results.budget
+    errors = sorted(
+        e.mean
+        for dataset in results.shapes
+        for e in results.pick(
+            dataset=dataset, method=results.default, budget=budget,
+            metric=results.error_metric(dataset),
         )
-    told = []
-    for (dataset, budget), found in lost[:4]:
-        error, vote = found[0]
-        where = f"{error.baseline.method} on {dataset} at {bits_text(budget)}"
-        accuracy = f"; accuracy {_beside(vote)}" if vote else ""
-        told.append(f"{where} (error {_beside(error)}{accuracy})")
-    rest = f", and {len(lost) - 4} more, listed below" if len(lost) > 4 else ""
-    return (
-        f"In {len(lost)} of {count} (a data set at a budget) a baseline is better than the "
-        f"default, {name}: {', '.join(told)}{rest}."
-    )
-
-
-def _about_error(name: str, budget: float, found: Sequence[Comparison]) -> str:
-    found = sorted(found, key=lambda c: c.default.mean / c.baseline.mean)
-    told = [
-        f"{_against(c)} ({c.baseline.method}) on {c.default.dataset}"
-        for c in (found if len(found) < 4 else [found[0], found[-1]])
+    )  # fmt: skip
+    if not errors:
+        return [("Error", f"{name} has no result.")]
+    return [
+        (
+            "Error",
+            f"At {bits_text(budget or 0)} {name} leaves an error of {_extent(errors)}. It is "
+            "compared with nothing here.",
+        )
     ]
-    ratios = [c.default.mean / c.baseline.mean for c in (found[0], found[-1])]
-    extent = f"{ratios[0]:.2f}" + (f" to {ratios[1]:.2f}" if len(found) > 1 else "")
-    where = f"over {len(found)} data sets: " if len(found) > 3 else ""
-    return (
-        f"At {bits_text(budget)} per entry {name} leaves {extent} times the relative error of the "
-        f"best baseline at equal stored bits, {where}{'; '.join(told)}."
+
+
+def _about_error(results: Results, ranked: Sequence[Comparison]) -> str:
+    name = short_label(results.default)
+    won = sum(c.verdict > 0 for c in ranked)
+    text = (
+        f"In {won} of {_count(len(ranked), 'case')} (a data set at a number of bits) {name} has "
+        "the lowest error."
     )
+    at_first = [c for c in ranked if c.default.budget == results.budget]
+    ratios = sorted(c.default.mean / c.baseline.mean for c in at_first if c.baseline.mean > 0)
+    if ratios:
+        text += (
+            f" At {bits_text(results.budget or 0)} its error is {_extent(ratios, '.2f')} times "
+            "that of the best other method."
+        )
+    return text
 
 
-def _about_accuracy(found: Sequence[Comparison], uncompressed: Mapping[str, float]) -> str:
-    told = []
-    for c in found:
-        plain = uncompressed.get(c.default.dataset)
-        beside = "" if plain is None else f", uncompressed {percent(plain)}"
-        told.append(f"{_against(c)} ({c.baseline.method}) on {c.default.dataset}{beside}")
-    protocol = next((c.default.protocol for c in found if c.default.protocol), "")
-    named = f" ({protocol})" if protocol else ""
-    return f"Its nearest-neighbour accuracy there{named} is {'; '.join(told)}."
+def _about_accuracy(results: Results, votes: Sequence[Comparison]) -> str:
+    """Against the best other method, and against no compression at all."""
+    name = short_label(results.default)
+    better, same, worse = (sum(c.verdict == verdict for c in votes) for verdict in (1, 0, -1))
+    text = (
+        f"Nearest-neighbour search in compressed data, {_count(len(votes), 'case')}: against the "
+        f"best other method {name} is better in {better}, no different in {same}, worse in {worse}."
+    )
+    plain = [
+        Comparison(c.default, e)
+        for c in votes
+        if c.default.budget == results.budget and (e := results.uncompressed(c.default))
+    ]
+    words = {0: "as good as", -1: "worse than", 1: "better than"}
+    told = [
+        f"{word} uncompressed data on {listed(names)}"
+        for verdict, word in words.items()
+        if (names := [c.default.dataset for c in plain if c.verdict == verdict])
+    ]
+    return text + (f" At {bits_text(results.budget or 0)} it is {listed(told)}." if told else "")
 
 
-def _against(c: Comparison) -> str:
-    """The default's value against the baseline's."""
-    mine, other = c.default.mean, c.baseline.mean
-    return f"{percent(mine, other)} against {percent(other, mine)}"
+def _about_losses(results: Results, lost: Sequence[Comparison], cases: int) -> str:
+    """Who is better, on what, at how many bits; figures are in the table."""
+    name = short_label(results.default)
+    if not lost:
+        return f"None: no other method is better than {name} in {_count(cases, 'comparison')}."
+    where: dict[tuple[str, str, str], list[float]] = {}
+    for c in lost:
+        what = "in accuracy " if c.default.metric == "accuracy" else ""
+        key = short_label(c.baseline.method), what, c.default.dataset
+        where.setdefault(key, []).append(c.default.budget)
+    told = [
+        f"{method} {what}on {dataset} at {bits_listed(bits)}"
+        for (method, what, dataset), bits in where.items()
+    ]
+    more = len(told) - _NAMED
+    told = told[:_NAMED] + ([f"{more} more, in the table of comparisons"] if more > 0 else [])
+    count = f"{len(lost)} of {_count(cases, 'comparison')}"
+    return f"Another method is better in {count}: {'; '.join(told)}."
 
 
-def _beside(c: Comparison) -> str:
-    """The baseline's value, and the default's."""
-    mine, other = c.default.mean, c.baseline.mean
-    return f"{percent(other, mine)}, default {percent(mine, other)}"
+def short_label(method: str) -> str:
+    """The label of a method inside a sentence."""
+    return style_of(method).label.replace(" (ours)", "")
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a list in a sentence."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def bits_listed(budgets: Sequence[float], last: str = "and", noun: str = "bit") -> str:
+    """Budgets in a sentence: ``1 bit``, ``0.5 and 1 bits``."""
+    plural = "" if list(budgets) == [1] else "s"
+    return f"{listed([f'{b:g}' for b in budgets], last)} {noun}{plural}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _extent(values: Iterable[float], kind: str = ".3f") -> str:
+    """The least, the greatest, and the median."""
+    known = sorted(values)
+    least, most, middle = (f"{v:{kind}}" for v in (known[0], known[-1], statistics.median(known)))
+    return least if least == most else f"{least} to {most} (median {middle})"

@@ -12,11 +12,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lplr.evaluation.metrics import metric
+import numpy as np
+
+from lplr.evaluation.metrics import metric, nearest_to_one
+from lplr.evaluation.significance import TWICE, paired_error, read_flags
 from lplr.exceptions import InputError
 
-__all__ = ["Comparison", "Entry", "Results", "gather"]
+__all__ = ["GROUPS", "Comparison", "Entry", "Results", "gather"]
 
+# Whose methods they are, by family, in the order in which they are shown.
+GROUPS = {
+    "paper": "best of the paper",
+    "naive": "naive rounding",
+    "sklearn": "best of scikit-learn, SciPy",
+    "scipy": "best of scikit-learn, SciPy",
+    "faiss": "best of faiss",
+    "lplr": "best other of ours",
+}
 _NEEDED = ("dataset", "method", "family", "budget", "status")
 _MEANS = ("bits_per_entry", "stored_bytes", "seconds", "peak_mb")
 _ERRORS = ("relative error under H", "relative error")  # the first that was measured ranks
@@ -34,6 +46,10 @@ class Entry:
         Asked bits per entry.
     values : tuple of float
         One a seed.
+    sampling : float
+        Standard error of the mean over queries; 0 where there are none.
+    correct : ndarray of shape (n,), optional
+        Of each query, the share of the seeds that answered it rightly.
     bits_per_entry, stored_bytes, seconds, peak_mb : float or None
         Means over the seeds; None where not measured.
     notes : tuple of str
@@ -46,6 +62,8 @@ class Entry:
     protocol: str
     budget: float
     values: tuple[float, ...]
+    sampling: float = 0.0
+    correct: np.ndarray | None = field(default=None, compare=False)
     bits_per_entry: float | None = None
     stored_bytes: float | None = None
     seconds: float | None = None
@@ -58,14 +76,20 @@ class Entry:
         return sum(self.values) / len(self.values)
 
     @property
-    def spread(self) -> float:
-        """Standard deviation over the seeds; 0 for a single one."""
-        finite = len(self.values) > 1 and math.isfinite(self.mean)
-        return statistics.stdev(self.values) if finite else 0.0
+    def seed_error(self) -> float:
+        """Standard error of the mean over the seeds; 0 for a single one, which has none."""
+        n = len(self.values)
+        finite = n > 1 and math.isfinite(self.mean)
+        return statistics.stdev(self.values) / math.sqrt(n) if finite else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, over queries and seeds."""
+        return math.hypot(self.sampling, self.seed_error)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is another project's method, and compressed at all."""
+        """Whether this is not one of this project's own methods, and compressed at all."""
         return self.family not in ("lplr", "reference")
 
 
@@ -77,10 +101,27 @@ class Comparison:
     baseline: Entry
 
     @property
-    def lost(self) -> bool:
-        """Whether the baseline is strictly better."""
+    def gain(self) -> float:
+        """By how much the default is better; negative where the baseline is."""
         sign = metric(self.default.metric).sign
-        return sign * self.baseline.mean < sign * self.default.mean
+        return sign * (self.baseline.mean - self.default.mean)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference: over the same queries where they are known, and over the seeds."""
+        a, b = self.default, self.baseline
+        if a.correct is not None and b.correct is not None and len(a.correct) == len(b.correct):
+            sampling = paired_error(a.correct, b.correct)
+        else:
+            sampling = math.hypot(a.sampling, b.sampling)
+        return math.hypot(sampling, a.seed_error, b.seed_error)
+
+    @property
+    def verdict(self) -> int:
+        """1 if the default is better, -1 if the baseline is; 0 within twice the standard error."""
+        if abs(self.gain) <= TWICE * self.standard_error or math.isnan(self.gain):
+            return 0
+        return (self.gain > 0) - (self.gain < 0)
 
 
 @dataclass
@@ -105,12 +146,15 @@ class Results:
     shapes: dict[str, str] = field(default_factory=dict)
 
     @property
-    def uncompressed(self) -> dict[str, float]:
-        """Accuracy of the uncompressed data, by data set, in the first protocol of each."""
-        found: dict[str, float] = {}
-        for entry in self.pick(family="reference", metric="accuracy"):
-            found.setdefault(entry.dataset, entry.mean)
-        return found
+    def measured(self) -> list[str]:
+        """Data sets that have a result."""
+        found = {e.dataset for e in self.entries}
+        return [name for name in self.shapes if name in found]
+
+    def uncompressed(self, like: Entry) -> Entry | None:
+        """The same metric of the uncompressed data."""
+        same = {"dataset": like.dataset, "metric": like.metric, "protocol": like.protocol}
+        return next(iter(self.pick(family="reference", **same)), None)
 
     def pick(self, **wanted: Any) -> list[Entry]:
         """Entries with these attributes."""
@@ -140,28 +184,35 @@ class Results:
                 found.append(Comparison(mine, best))
         return found
 
-    def losses(self, dataset: str, budget: float) -> list[tuple[Comparison, Comparison | None]]:
-        """Baselines with a lower error and, where there are labels, a higher accuracy too.
+    def ranked(self, dataset: str) -> list[Comparison]:
+        """The comparisons in error on a data set, by budget."""
+        return [
+            c
+            for name, budget in self.cases()
+            if name == dataset
+            for c in self.comparisons(dataset, budget)
+            if c.default.metric == self.error_metric(dataset)
+        ]
 
-        Each as a comparison in error, and one in accuracy, where the default loses most.
-        """
-        case = {"dataset": dataset, "budget": budget}
-        mine = self.pick(**case, method=self.default)
-        error = next((e for e in mine if e.metric == self.error_metric(dataset)), None)
-        if error is None:
-            return []
-        votes = {e.protocol: e for e in mine if e.metric == "accuracy"}
-        found: list[tuple[Comparison, Comparison | None]] = []
-        for other in self.pick(**case, metric=error.metric):
-            if not other.is_baseline or other.mean >= error.mean:
-                continue
-            theirs = self.pick(**case, metric="accuracy", method=other.method)
-            pairs = [Comparison(votes[e.protocol], e) for e in theirs if e.protocol in votes]
-            lost = [pair for pair in pairs if pair.lost]
-            if lost or not votes:
-                worst = max(lost, key=lambda c: c.baseline.mean - c.default.mean, default=None)
-                found.append((Comparison(error, other), worst))
-        return sorted(found, key=lambda pair: pair[0].baseline.mean)
+    @property
+    def budget(self) -> float | None:
+        """The budget that is shown first: of those at which the default ran, nearest to one bit."""
+        budgets = {budget for _, budget in self.cases()}
+        return nearest_to_one(budgets) if budgets else None
+
+    def best_of_groups(self, dataset: str) -> dict[str, Entry]:
+        """Of each group, the method with the least error on a data set, near one bit."""
+        errors = self.pick(dataset=dataset, metric=self.error_metric(dataset))
+        groups: dict[str, list[Entry]] = {name: [] for name in GROUPS.values()}
+        for e in errors:
+            if e.method != self.default:
+                groups.setdefault(GROUPS.get(e.family, f"best of {e.family}"), []).append(e)
+        found = {}
+        for name, members in groups.items():
+            if members:
+                budget = nearest_to_one(e.budget for e in members)
+                found[name] = min((e for e in members if e.budget == budget), key=lambda e: e.mean)
+        return found
 
 
 def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
@@ -189,7 +240,7 @@ def gather(rows: Iterable[Mapping[str, Any]], default: str) -> Results:
         values = tuple(float(row["value"]) for row in group)
         means = [_mean(group, k) for k in _MEANS]
         notes = tuple(dict.fromkeys(str(row["note"]) for row in group if row.get("note")))
-        fields: list[Any] = [*key, values, *means, notes]
+        fields: list[Any] = [*key, values, _sampling(group), _correct(group), *means, notes]
         results.entries.append(Entry(*fields))
     return results
 
@@ -208,3 +259,19 @@ def _check_row(row: Mapping[str, Any], i: int) -> None:
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     known = [float(row[name]) for row in rows if row.get(name) is not None]
     return sum(known) / len(known) if known else None
+
+
+def _sampling(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Standard error over the queries, which are the same for all seeds."""
+    return _mean(rows, "standard_error") or 0.0
+
+
+def _correct(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """Of each query, the share of the rows that have it right; None where one does not say."""
+    if not all(row.get("correct") and row.get("queries") for row in rows):
+        return None
+    try:
+        return np.mean([read_flags(row["correct"], int(row["queries"])) for row in rows], axis=0)
+    except (TypeError, ValueError) as error:
+        where = f"{rows[0]['method']} on {rows[0]['dataset']}"
+        raise InputError(f"rows: 'correct' of {where} is damaged: {error}") from None

@@ -1,53 +1,33 @@
-"""The tables of the report, each pre-sorted by what a reader asks first."""
+"""The tables of the report, each pre-sorted by what a reader asks first, and folded."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from lplr.evaluation.metrics import metric, number
-from lplr.evaluation.report.page import Value, escape, table, typeset
+from lplr.evaluation.metrics import bits_text, metric, number
+from lplr.evaluation.report.headline import bits_listed, listed, short_label
+from lplr.evaluation.report.page import Value, escape, folded, table, typeset
 from lplr.evaluation.report.results import Comparison, Entry, Results
+from lplr.evaluation.styles import style_of
 
 __all__ = [
     "comparisons_table",
     "dataset_table",
-    "losses_table",
+    "first_table",
+    "matrices_table",
+    "not_run",
     "paper_table",
-    "skipped_table",
 ]
 
 _PAPER = ("lplr", "lplr-svd", "direct-svd")  # methods of the paper, besides naive quantization
-
-
-def losses_table(results: Results) -> str:
-    """Baselines that are better than the default in error and, with labels, in accuracy too."""
-    rows = [
-        [
-            Value(dataset),
-            _plain(budget, "g"),
-            Value(error.baseline.method),
-            *map(_measured, (error.baseline, error.default)),
-            *map(_measured, (vote.baseline, vote.default) if vote else (None, None)),
-            Value(vote.default.protocol if vote else ""),
-        ]
-        for dataset, budget in results.cases()
-        for error, vote in results.losses(dataset, budget)
-    ]
-    if not rows:
-        return ""
-    heads = ("data set", "bits", "baseline", "its error", "default’s error")
-    return "<h3>Where a baseline is better</h3>" + table(
-        "Baselines with lower error and higher accuracy than the default, or with lower error "
-        "where there are no labels",
-        (*heads, "its accuracy", "default’s accuracy", "protocol"),
-        rows,
-        numeric=(1, 3, 4, 5, 6),
-    )
+_VERDICTS = {1: ("better", "good"), 0: ("no difference", ""), -1: ("worse", "bad")}
+_FIRST = 5  # data sets named one by one
 
 
 def comparisons_table(results: Results) -> str:
-    """The default against the best baseline in error and accuracy, case by case; losses first."""
+    """The default against the best other method in error and accuracy, case by case."""
     found = [
         c
         for case in results.cases()
@@ -56,39 +36,38 @@ def comparisons_table(results: Results) -> str:
     ]
     if not found:
         return ""
-    lost = sum(c.lost for c in found)
-    found.sort(key=lambda c: not c.lost)
-    seeds = sorted({len(c.default.values) for c in found})
-    heads = ("data set", "bits", "metric", results.default, "best baseline", "which", "difference")
+    name = short_label(results.default)
     shown = table(
-        f"Mean ± standard deviation over the seeds ({'–'.join(map(str, seeds))} each); "
-        "lost comparisons first",
-        (*heads, "better"),
+        "Mean ± standard error. A difference within twice its own standard error is none.",
+        ("data set", "bits", "metric", name, "best other", "which", "difference", f"{name} is"),
         [_comparison_row(c) for c in found],
         numeric=(1, 3, 4, 6),
+        sorted_by=None,
     )
-    told = f"All {len(found)} comparisons of error and accuracy; {lost} lost"
-    return _details(told, shown, [c.default.metric for c in found])
+    told = f"All {len(found)} comparisons with the best other method"
+    return _folded(told, shown, [c.default.metric for c in found])
 
 
 def _comparison_row(c: Comparison) -> list[Value]:
     mine, other = c.default, c.baseline
     gain = mine.mean - other.mean
-    close = 0 < abs(gain) <= max(mine.spread, other.spread)
-    verdict = "baseline" if c.lost else "default" if mine.mean != other.mean else "equal"
+    verdict, mark = _VERDICTS[c.verdict]
     return [
         Value(mine.dataset),
         _plain(mine.budget, "g"),
-        Value(_named(mine)),
+        Value(metric(mine.metric).short),
         _measured(mine),
         _measured(other),
-        Value(other.method),
-        Value(("+" if gain > 0 else "") + number(gain), gain),
-        Value(
-            verdict + (", within the spread" if close else ""),
-            mark={"baseline": "bad", "default": "good", "equal": ""}[verdict],
-        ),
+        Value(style_of(other.method).label),
+        Value(("+" if gain > 0 else "") + _difference(c, gain), gain),
+        Value(verdict, mark=mark),
     ]
+
+
+def _difference(c: Comparison, gain: float) -> str:
+    if metric(c.default.metric).is_share:
+        return f"{100 * gain:.1f} ± {100 * c.standard_error:.1f}".replace("-", "−")
+    return number(gain, c.standard_error)
 
 
 def paper_table(results: Results) -> str:
@@ -106,40 +85,86 @@ def paper_table(results: Results) -> str:
             rows.append(_paper_row(default, [*(found.get(m) for m in _PAPER), naive]))
     if not rows:
         return ""
-    heads = ("data set", "metric", results.default, *_PAPER, "naive", "seeds", "holds")
-    title = "The paper’s finding: better than direct SVD and naive quantization at one bit"
-    return f"<h3>{title}</h3>" + table(
-        "At one bit per entry; it holds where the paper’s algorithm (lplr) or the default is "
-        "better than both direct-svd and naive",
-        heads,
+    name = short_label(results.default)
+    labels = [style_of(method).label for method in _PAPER]
+    shown = table(
+        "At one bit per entry: the paper finds its algorithm better than direct SVD and naive "
+        "rounding",
+        ("data set", "metric", name, *labels, "naive rounding", f"holds for {name}", "for LPLR"),
         rows,
-        numeric=(2, 3, 4, 5, 6, 7),
+        numeric=(2, 3, 4, 5, 6),
     )
+    return folded("The finding of the LPLR paper, measured again", shown)
 
 
 def _paper_row(default: Entry, others: Sequence[Entry | None]) -> list[Value]:
-    sign = metric(default.metric).sign
+    def holds(entry: Entry | None) -> Value:
+        if entry is None:
+            return Value("–")
+        verdicts = [Comparison(entry, other).verdict for other in others[-2:] if other]
+        words = {1: ("yes", "good"), 0: ("no difference", ""), -1: ("no", "bad")}
+        text, mark = words[min(verdicts)]
+        return Value(text, mark=mark)
 
-    def beats(entry: Entry | None) -> bool:
-        return entry is not None and all(
-            sign * entry.mean < sign * other.mean for other in others[-2:] if other
-        )
+    measured = map(_measured, [default, *others])
+    row = [Value(default.dataset), Value(metric(default.metric).short), *measured]
+    return [*row, holds(default), holds(others[0])]
 
-    held = [name for name, entry in (("default", default), ("lplr", others[0])) if beats(entry)]
+
+def first_table(results: Results, dataset: str, methods: Sequence[str]) -> str:
+    """At the first budget: the methods of the charts, and the data without compression."""
+    budget = results.budget
+    every = results.pick(dataset=dataset)
+    entries = [e for e in every if e.method in methods and e.budget == budget]
+    columns = list(dict.fromkeys((e.metric, e.protocol) for e in entries))
+    columns = sorted((c for c in columns if metric(c[0]).sign), key=lambda c: c[0] != "accuracy")
+    error = results.error_metric(dataset)
+    columns.sort(key=lambda column: column[0] != error)
+    found = {(e.method, e.metric, e.protocol): e for e in entries}
+    plain = {(e.metric, e.protocol): e for e in every if e.family == "reference"}
+    rows = []
+    for method in methods:
+        own = [found.get((method, *column)) for column in columns]
+        if any(own):
+            cells = [_judged(e, found.get((results.default, e.metric, e.protocol))) if e else
+                     Value("–") for e in own]  # fmt: skip
+            rows.append([Value(style_of(method).label), *cells])
+    if plain:
+        rows.append([Value("uncompressed"), *(_measured(plain.get(column)) for column in columns)])
+    if not rows:
+        return ""
+    alike = any("≈" in value.text for row in rows for value in row)
+    name = short_label(results.default)
+    return table(
+        f"At {bits_text(budget or 0)} per entry, of each kind the method with the least error"
+        + (f"; ≈ marks no difference from {name}" if alike else ""),
+        ("method", *_named(columns)),
+        rows,
+        numeric=range(1, len(columns) + 1),
+        own=[0],
+    )
+
+
+def _named(columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Heads of columns: the metric, its unit, and the protocol where there are several."""
+    several = len({protocol for _, protocol in columns if protocol}) > 1
     return [
-        Value(default.dataset),
-        Value(_named(default)),
-        *map(_measured, [default, *others]),
-        _plain(len(default.values), "d"),
-        Value(f"for {' and '.join(held)}" if held else "no", mark="good" if held else "bad"),
+        metric(name).short + (f", {protocol}" if protocol and several else "")
+        for name, protocol in columns
     ]
+
+
+def _judged(entry: Entry, default: Entry | None) -> Value:
+    """A value that is marked where it cannot be told from the default's."""
+    value = _measured(entry)
+    if default is None or entry is default or Comparison(default, entry).verdict:
+        return value
+    return Value(f"≈ {value.text}", value.key)
 
 
 def dataset_table(results: Results, dataset: str) -> str:
     """All results on one data set: a line for each method and budget, a column for each metric."""
     entries = results.pick(dataset=dataset)
-    if not entries:
-        return '<p class="dim">Nothing ran on this data set; the reasons are below.</p>'
     error = results.error_metric(dataset)
     columns = list(dict.fromkeys((e.metric, e.protocol) for e in entries))
     columns.sort(key=lambda column: column[0] != error)
@@ -152,74 +177,119 @@ def dataset_table(results: Results, dataset: str) -> str:
         return budget, next((e.mean for e in found.values() if e.metric == error), float("inf"))
 
     ordered = sorted(groups.items(), key=rank)
-    rows = []
-    for (budget, method), found in ordered:
-        some = next(iter(found.values()))
-        rows.append(
-            [
-                Value(method),
-                _plain(budget, "g"),
-                _plain(some.bits_per_entry, ".3f"),
-                *(_measured(found.get(column)) for column in columns),
-                _plain(some.seconds, ".3g"),
-                _plain(some.peak_mb, ".1f"),
-                _plain(some.stored_bytes, ",.0f"),
-                _plain(len(some.values), "d"),
-                Value("; ".join(some.notes), mark="w" if some.notes else ""),
-            ]
-        )
-    named = [f"{name}, {protocol}" if protocol else name for name, protocol in columns]
-    heads = ("method", "bits", "stored bits", *named)
-    heads += ("seconds", "peak MB", "stored bytes", "seeds", "note")
+    rows = [
+        [Value(style_of(method).label), *_cells(budget, found, columns)]
+        for (budget, method), found in ordered
+    ]
+    heads = (
+        "method",
+        "bits",
+        "stored bits",
+        *_named(columns),
+        "seconds",
+        "peak MB",
+        "bytes",
+        "seeds",
+    )
     shown = table(
-        f"{dataset}: mean ± standard deviation over the seeds; by bits, then by {error or 'name'}",
-        heads,
+        f"{dataset}: mean ± standard error; by bits, then by {error or 'name'}",
+        (*heads, "note"),
         rows,
-        numeric=range(1, len(heads) - 1),
+        numeric=range(1, len(heads)),
         sorted_by=1,
         own=[i for i, ((_, method), _) in enumerate(ordered) if method == results.default],
     )
     told = f"All {len(rows)} results on {escape(dataset)}"
-    return _details(told, shown, [name for name, _ in columns])
+    return _folded(told, shown, [name for name, _ in columns])
 
 
-def skipped_table(results: Results) -> str:
-    """What did not run, with its reason; equal reasons in one line."""
-    groups: dict[tuple[str, str, str, str], set[float]] = {}
-    for row in results.skipped:
-        reason = str(row.get("note") or "no reason is recorded")
-        what = f"{row['method']}: {row['metric']}" if row.get("metric") else str(row["method"])
-        key = (what, str(row["dataset"]), str(row["status"]), reason)
-        groups.setdefault(key, set()).add(float(row["budget"]))
+def _cells(
+    budget: float, found: dict[tuple[str, str], Entry], columns: Sequence[tuple[str, str]]
+) -> list[Value]:
+    """Of one method at one budget, what follows its name."""
+    some = next(iter(found.values()))
+    return [
+        _plain(budget, "g"),
+        _plain(some.bits_per_entry, ".3f"),
+        *(_measured(found.get(column)) for column in columns),
+        _plain(some.seconds, ".3g"),
+        _plain(some.peak_mb, ".1f"),
+        _plain(some.stored_bytes, ",.0f"),
+        _plain(len(some.values), "d"),
+        Value("; ".join(some.notes), mark="w" if some.notes else ""),
+    ]
+
+
+def matrices_table(results: Results) -> str:
+    """One line for each matrix and budget, where one method was measured."""
+    entries = [e for e in results.entries if e.family != "reference"]
+    columns = list(dict.fromkeys(e.metric for e in entries))
+    groups: dict[tuple[str, float], dict[tuple[str, str], Entry]] = {}
+    for e in entries:
+        groups.setdefault((e.dataset, e.budget), {})[e.metric, ""] = e
     rows = [
         [
-            Value(method),
-            Value(dataset),
-            Value(", ".join(f"{b:g}" for b in sorted(budgets))),
-            Value(status),
-            Value(reason, mark="w"),
+            Value(name),
+            Value(results.shapes[name]),
+            *_cells(budget, found, [(column, "") for column in columns]),
         ]
-        for (method, dataset, status, reason), budgets in sorted(groups.items())
+        for (name, budget), found in groups.items()
     ]
-    heads = ("method", "data set", "bits", "status", "reason")
-    caption = "Methods that did not run, by data set and budget"
-    return table(caption, heads, rows, numeric=(), sorted_by=0)
+    heads = ("matrix", "shape", "bits", "stored bits", *columns, "seconds", "peak MB", "bytes")
+    shown = table(
+        "Mean ± standard error over the seeds, where there are several",
+        (*heads, "seeds", "note"),
+        rows,
+        numeric=range(2, len(heads) + 1),
+    )
+    return shown + _formulas(columns)
 
 
-def _details(summary: str, shown: str, names: Sequence[str]) -> str:
+def not_run(results: Results) -> str:
+    """What has no result, and why: a line for each reason, folded."""
+    groups: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
+    for row in results.skipped:
+        note = str(row.get("note") or "no reason is recorded")
+        reason = re.sub(r"^\w+: ", "", note)  # the name of an argument
+        # Reasons that differ in their numbers only are one.
+        key = str(row["status"]), re.sub(r"\d[\d.]*", "#", reason)
+        groups.setdefault(key, []).append((reason, row))
+    items = []
+    for (status, _), found in groups.items():
+        methods = dict.fromkeys(style_of(str(row["method"])).label if row.get("metric") is None
+                                else metric(row["metric"]).short for _, row in found)  # fmt: skip
+        datasets = list(dict.fromkeys(str(row["dataset"]) for _, row in found))
+        many = f"{len(datasets)} data sets"
+        where = many if len(datasets) > _FIRST else listed(datasets)
+        budgets = bits_listed(sorted({float(row["budget"]) for _, row in found}))
+        reasons = list(dict.fromkeys(reason for reason, _ in found))
+        alike = f" (and {len(reasons) - 1} more like it)" if reasons[1:] else ""
+        items.append(
+            f"<li><b>{escape(listed(list(methods)))}</b> on {escape(where)} at {budgets}: "
+            f"{'failed, ' if status == 'failed' else ''}{escape(reasons[0])}{alike}</li>"
+        )
+    return folded(f"Not run: {len(results.skipped)} (why)", f"<ul>{''.join(items)}</ul>")
+
+
+def _folded(summary: str, shown: str, names: Sequence[str]) -> str:
     """A table that is unfolded, with the formulas of its metrics below."""
+    return folded(summary, shown + _formulas(names))
+
+
+def _formulas(names: Sequence[str]) -> str:
     known = [m for name in dict.fromkeys(names) if (m := metric(name)).formula]
     items = "; ".join(f"<b>{escape(m.name)}</b> = {typeset(m.formula)}" for m in known)
-    below = f'<p class="dim">{items}.</p>' if items else ""
-    return f"<details><summary>{summary}</summary>{shown}{below}</details>"
+    return f'<p class="dim">{items}.</p>' if items else ""
 
 
 def _measured(entry: Entry | None) -> Value:
-    return Value(number(entry.mean, entry.spread), entry.mean) if entry else Value("–")
-
-
-def _named(entry: Entry) -> str:
-    return f"{entry.metric}, {entry.protocol}" if entry.protocol else entry.metric
+    """The mean and its standard error; shares in per cent."""
+    if entry is None:
+        return Value("–")
+    if metric(entry.metric).is_share:
+        error = f" ± {100 * entry.standard_error:.1f}" if entry.standard_error else ""
+        return Value(f"{100 * entry.mean:.1f}{error}", entry.mean)
+    return Value(number(entry.mean, entry.standard_error), entry.mean)
 
 
 def _plain(value: float | None, kind: str) -> Value:

@@ -200,6 +200,7 @@ def _measure(grids: Sequence[Any], folder: Path, results: dict[Any, Any]) -> lis
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.evaluation.grid import remaining, run_grid
     from lplr.exceptions import StorageError
+    from lplr.progress import parts, tracked
 
     files: dict[Any, dict[str, Any]] = {}
 
@@ -214,10 +215,9 @@ def _measure(grids: Sequence[Any], folder: Path, results: dict[Any, Any]) -> lis
         files[run.key] = {"file": name, "file_nbytes": (folder / name).stat().st_size}
 
     rows = []
-    total = sum(remaining(grid, []) for grid in grids)
-    with Progress(total) as progress, watch_compilation(progress):
-        for grid in grids:
-            rows += run_grid(grid, step=progress.step, see=see)
+    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "demo"):
+        for grid in parts(grids, [remaining(grid, []) for grid in grids]):
+            rows += run_grid(grid, see=see)
     for row in rows:
         row |= files.get((row["dataset"], row["method"], row["budget"], row["seed"]), {})
     return rows

@@ -1,4 +1,4 @@
-"""Compressed images side by side: collected while a benchmark runs, and drawn as a PNG file."""
+"""Compressed images side by side, drawn as a PNG file."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ import lplr
 from lplr import datasets
 from lplr.evaluation import grid as grid_module
 from lplr.evaluation.baselines import METHODS, Method
-from lplr.evaluation.gallery import Gallery, read_gallery
 from lplr.evaluation.grid import COLUMNS, Grid, remaining, run_grid
 from lplr.evaluation.measure import Evaluator
 from lplr.evaluation.results_file import ResultsFile, describe
@@ -359,7 +358,7 @@ def test_refuses_files_that_are_no_results(tmp_path: Path, rows_task: Task) -> N
         ResultsFile(tmp_path / "r.txt")
 
 
-# --- tasks, limits, pictures -----------------------------------------------------------------
+# --- tasks, limits -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", SUITES)
@@ -393,36 +392,3 @@ def test_limit_and_spectrum_are_those_of_the_singular_values(rows_task: Task) ->
         expected = rate_distortion_limit(s, A.shape, 1.0)
         assert attrs["limits"]["a"]["1"] == pytest.approx(expected, rel=1e-6)
         assert attrs["spectra"]["a"]["stable_rank"] == pytest.approx(sum(s**2) / s[0] ** 2)
-
-
-def test_gallery(image_task: Task, rows_task: Task, tmp_path: Path) -> None:
-    path = tmp_path / "r.pictures.npz"
-    grid = small(image_task, rows_task, methods=["feedback", "naive", "lplr-svd"])
-    gallery = Gallery(grid, "feedback", path)
-    run_grid(grid, see=gallery.see)
-    assert gallery.samples.keys() == {"phantom"}
-    shown = gallery.samples["phantom"]
-    # The default at all budgets, others near one bit; the first seed.
-    assert [(s.method, s.budget) for s in shown] == [
-        ("uncompressed", 32.0), ("feedback", 0.5), ("feedback", 1.0), ("naive", 1.0),
-    ]  # fmt: skip
-    original, *others = (s.image for s in shown)
-    np.testing.assert_array_equal(original, np.rint(255 * image_task.A))
-    assert all(o.shape == original.shape and not np.array_equal(o, original) for o in others)
-    gallery.save()
-    again = Gallery(grid, "feedback", path).samples["phantom"]
-    assert [(s.method, s.budget, s.error) for s in again] == [
-        (s.method, s.budget, s.error) for s in shown
-    ]
-    assert all(np.array_equal(a.image, s.image) for a, s in zip(again, shown, strict=True))
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(CorruptFileError, match="damaged"):
-        read_gallery(path)
-
-
-def test_gallery_of_small_images() -> None:
-    task = load_suite("knn", quick=True)[0]
-    grid = small(task, methods=["naive"], budgets=[1.0])
-    gallery = Gallery(grid, "naive")
-    run_grid(grid, see=gallery.see)
-    assert [s.image.shape for s in gallery.samples["Fashion-MNIST"]] == 2 * [(2 * 28, 5 * 28)]

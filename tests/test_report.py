@@ -178,7 +178,7 @@ def test_what_an_error_means(tmp_path: Path) -> None:
     page = Page(write(tmp_path, rows))
     assert "What an error of 0.13 means" in page.text
     assert "loses 1.7 % of the sum of squares" in page.text.replace("\N{NO-BREAK SPACE}", " ")
-    assert "keeps 9.1 of digits (error 0.13)" in page.text
+    assert "keeps 9.1 on digits (error 0.13)" in page.text
 
 
 def test_the_glossary_explains_the_words(page: Page) -> None:

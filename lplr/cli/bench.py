@@ -118,6 +118,7 @@ def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: s
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     from lplr.cli.bench_tables import print_results
+    from lplr.cli.progress import Progress
     from lplr.evaluation.figures import draw_or_warn
     from lplr.evaluation.gallery import Gallery
     from lplr.evaluation.grid import Grid
@@ -153,10 +154,12 @@ def run(args: argparse.Namespace) -> int:
             print("\nSpeed")
             bench_speed.print_rows(speed)
     code = _PARTLY if any(row["status"] == "failed" for row in rows) else 0
-    if args.html and not draw_or_warn(
-        write_report, args.html, rows, file.attrs, gallery.samples, overwrite=args.overwrite
-    ):
-        code = _PARTLY
+    if args.html:
+        page = rows, file.attrs, gallery.samples
+        with Progress(1.0) as progress:
+            how = {"overwrite": args.overwrite, "progress": progress.tell}
+            if not draw_or_warn(write_report, args.html, *page, **how):
+                code = _PARTLY
     return code
 
 

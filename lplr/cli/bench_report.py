@@ -29,6 +29,7 @@ def add_report(kinds: Any, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     from lplr.cli.bench_tables import print_results
+    from lplr.cli.progress import Progress
     from lplr.evaluation.gallery import gallery_path, read_gallery
     from lplr.evaluation.report import write_report
     from lplr.exceptions import InputError
@@ -42,5 +43,7 @@ def run(args: argparse.Namespace) -> int:
     samples = read_gallery(gallery_path(args.table))
     print_results(rows, attrs, [args.table, *([args.html] if args.html else [])])
     if args.html:
-        write_report(args.html, rows, attrs, samples, overwrite=args.overwrite)
+        with Progress(1.0) as progress:
+            how = {"overwrite": args.overwrite, "progress": progress.tell}
+            write_report(args.html, rows, attrs, samples, **how)
     return 0

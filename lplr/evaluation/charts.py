@@ -139,7 +139,8 @@ def _draw_curve(axes: Any, method: str, points: Points, default: str) -> CurveEn
     if low != high and style.bold:
         axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     axes.plot(x, y, **style.line())
-    return CurveEnd(x[-1], y[-1], style.label, style.colour, style.marker, 1 + style.bold)
+    weight = 1 + style.bold
+    return CurveEnd(x[-1], y[-1], style.label, style.colour, style.marker, weight, style.full)
 
 
 def time_chart(name: str, curves: Mapping[str, Points], default: str) -> Any:

@@ -182,6 +182,8 @@ class CurveEnd:
         name itself is in the colour.
     weight : {0, 1, 2}
         In the background, normal, bold.
+    full : bool
+        Whether the marker is full.
     """
 
     x: float
@@ -190,6 +192,7 @@ class CurveEnd:
     colour: str
     marker: str = ""
     weight: int = 1
+    full: bool = True
 
 
 def label_ends(
@@ -218,7 +221,8 @@ def label_ends(
         if end.marker == "--":
             axes.plot([1.04, 1.085], [height, height], lw=1.3, linestyle=(0, (3, 1.5)), **here)
         elif end.marker:
-            axes.plot(1.06, height, end.marker, markersize=4.5, **here)
+            inside = end.colour if end.full else PAPER
+            axes.plot(1.06, height, end.marker, markersize=5, markerfacecolor=inside, **here)
         axes.text(
             1.105 if end.marker else 1.04,
             height,

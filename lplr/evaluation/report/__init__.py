@@ -14,8 +14,9 @@ from lplr.evaluation.metrics import number
 from lplr.evaluation.report.glossary import glossary
 from lplr.evaluation.report.meaning import meaning
 from lplr.evaluation.report.page import anchor, document, escape, folded
-from lplr.evaluation.report.results import gather
+from lplr.evaluation.report.results import Results, gather
 from lplr.evaluation.report.sections import dataset_section, matrices_section, overview
+from lplr.progress import Progress, parts, tracked
 from lplr.storage.atomic import write_atomic
 
 __all__ = ["write_report"]
@@ -33,6 +34,7 @@ def write_report(
     samples: Mapping[str, Sequence[Sample]] | None = None,
     *,
     overwrite: bool = False,
+    progress: Progress = False,
 ) -> None:
     """Write the results of a benchmark as one self-contained HTML file.
 
@@ -60,6 +62,9 @@ def write_report(
         Images of results, by data set, as `lplr.evaluation.gallery.read_gallery` gives them.
     overwrite : bool
         Whether an existing file is replaced.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Raises
     ------
@@ -83,30 +88,34 @@ def write_report(
     ['report.html']
     """
     results = gather(rows, str(attrs.get("default", "compress")))
-    samples = samples or {}
+    with tracked(progress, "report"):
+        page = _page(results, attrs, samples or {})
+    write_atomic(path, [document(_TITLE, page).encode()], overwrite)
+
+
+def _page(
+    results: Results, attrs: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]]
+) -> str:
+    """All sections, and links to them."""
+    names = results.measured
     alone = len({e.method for e in results.entries if e.family != "reference"}) < 2
+    top = overview(_TITLE, _ALONE if alone else _LEAD, results)
     told = meaning(results, samples)
     if alone and not samples:
-        sections = [matrices_section(results)] * bool(results.entries)
-        links = [("matrices", "Matrices")] * bool(results.entries)
+        sections = [matrices_section(results)] * bool(names)
+        links = [("matrices", "Matrices")] * bool(names)
     else:
         sections = [
-            dataset_section(results, i, attrs, samples.get(name, ()))
-            for i, name in enumerate(results.measured)
+            dataset_section(results, i, attrs, samples.get(names[i], ()))
+            for i in parts(range(len(names)), what=lambda i: f"report: {names[i]}")
         ]
-        links = [(anchor(name), name) for name in results.measured]
+        links = [(anchor(name), name) for name in names]
     links = [("meaning", "What an error means")] * bool(told) + links
     links += [("glossary", "Glossary"), ("about", "Machine and versions")]
+    words = glossary(attrs.get("stores") or {})
     about = {k: v for k, v in attrs.items() if k not in _ELSEWHERE}
-    parts = [
-        overview(_TITLE, _ALONE if alone else _LEAD, results),
-        _navigation(links),
-        told,
-        *sections,
-        glossary(attrs.get("stores") or {}),
-        f'<h2 id="about">How it was measured</h2>{_about(about)}',
-    ]
-    write_atomic(path, [document(_TITLE, "\n".join(parts)).encode()], overwrite)
+    how = f'<h2 id="about">How it was measured</h2>{_about(about)}'
+    return "\n".join([top, _navigation(links), told, *sections, words, how])
 
 
 def _navigation(links: Sequence[tuple[str, str]]) -> str:

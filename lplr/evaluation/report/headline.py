@@ -102,7 +102,7 @@ def _about_accuracy(results: Results, votes: Sequence[Comparison]) -> str:
         for c in votes
         if c.default.budget == results.budget and (e := results.uncompressed(c.default))
     ]
-    words = {0: "as good as", -1: "worse than", 1: "better than"}
+    words = {0: "no different from", -1: "worse than", 1: "better than"}
     told = [
         f"{word} uncompressed data on {listed(names)}"
         for verdict, word in words.items()

@@ -70,7 +70,7 @@ def _told_neighbours(results: Results, error: float) -> str:
     for dataset, pairs in _neighbours(results).items():
         e, kept = min(pairs, key=lambda pair: abs(math.log(pair[0].mean / error)))
         if abs(math.log(e.mean / error)) < 0.25:
-            told.append(f"{10 * kept.mean:.1f} of {escape(dataset)} (error {e.mean:.2g})")
+            told.append(f"{10 * kept.mean:.1f} on {escape(dataset)} (error {e.mean:.2g})")
     if not told:
         return ""
     return f"<li>Of the 10 nearest neighbours of a query, it keeps {', '.join(told)}.</li>"

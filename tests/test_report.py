@@ -174,11 +174,20 @@ def test_images_show_what_an_error_means_and_the_methods(page: Page) -> None:
 
 
 def test_what_an_error_means(tmp_path: Path) -> None:
-    rows = [row(value=0.13), row(value=0.912, metric="recall@10"), row(value=0.3, **PQ)]
+    known = [(0.5, 0.3, 0.7), (1.0, 0.13, 0.912), (2.0, 0.06, 0.96), (4.0, 0.02, 0.99)]
+    rows = [
+        row(budget=budget, metric=name, value=value)
+        for budget, error, kept in known
+        for name, value in (("relative error", error), ("recall@10", kept))
+    ]
+    rows.append(row(value=0.3, **PQ))
     page = Page(write(tmp_path, rows))
     assert "What an error of 0.13 means" in page.text
     assert "loses 1.7 % of the sum of squares" in page.text.replace("\N{NO-BREAK SPACE}", " ")
     assert "keeps 9.1 on digits (error 0.13)" in page.text
+    assert "digits: 99.0\N{NO-BREAK SPACE}% at the least error" in " ".join(
+        str(found["aria-label"]) for found in page.all("svg")
+    )
 
 
 def test_the_glossary_explains_the_words(page: Page) -> None:
@@ -257,6 +266,15 @@ def test_one_method_has_one_table_of_matrices(tmp_path: Path) -> None:
     rows = [row(value=v, dataset=name) for name, v in (("a", 0.1), ("b", 0.3))]
     page = Page(write(tmp_path, rows))
     assert [r[0] for r in page.rows] == ["matrix", "a", "b"]
+
+
+def test_one_budget_has_no_lines_to_draw(tmp_path: Path) -> None:
+    page = Page(write(tmp_path, [row(value=0.1), row(value=0.2, **PQ)]))
+    labels = [str(found["aria-label"]) for found in page.all("svg")]
+    assert [label.split(",")[0] for label in labels] == [
+        "error", "relative error against time: feedback 0.1000 in 0.25 s; PQ 0.2000 in 0.25 s."
+    ]  # fmt: skip
+    assert ["factorize (ours)", "0.1000"] in page.rows
 
 
 def test_a_metric_that_is_missing(tmp_path: Path) -> None:

@@ -21,17 +21,18 @@ from lplr.evaluation.styles import in_order, style_of
 
 __all__ = ["meaning", "side_by_side"]
 
-_MOST = 6  # data sets of a chart
+_MOST, _FEWEST = 6, 4  # data sets of a chart, and points of one of them
 
 
 def meaning(results: Results, samples: Mapping[str, Sequence[Sample]]) -> str:
     """The section; nothing where the default has no result to speak of."""
-    seen = next((name for name in results.shapes if samples.get(name)), None)
-    dataset = seen or next(iter(results.measured), "")
-    about = {"dataset": dataset, "metric": "relative error", "method": results.default}
-    example = next(iter(results.pick(**about, budget=results.budget)), None)
-    if example is None or not 0 < example.mean < math.inf:
+    names = sorted(results.measured, key=lambda name: not samples.get(name))  # images first
+    about = {"metric": "relative error", "method": results.default, "budget": results.budget}
+    found = [e for name in names for e in results.pick(dataset=name, **about)]
+    example = next((e for e in found if 0 < e.mean < math.inf), None)
+    if example is None:
         return ""
+    seen = example.dataset if samples.get(example.dataset) else ""
     error = example.mean
     what = f"{error:.2g}"
     lost = percent(error**2)
@@ -82,7 +83,7 @@ def _kept(results: Results, error: float) -> str:
         dataset: [(e.mean, kept.mean) for e, kept in pairs]
         for dataset, pairs in list(found.items())[:_MOST]
     }
-    if not points:
+    if max(map(len, points.values()), default=0) < _FEWEST:
         return ""
     told = "; ".join(
         f"{name}: {percent(max(p for _, p in pairs))} at the least error"

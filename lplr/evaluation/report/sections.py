@@ -30,6 +30,7 @@ __all__ = ["dataset_section", "matrices_section", "overview"]
 
 _LINKS = {"stored bits": "stored bits per entry", "no different": "no difference"}
 _LINES = 5  # of a chart, beside its yardstick
+_EXACT = 1e-9  # an error below which a result is exact
 _ROWS = 14  # of the overview's picture
 _LOOKS = {  # of a group in the overview's picture, as the method that stands for it
     "best of the paper": "lplr",
@@ -140,7 +141,7 @@ def dataset_section(
     if len(first) == 1:  # there is room beside it
         parts.append(f'<div class="charts">{figures}<div>{numbers}</div></div>')
     else:
-        parts.append(f'<div class="charts">{figures}</div>{numbers}')
+        parts.append((f'<div class="charts">{figures}</div>' if figures else "") + numbers)
     if samples and results.budget:
         parts.append(side_by_side(dataset, samples, results.budget))
     if more:
@@ -156,7 +157,7 @@ def _about(dataset: str, attrs: Mapping[str, Any]) -> str:
     told = []
     if about := (attrs.get("about") or {}).get(dataset):
         told.append(f"{about[:1].upper()}{about[1:]}.")
-    if {"rank_50", "rank_90"} <= spectrum.keys() and " x " in str(shape):
+    if spectrum.get("rank_50") and " x " in str(shape):
         least = min(map(int, str(shape).split(" x ")))
         told.append(
             f"Half of its sum of squares is in {spectrum['rank_50']} of {least} singular "
@@ -180,7 +181,7 @@ def _charts(
         entries = [e for e in found if e.method in shown]
         plain = next((e for e in found if e.family == "reference" and what == "accuracy"), None)
         curves = _curves(entries, "bits_per_entry", shown, plain)
-        if not curves:
+        if not _is_worth_drawing(curves):
             continue
         level = plain.mean if plain else None
         yardstick = limit if what == "relative error" else []
@@ -236,12 +237,18 @@ def _curves(
     for e in sorted(entries, key=lambda e: order.index(e.method)):
         x = getattr(e, across) or (e.budget if across == "bits_per_entry" else 0.0)
         # An exact result is at the foot of a logarithmic scale.
-        least = 1e-9 if metric(e.metric).sign > 0 else -math.inf
+        least = _EXACT if metric(e.metric).sign > 0 else -math.inf
         band = TWICE * (Comparison(e, plain).standard_error if plain else e.standard_error)
         mean, low, high = (max(y, least) for y in (e.mean, e.mean - band, e.mean + band))
         if x and math.isfinite(low + high):
             curves.setdefault(e.method, []).append((x, mean, low, high))
     return {method: sorted(points) for method, points in curves.items()}
+
+
+def _is_worth_drawing(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> bool:
+    """Whether there is a line, and not only points at one budget, which the table has, or zeros."""
+    several = any(len(points) > 1 for points in curves.values())
+    return several and any(mean > _EXACT for points in curves.values() for _, mean, *_ in points)
 
 
 def _alternative(entries: Sequence[Entry], default: str, level: float | None) -> str:

@@ -122,13 +122,12 @@ def first_table(results: Results, dataset: str, methods: Sequence[str]) -> str:
     columns.sort(key=lambda column: column[0] != error)
     found = {(e.method, e.metric, e.protocol): e for e in entries}
     plain = {(e.metric, e.protocol): e for e in every if e.family == "reference"}
+    shown = [m for m in methods if any((m, *column) in found for column in columns)]
     rows = []
-    for method in methods:
+    for method in shown:
         own = [found.get((method, *column)) for column in columns]
-        if any(own):
-            cells = [_judged(e, found.get((results.default, e.metric, e.protocol))) if e else
-                     Value("–") for e in own]  # fmt: skip
-            rows.append([Value(style_of(method).label), *cells])
+        defaults = [found.get((results.default, *column)) for column in columns]
+        rows.append([Value(style_of(method).label), *map(_judged, own, defaults)])
     if plain:
         rows.append([Value("uncompressed"), *(_measured(plain.get(column)) for column in columns)])
     if not rows:
@@ -141,7 +140,7 @@ def first_table(results: Results, dataset: str, methods: Sequence[str]) -> str:
         ("method", *_named(columns)),
         rows,
         numeric=range(1, len(columns) + 1),
-        own=[0],
+        own=[i for i, method in enumerate(shown) if method == results.default],
     )
 
 
@@ -154,10 +153,10 @@ def _named(columns: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _judged(entry: Entry, default: Entry | None) -> Value:
+def _judged(entry: Entry | None, default: Entry | None) -> Value:
     """A value that is marked where it cannot be told from the default's."""
     value = _measured(entry)
-    if default is None or entry is default or Comparison(default, entry).verdict:
+    if entry is None or default is None or entry is default or Comparison(default, entry).verdict:
         return value
     return Value(f"≈ {value.text}", value.key)
 

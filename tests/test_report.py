@@ -268,6 +268,12 @@ def test_one_method_has_one_table_of_matrices(tmp_path: Path) -> None:
     assert [r[0] for r in page.rows] == ["matrix", "a", "b"]
 
 
+def test_a_line_that_leaves_its_chart_is_explained(tmp_path: Path) -> None:
+    rows = [row(value=v, budget=b) for b, v in ((1.0, 0.2), (2.0, 0.1))]
+    rows += [row(value=v, budget=b, **PQ) for b, v in ((1.0, 0.3), (2.0, 0.004))]
+    assert ". Below the chart: PQ to 0.004 at 2 bits" in Page(write(tmp_path, rows)).text
+
+
 def test_one_budget_has_no_lines_to_draw(tmp_path: Path) -> None:
     page = Page(write(tmp_path, [row(value=0.1), row(value=0.2, **PQ)]))
     labels = [str(found["aria-label"]) for found in page.all("svg")]

@@ -24,6 +24,7 @@ from lplr.evaluation.metrics import metric
 from lplr.evaluation.styles import INK, PAPER, Style, font_size, style_of
 
 __all__ = [
+    "chart_floor",
     "kept_chart",
     "rate_chart",
     "row_chart",
@@ -280,6 +281,11 @@ def row_chart(
     return figure
 
 
+def chart_floor(own: Sequence[float]) -> float:
+    """Below which errors leave a chart: half of the least of the default and of the yardstick."""
+    return 0.5 * min(own, default=0.0)
+
+
 def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None:
     """A logarithmic axis with plain ticks, down to half of the default's least value.
 
@@ -287,7 +293,7 @@ def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None
     to none; what lies outside has its name at the edge, and its number in the table.
     """
     high = 1.12 * min(max(values), max(1.0, min(values)))
-    low = max(min([*values, *own]) / 1.12, 0.5 * min(own, default=0.0), high * 1e-4)
+    low = max(min([*values, *own]) / 1.12, chart_floor(own), high * 1e-4)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     _plain_ticks(axes.set_yticks, low, high, (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lplr.evaluation.charts import rate_chart, row_chart, time_chart
+from lplr.evaluation.charts import chart_floor, rate_chart, row_chart, time_chart
 from lplr.evaluation.figures import inline_svg
 from lplr.evaluation.gallery import Sample
 from lplr.evaluation.metrics import bits_text, metric, number
@@ -189,6 +189,8 @@ def _charts(
         text = _alternative(entries, results.default, level)
         svg = inline_svg(chart, f"{name}-{j}", text)
         caption = _caption(what, protocol, short_label(results.default))
+        if what == error:
+            caption += _below(curves, results.default, [y for _, y in yardstick if y > 0])
         place = first if what in (error, "accuracy") else more
         words = metric(what).short.partition(", ")[0]
         place[f"{words}, {protocol}" if words in place else words] = captioned(svg, caption)
@@ -224,6 +226,20 @@ def _caption(what: str, protocol: str, label: str) -> str:
     caption = f"{title}: {typeset(formula)}" if formula else title
     known = f". Dash-dotted: a {term('yardstick')}, no bound" if what == "relative error" else ""
     return caption + known
+
+
+def _below(
+    curves: Mapping[str, Sequence[tuple[float, ...]]], default: str, limit: Sequence[float]
+) -> str:
+    """Where lines go that leave a chart of errors below."""
+    floor = chart_floor([*(y for _, y, *_ in curves.get(default, ())), *limit])
+    told = [
+        f"{style_of(method).label} to {'0' if y <= _EXACT else f'{y:.2g}'} at {x:.2g} bits"
+        for method, points in curves.items()
+        if (under := [(x, y) for x, y, *_ in points if y < floor])
+        for x, y in under[:1]
+    ]
+    return escape(f". Below the chart: {listed(told)}") if told else ""
 
 
 def _curves(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 import lplr
 from lplr.cli.main import main
+from lplr.evaluation.gallery import Gallery
 from lplr.evaluation.report import write_report
 from lplr.evaluation.spectrum import describe_spectrum, singular_values
 from lplr.storage.table import read_table
@@ -63,6 +65,32 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert text in shown
     assert "not a matrix: shape (5,)" in shown
     assert "60 x 40" in (folder / "page.html").read_text()
+
+
+def test_an_interrupt_leaves_a_table_that_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def see(self: Gallery, run: Any, f: Any) -> None:
+        seen.append(run.key)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gallery, "see", see)
+    command = ["bench", "layers", "model.npz:w", "v.npy", "--budgets", "1,2"]
+    command += ["--out", "r.csv", "--html", "page.html"]
+    assert main(command) == 130
+    assert len(read_table("r.jsonl")[0]) == 1
+    assert not (folder / "page.html").exists()
+    assert main(["bench", "report", "r.jsonl", "--html", "part.html"]) == 0
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "going on with r.jsonl, which has 1 rows" in capsys.readouterr().err
+    assert [(name, budget) for name, _, budget, _ in seen] == [
+        ("w", 1.0), ("w", 2.0), ("w", 2.0), ("v", 1.0), ("v", 2.0),
+    ]  # fmt: skip
+    assert not list(folder.glob(".lplr-*"))
 
 
 def test_json_is_what_the_other_functions_take(

@@ -250,7 +250,7 @@ def shared_share(found: Neighbours, expected: Neighbours) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> from lplr.evaluation.knn import shared_share
-    >>> from lplr.evaluation.neighbours import Neighbours
+    >>> from lplr.neighbours.search import Neighbours
     >>> found, expected = np.array([[4, 2], [1, 0]]), np.array([[2, 9], [0, 1]])
     >>> zeros = np.zeros((2, 2))
     >>> shared_share(Neighbours(zeros, found), Neighbours(zeros, expected)).tolist()

@@ -89,7 +89,7 @@ def test_second_run_measures_nothing_again(
     text, log = capsys.readouterr()
     # Seconds and memory too: they are the same rows.
     assert json.loads(text)["rows"] == first
-    assert f"which has {len(first)} rows" in log
+    assert f"rows so far: {len(first)}\n" in log
     assert bench(*QUICK, "--json", "--restart") == 0
     again = json.loads(capsys.readouterr().out)["rows"]
     assert [row["seconds"] for row in again] != [row["seconds"] for row in first]

@@ -86,7 +86,7 @@ def test_an_interrupt_leaves_a_table_that_goes_on(
     assert main(["bench", "report", "r.jsonl", "--html", "part.html"]) == 0
     capsys.readouterr()
     assert main(command) == 0
-    assert "going on with r.jsonl, which has 1 rows" in capsys.readouterr().err
+    assert "going on with r.jsonl; rows so far: 1\n" in capsys.readouterr().err
     assert [(name, budget) for name, _, budget, _ in seen] == [
         ("w", 1.0), ("w", 2.0), ("w", 2.0), ("v", 1.0), ("v", 2.0),
     ]  # fmt: skip

@@ -232,7 +232,7 @@ def _measure(args: argparse.Namespace, grid: Any, file: Any, gallery: Any) -> An
             about = describe(grid, args.quick, default, known=file.known())
         rows = file.resume(about)
         if rows:
-            progress.say(f"going on with {file.paths[0]}, which has {len(rows)} rows")
+            progress.say(f"going on with {file.paths[0]}; rows so far: {len(rows)}")
         with until(ready, "loading kernels"):
             _warm_up(grid.methods)
         return run_grid(grid, rows, save=save, see=gallery.see)

@@ -24,12 +24,13 @@ def test_headline_where_the_default_wins() -> None:
     assert said([*rows, votes(980, **PLAIN)]) == {
         "Compared": "2 methods at 1 stored bit per entry. Whatever decoding needs counts.",
         "On": "1 data set: digits.",
-        "Error": "In 1 of 1 case (a data set at a number of bits) factorize has the lowest error. "
-        "At 1 bit its error is 0.64 times that of the best other method.",
-        "Accuracy": "Nearest-neighbour search in compressed data, 1 case: against the best other "
-        "method factorize is better in 1, no different in 0, worse in 0. At 1 bit it is worse than "
-        "uncompressed data on digits.",
-        "Losses": "None: no other method is better than factorize in 2 comparisons.",
+        "Error": "In 1 of 1 case (a data set at a number of bits) factorize has a lower "
+        "error than every method that is not ours. At 1 bit its error is 0.64 times that of the "
+        "best of these.",
+        "Accuracy": "Nearest-neighbour search in compressed data, 1 case: against the best method "
+        "that is not ours factorize is better in 1, no different in 0, worse in 0. At 1 bit it is "
+        "worse than uncompressed data on digits.",
+        "Losses": "None: no method that is not ours is better in 2 comparisons.",
     }
 
 
@@ -39,8 +40,8 @@ def test_headline_names_what_is_better() -> None:
              for v, m in ((0.3, {}), (0.2, PQ))]  # fmt: skip
     text = said(rows)["Losses"]
     assert text == (
-        "Another method is better in 4 of 4 comparisons: PQ on digits at 1 bit; PQ on layer at 1 "
-        "and 4 bits; PQ in accuracy on digits at 1 bit."
+        "A method that is not ours is better in 4 of 4 comparisons: PQ on digits at 1 bit; PQ "
+        "on layer at 1 and 4 bits; PQ in accuracy on digits at 1 bit."
     )
 
 
@@ -104,7 +105,9 @@ def test_many_losses_are_counted() -> None:
     for i in range(7):
         rows += [row(value=0.2, dataset=f"set {i}"), row(value=0.1, dataset=f"set {i}", **PQ)]
     text = said(rows)["Losses"]
-    assert text.startswith("Another method is better in 7 of 7 comparisons: PQ on set 0 at 1 bit")
+    assert text.startswith(
+        "A method that is not ours is better in 7 of 7 comparisons: PQ on set 0 at 1 bit"
+    )
     assert text.endswith("; 3 more, in the table of comparisons.")
 
 

@@ -42,7 +42,7 @@ def headline(results: Results) -> list[tuple[str, str]]:
     if votes:
         lines.append(("Accuracy", _about_accuracy(results, votes)))
     lost = [c for c in [*ranked, *votes] if c.verdict < 0]
-    return [*lines, ("Losses", _about_losses(results, lost, len(ranked) + len(votes)))]
+    return [*lines, ("Losses", _about_losses(lost, len(ranked) + len(votes)))]
 
 
 def _first(found: Sequence[Comparison], metric: str) -> list[Comparison]:
@@ -77,25 +77,26 @@ def _about_error(results: Results, ranked: Sequence[Comparison]) -> str:
     won = sum(c.verdict > 0 for c in ranked)
     text = (
         f"In {won} of {_count(len(ranked), 'case')} (a data set at a number of bits) {name} has "
-        "the lowest error."
+        "a lower error than every method that is not ours."
     )
     at_first = [c for c in ranked if c.default.budget == results.budget]
     ratios = sorted(c.default.mean / c.baseline.mean for c in at_first if c.baseline.mean > 0)
     if ratios:
         text += (
             f" At {bits_text(results.budget or 0)} its error is {_extent(ratios, '.2f')} times "
-            "that of the best other method."
+            "that of the best of these."
         )
     return text
 
 
 def _about_accuracy(results: Results, votes: Sequence[Comparison]) -> str:
-    """Against the best other method, and against no compression at all."""
+    """Against the best method that is not ours, and against no compression at all."""
     name = short_label(results.default)
     better, same, worse = (sum(c.verdict == verdict for c in votes) for verdict in (1, 0, -1))
     text = (
         f"Nearest-neighbour search in compressed data, {_count(len(votes), 'case')}: against the "
-        f"best other method {name} is better in {better}, no different in {same}, worse in {worse}."
+        f"best method that is not ours {name} is better in {better}, no different in {same}, worse "
+        f"in {worse}."
     )
     plain = [
         Comparison(c.default, e)
@@ -111,11 +112,10 @@ def _about_accuracy(results: Results, votes: Sequence[Comparison]) -> str:
     return text + (f" At {bits_text(results.budget or 0)} it is {listed(told)}." if told else "")
 
 
-def _about_losses(results: Results, lost: Sequence[Comparison], cases: int) -> str:
+def _about_losses(lost: Sequence[Comparison], cases: int) -> str:
     """Who is better, on what, at how many bits; figures are in the table."""
-    name = short_label(results.default)
     if not lost:
-        return f"None: no other method is better than {name} in {_count(cases, 'comparison')}."
+        return f"None: no method that is not ours is better in {_count(cases, 'comparison')}."
     where: dict[tuple[str, str, str], list[float]] = {}
     for c in lost:
         what = "in accuracy " if c.default.metric == "accuracy" else ""
@@ -128,7 +128,7 @@ def _about_losses(results: Results, lost: Sequence[Comparison], cases: int) -> s
     more = len(told) - _NAMED
     told = told[:_NAMED] + ([f"{more} more, in the table of comparisons"] if more > 0 else [])
     count = f"{len(lost)} of {_count(cases, 'comparison')}"
-    return f"Another method is better in {count}: {'; '.join(told)}."
+    return f"A method that is not ours is better in {count}: {'; '.join(told)}."
 
 
 def short_label(method: str) -> str:

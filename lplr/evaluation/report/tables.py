@@ -27,7 +27,7 @@ _FIRST = 5  # data sets named one by one
 
 
 def comparisons_table(results: Results) -> str:
-    """The default against the best other method in error and accuracy, case by case."""
+    """The default against the best method that is not ours in error and accuracy, case by case."""
     found = [
         c
         for case in results.cases()
@@ -39,12 +39,12 @@ def comparisons_table(results: Results) -> str:
     name = short_label(results.default)
     shown = table(
         "Mean ± standard error. A difference within twice its own standard error is none.",
-        ("data set", "bits", "metric", name, "best other", "which", "difference", f"{name} is"),
+        ("data set", "bits", "metric", name, "best not ours", "which", "difference", f"{name} is"),
         [_comparison_row(c) for c in found],
         numeric=(1, 3, 4, 6),
         sorted_by=None,
     )
-    told = f"All {len(found)} comparisons with the best other method"
+    told = f"All {len(found)} comparisons with the best method that is not ours"
     return _folded(told, shown, [c.default.metric for c in found])
 
 

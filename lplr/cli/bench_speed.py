@@ -20,8 +20,8 @@ def add_speed(kinds: Any, common: argparse.ArgumentParser) -> None:
         "measure time, memory, imports, compilation and decoding",
         "lplr bench speed\nLPLR_NUM_THREADS=1 lplr bench speed --json",
         "Factorizations against scikit-learn's randomized_svd and against two bare matrix "
-        "products, at the same rank and number of threads. Takes about two minutes; leave the "
-        "machine alone meanwhile.",
+        "products, at the same rank and number of threads. Takes two to four minutes on two "
+        "cores; leave the machine alone meanwhile.",
     )
     speed.add_argument(
         "--quick", action="store_true", help="one small matrix, two rounds, no compilation"

@@ -229,20 +229,57 @@ def test_block_orders():
         np.testing.assert_array_equal(paley(order, np.dtype(np.float64), True), P.T)
 
 
-def test_state_round_trip():
+def test_sampled_by_a_seed():
     V = RandomizedTransform.sample(100, rng=0)
-    state = V._state()
-    assert state == {"n": 100, "seed": V.seed}
-    assert RandomizedTransform._from_state(state) == V
-    assert V.encoding == ("randomized-transform", 1)
+    assert RandomizedTransform(100, V.seed) == V
     assert V.nbytes == 16
     assert RandomizedTransform.sample(100, rng=0) == V
     assert RandomizedTransform.sample(100, rng=1) != V
-    bad = [{}, {"n": 1}, {"n": 0, "seed": 0}, {"n": 3, "seed": -1}, {"n": 3, "seed": 2**63}]
-    bad += [{"n": 2.0, "seed": 0}, {"n": "3", "seed": 0}, {"n": 3, "seed": 0, "x": 1}]
-    for state in bad:
-        with pytest.raises(ValueError):  # noqa: PT011 - any message: the reader adds the place
-            RandomizedTransform._from_state(state)
+    blocks = RandomizedTransform.sample(100, rng=0, block=16)
+    assert (blocks.seed, blocks.nbytes) == (V.seed, 24)
+    assert blocks != V
+    bad = [{"n": 0}, {"seed": -1}, {"seed": 2**63}, {"n": 2.0}, {"n": "3"}, {"block": 0}]
+    for change in bad:
+        with pytest.raises(InputError):
+            RandomizedTransform(**({"n": 3, "seed": 0} | change))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "block"), [(64, 16), (70, 16), (31, 16), (32, 16), (37, 12), (5, 9), (6, 1), (301, 100)]
+)
+def test_blocks_are_transforms_of_their_own(n, block, dtype):
+    V = RandomizedTransform(n, seed=11, block=block)
+    signs, edges = naive_signs(n, 11), [*range(0, n - block + 1, block)] or [0]
+    dense = np.zeros((n, n))
+    for low, high in zip(edges, [*edges[1:], n], strict=True):
+        dense[low:high, low:high] = naive_dense(high - low, 0) * naive_signs(high - low, 0)
+    dense *= signs
+    rng, tol = np.random.default_rng(0), 40 * tolerance(n, dtype)
+    for X, axis in (
+        (rng.standard_normal((n, 3)), 0),
+        (rng.standard_normal((n, 20)), 0),
+        (rng.standard_normal((20, n)), 1),
+        (rng.standard_normal(n), 0),
+    ):
+        X = X.astype(dtype)
+        for run, matrix in ((V.apply, dense), (V.undo, dense.T)):
+            expected = X @ matrix.T if axis else matrix @ X
+            got = run(X, axis)
+            assert got.dtype == dtype
+            assert got.flags.c_contiguous
+            np.testing.assert_allclose(got, expected, rtol=0, atol=tol)
+    X = rng.standard_normal((n, 20)).astype(dtype)
+    whole = V.undo(X)
+    for start, stop in ((0, n), (0, 1), (n - 1, n), (n // 3, n // 3 + 2)):
+        low, high = V.span(start, stop)
+        assert low <= start
+        assert high >= stop
+        assert (low in edges, high in [*edges, n]) == (True, True)
+        np.testing.assert_array_equal(V.undo_rows(X[low:high], low), whole[low:high])
+    if n >= 2 * block > 2:
+        with pytest.raises(InputError, match="X: "):
+            V.undo_rows(X[1:], 1)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@
 * any other n: the Hartley matrix ``T[i, j] = (cos + sin)(2 pi i j / n) / sqrt(n)``, which is
   Re - Im of the Fourier transform, symmetric, its own inverse, with entries <= sqrt(2/n).
 
-Both cost O(n log n) per vector. Incoherence processing is that of QuIP# (arXiv 2402.04396) and
+Both cost O(n log n) per vector. With a block size b, V is block diagonal: ``n // b`` such matrices,
+the last one larger by the rest. Then b entries mix, not all n, and can be undone by themselves.
+
+Incoherence processing is that of QuIP# (arXiv 2402.04396) and
 CALDERA (arXiv 2405.18886, section 2); unlike theirs, there is one factor for every size, and no
 small random rotation, which is worse on Hessians with outlier channels.
 
@@ -22,15 +25,15 @@ NumPy's bit generators never change (NEP 19).
 
 *Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
 
-*Sizes and blocks.* `lplr.linalg.paley` gives b and P_b.
+*Sizes and blocks.* `lplr.linalg.paley` gives b and P_b. The blocks of a block-diagonal V share the
+stream of n signs; all but the last have the size b, and there is one block where n < 2 b.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,11 +59,13 @@ class RandomizedTransform:
         Size, at least 1.
     seed : int
         In ``[0, 2**63)``; the signs follow from it.
+    block : int, optional
+        Size of the blocks of a block-diagonal V; by default V is one block.
 
     Raises
     ------
     InputError
-        If n or seed is out of range.
+        If n, seed or block is out of range.
 
     Examples
     --------
@@ -76,21 +81,26 @@ class RandomizedTransform:
 
     n: int
     seed: int
-
-    encoding: ClassVar[tuple[str, int]] = ("randomized-transform", 1)
+    block: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_integer(self.n, "n", 1))
         object.__setattr__(self, "seed", check_integer(self.seed, "seed", 0, _SEEDS - 1))
+        if self.block is not None:
+            object.__setattr__(self, "block", check_integer(self.block, "block", 1))
 
     @classmethod
-    def sample(cls, n: int, rng: int | np.random.Generator | None = None) -> RandomizedTransform:
+    def sample(
+        cls, n: int, rng: int | np.random.Generator | None = None, block: int | None = None
+    ) -> RandomizedTransform:
         """Draw a transform of size n.
 
         Parameters
         ----------
         n : int
         rng : int, Generator or None
+        block : int, optional
+            As of the class.
 
         Returns
         -------
@@ -101,12 +111,12 @@ class RandomizedTransform:
         >>> RandomizedTransform.sample(384, rng=0).n
         384
         """
-        return cls(n, int(check_rng(rng).integers(_SEEDS)))
+        return cls(n, int(check_rng(rng).integers(_SEEDS)), block)
 
     @property
     def kind(self) -> str:
-        """``"hadamard"`` (every entry ±1/sqrt(n)) or ``"hartley"``."""
-        return "hadamard" if block_order(self.n) else "hartley"
+        """``"hadamard"`` (entries ±1/sqrt(n) in each block of size n) or ``"hartley"``."""
+        return "hadamard" if all(map(block_order, np.diff(self._edges).tolist())) else "hartley"
 
     @cached_property
     def signs(self) -> np.ndarray:
@@ -120,8 +130,8 @@ class RandomizedTransform:
 
     @property
     def nbytes(self) -> int:
-        """What a decoder needs: the size and the seed, 8 bytes each."""
-        return 16
+        """What a decoder needs: the size, the seed and the block size if any, 8 bytes each."""
+        return 16 if self.block is None else 24
 
     def apply(self, X: np.ndarray, axis: int = 0) -> np.ndarray:
         """``V @ X`` for ``axis=0``, ``X @ V.T`` for ``axis=1``.
@@ -211,7 +221,60 @@ class RandomizedTransform:
         T *= 0.5
         return T
 
-    def _transform(self, X: np.ndarray, axis: int, inverse: bool) -> np.ndarray:
+    def undo_rows(self, Y: np.ndarray, start: int) -> np.ndarray:
+        """Rows of ``V.T @ Y``, of whole blocks alone: from the first of Y, which is ``start``.
+
+        Parameters
+        ----------
+        Y : ndarray of shape (m, d)
+            Rows ``start`` to ``start + m``, which are whole blocks; see `span`.
+        start : int
+
+        Returns
+        -------
+        ndarray of shape (m, d), C-contiguous
+
+        Raises
+        ------
+        InputError
+            If Y is not a real matrix of whole blocks.
+
+        Examples
+        --------
+        >>> V = RandomizedTransform(9, seed=0, block=4)
+        >>> Y = np.ones((9, 2))
+        >>> np.array_equal(V.undo_rows(Y[4:], start=4), V.undo(Y)[4:])
+        True
+        """
+        return self._transform(Y, 0, inverse=True, start=start)
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """The first row and the last but one of the blocks that hold some rows.
+
+        Parameters
+        ----------
+        start, stop : int
+            ``0 <= start < stop <= n``.
+
+        Examples
+        --------
+        >>> RandomizedTransform(100, seed=0, block=8).span(9, 17)
+        (8, 24)
+        """
+        edges = self._edges
+        first = np.searchsorted(edges, start, side="right") - 1
+        return int(edges[first]), int(edges[np.searchsorted(edges, stop)])
+
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        """Where blocks begin, and n."""
+        size = min(self.n, self.block or self.n)
+        return np.append(np.arange(self.n // size) * size, self.n)
+
+    def _transform(
+        self, X: np.ndarray, axis: int, inverse: bool, start: int | None = None
+    ) -> np.ndarray:
+        """Of the entries from ``start`` on, which are whole blocks; by default of all."""
         X = np.asarray(X)
         if X.dtype.kind not in "fiub":
             raise InputError(f"X: dtype {X.dtype} is not real; convert it to float32")
@@ -219,33 +282,48 @@ class RandomizedTransform:
             raise InputError(
                 f"X: must be a vector or a matrix, and axis 0 or 1; found {X.shape} and {axis}"
             )
-        by_row = X.ndim == 1 or axis != 0
-        if X.shape[-1 if by_row else 0] != self.n:
-            raise InputError(f"X: must have size {self.n} along axis {axis}, found {X.shape}")
+        axis = 0 if X.ndim == 2 and axis == 0 else X.ndim - 1
+        whole = start is None
+        start = start or 0
+        stop = self.n if whole else start + X.shape[axis]
+        edges = self._edges[(self._edges >= start) & (self._edges <= stop)]
+        if X.shape[axis] != stop - start or [start, stop] != edges[[0, -1]].tolist():
+            size = f"size {self.n}" if whole else f"whole blocks from {start} on"
+            raise InputError(f"X: must have {size} along axis {axis}, found {X.shape}")
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        pre = np.full(self.n, 1 / np.sqrt(self.n), dtype)
-        post = np.ones(self.n, dtype)
-        if inverse:
-            post *= self.signs
-        else:
-            pre *= self.signs
-        # Too few columns to fill a vector register: transposing is cheaper.
-        turned = not by_row and X.shape[1] < _FEW_COLUMNS
-        # The kernels are compiled for writable arrays; they do not write to this one.
-        A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
-        run = _along_rows if by_row or turned else _along_columns
-        order = block_order(self.n)
-        out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
-        return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
+        if len(edges) == 2:
+            return _one_block(X, self.signs[start:stop], axis, inverse, dtype)
+        out = np.empty(X.shape, dtype)
 
-    def _state(self) -> dict[str, Any]:
-        return {"n": self.n, "seed": self.seed}
+        def blocks(i: int, j: int) -> None:
+            for low, high in pairwise(edges[i : j + 1].tolist()):
+                part = (slice(None),) * axis + (slice(low - start, high - start),)
+                out[part] = _one_block(X[part], self.signs[low:high], axis, inverse, dtype)
 
-    @classmethod
-    def _from_state(cls, state: Mapping[str, Any]) -> RandomizedTransform:
-        if set(state) != {"n", "seed"}:
-            raise ValueError(f"a randomized transform has n and seed, found {sorted(state)}")
-        return cls(state["n"], state["seed"])
+        run_blocks(blocks, len(edges) - 1, 1)
+        return out
+
+
+def _one_block(
+    X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dtype
+) -> np.ndarray:
+    """``T diag(signs)``, or its transpose, applied along the axis of a vector or matrix."""
+    n = len(signs)
+    by_row = axis == X.ndim - 1
+    pre = np.full(n, 1 / np.sqrt(n), dtype)
+    post = np.ones(n, dtype)
+    if inverse:
+        post *= signs
+    else:
+        pre *= signs
+    # Too few columns to fill a vector register: transposing is cheaper.
+    turned = not by_row and X.shape[1] < _FEW_COLUMNS
+    # The kernels are compiled for writable arrays; they do not write to this one.
+    A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
+    run = _along_rows if by_row or turned else _along_columns
+    order = block_order(n)
+    out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
+    return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
 
 
 def _along_rows(

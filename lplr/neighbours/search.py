@@ -9,6 +9,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.neighbours.index import index_of
 from lplr.parallel import reproducible
+from lplr.progress import Progress, tracked
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["METRICS", "Neighbours", "check_query", "refuse_zero", "search"]
@@ -40,7 +41,9 @@ class Neighbours(NamedTuple):
         return Neighbours(self.distances[:, :k], self.indices[:, :k])
 
 
-def search(f: Any, queries: Any, k: int, *, metric: str = "euclidean") -> Neighbours:
+def search(
+    f: Any, queries: Any, k: int, *, metric: str = "euclidean", progress: Progress = False
+) -> Neighbours:
     """The k nearest rows of each query; of equally near rows, the first come first.
 
     Parameters
@@ -52,6 +55,9 @@ def search(f: Any, queries: Any, k: int, *, metric: str = "euclidean") -> Neighb
         From 1 to n; time grows with it beyond some hundreds.
     metric : {"euclidean", "cosine", "inner"}
         ``"inner"`` finds the rows of the largest inner products.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def search(f: Any, queries: Any, k: int, *, metric: str = "euclidean") -> Neighb
     (array([0, 1, 2]), (3, 5))
     """
     check_choice(metric, "metric", METRICS)
-    with reproducible():
+    with tracked(progress, "search"), reproducible():
         index = index_of(f)
         n = index.shape[0]
         X, k = check_query(queries, k, index.shape)

@@ -239,47 +239,49 @@ def test_sampled_by_a_seed():
     assert (blocks.seed, blocks.nbytes) == (V.seed, 24)
     assert blocks != V
     bad = [{"n": 0}, {"seed": -1}, {"seed": 2**63}, {"n": 2.0}, {"n": "3"}, {"block": 0}]
+    bad += [{"interleaved": 1}]
     for change in bad:
         with pytest.raises(InputError):
             RandomizedTransform(**({"n": 3, "seed": 0} | change))
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n", "block"), [(64, 16), (70, 16), (31, 16), (32, 16), (37, 12), (5, 9), (6, 1), (301, 100)]
 )
-def test_blocks_are_transforms_of_their_own(n, block, dtype):
-    V = RandomizedTransform(n, seed=11, block=block)
-    signs, edges = naive_signs(n, 11), [*range(0, n - block + 1, block)] or [0]
-    dense = np.zeros((n, n))
-    for low, high in zip(edges, [*edges[1:], n], strict=True):
-        dense[low:high, low:high] = naive_dense(high - low, 0) * naive_signs(high - low, 0)
-    dense *= signs
+def test_blocks_are_transforms_of_their_own(n, block, dtype, interleaved):
+    V = RandomizedTransform(n, seed=11, block=block, interleaved=interleaved)
+    signs, count = naive_signs(n, 11), max(1, n // block)
+    mixed = [[i for i in range(n) if i // block == b] for b in range(count)]
+    if interleaved and count > 1:
+        mixed = [[i for i in range(count * block) if i % count == b] for b in range(count)]
+    mixed[-1] += range(count * block, n)
+    dense, row = np.zeros((n, n)), 0
+    for columns in mixed:
+        size = len(columns)
+        plain = naive_dense(size, 0) * naive_signs(size, 0)  # without its signs
+        dense[row : row + size, columns] = plain * signs[row : row + size]
+        row += size
     rng, tol = np.random.default_rng(0), 40 * tolerance(n, dtype)
-    for X, axis in (
-        (rng.standard_normal((n, 3)), 0),
-        (rng.standard_normal((n, 20)), 0),
-        (rng.standard_normal((20, n)), 1),
-        (rng.standard_normal(n), 0),
-    ):
-        X = X.astype(dtype)
+    for shape, axis in (((n, 3), 0), ((n, 20), 0), ((20, n), 1), ((n,), 0)):
+        X = rng.standard_normal(shape).astype(dtype)
         for run, matrix in ((V.apply, dense), (V.undo, dense.T)):
-            expected = X @ matrix.T if axis else matrix @ X
             got = run(X, axis)
             assert got.dtype == dtype
             assert got.flags.c_contiguous
+            expected = X @ matrix.T if axis else matrix @ X
             np.testing.assert_allclose(got, expected, rtol=0, atol=tol)
     X = rng.standard_normal((n, 20)).astype(dtype)
     whole = V.undo(X)
-    for start, stop in ((0, n), (0, 1), (n - 1, n), (n // 3, n // 3 + 2)):
-        low, high = V.span(start, stop)
-        assert low <= start
-        assert high >= stop
-        assert (low in edges, high in [*edges, n]) == (True, True)
-        np.testing.assert_array_equal(V.undo_rows(X[low:high], low), whole[low:high])
-    if n >= 2 * block > 2:
-        with pytest.raises(InputError, match="X: "):
-            V.undo_rows(X[1:], 1)
+    assert V.blocks == count
+    for b, columns in enumerate(mixed):
+        np.testing.assert_array_equal(np.arange(n)[V.outside(b)], columns)
+        np.testing.assert_array_equal(V.block_of(np.array(columns)), b)
+        part = X[V.inside(b)]
+        np.testing.assert_array_equal(V.undo_block(b, part), whole[columns])
+        again = V.undo_block(b, np.ascontiguousarray(part.T), axis=1)
+        np.testing.assert_allclose(again.T, whole[columns], rtol=0, atol=tol)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@
 * any other n: the Hartley matrix ``T[i, j] = (cos + sin)(2 pi i j / n) / sqrt(n)``, which is
   Re - Im of the Fourier transform, symmetric, its own inverse, with entries <= sqrt(2/n).
 
-Both cost O(n log n) per vector. With a block size b, V is block diagonal: ``n // b`` such matrices,
-the last one larger by the rest. Then b entries mix, not all n, and can be undone by themselves.
+Both cost O(n log n) per vector. With a block size b, V consists of ``n // b`` such matrices, the
+last one larger by the rest: only about b entries mix, and can be had back without the others. They
+are neighbours, or (interleaved) lie ``n // b`` entries apart, so that all blocks are alike even
+where x drifts.
 
-Incoherence processing is that of QuIP# (arXiv 2402.04396) and
-CALDERA (arXiv 2405.18886, section 2); unlike theirs, there is one factor for every size, and no
-small random rotation, which is worse on Hessians with outlier channels.
+Incoherence processing is that of QuIP# (arXiv 2402.04396) and CALDERA (arXiv 2405.18886, section
+2); unlike theirs, there is one factor for every size, blocks keep parts of a large matrix
+readable, and no small random rotation is added, which is worse on Hessians with outlier channels.
 
 Notes
 -----
@@ -25,27 +27,29 @@ NumPy's bit generators never change (NEP 19).
 
 *Sylvester.* ``H[i, j] = (-1)^popcount(i & j)``.
 
-*Sizes and blocks.* `lplr.linalg.paley` gives b and P_b. The blocks of a block-diagonal V share the
-stream of n signs; all but the last have the size b, and there is one block where n < 2 b.
+*Sizes.* `lplr.linalg.paley` gives the order and P of a Paley block.
+
+*Blocks.* With a block size b and ``c = max(1, n // b)`` blocks, block i makes the entries i b to
+i b + b of V x, the last block all from there on. It takes the same entries of x or, interleaved,
+the entries i, i + c, i + 2 c ... below b c, the last block then also all from b c on. The signs of
+its columns are those bits of the one stream that have the numbers of the entries that it makes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.linalg.paley import block_order, paley
+from lplr.linalg.orthogonal import mix
+from lplr.linalg.paley import block_order
 from lplr.parallel import run_blocks
-from lplr.validation import check_integer, check_rng
+from lplr.validation import check_flag, check_integer, check_rng
 
 __all__ = ["RandomizedTransform"]
 
-_TILE = 1 << 19  # entries a thread handles at a time: they stay in the second-level cache
-_FEW_COLUMNS = 16
 _SEEDS = 1 << 63  # below 2^63, so that every container's signed integer holds a seed
 
 
@@ -60,12 +64,14 @@ class RandomizedTransform:
     seed : int
         In ``[0, 2**63)``; the signs follow from it.
     block : int, optional
-        Size of the blocks of a block-diagonal V; by default V is one block.
+        Size of the blocks; by default V is one block.
+    interleaved : bool
+        Whether a block mixes entries far apart, not neighbours.
 
     Raises
     ------
     InputError
-        If n, seed or block is out of range.
+        If n, seed or block is out of range, or ``interleaved`` is no bool.
 
     Examples
     --------
@@ -82,12 +88,14 @@ class RandomizedTransform:
     n: int
     seed: int
     block: int | None = None
+    interleaved: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_integer(self.n, "n", 1))
         object.__setattr__(self, "seed", check_integer(self.seed, "seed", 0, _SEEDS - 1))
         if self.block is not None:
             object.__setattr__(self, "block", check_integer(self.block, "block", 1))
+        check_flag(self.interleaved, "interleaved")
 
     @classmethod
     def sample(
@@ -115,12 +123,14 @@ class RandomizedTransform:
 
     @property
     def kind(self) -> str:
-        """``"hadamard"`` (entries ±1/sqrt(n) in each block of size n) or ``"hartley"``."""
-        return "hadamard" if all(map(block_order, np.diff(self._edges).tolist())) else "hartley"
+        """``"hadamard"`` (entries ±1/sqrt(n) in a block of size n) or ``"hartley"``."""
+        last = self.inside(self.blocks - 1)
+        sizes = self._size, last.stop - last.start
+        return "hadamard" if all(map(block_order, sizes)) else "hartley"
 
     @cached_property
     def signs(self) -> np.ndarray:
-        """The diagonal s: read-only int8 array of shape (n,), each +1 or -1."""
+        """The signs s: read-only int8 array of shape (n,), each +1 or -1."""
         words = np.random.Philox(key=self.seed).random_raw(-(-self.n // 64))
         octets = words.astype("<u8").view(np.uint8)
         bits = np.unpackbits(octets, count=self.n, bitorder="little")
@@ -221,60 +231,62 @@ class RandomizedTransform:
         T *= 0.5
         return T
 
-    def undo_rows(self, Y: np.ndarray, start: int) -> np.ndarray:
-        """Rows of ``V.T @ Y``, of whole blocks alone: from the first of Y, which is ``start``.
+    @property
+    def _size(self) -> int:
+        """Of all blocks but the last, which may be larger."""
+        return min(self.n, self.block or self.n)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks V has."""
+        return self.n // self._size
+
+    def inside(self, b: int) -> slice:
+        """The entries of V x that block b makes."""
+        stop = (b + 1) * self._size if b + 1 < self.blocks else self.n
+        return slice(b * self._size, stop)
+
+    def outside(self, b: int) -> slice | np.ndarray:
+        """The entries of x that block b mixes, in the order of its columns."""
+        if not self.interleaved:
+            return self.inside(b)
+        stop = self.blocks * self._size
+        if b + 1 < self.blocks:
+            return slice(b, stop, self.blocks)
+        return np.append(np.arange(b, stop, self.blocks), np.arange(stop, self.n))
+
+    def block_of(self, i: np.ndarray) -> np.ndarray:
+        """The blocks that mix the entries i of x."""
+        b = i % self.blocks if self.interleaved else i // self._size
+        return np.where(i < self.blocks * self._size, b, self.blocks - 1)
+
+    def undo_block(self, b: int, Y: np.ndarray, axis: int = 0) -> np.ndarray:
+        """The entries ``outside(b)`` of ``V.T @ y``, y given as the entries ``inside(b)`` alone.
 
         Parameters
         ----------
-        Y : ndarray of shape (m, d)
-            Rows ``start`` to ``start + m``, which are whole blocks; see `span`.
-        start : int
+        b : int
+            From 0 to ``blocks - 1``.
+        Y : ndarray of shape (m, d) for axis 0 or (r, m) for axis 1, float32 or float64
+            m is the size of the block.
+        axis : {0, 1}
 
         Returns
         -------
-        ndarray of shape (m, d), C-contiguous
-
-        Raises
-        ------
-        InputError
-            If Y is not a real matrix of whole blocks.
+        ndarray of the shape of Y, C-contiguous
 
         Examples
         --------
-        >>> V = RandomizedTransform(9, seed=0, block=4)
+        >>> V = RandomizedTransform(9, seed=0, block=4, interleaved=True)
         >>> Y = np.ones((9, 2))
-        >>> np.array_equal(V.undo_rows(Y[4:], start=4), V.undo(Y)[4:])
+        >>> V.inside(0), V.outside(0)
+        (slice(0, 4, None), slice(0, 8, 2))
+        >>> np.array_equal(V.undo_block(0, Y[:4]), V.undo(Y)[0:8:2])
         True
         """
-        return self._transform(Y, 0, inverse=True, start=start)
+        return mix(Y, self.signs[self.inside(b)], axis, True, Y.dtype)
 
-    def span(self, start: int, stop: int) -> tuple[int, int]:
-        """The first row and the last but one of the blocks that hold some rows.
-
-        Parameters
-        ----------
-        start, stop : int
-            ``0 <= start < stop <= n``.
-
-        Examples
-        --------
-        >>> RandomizedTransform(100, seed=0, block=8).span(9, 17)
-        (8, 24)
-        """
-        edges = self._edges
-        first = np.searchsorted(edges, start, side="right") - 1
-        return int(edges[first]), int(edges[np.searchsorted(edges, stop)])
-
-    @cached_property
-    def _edges(self) -> np.ndarray:
-        """Where blocks begin, and n."""
-        size = min(self.n, self.block or self.n)
-        return np.append(np.arange(self.n // size) * size, self.n)
-
-    def _transform(
-        self, X: np.ndarray, axis: int, inverse: bool, start: int | None = None
-    ) -> np.ndarray:
-        """Of the entries from ``start`` on, which are whole blocks; by default of all."""
+    def _transform(self, X: np.ndarray, axis: int, inverse: bool) -> np.ndarray:
         X = np.asarray(X)
         if X.dtype.kind not in "fiub":
             raise InputError(f"X: dtype {X.dtype} is not real; convert it to float32")
@@ -283,110 +295,18 @@ class RandomizedTransform:
                 f"X: must be a vector or a matrix, and axis 0 or 1; found {X.shape} and {axis}"
             )
         axis = 0 if X.ndim == 2 and axis == 0 else X.ndim - 1
-        whole = start is None
-        start = start or 0
-        stop = self.n if whole else start + X.shape[axis]
-        edges = self._edges[(self._edges >= start) & (self._edges <= stop)]
-        if X.shape[axis] != stop - start or [start, stop] != edges[[0, -1]].tolist():
-            size = f"size {self.n}" if whole else f"whole blocks from {start} on"
-            raise InputError(f"X: must have {size} along axis {axis}, found {X.shape}")
+        if X.shape[axis] != self.n:
+            raise InputError(f"X: must have size {self.n} along axis {axis}, found {X.shape}")
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        if len(edges) == 2:
-            return _one_block(X, self.signs[start:stop], axis, inverse, dtype)
+        if self.blocks == 1:
+            return mix(X, self.signs, axis, inverse, dtype)
         out = np.empty(X.shape, dtype)
+        before = (slice(None),) * axis
 
-        def blocks(i: int, j: int) -> None:
-            for low, high in pairwise(edges[i : j + 1].tolist()):
-                part = (slice(None),) * axis + (slice(low - start, high - start),)
-                out[part] = _one_block(X[part], self.signs[low:high], axis, inverse, dtype)
+        def block(b: int, _: int) -> None:
+            inside, outside = (*before, self.inside(b)), (*before, self.outside(b))
+            source, target = (inside, outside) if inverse else (outside, inside)
+            out[target] = mix(X[source], self.signs[inside[-1]], axis, inverse, dtype)
 
-        run_blocks(blocks, len(edges) - 1, 1)
+        run_blocks(block, self.blocks, 1)
         return out
-
-
-def _one_block(
-    X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dtype
-) -> np.ndarray:
-    """``T diag(signs)``, or its transpose, applied along the axis of a vector or matrix."""
-    n = len(signs)
-    by_row = axis == X.ndim - 1
-    pre = np.full(n, 1 / np.sqrt(n), dtype)
-    post = np.ones(n, dtype)
-    if inverse:
-        post *= signs
-    else:
-        pre *= signs
-    # Too few columns to fill a vector register: transposing is cheaper.
-    turned = not by_row and X.shape[1] < _FEW_COLUMNS
-    # The kernels are compiled for writable arrays; they do not write to this one.
-    A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
-    run = _along_rows if by_row or turned else _along_columns
-    order = block_order(n)
-    out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
-    return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
-
-
-def _along_rows(
-    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
-) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each row x; T is unscaled, and ``block`` its Paley block."""
-    from lplr.kernels.hadamard import hadamard_rows, hadamard_strided
-
-    r, n = X.shape
-    out = np.empty_like(X)
-
-    def rows(i: int, j: int) -> None:
-        if order == 1:
-            hadamard_rows(X, pre, post, out, i, j)
-            return
-        part = X[i:j] * pre
-        if block is None:
-            _hartley(part, out[i:j], axis=1)
-        else:
-            np.matmul(part.reshape(-1, order), block.T, out=out[i:j].reshape(-1, order))
-            hadamard_strided(out, order, i, j)
-        out[i:j] *= post
-
-    run_blocks(rows, r, max(1, _TILE // n))
-    return out
-
-
-def _along_columns(
-    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
-) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each column x; T is unscaled, ``block`` its Paley block."""
-    from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
-
-    n, d = X.shape
-    out = np.empty_like(X)
-
-    def columns(i: int, j: int) -> None:
-        if order == 1:
-            hadamard_columns(X, pre, post, out, i, j)
-            return
-        part = X[:, i:j] * pre[:, None]
-        result = np.empty_like(part)
-        if block is None:
-            _hartley(part, result, axis=0)
-        else:
-            groups = (n // order, order, j - i)
-            np.matmul(block, part.reshape(groups), out=result.reshape(groups))
-            hadamard_strided(result.reshape(1, -1), order * (j - i), 0, 1)
-        np.multiply(result, post[:, None], out=out[:, i:j])
-
-    run_blocks(columns, d, max(_FEW_COLUMNS, min(128, (_TILE // n) // 16 * 16)))
-    return out
-
-
-def _hartley(x: np.ndarray, out: np.ndarray, axis: int) -> None:
-    """Unnormalised Hartley transform, Re - Im of the Fourier transform, along an axis."""
-    from scipy.fft import rfft
-
-    F = rfft(x, axis=axis)
-    if axis == 1:
-        F, out = F.T, out.T
-    half = F.shape[0]
-    np.subtract(F.real, F.imag, out=out[:half])
-    # The spectrum of real data is conjugate-symmetric: F[n - k] = conj(F[k]).
-    mirrored = F[out.shape[0] - half : 0 : -1]
-    np.add(mirrored.real, mirrored.imag, out=out[half:])

@@ -18,6 +18,10 @@ class InputError(LplrError, ValueError):
     """An argument is outside what the function accepts; the message names it."""
 
 
+class BadIndexError(InputError, IndexError):
+    """There are no such rows or columns."""
+
+
 class BudgetError(InputError):
     """A bit budget is too small for anything that can be stored at that shape."""
 

@@ -20,7 +20,8 @@ from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.planning.codebooks import caldera_codebooks
 from lplr.planning.ranks import RankPlan
-from lplr.planning.sizes import BLOCK_SCALES, SEEDS
+from lplr.planning.row_blocks import mix_rows
+from lplr.planning.sizes import BLOCK_SCALES, transforms_nbytes
 from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import Codebook
@@ -149,7 +150,7 @@ def caldera(
         unit, W = bring_into_range(W)
         if incoherence:
             left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
-            W = right.apply(left.apply(W, axis=0), axis=1)
+            left, W = mix_rows(right.apply(W, axis=1), left)
             H = right.two_sided(H)
         problem = CalderaProblem(W, H, rank, q_book, books)
         trace = Trace(problem, callback)
@@ -208,7 +209,7 @@ def caldera_sizes(
     q_book, books = caldera_codebooks(q_bits, quantizer, factor_bits, mode)
     n, d = shape
     nbytes = 4 + (q_book.nbytes(d, n) if mode == "faithful" else q_book.nbytes(n, d))
-    nbytes += SEEDS if check_flag(incoherence, "incoherence") else 0
+    nbytes += transforms_nbytes(n) if check_flag(incoherence, "incoherence") else 0
     nbytes += RankPlan(rank, books, BLOCK_SCALES).nbytes(shape) if rank else 0
     used = (q_book, *books)
     return [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -14,12 +15,14 @@ from scipy.sparse.linalg import LinearOperator
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
 from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums
+from lplr.matrices.indexing import select
 from lplr.parallel import reproducible, run_blocks
 from lplr.validation import check_matrix
 
 __all__ = ["PackedMatrix"]
 
 _BLOCK = 1 << 20  # entries decoded at a time: 4 MB of float32
+_NEAR = 64  # rows between two that are asked for which cost less than another call
 
 
 class PackedMatrix(LinearOperator):
@@ -83,8 +86,45 @@ class PackedMatrix(LinearOperator):
         """The quantizers and bits of all parts, in words."""
         return ", ".join(f"{name} {part.code}" for name, part in self.parts().items())
 
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Rows of the dense matrix, or entries of them; only what holds these rows is decoded.
+
+        Parameters
+        ----------
+        index : int, slice, array_like of int or of bool, or a pair of them
+            As NumPy understands it: rows, or rows and columns.
+
+        Returns
+        -------
+        ndarray, float32
+            ``f[i]`` has the shape (d,), ``f[i:j]`` and ``f[[3, 8]]`` have (m, d).
+
+        Raises
+        ------
+        BadIndexError
+            If there are no such rows or columns; it is an IndexError.
+
+        Examples
+        --------
+        >>> import lplr
+        >>> f = lplr.quantize([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], bits=8)
+        >>> f[-1].round(1), f[[2, 0], 1].round(1)
+        (array([5., 6.], dtype=float32), array([6., 2.], dtype=float32))
+        """
+        with reproducible():
+            return select(self._take, self.shape, index)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The rows, one after the other; blocks of them are decoded together."""
+        for start in range(0, self.shape[0], self._block_rows):
+            yield from self[start : start + self._block_rows]
+
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of the dense matrix.
+        """Rows ``start`` to ``stop`` of the dense matrix, ``f[start:stop]`` of rows that exist.
 
         Parameters
         ----------
@@ -100,12 +140,29 @@ class PackedMatrix(LinearOperator):
         InputError
             If there are no such rows.
         """
-        # A kernel would read rows that do not exist from whatever is there.
         if not 0 <= start <= stop <= self.shape[0]:
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )
-        return self._row_reader()(start, stop)
+        return self[start:stop]
+
+    def _take(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of ascending numbers, each once, (len(rows), d), float32."""
+        out = np.empty((len(rows), self.shape[1]), np.float32)
+        read = self._row_reader()
+        far = np.diff(rows) > _NEAR
+        cut = far | (np.diff(rows // self._block_rows) > 0)
+        edges = [0, *(np.flatnonzero(cut) + 1).tolist(), len(rows)]
+
+        def groups(i: int, j: int) -> None:
+            for low, high in pairwise(edges[i : j + 1]):
+                first = rows[low]
+                found = read(int(first), int(rows[high - 1]) + 1)
+                out[low:high] = found[rows[low:high] - first]
+
+        if len(rows):
+            run_blocks(groups, len(edges) - 1, 1)
+        return out
 
     def _row_reader(self) -> ReadRows:
         """A function for many calls of `rows`: what all blocks need is decoded once."""
@@ -248,6 +305,11 @@ class PackedMatrix(LinearOperator):
         if "meta" in values:
             values["meta"] = MappingProxyType(dict(values["meta"]))
         self.__dict__.update(values)
+
+    @property
+    def _version(self) -> int:
+        """Of the encoding that a file needs to hold this object: the oldest that does."""
+        return self.encoding[1]
 
     def _state(self) -> dict[str, Any]:
         """What a file holds: numbers, strings, arrays and packed matrices by name."""

@@ -87,7 +87,12 @@ class LowRank(PackedMatrix):
     def _row_reader(self) -> ReadRows:
         left, right = self.left._row_reader(), self.right.to_dense()
         shift = np.float32(self.shift)
-        return lambda start, stop: left(start, stop) @ right + shift
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            out = left(start, stop) @ right
+            return out + shift if shift else out
+
+        return rows
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         out = self.left._matmat(self.right._matmat(X))

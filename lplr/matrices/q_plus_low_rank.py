@@ -15,6 +15,7 @@ from lplr.matrices.errors import ReadRows
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
+from lplr.parallel import run_blocks
 
 __all__ = ["QPlusLowRank"]
 
@@ -28,7 +29,8 @@ class QPlusLowRank(PackedMatrix):
     backbone : Quantized or Stacked of shape (n, d)
     low_rank : LowRank of shape (n, d), optional
     left, right : RandomizedTransform of size n and of size d, optional
-        Stored as seeds; without them the coordinates are those of W.
+        Stored as seeds; without them the coordinates are those of W. ``left`` may consist of
+        blocks: then a row is decoded with those alone that its block mixes.
     meta : mapping
         JSON-able record of how the object was made.
 
@@ -53,7 +55,7 @@ class QPlusLowRank(PackedMatrix):
     right: RandomizedTransform | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    encoding: ClassVar[tuple[str, int]] = ("q-plus-low-rank", 1)
+    encoding: ClassVar[tuple[str, int]] = ("q-plus-low-rank", 2)  # 1 had no blocks
 
     def __post_init__(self) -> None:
         if not isinstance(self.backbone, (Quantized, Stacked)):
@@ -69,6 +71,8 @@ class QPlusLowRank(PackedMatrix):
                 not isinstance(transform, RandomizedTransform) or transform.n != size
             ):
                 raise InputError(f"{name}: must be a RandomizedTransform of size {size}")
+        if self.right is not None and self.right.block is not None:
+            raise InputError("right: must have no blocks; only left may")
         self._set(shape=shape, meta=self.meta)
 
     @property
@@ -78,10 +82,11 @@ class QPlusLowRank(PackedMatrix):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the backbone, the factors and the seeds of the transforms, 8 each."""
+        """Bytes of the backbone, the factors, the seeds and the block size, 8 each."""
         factors = 0 if self.low_rank is None else self.low_rank.nbytes
         seeds = sum(8 for transform in (self.left, self.right) if transform is not None)
-        return self.backbone.nbytes + factors + seeds
+        block = 8 if self.left is not None and self.left.block is not None else 0
+        return self.backbone.nbytes + factors + seeds + block
 
     def parts(self) -> dict[str, PackedMatrix]:
         """The backbone ``Q``, and ``L`` and ``R`` where there are factors."""
@@ -104,18 +109,59 @@ class QPlusLowRank(PackedMatrix):
         -------
         ndarray of shape ``shape``, float32
         """
-        out = self.backbone.to_dense()
-        if self.low_rank is not None:
-            out += self.low_rank.to_dense()
-        if self.right is not None:
-            out = self.right.undo(out, axis=1)
-        if self.left is not None:
-            out = self.left.undo(out, axis=0)
+        out, read, left = np.empty(self.shape, np.float32), self._unmixed(), self.left
+        if left is not None and left.blocks > 1:
+
+            def mixed(b: int, _: int) -> None:
+                out[left.outside(b)] = _mixed(left, b, read)
+
+            run_blocks(mixed, left.blocks, 1)
+            return out
+
+        def rows(start: int, stop: int) -> None:
+            out[start:stop] = read(start, stop)
+
+        run_blocks(rows, self.shape[0], self._block_rows)
+        return out if left is None else left.undo(out, axis=0)
+
+    def _take(self, rows: np.ndarray) -> np.ndarray:
+        left = self.left
+        if left is None:
+            return super()._take(rows)
+        if left.blocks == 1:
+            return self.to_dense()[rows]
+        out, read = np.empty((len(rows), self.shape[1]), np.float32), self._unmixed()
+        places = left.block_of(rows)
+        order = np.argsort(places, kind="stable")  # the rows of a block ascend
+        needed, first = np.unique(places[order], return_index=True)
+        wanted = np.split(order, first[1:])
+
+        def block(i: int, _: int) -> None:
+            mixed = np.r_[left.outside(needed[i])]  # ascending as well
+            found = _mixed(left, needed[i], read)
+            out[wanted[i]] = found[np.searchsorted(mixed, rows[wanted[i]])]
+
+        run_blocks(block, len(needed), 1)
         return out
 
     def _row_reader(self) -> ReadRows:
-        dense = self.to_dense()  # every row of W mixes all rows of Q
+        if self.left is None:
+            return self._unmixed()
+        dense = self.to_dense()
         return lambda start, stop: dense[start:stop]
+
+    def _unmixed(self) -> ReadRows:
+        """Reads rows of U W, which mixes no rows."""
+        Q, right = self.backbone._row_reader(), self.right
+        LR = None if self.low_rank is None else self.low_rank._row_reader()
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            out = Q(start, stop)
+            if LR is not None:
+                out += LR(start, stop)
+            return out if right is None else right.undo(out, axis=1)
+
+        return rows
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._product(X, self.right, self.left, "_matmat")
@@ -143,6 +189,10 @@ class QPlusLowRank(PackedMatrix):
             out = out + getattr(self.low_rank, name)(X)
         return out if after is None else after.undo(np.ascontiguousarray(out), axis=0)
 
+    @property
+    def _version(self) -> int:
+        return 1 if self.left is None or self.left.block is None else 2
+
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"backbone": self.backbone}
         if self.low_rank is not None:
@@ -150,11 +200,21 @@ class QPlusLowRank(PackedMatrix):
         for name in ("left", "right"):
             if getattr(self, name) is not None:
                 state[f"{name}_seed"] = getattr(self, name).seed
+        if self.left is not None and self.left.block is not None:
+            state["left_block"] = self.left.block
+            state["left_interleaved"] = self.left.interleaved
         return state
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         state = dict(state)
+        blocks = {
+            key: state.pop(f"left_{key}")
+            for key in ("block", "interleaved")
+            if f"left_{key}" in state
+        }
+        if len(blocks) == 1 or (blocks and "left_seed" not in state):
+            raise ValueError("a decomposition has left_seed, left_block and left_interleaved")
         for side, name in enumerate(("left", "right")):
             if name in state:
                 raise ValueError(f"a decomposition has no {name}, only {name}_seed")
@@ -162,5 +222,13 @@ class QPlusLowRank(PackedMatrix):
                 backbone = state.get("backbone")
                 if not isinstance(backbone, (Quantized, Stacked)):
                     raise ValueError("a decomposition needs a quantized backbone")
-                state[name] = RandomizedTransform(backbone.shape[side], state.pop(f"{name}_seed"))
+                options = {} if side else blocks
+                size, seed = backbone.shape[side], state.pop(f"{name}_seed")
+                state[name] = RandomizedTransform(size, seed, **options)
         return super()._from_state(state)
+
+
+def _mixed(left: RandomizedTransform, b: int, read: ReadRows) -> np.ndarray:
+    """The rows of W that block b of the transform mixes."""
+    inside = left.inside(b)
+    return left.undo_block(b, read(inside.start, inside.stop))

@@ -8,7 +8,7 @@ from lplr.exceptions import BudgetError
 from lplr.planning.candidates import constant_plans
 from lplr.planning.codebooks import codebooks_by_size, efficient_pairs, lower_hull
 from lplr.planning.curves import Curve, backbone_curve
-from lplr.planning.sizes import SEEDS, least_nbytes
+from lplr.planning.sizes import least_nbytes, transforms_nbytes
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.quantizers.base import get_codebook
 
@@ -29,14 +29,15 @@ def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
     least = least_nbytes((n, d))
     spectrum = matrix.spectrum
     factors = spectrum.curve(efficient_pairs(effort, (n, d)))
+    seeds = transforms_nbytes(n)
     sizes = np.geomspace(least, max(_MOST / 8 * n * d, 2.0 * least), _STEPS)
     books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
-    backbone = backbone_curve(matrix.rates, n, books, sizes[1:] - SEEDS)
+    backbone = backbone_curve(matrix.rates, n, books, sizes[1:] - seeds)
     unit = spectrum.energy / (n * d)
     alone = factors if matrix.H is None else _weighted_curve(matrix, effort)
     loss = np.empty(len(sizes))
     for i, size in enumerate(sizes):
-        after = factors.loss / spectrum.energy * backbone.at(size - SEEDS - factors.nbytes) * unit
+        after = factors.loss / spectrum.energy * backbone.at(size - seeds - factors.nbytes) * unit
         loss[i] = min(float(alone.at(np.array(size))), float(after.min()))
     relative = np.maximum(loss / matrix.norm, 1e-300)
     return Curve(sizes, np.minimum.accumulate(relative))
@@ -50,7 +51,7 @@ def _weighted_curve(matrix: WeightedMatrix, effort: str) -> Curve:
     sizes, losses = [0.0], [matrix.norm]
     for bits in _SMALL:
         try:
-            losses.append(components.plan(bits / 8 * n * d - SEEDS - 4, effort)[1])
+            losses.append(components.plan(bits / 8 * n * d - transforms_nbytes(n) - 4, effort)[1])
         except BudgetError:
             continue
         sizes.append(bits / 8 * n * d)

@@ -20,7 +20,7 @@ from lplr.planning.plans import (
     RoundingPlan,
     WeightedLowRankPlan,
 )
-from lplr.planning.sizes import SEEDS, blocks_nbytes, budget_error, least_nbytes
+from lplr.planning.sizes import blocks_nbytes, budget_error, least_nbytes, transforms_nbytes
 from lplr.planning.waterfill import distribute, expected_loss
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.quantizers.base import get_codebook
@@ -77,7 +77,7 @@ def _weighted_low_rank(matrix: WeightedMatrix, nbytes: float, effort: str) -> It
     if components is None:
         return
     try:
-        blocks, loss = components.plan(nbytes - SEEDS - 4, effort)
+        blocks, loss = components.plan(nbytes - transforms_nbytes(n) - 4, effort)
     except BudgetError:
         return
     yield WeightedLowRankPlan(matrix.relative(loss), tuple(blocks), components)
@@ -89,8 +89,9 @@ def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[P
     n, d = shape
     books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
     factors = spectrum.curve(efficient_pairs(effort, shape))
-    for rotated in (True, False) if nbytes < 100 * SEEDS else (True,):
-        room = nbytes - SEEDS * rotated
+    seeds = transforms_nbytes(n)
+    for rotated in (True, False) if nbytes < 100 * seeds else (True,):
+        room = nbytes - seeds * rotated
         if min(books[1].nbytes(n, d) + 4, books[1].nbytes(n, 1) + 8) > room:
             continue  # not even one column
         rates = matrix.rates if rotated else matrix.unrotated_rates

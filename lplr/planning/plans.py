@@ -21,12 +21,12 @@ from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.planning.sizes import (
-    SEEDS,
     StoredScales,
     backbone_nbytes,
     blocks_nbytes,
     factor_nbytes,
     rounding_nbytes,
+    transforms_nbytes,
 )
 from lplr.planning.weighted_components import WeightedComponents
 from lplr.planning.weighted_matrix import WeightedMatrix
@@ -181,7 +181,7 @@ class WeightedLowRankPlan(LowRankPlan):
     components: WeightedComponents
 
     def nbytes(self, shape: tuple[int, int]) -> int:
-        return super().nbytes(shape) + zero_backbone(shape).nbytes + SEEDS
+        return super().nbytes(shape) + zero_backbone(shape).nbytes + transforms_nbytes(shape[0])
 
     def work(self, shape: tuple[int, int]) -> int:
         return super().work(shape) + 2 * shape[0] * shape[1]
@@ -203,7 +203,7 @@ class BackbonePlan(Plan):
     rotated: bool = True
 
     def nbytes(self, shape: tuple[int, int]) -> int:
-        return backbone_nbytes(self.groups, shape[0]) + SEEDS * self.rotated
+        return backbone_nbytes(self.groups, shape[0]) + transforms_nbytes(shape[0]) * self.rotated
 
     def work(self, shape: tuple[int, int]) -> int:
         return 2 * shape[0] * shape[1]

@@ -14,21 +14,22 @@ from lplr.quantizers.base import Codebook, get_codebook
 
 __all__ = [
     "BLOCK_SCALES",
-    "SEEDS",
     "StoredScales",
     "backbone_nbytes",
     "blocks_nbytes",
     "budget_error",
     "budget_nbytes",
     "factor_nbytes",
+    "has_row_blocks",
     "largest_fit",
     "largest_rank",
     "least_nbytes",
     "rounding_nbytes",
+    "transforms_nbytes",
 ]
 
 _FLOAT32 = 4  # bytes of a scale or an offset
-SEEDS = 16  # bytes of the two seeds of randomized transforms
+_TALL = 4096  # rows from which on they are mixed in blocks
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class StoredScales:
 
 
 BLOCK_SCALES = StoredScales(per_rank=1, once=1)  # of factors that are coded by feedback
+
+
+def has_row_blocks(rows: int) -> bool:
+    """Whether a matrix of so many rows is rotated in blocks of rows."""
+    return rows >= _TALL
+
+
+def transforms_nbytes(rows: int) -> int:
+    """Bytes of the seeds of two randomized transforms, and of the size of blocks of rows."""
+    return 24 if has_row_blocks(rows) else 16
 
 
 def budget_nbytes(bits_per_entry: float, shape: tuple[int, int]) -> float:

@@ -15,6 +15,7 @@ from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
 from lplr.planning.column_rates import ColumnRates
 from lplr.planning.curves import Spectrum, extended
+from lplr.planning.row_blocks import mix_rows
 from lplr.planning.weighted_components import WeightedComponents
 
 __all__ = ["WeightedMatrix"]
@@ -49,22 +50,32 @@ class WeightedMatrix:
         return is_constant(self.W)
 
     @cached_property
-    def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
-        """The transforms of rows and of columns."""
+    def _whole(self) -> tuple[RandomizedTransform, RandomizedTransform]:
+        """Transforms that mix all rows, and all columns."""
         rng = np.random.default_rng(self.seed)
         n, d = self.shape
         return RandomizedTransform.sample(n, rng), RandomizedTransform.sample(d, rng)
 
     @cached_property
+    def _mixed(self) -> tuple[RandomizedTransform, np.ndarray]:
+        """The transform of rows, and W in coordinates in which it is spread evenly."""
+        left, right = self._whole
+        return mix_rows(right.apply(self.W, axis=1), left)
+
+    @property
+    def transforms(self) -> tuple[RandomizedTransform, RandomizedTransform]:
+        """The transforms of rows and of columns."""
+        return self._mixed[0], self._whole[1]
+
+    @property
     def rotated(self) -> np.ndarray:
         """W in coordinates in which it is spread evenly."""
-        left, right = self.transforms
-        return right.apply(left.apply(self.W, axis=0), axis=1)
+        return self._mixed[1]
 
     @cached_property
     def rates(self) -> ColumnRates:
         """The rates of columns in the rotated coordinates."""
-        H = None if self.H is None else self.transforms[1].two_sided(self.H)
+        H = None if self.H is None else self._whole[1].two_sided(self.H)
         return ColumnRates(H, FeedbackWeights(H, self.shape[1]))
 
     @cached_property
@@ -103,7 +114,7 @@ class WeightedMatrix:
         """``tr(E H E^T)`` of a float32 matrix (n, d)."""
         if self.H is None:
             return squared_norm(E)
-        return self.rates.weights.loss(self.transforms[1].apply(E, axis=1))
+        return self.rates.weights.loss(self._whole[1].apply(E, axis=1))
 
     def relative(self, loss: float) -> float:
         """The relative error of a loss; 0 for a matrix of zeros."""

@@ -56,7 +56,7 @@ def encode(obj: Any, name: str, depth: int = 0) -> Group:
     if depth > MAX_DEPTH:
         raise InputError(f"{name} is nested deeper than {MAX_DEPTH}")
     to_json(obj.meta, f"{name}.meta")
-    group = Group(kind, version, dict(obj.meta))
+    group = Group(kind, getattr(obj, "_version", version), dict(obj.meta))
     for key, value in obj._state().items():
         where = f"{name}.{key}"
         if not is_name(key):

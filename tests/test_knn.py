@@ -77,10 +77,11 @@ def test_kernel_is_a_stable_sort(products: list[int], k: int, step: int) -> None
     order = np.argsort(offset + scale * stream, axis=1, kind="stable")[:, :k]
     for kernel in (keep_least, keep_least.py_func):
         values, indices = np.full((2, k), np.inf), np.full((2, k), -1)
-        for i in range(0, len(products), step):
-            part = slice(i, i + step)
-            block = np.ascontiguousarray(stream[:, part])
-            kernel(block, scale[part], offset[part], i, values, indices)
+        # Every step-th column, and the last ones first: parts may come in any order.
+        for i in reversed(range(step)):
+            part = slice(i, None, step)
+            block, numbers = np.ascontiguousarray(stream[:, part]), np.arange(len(products))[part]
+            kernel(block, scale[part].copy(), offset[part].copy(), numbers.copy(), values, indices)
         np.testing.assert_array_equal(indices, order)
         np.testing.assert_array_equal(
             values, np.take_along_axis(offset + scale * stream, order, axis=1)

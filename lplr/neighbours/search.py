@@ -72,10 +72,13 @@ def search(
 
     Notes
     -----
-    With L R for the database, ``|x - r_i|^2 = |x|^2 - 2 (x R^T) l_i + l_i (R R^T) l_i^T``: queries
-    are projected once, and each distance costs as many products as the rank, in float64. The dense
-    matrix is formed only of a `QPlusLowRank` whose rows a transform has mixed, and of an operator.
-    No result depends on the number of threads.
+    The rows are those that f stands for, and ``|x - r|^2 = |x|^2 - 2 x.r + |r|^2``, in float64.
+    Blocks of rows are decoded in turn, and each meets all queries (up to 2048 of them). With L R
+    for the database, the products are ``(x R^T) l``, as many as the rank; with U^T (Q + L R) V,
+    those of V x and R V x with Q and L, which U^T then mixes. The norms of the rows of a packed
+    matrix are computed in its first search and kept with it. The dense matrix is formed only of a
+    `QPlusLowRank` whose rows are not mixed in blocks (an older file, or less than 4096 rows), and
+    of an operator. No result depends on the number of threads.
 
     Examples
     --------
@@ -90,20 +93,24 @@ def search(
     check_choice(metric, "metric", METRICS)
     with tracked(progress, "search"), reproducible():
         index = index_of(f)
-        n = index.shape[0]
         X, k = check_query(queries, k, index.shape)
         if metric == "inner":
-            values, indices = index.search(X, k, np.full(n, -1.0), np.zeros(n))
+            values, indices = index.search(X, k)
             return Neighbours(-values, indices)
-        lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
-        norms = np.sqrt(np.maximum(index.squared_norms(), 0.0))  # rounding may leave some below 0
-        if metric == "cosine":
-            refuse_zero(lengths, "queries")
-            refuse_zero(norms, "f")
-            values, indices = index.search(X, k, -1 / norms, np.zeros(n))
-            return Neighbours(np.clip(1 + values / lengths[:, None], 0.0, 2.0), indices)
-        values, indices = index.search(X, k, np.full(n, -2.0), norms**2)
-        return Neighbours(np.sqrt(np.maximum(values + (lengths**2)[:, None], 0.0)), indices)
+        lengths = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+        if metric == "euclidean":
+            values, indices = index.search(X, k, lambda norms: (np.full(len(norms), -2.0), norms))
+            return Neighbours(np.sqrt(np.maximum(values + lengths[:, None], 0.0)), indices)
+        refuse_zero(lengths, "queries")
+        values, indices = index.search(X, k, _cosine)
+        refuse_zero(index.norms, "f")
+        return Neighbours(np.clip(1 + values / np.sqrt(lengths)[:, None], 0.0, 2.0), indices)
+
+
+def _cosine(norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset, from squared norms; 0 where there is no cosine."""
+    zero = np.zeros(len(norms))
+    return np.divide(-1.0, np.sqrt(norms), out=zero.copy(), where=norms > 0), zero
 
 
 def check_query(queries: Any, k: Any, shape: tuple[int, int]) -> tuple[np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -43,12 +44,16 @@ class TrellisCodebook:
         return [slice(i, min(i + length, n)) for i in range(0, n, length)]
 
     def _streams(
-        self, packed: np.ndarray, length: int, count: int
-    ) -> list[tuple[slice, np.ndarray]]:
-        """The segments, each with its part of the stream."""
-        segments = self._segments(length)
-        sizes = [self.trellis.nbytes((count, s.stop - s.start)) for s in segments]
-        return list(zip(segments, np.split(packed, np.cumsum(sizes)[:-1]), strict=True))
+        self, packed: np.ndarray, length: int, count: int, start: int, stop: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """The segments that hold the entries ``start`` to ``stop``, each with its stream."""
+        size = self.segment_length(length)
+        nbytes = self.trellis.nbytes((count, size))  # of all segments but the last
+        for number in range(start // size, -(-stop // size)):
+            segment = slice(number * size, min(number * size + size, length))
+            at = number * nbytes
+            used = self.trellis.nbytes((count, segment.stop - segment.start))
+            yield segment, packed[at : at + used]
 
     def nbytes(self, length: int, count: int) -> int:
         """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
@@ -67,7 +72,7 @@ class TrellisCodebook:
         """Refuse what is not the stream of ``count`` vectors; see `Codebook.check_packed`."""
         content = f"{count} vectors of {length} entries of {self.bits} bits"
         packed = check_bytes(packed, self.nbytes(length, count), content)
-        for s, stream in self._streams(packed, length, count):
+        for s, stream in self._streams(packed, length, count, 0, length):
             check_padding(stream, count * self.trellis.sequence_bits(s.stop - s.start))
         return packed
 
@@ -87,16 +92,16 @@ class TrellisCodebook:
         """Values of some rows of a packed matrix; see `Codebook.unpack`."""
         out = np.empty((rows.stop - rows.start, words[1]), np.float32)
         length, count = words if axis == 0 else words[::-1]
-        for s, stream in self._streams(packed, length, count):
+        first, last = (rows.start, rows.stop) if axis == 0 else (0, length)
+        for s, stream in self._streams(packed, length, count, first, last):
             shape = count, s.stop - s.start
             if axis == 1:
                 out[:, s] = self.trellis.unpack(stream, shape, rows, slice(0, shape[1]))
                 continue
             start, stop = max(s.start, rows.start), min(s.stop, rows.stop)
-            if start < stop:
-                entries = slice(start - s.start, stop - s.start)
-                values = self.trellis.unpack(stream, shape, slice(0, count), entries)
-                out[start - rows.start : stop - rows.start] = values.T
+            entries = slice(start - s.start, stop - s.start)
+            values = self.trellis.unpack(stream, shape, slice(0, count), entries)
+            out[start - rows.start : stop - rows.start] = values.T
         return out
 
     def dot(
@@ -117,8 +122,8 @@ class TrellisCodebook:
         self, packed: np.ndarray, words: tuple[int, int], rows: slice
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """The stream of one segment of all columns; the number and the length of its sequences."""
-        number = rows.start // self.segment_length(words[0])
-        return self._streams(packed, *words)[number][1], (words[1], rows.stop - rows.start)
+        ((_, stream),) = self._streams(packed, *words, rows.start, rows.stop)
+        return stream, (words[1], rows.stop - rows.start)
 
 
 @cache

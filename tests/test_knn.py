@@ -126,7 +126,7 @@ def test_brute_force(name: str, metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_blocks(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small that queries, rows and columns are all cut, with rests at each end.
-    monkeypatch.setattr("lplr.neighbours.index._PANEL", 256)
+    monkeypatch.setattr("lplr.neighbours.coordinates.PANEL", 256)
     monkeypatch.setattr("lplr.neighbours.index._QUERIES", 5)
     for name in ("float32", "low rank", "shifted", "quantized", "decomposed"):
         database = databases()[name]()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.neighbours.index import index_of
+from lplr.neighbours.coordinates import index_of
 from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked
 from lplr.validation import check_choice, check_integer, check_matrix
@@ -94,23 +94,29 @@ def search(
     with tracked(progress, "search"), reproducible():
         index = index_of(f)
         X, k = check_query(queries, k, index.shape)
+        lengths = np.einsum("ij,ij->i", X, X, dtype=np.float64)[:, None]
+        if metric == "cosine":
+            refuse_zero(lengths, "queries")
+        values, indices = index.search(X, k, _WEIGHTS[metric])
         if metric == "inner":
-            values, indices = index.search(X, k)
             return Neighbours(-values, indices)
-        lengths = np.einsum("ij,ij->i", X, X, dtype=np.float64)
         if metric == "euclidean":
-            values, indices = index.search(X, k, lambda norms: (np.full(len(norms), -2.0), norms))
-            return Neighbours(np.sqrt(np.maximum(values + lengths[:, None], 0.0)), indices)
-        refuse_zero(lengths, "queries")
-        values, indices = index.search(X, k, _cosine)
-        refuse_zero(index.norms, "f")
-        return Neighbours(np.clip(1 + values / np.sqrt(lengths)[:, None], 0.0, 2.0), indices)
+            return Neighbours(np.sqrt(np.maximum(values + lengths, 0.0)), indices)
+        refuse_zero(index.known.norms, "f")
+        return Neighbours(np.clip(1 + values / np.sqrt(lengths), 0.0, 2.0), indices)
 
 
-def _cosine(norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset, from squared norms; 0 where there is no cosine."""
-    zero = np.zeros(len(norms))
-    return np.divide(-1.0, np.sqrt(norms), out=zero.copy(), where=norms > 0), zero
+def _inverse(norms: np.ndarray) -> np.ndarray:
+    """1 / |r|; 0 where there is no cosine."""
+    return np.divide(1.0, np.sqrt(norms), out=np.zeros(len(norms)), where=norms > 0)
+
+
+# What is least for the nearest row r is ``offset + scale * x.r``; from the squared norms of rows.
+_WEIGHTS = {
+    "euclidean": lambda norms: (np.full(len(norms), -2.0), norms),
+    "cosine": lambda norms: (-_inverse(norms), np.zeros(len(norms))),
+    "inner": lambda norms: (np.full(len(norms), -1.0), np.zeros(len(norms))),
+}
 
 
 def check_query(queries: Any, k: Any, shape: tuple[int, int]) -> tuple[np.ndarray, int]:

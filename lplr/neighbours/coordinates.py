@@ -1,0 +1,155 @@
+"""The coordinates in which the rows of each kind of matrix are searched at the least cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from lplr.exceptions import InputError
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
+from lplr.matrices.rows import rows_of
+from lplr.neighbours.index import PANEL, Index, Known
+from lplr.parallel import matmul, run_blocks
+
+__all__ = ["index_of"]
+
+_ROWS = 2048  # in a block, at most
+
+Read = Callable[[int, int], np.ndarray]  # rows from start to stop, float64
+
+# A packed matrix never changes, so what is known of it stays true as long as it lives.
+_known: WeakKeyDictionary[PackedMatrix, Known] = WeakKeyDictionary()
+
+
+def index_of(f: Any) -> Index:
+    """The rows of any matrix; InputError if it is not a finite real one."""
+    if isinstance(f, LowRank):
+        return _low_rank(f)
+    if isinstance(f, QPlusLowRank) and f.left is not None and f.left.blocks > 1:
+        return _in_row_blocks(f)
+    return _rows(f)
+
+
+def _about(f: Any, rows: int, blocks: int) -> Known:
+    known = Known.nothing(rows, blocks)
+    return _known.setdefault(f, known) if isinstance(f, PackedMatrix) else known
+
+
+def _in_order(
+    f: Any,
+    shape: tuple[int, int],
+    width: int,
+    read: Read,
+    project: Callable[[np.ndarray], np.ndarray] = lambda X: X,
+    squares: Callable[[np.ndarray], np.ndarray] = lambda C: np.einsum("ij,ij->i", C, C),
+) -> Index:
+    """Rows in their order; blocks are multiples of 8, so that no lattice group is cut."""
+    n, size = shape[0], max(8, min(_ROWS, PANEL // width // 8 * 8))
+    return Index(
+        shape,
+        width,
+        blocks=-(-n // size),
+        numbers=lambda b: np.arange(b * size, min(b * size + size, n)),
+        read=lambda b: read(b * size, min(b * size + size, n)),
+        measure=lambda b, C: (squares(C), 0.0),
+        project=project,
+        mix=lambda b, P: P,
+        known=_about(f, n, -(-n // size)),
+    )
+
+
+def _rows(f: Any) -> Index:
+    """The entries of rows."""
+    A = f
+    if isinstance(f, LinearOperator) and not isinstance(f, PackedMatrix):
+        if not np.issubdtype(f.dtype, np.floating) or 0 in f.shape:
+            raise InputError(f"f: must be real and not empty, found {f!r}")
+        A = np.asarray(f.matmat(np.eye(f.shape[1])))
+        if not np.isfinite(A).all():
+            raise InputError("f: gives products that are not finite")
+    rows = rows_of(A, "f")
+    return _in_order(f, rows.shape, rows.shape[1], rows.read)
+
+
+def _low_rank(f: LowRank) -> Index:
+    """Those of L: ``|x - l R|^2 = |x|^2 - 2 (x R^T) l + l (R R^T) l^T``."""
+    L, R = _factors(f)
+    gram = matmul(R, R.T)
+    return _in_order(
+        f,
+        f.shape,
+        len(R),
+        L,
+        project=lambda X: matmul(X, R.T),
+        squares=lambda C: np.einsum("ij,ij->i", C @ gram, C),
+    )
+
+
+def _factors(f: LowRank) -> tuple[Read, np.ndarray]:
+    """Rows of L, and R, float64; a shift is one component more, of ones in L."""
+    L, R = f.left._row_reader(), f.right.to_dense().astype(np.float64)
+    if not f.shift:
+        return lambda i, j: L(i, j).astype(np.float64), R
+    R = np.vstack((R, np.full((1, R.shape[1]), f.shift)))
+    return lambda i, j: np.pad(L(i, j).astype(np.float64), ((0, 0), (0, 1)), constant_values=1), R
+
+
+def _in_row_blocks(f: QPlusLowRank) -> Index:
+    """Those of Q and, beside them, of L, for the rows of U^T (Q + L R) V with a U in blocks.
+
+    U is undone on the products with queries, which are fewer than the columns. The screen
+    multiplies the packed Q by a query in float32: an error of at most ``(d + 16) 2^-24 |q| |y|``
+    in a row q of Q, and so of at most that times ``|Q_b|_F`` after U has mixed a block Q_b. Its
+    size is this norm.
+    """
+    left, right, (n, d) = f.left, f.right, f.shape
+    assert left is not None
+    Q, R = f.backbone._row_reader(), np.empty((0, d))
+    if f.low_rank is not None:
+        L, R = _factors(f.low_rank)
+
+    def read(b: int) -> np.ndarray:
+        rows = left.inside(b)
+        C = np.empty((rows.stop - rows.start, d + len(R)))
+        C[:, :d] = Q(rows.start, rows.stop)
+        if len(R):
+            C[:, d:] = L(rows.start, rows.stop)
+        return C
+
+    def measure(b: int, C: np.ndarray) -> tuple[np.ndarray, float]:
+        rows = left.undo_block(b, C[:, :d] + C[:, d:] @ R)
+        return np.einsum("ij,ij->i", rows, rows), float(np.linalg.norm(C[:, :d]))
+
+    def project(X: np.ndarray) -> np.ndarray:
+        Y = X if right is None else right.apply(X, axis=1)
+        return np.hstack((Y, matmul(Y, R.T)))
+
+    def screen(p: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        products = (f.backbone @ p[:d].astype(np.float32)).astype(np.float64)
+
+        def add(i: int, j: int) -> None:
+            products[i:j] += L(i, j) @ p[d:]
+
+        if len(R):
+            run_blocks(add, n, max(8, PANEL // len(R) // 8 * 8))
+        errors = (d + 16) * 2.0**-24 * np.linalg.norm(p[:d]) * sizes
+        return left.undo(products), errors
+
+    return Index(
+        f.shape,
+        d + len(R),
+        blocks=left.blocks,
+        numbers=lambda b: np.r_[left.outside(b)],
+        read=read,
+        measure=measure,
+        project=project,
+        mix=lambda b, P: left.undo_block(b, P, axis=1),
+        known=_about(f, n, left.blocks),
+        screen=screen,
+    )

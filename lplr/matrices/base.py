@@ -144,7 +144,8 @@ class PackedMatrix(LinearOperator):
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )
-        return self[start:stop]
+        with reproducible():
+            return self._take(np.arange(start, stop))
 
     def _take(self, rows: np.ndarray) -> np.ndarray:
         """The rows of ascending numbers, each once, (len(rows), d), float32."""

@@ -11,8 +11,6 @@ from lplr.exceptions import BadIndexError
 
 __all__ = ["select"]
 
-_ALL = slice(None)
-
 
 def select(
     take: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int], index: Any
@@ -21,25 +19,37 @@ def select(
 
     BadIndexError says what NumPy would say, or that this would not be rows and columns.
     """
-    rows, columns = _rows_and_columns(index)
+    rows, *columns = _rows_and_columns(index)
     try:
-        numbers = np.arange(shape[0])[rows]
-        np.empty((1, shape[1]), np.bool_)[:, columns]  # refuses before anything is decoded
-        needed, place = np.unique(numbers, return_inverse=True)
-        if not isinstance(rows, slice):
-            return take(needed)[place.reshape(numbers.shape), columns]
+        # NumPy refuses what it would refuse, before anything is decoded.
+        np.empty((shape[0], 0), np.bool_)[rows]
+        np.empty((0, shape[1]), np.bool_)[:, *columns]
     except (IndexError, TypeError, ValueError) as error:
         raise BadIndexError(f"index: {error}") from None
-    dense = take(needed)
-    dense = dense if np.array_equal(needed, numbers) else dense[::-1]
-    return dense if columns == _ALL else dense[:, columns]
+    if isinstance(rows, slice):
+        numbers = np.arange(*rows.indices(shape[0]))
+        backwards = rows.step is not None and rows.step < 0
+        dense = take(numbers[::-1])[::-1] if backwards else take(numbers)
+        return dense[:, *columns] if columns else dense
+    numbers = _numbers(np.asarray(rows), shape[0])
+    needed, place = np.unique(numbers, return_inverse=True)
+    return take(needed)[place.reshape(numbers.shape), *columns]
 
 
-def _rows_and_columns(index: Any) -> tuple[Any, Any]:
-    given = index if isinstance(index, tuple) else (index,)
-    if len(given) > 1 and given[-1] is Ellipsis:
-        given = given[:-1]
-    if len(given) > 2 or any(part is None for part in given):
+def _rows_and_columns(index: Any) -> list[Any]:
+    """The index of rows, and that of columns where there is one."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if len(parts) > 1 and parts[-1] is Ellipsis:
+        parts.pop()
+    odd = any(part is None or isinstance(part, (bool, np.bool_)) for part in parts)
+    if odd or not 0 < len(parts) <= 2:
         raise BadIndexError(f"index: must be of rows, or of rows and columns, found {index!r}")
-    rows, columns = (*given, _ALL, _ALL)[:2]
-    return _ALL if rows is Ellipsis else rows, _ALL if columns is Ellipsis else columns
+    return [slice(None) if part is Ellipsis else part for part in parts]
+
+
+def _numbers(rows: np.ndarray, n: int) -> np.ndarray:
+    """Row numbers from 0 on, of numbers that may count from the end, or of a mask."""
+    if rows.dtype == np.bool_:
+        return np.flatnonzero(rows)
+    numbers = rows.astype(np.intp)
+    return np.where(numbers < 0, numbers + n, numbers)

@@ -99,15 +99,18 @@ class Stacked(PackedMatrix):
         return np.cumsum([0] + [block.shape[self.axis] for block in self.blocks]).tolist()
 
     def _row_reader(self) -> ReadRows:
+        readers = [block._row_reader() for block in self.blocks]
+        edges = self._edges
+
         def rows(start: int, stop: int) -> np.ndarray:
             out = np.empty((stop - start, self.shape[1]), np.float32)
-            for block, (low, high) in zip(self.blocks, pairwise(self._edges), strict=True):
+            for read, low, high in zip(readers, edges[:-1], edges[1:], strict=True):
                 if self.axis == 1:
-                    out[:, low:high] = block.rows(start, stop)
+                    out[:, low:high] = read(start, stop)
                     continue
                 first, last = max(start, low), min(stop, high)
                 if first < last:
-                    out[first - start : last - start] = block.rows(first - low, last - low)
+                    out[first - start : last - start] = read(first - low, last - low)
             return out
 
         return rows

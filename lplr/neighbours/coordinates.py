@@ -124,7 +124,8 @@ def _in_row_blocks(f: QPlusLowRank) -> Index:
 
     def measure(b: int, C: np.ndarray) -> tuple[np.ndarray, float]:
         rows = left.undo_block(b, C[:, :d] + C[:, d:] @ R)
-        return np.einsum("ij,ij->i", rows, rows), float(np.linalg.norm(C[:, :d]))
+        of_Q = np.einsum("ij,ij->", C[:, :d], C[:, :d])
+        return np.einsum("ij,ij->i", rows, rows), float(np.sqrt(of_Q))
 
     def project(X: np.ndarray) -> np.ndarray:
         Y = X if right is None else right.apply(X, axis=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +24,8 @@ from lplr.evaluation.knn import PROTOCOLS, evaluate, project, recall, vote
 from lplr.evaluation.resources import measured, run_fresh, threads
 from lplr.exceptions import InputError, LplrError, MissingPackageError
 from lplr.kernels.nearest import keep_least
+from lplr.neighbours.coordinates import _known
+from lplr.neighbours.index import Index
 from lplr.neighbours.search import METRICS, Neighbours, search
 
 _PATH = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
@@ -52,7 +56,11 @@ def same(found: Neighbours, expected: Neighbours) -> None:
 
 
 def dense(database: Any) -> np.ndarray:
-    """In float64; the product of two factors as well, which is never rounded."""
+    """In float64; products of factors and transforms in blocks as well, which are never rounded."""
+    if isinstance(database, lplr.QPlusLowRank) and database.left and database.left.block:
+        A = dense(database.backbone)
+        A = A if database.low_rank is None else A + dense(database.low_rank)
+        return database.left.undo(A if database.right is None else database.right.undo(A, axis=1))
     if isinstance(database, lplr.LowRank):
         return dense(database.left) @ dense(database.right) + database.shift
     if isinstance(database, LinearOperator) and not hasattr(database, "to_dense"):
@@ -91,6 +99,11 @@ def test_kernel_is_a_stable_sort(products: list[int], k: int, step: int) -> None
 # --- neighbours ------------------------------------------------------------------------------
 
 
+def in_blocks(**blocks: Any) -> lplr.QPlusLowRank:
+    f = lplr.caldera(DATABASE, rank=3, rng=0)
+    return replace(f, left=lplr.RandomizedTransform(len(DATABASE), 7, **blocks))
+
+
 def databases() -> dict[str, Callable[[], Any]]:
     def low_rank() -> lplr.LowRank:
         return lplr.factorize(DATABASE, rank=9, bits=4, rng=0)
@@ -108,6 +121,12 @@ def databases() -> dict[str, Callable[[], Any]]:
         "rows scaled": lambda: lplr.quantize(DATABASE, bits=3, granularity="row"),
         "decomposed": lambda: lplr.caldera(DATABASE, rank=3, rng=0),
         "rotated columns": lambda: replace(lplr.caldera(DATABASE, rank=3, rng=0), left=None),
+        "blocks": lambda: in_blocks(block=64),
+        "interleaved": lambda: in_blocks(block=40, interleaved=True),
+        "blocks and shift": lambda: replace(
+            in_blocks(block=64), low_rank=replace(in_blocks().low_rank, shift=0.25)
+        ),
+        "blocks of Q": lambda: replace(in_blocks(block=64), low_rank=None, right=None),
         "not rotated": lambda: lplr.caldera(DATABASE, rank=0, incoherence=False, rng=0),
         "compressed": lambda: lplr.compress(DATABASE, bits_per_entry=4, rng=0),
         "operator": lambda: aslinearoperator(DATABASE),
@@ -157,7 +176,7 @@ def test_ties_keep_the_lowest_index() -> None:
     same(search(A, X, 900), brute_force(A, X, 900, "euclidean"))
 
 
-@pytest.mark.parametrize("name", ["low rank", "quantized", "decomposed", "float32"])
+@pytest.mark.parametrize("name", ["low rank", "quantized", "decomposed", "interleaved", "float32"])
 def test_any_number_of_threads(name: str) -> None:
     database = databases()[name]()
     X = np.random.default_rng(1).standard_normal((600, 24), dtype=np.float32)
@@ -168,6 +187,54 @@ def test_any_number_of_threads(name: str) -> None:
     for other in found[1:]:
         np.testing.assert_array_equal(other.distances, found[0].distances)
         np.testing.assert_array_equal(other.indices, found[0].indices)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", ["blocks", "interleaved", "blocks and shift", "blocks of Q"])
+def test_a_few_queries_are_screened(
+    name: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = databases()[name]()
+    expected = search(f, QUERIES, 5, metric=metric)  # from now on, norms are known
+    read = []
+    names = Index._promising
+
+    def spied(index: Index, *arguments: Any) -> np.ndarray:
+        blocks = names(index, *arguments)
+        read.append((len(blocks), index.blocks))
+        return blocks
+
+    monkeypatch.setattr(Index, "_promising", spied)
+    for i in range(0, len(QUERIES), 3):
+        found = search(f, QUERIES[i : i + 3], 5, metric=metric)
+        same(found, Neighbours(*(part[i : i + 3] for part in expected)))
+    assert len(read) == len(QUERIES)
+    # Five neighbours are in five blocks at most; the bound of the error adds hardly any here.
+    assert all(count <= min(6, blocks) for count, blocks in read)
+    assert any(count < blocks for count, blocks in read)
+
+
+def test_what_is_known_of_a_matrix_ends_with_it() -> None:
+    gc.collect()
+    f = in_blocks(block=64)
+    before = pickle.dumps(f)
+    search(f, QUERIES, 3)
+    assert f in _known
+    assert pickle.dumps(f) == before
+    count = len(_known)
+    del f
+    gc.collect()
+    assert len(_known) == count - 1
+
+
+def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPLR_NUM_THREADS", "1")  # only the thread of the caller tells
+    told: list[float] = []
+    search(in_blocks(block=64), QUERIES, 3, progress=lambda share, what: told.append(share))
+    assert told[0] == 0.0
+    assert told[-1] == 1.0
+    assert len(told) > 3
+    assert told == sorted(told)
 
 
 def test_any_scale() -> None:
@@ -353,6 +420,11 @@ def test_operator_that_is_not_finite() -> None:
     broken = LinearOperator(X.shape, matvec=lambda x: X @ x * np.nan, dtype=np.float64)
     with pytest.raises(InputError, match="f: gives products that are not finite"):
         search(broken, Z, 3)
+
+
+def test_one_query_is_a_row() -> None:
+    with pytest.raises(InputError, match=r"^queries: .*\(m, 24\).*reshape\(1, -1\)"):
+        search(DATABASE, QUERIES[0], 3)
 
 
 def test_neighbours_that_do_not_fit() -> None:

@@ -37,13 +37,18 @@ def build(n: int, d: int, **parts) -> QPlusLowRank:
     return QPlusLowRank(quantized((n, d), ("e8p", 2)), low_rank(n, d), **parts)
 
 
-def rotated(n: int, d: int) -> QPlusLowRank:
-    return build(n, d, left=RandomizedTransform(n, 1), right=RandomizedTransform(d, 2))
+def rotated(n: int, d: int, **blocks) -> QPlusLowRank:
+    left, right = RandomizedTransform(n, 1, **blocks), RandomizedTransform(d, 2)
+    return build(n, d, left=left, right=right)
 
 
 MADE = {
     "hartley": lambda: rotated(37, 29),
     "hadamard": lambda: rotated(64, 24),
+    "blocks": lambda: rotated(61, 29, block=16),
+    "interleaved": lambda: rotated(61, 29, block=16, interleaved=True),
+    "one block": lambda: rotated(37, 29, block=37),
+    "blocks alone": lambda: replace(rotated(40, 7, block=8), low_rank=None, right=None),
     "one side": lambda: build(20, 37, right=RandomizedTransform(37, 9)),
     "plain": lambda: build(37, 29),
     "rank 0": lambda: replace(rotated(37, 29), low_rank=None),
@@ -161,6 +166,7 @@ def test_nbytes_are_codes_scales_and_eight_a_seed() -> None:
     assert replace(g, low_rank=None).nbytes == backbone + 16
     assert g.bits_per_entry == 8 * g.nbytes / (37 * 29)
     assert (g.rank, replace(g, low_rank=None).rank) == (3, 0)
+    assert rotated(37, 29, block=16).nbytes == g.nbytes + 8
 
 
 def test_repr() -> None:
@@ -199,6 +205,9 @@ def test_copies_pickles_and_files_are_equal(make, tmp_path) -> None:
         np.testing.assert_array_equal(other.to_dense(), g.to_dense())
         with pytest.raises(FrozenInstanceError):
             other.rank = 1
+    # Files without blocks are those that older releases read.
+    blocks = g.left is not None and g.left.block is not None
+    assert lplr.inspect(path)["groups"]["/"]["version"] == 1 + blocks
     lplr.save(tmp_path / "again.h5", lplr.load(path))
     assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
 
@@ -228,6 +237,7 @@ def test_every_byte_of_a_file_is_guarded(tmp_path) -> None:
         ("left", 3),
         ("right", RandomizedTransform(37, 1)),
         ("right", np.eye(29)),
+        ("right", RandomizedTransform(29, 1, block=8)),
     ],
 )
 def test_parts_that_do_not_fit(name: str, value) -> None:
@@ -248,6 +258,11 @@ def test_parts_that_do_not_fit(name: str, value) -> None:
         {"right_seed": True},
         {"rank": 3},
         {"left": 3},
+        {"left_block": 4},
+        {"left_interleaved": True},
+        {"left_block": 0, "left_interleaved": True},
+        {"left_block": 4, "left_interleaved": 1},
+        {"right_block": 4},
     ],
 )
 def test_state_that_no_decomposition_has(change: dict) -> None:
@@ -256,5 +271,9 @@ def test_state_that_no_decomposition_has(change: dict) -> None:
     QPlusLowRank._from_state(state)
     with pytest.raises(ValueError):  # noqa: PT011 - whatever the part says
         QPlusLowRank._from_state({**state, **change})
+    blocks = {"left_block": 4, "left_interleaved": True}
+    assert QPlusLowRank._from_state({**state, **blocks}).left.blocks == 2
+    with pytest.raises(ValueError, match="left_seed"):
+        QPlusLowRank._from_state({k: v for k, v in {**state, **blocks}.items() if k != "left_seed"})
     with pytest.raises(ValueError, match="backbone"):
         QPlusLowRank._from_state({k: v for k, v in state.items() if k != "backbone"})

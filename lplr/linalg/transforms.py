@@ -121,6 +121,9 @@ class RandomizedTransform:
         """
         return cls(n, int(check_rng(rng).integers(_SEEDS)), block)
 
+    def __reduce__(self) -> tuple[type, tuple[int, int, int | None, bool]]:
+        return type(self), (self.n, self.seed, self.block, self.interleaved)  # without the signs
+
     @property
     def kind(self) -> str:
         """``"hadamard"`` (entries ±1/sqrt(n) in a block of size n) or ``"hartley"``."""

@@ -121,6 +121,10 @@ _WEIGHTS = {
 
 def check_query(queries: Any, k: Any, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
     """The queries, float32 or float64, and k, if they fit a database of this shape."""
+    if np.ndim(queries) == 1:
+        raise InputError(
+            f"queries: must have shape (m, {shape[1]}), found one row; use queries.reshape(1, -1)"
+        )
     double = getattr(queries, "dtype", None) == np.float64
     X = check_matrix(queries, "queries", dtype=np.float64 if double else np.float32)
     if X.shape[1] != shape[1]:

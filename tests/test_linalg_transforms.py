@@ -253,10 +253,13 @@ def test_sampled_by_a_seed():
 def test_blocks_are_transforms_of_their_own(n, block, dtype, interleaved):
     V = RandomizedTransform(n, seed=11, block=block, interleaved=interleaved)
     signs, count = naive_signs(n, 11), max(1, n // block)
-    mixed = [[i for i in range(n) if i // block == b] for b in range(count)]
-    if interleaved and count > 1:
-        mixed = [[i for i in range(count * block) if i % count == b] for b in range(count)]
-    mixed[-1] += range(count * block, n)
+    m = n - (count - 1) * block if count > 1 else n
+    mixed = [list(range(b * block, b * block + block)) for b in range(count - 1)]
+    mixed.append(list(range(n - m, n)))
+    if interleaved:
+        mixed[-1] = [j * n // m for j in range(m)]
+        others = [i for i in range(n) if i not in mixed[-1]]
+        mixed[:-1] = [others[b :: count - 1] for b in range(count - 1)]
     dense, row = np.zeros((n, n)), 0
     for columns in mixed:
         size = len(columns)

@@ -9,8 +9,8 @@
 
 Both cost O(n log n) per vector. With a block size b, V consists of ``n // b`` such matrices, the
 last one larger by the rest: only about b entries mix, and can be had back without the others. They
-are neighbours, or (interleaved) lie ``n // b`` entries apart, so that all blocks are alike even
-where x drifts.
+are neighbours, or (interleaved) come from everywhere, so that all blocks are alike even where x
+drifts.
 
 Incoherence processing is that of QuIP# (arXiv 2402.04396) and CALDERA (arXiv 2405.18886, section
 2); unlike theirs, there is one factor for every size, blocks keep parts of a large matrix
@@ -30,9 +30,10 @@ NumPy's bit generators never change (NEP 19).
 *Sizes.* `lplr.linalg.paley` gives the order and P of a Paley block.
 
 *Blocks.* With a block size b and ``c = max(1, n // b)`` blocks, block i makes the entries i b to
-i b + b of V x, the last block all from there on. It takes the same entries of x or, interleaved,
-the entries i, i + c, i + 2 c ... below b c, the last block then also all from b c on. The signs of
-its columns are those bits of the one stream that have the numbers of the entries that it makes.
+i b + b of V x, the last block all m from there on. It takes the same entries of x. Interleaved,
+the last block takes the entries ``j n // m`` for j from 0 to m - 1, and the others are dealt to the
+other blocks in turn. The signs of the columns of a block are those bits of the one stream that
+have the numbers of the entries that it makes.
 """
 
 from __future__ import annotations
@@ -250,18 +251,22 @@ class RandomizedTransform:
         return slice(b * self._size, stop)
 
     def outside(self, b: int) -> slice | np.ndarray:
-        """The entries of x that block b mixes, in the order of its columns."""
-        if not self.interleaved:
-            return self.inside(b)
-        stop = self.blocks * self._size
-        if b + 1 < self.blocks:
-            return slice(b, stop, self.blocks)
-        return np.append(np.arange(b, stop, self.blocks), np.arange(stop, self.n))
+        """The entries of x that block b mixes, ascending, in the order of its columns."""
+        return self._dealt[self.inside(b)] if self.interleaved else self.inside(b)
 
     def block_of(self, i: np.ndarray) -> np.ndarray:
         """The blocks that mix the entries i of x."""
-        b = i % self.blocks if self.interleaved else i // self._size
-        return np.where(i < self.blocks * self._size, b, self.blocks - 1)
+        last = self.blocks - 1
+        if last == 0 or not self.interleaved:
+            return np.minimum(i // self._size, last)
+        m = self.n - last * self._size
+        before = -(-i * m // self.n)  # entries of the last block below i: those j n // m below
+        return np.where(before * self.n // m == i, last, (i - before) % last)
+
+    @cached_property
+    def _dealt(self) -> np.ndarray:
+        """The entries of x, those of each block together."""
+        return np.argsort(self.block_of(np.arange(self.n)), kind="stable")
 
     def undo_block(self, b: int, Y: np.ndarray, axis: int = 0) -> np.ndarray:
         """The entries ``outside(b)`` of ``V.T @ y``, y given as the entries ``inside(b)`` alone.
@@ -283,8 +288,8 @@ class RandomizedTransform:
         >>> V = RandomizedTransform(9, seed=0, block=4, interleaved=True)
         >>> Y = np.ones((9, 2))
         >>> V.inside(0), V.outside(0)
-        (slice(0, 4, None), slice(0, 8, 2))
-        >>> np.array_equal(V.undo_block(0, Y[:4]), V.undo(Y)[0:8:2])
+        (slice(0, 4, None), array([2, 4, 6, 8]))
+        >>> np.array_equal(V.undo_block(0, Y[:4]), V.undo(Y)[V.outside(0)])
         True
         """
         return mix(Y, self.signs[self.inside(b)], axis, True, Y.dtype)

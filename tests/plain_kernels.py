@@ -63,7 +63,7 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
     bitpack.unpack(stream, 5, 1, codes)
     yield "unpacked", codes
     values, indices = np.full((32, 5), np.inf), np.zeros((32, 5), np.int64)
-    keep_least(A.astype(float), np.ones(16), np.zeros(16), 0, values, indices)
+    keep_least(A.astype(float), np.ones(16), np.zeros(16), np.arange(16), values, indices)
     yield "nearest", indices
     yield "dithered", np.asarray(lplr.quantize(A, bits=3, rounding="dithered", rng=0).codes)
 

@@ -92,6 +92,12 @@ def compress(
     coding of factors in `lplr.coding.blocks` and of the backbone in `lplr.coding.backbone`. A
     constant matrix is stored exactly.
 
+    Rows can be read one by one: ``f[i]`` decodes only what is stored with row i. From 4096 rows on
+    a backbone mixes blocks of 1024 rows, which is then what one row costs; where rows differ much,
+    as in a sorted matrix, those of a block come from everywhere, so that ``f[i:j]`` decodes as many
+    blocks as it has rows. All rows are mixed if a few of them hold most of the energy, which blocks
+    would pay for with more than 1 % of error; see `lplr.planning.row_blocks`.
+
     Examples
     --------
     >>> import lplr

@@ -246,16 +246,50 @@ class RandomizedTransform:
         return self.n // self._size
 
     def inside(self, b: int) -> slice:
-        """The entries of V x that block b makes."""
+        """The entries of V x that block b makes.
+
+        Parameters
+        ----------
+        b : int
+            From 0 to ``blocks - 1``.
+
+        Returns
+        -------
+        slice
+        """
         stop = (b + 1) * self._size if b + 1 < self.blocks else self.n
         return slice(b * self._size, stop)
 
     def outside(self, b: int) -> slice | np.ndarray:
-        """The entries of x that block b mixes, ascending, in the order of its columns."""
+        """The entries of x that block b mixes, ascending, in the order of its columns.
+
+        Parameters
+        ----------
+        b : int
+
+        Returns
+        -------
+        slice or ndarray of int
+        """
         return self._dealt[self.inside(b)] if self.interleaved else self.inside(b)
 
     def block_of(self, i: np.ndarray) -> np.ndarray:
-        """The blocks that mix the entries i of x."""
+        """The blocks that mix some entries of x.
+
+        Parameters
+        ----------
+        i : ndarray of int
+            Their numbers.
+
+        Returns
+        -------
+        ndarray of int of the same shape
+
+        Examples
+        --------
+        >>> RandomizedTransform(9, seed=0, block=4).block_of(np.array([0, 3, 4, 8]))
+        array([0, 0, 1, 1])
+        """
         last = self.blocks - 1
         if last == 0 or not self.interleaved:
             return np.minimum(i // self._size, last)

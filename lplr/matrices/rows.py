@@ -1,4 +1,4 @@
-"""Rows of whatever an evaluation compares: an array, a packed result, or a linear operator."""
+"""Rows of an array, a packed matrix or a linear operator, read a block at a time."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def rows_of(A: Any, name: str) -> RowReader:
     Parameters
     ----------
     A : array_like, packed matrix or LinearOperator of shape (n, d), real and finite
-        A result of `lplr.caldera` with a transform of its rows is decoded once, as a whole; rows
-        of an operator are products of its adjoint with unit vectors.
+        A `QPlusLowRank` with a transform of its rows is decoded once, as a whole; rows of an
+        operator are products of its adjoint with unit vectors.
     name : str
         What the messages call it.
 

@@ -12,9 +12,11 @@ from lplr.coding.new_rows import coded_rows, pattern_of, usual_squares
 from lplr.exceptions import InputError, LplrWarning
 from lplr.linalg.hessian import check_hessian
 from lplr.linalg.least_squares import gram
+from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.parallel import matmul, reproducible
+from lplr.planning.row_blocks import mix_rows
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import versions
 from lplr.validation import check_matrix, warn_caller
@@ -68,8 +70,9 @@ def encode(
     -----
     L comes from least squares on the decoded R and is rounded by feedback under R R^T, as in
     `lplr.factorize`, see `lplr.coding.new_rows`; Q is what L R leave, rounded in the columns of
-    ``f``, its rows mixed as there. On rows from the distribution of those that ``f`` was made from
-    the error is that of ``f``, up to what R was fitted to them: 1 to 2 % for some thousand rows.
+    ``f``, its rows mixed as `lplr.compress` mixes them. On rows from the distribution of those that
+    ``f`` was made from the error is that of ``f``, up to what R was fitted to them: 1 to 2 % for
+    some thousand rows.
 
     Encode many rows at a time: a word of a lattice holds eight of them, and a trellis code needs
     about a hundred to get going; a single row may have twice the error.
@@ -157,9 +160,9 @@ def _coded_product(f: LowRank, A: np.ndarray, H: np.ndarray | None) -> LowRank:
 def _coded_sum(f: QPlusLowRank, A: np.ndarray, H: np.ndarray | None) -> QPlusLowRank:
     """The Q + L R of rows A: first L, then Q from what L R leave."""
     blocks = pattern_of(f.backbone)
-    left = None if f.left is None else replace(f.left, n=len(A))
-    W = A if f.right is None else f.right.apply(A, axis=1)
-    W = W if left is None else left.apply(W, axis=0)
+    left, W = None, A if f.right is None else f.right.apply(A, axis=1)
+    if f.left is not None:
+        left, W = mix_rows(W, RandomizedTransform(len(A), f.left.seed))
     if H is not None and f.right is not None:
         H = f.right.two_sided(H)
     low_rank, rest, usual = f.low_rank, W, usual_squares(blocks).sum()

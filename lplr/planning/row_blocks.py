@@ -26,7 +26,7 @@ _UNLIKE = 0.02  # most of ``mean(x^2)``: 0.9 % of error; in blocks that are alik
 
 
 def mix_rows(X: np.ndarray, whole: RandomizedTransform) -> tuple[RandomizedTransform, np.ndarray]:
-    """A transform V of the rows of X, float32 (n, d), and V X.
+    """A transform V of the rows of X, (n, d), and V X.
 
     ``whole`` is the transform that mixes all of them; V has its seed. Columns are mixed already.
     """

@@ -121,7 +121,7 @@ class PackedMatrix(LinearOperator):
     def __iter__(self) -> Iterator[np.ndarray]:
         """The rows, one after the other; blocks of them are decoded together."""
         for start in range(0, self.shape[0], self._block_rows):
-            yield from self[start : start + self._block_rows]
+            yield from self.rows(start, min(start + self._block_rows, self.shape[0]))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` of the dense matrix, ``f[start:stop]`` of rows that exist.

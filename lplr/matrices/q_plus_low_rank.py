@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -123,6 +123,11 @@ class QPlusLowRank(PackedMatrix):
 
         run_blocks(rows, self.shape[0], self._block_rows)
         return out if left is None else left.undo(out, axis=0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        if self.left is not None and (self.left.blocks == 1 or self.left.interleaved):
+            return iter(self.to_dense())  # any rows that are neighbours cost all of them
+        return super().__iter__()
 
     def _take(self, rows: np.ndarray) -> np.ndarray:
         left = self.left

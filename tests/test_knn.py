@@ -24,7 +24,7 @@ from lplr.evaluation.knn import PROTOCOLS, evaluate, project, recall, vote
 from lplr.evaluation.resources import measured, run_fresh, threads
 from lplr.exceptions import InputError, LplrError, MissingPackageError
 from lplr.kernels.nearest import keep_least
-from lplr.neighbours.coordinates import _known
+from lplr.neighbours.coordinates import _error, _known, _product
 from lplr.neighbours.index import Index
 from lplr.neighbours.search import METRICS, Neighbours, search
 
@@ -190,10 +190,13 @@ def test_any_number_of_threads(name: str) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("name", ["blocks", "interleaved", "blocks and shift", "blocks of Q"])
+@pytest.mark.parametrize(
+    "name", ["blocks", "interleaved", "blocks and shift", "blocks of Q", "low rank", "full rank"]
+)
 def test_a_few_queries_are_screened(
     name: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lplr.neighbours.coordinates._ROWS", 24)
     f = databases()[name]()
     expected = search(f, QUERIES, 5, metric=metric)  # from now on, norms are known
     read = []
@@ -212,6 +215,22 @@ def test_a_few_queries_are_screened(
     # Five neighbours are in five blocks at most; the bound of the error adds hardly any here.
     assert all(count <= min(6, blocks) for count, blocks in read)
     assert any(count < blocks for count, blocks in read)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "bits"), [("trellis-10", 2), ("trellis-10", 1.75), ("e8p", 3), ("lloyd-max", 3)]
+)
+@pytest.mark.parametrize("d", [3, 200])
+def test_products_err_less_than_the_screen_says(quantizer: str, bits: float, d: int) -> None:
+    # A bound for every rounding at worst; a fifth of it is the most that was seen.
+    rng = np.random.default_rng(d)
+    W = rng.standard_normal((300, d))
+    Q = lplr.caldera(W, rank=0, quantizer=quantizer, q_bits=bits, incoherence=False).backbone
+    exact = Q.to_dense().astype(np.float64)
+    for _ in range(10):
+        x = rng.standard_normal(d) * np.exp(rng.standard_normal(d))
+        bound = _error(x) * np.linalg.norm(exact, axis=1)
+        assert (np.abs(_product(Q, x) - exact @ x) <= bound).all()
 
 
 def test_what_is_known_of_a_matrix_ends_with_it() -> None:

@@ -14,7 +14,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.rows import rows_of
-from lplr.neighbours.index import PANEL, Index, Known
+from lplr.neighbours.index import PANEL, Index, Known, Screen
 from lplr.parallel import matmul, run_blocks
 
 __all__ = ["index_of"]
@@ -48,8 +48,12 @@ def _in_order(
     read: Read,
     project: Callable[[np.ndarray], np.ndarray] = lambda X: X,
     squares: Callable[[np.ndarray], np.ndarray] = lambda C: np.einsum("ij,ij->i", C, C),
+    screen: Screen | None = None,
 ) -> Index:
-    """Rows in their order; blocks are multiples of 8, so that no lattice group is cut."""
+    """Rows in their order; blocks are multiples of 8, so that no lattice group is cut.
+
+    The size of a block is the largest norm of its coordinates.
+    """
     n, size = shape[0], max(8, min(_ROWS, PANEL // width // 8 * 8))
     return Index(
         shape,
@@ -57,10 +61,11 @@ def _in_order(
         blocks=-(-n // size),
         numbers=lambda b: np.arange(b * size, min(b * size + size, n)),
         read=lambda b: read(b * size, min(b * size + size, n)),
-        measure=lambda b, C: (squares(C), 0.0),
+        measure=lambda b, C: (squares(C), float(np.sqrt(np.einsum("ij,ij->i", C, C).max()))),
         project=project,
         mix=lambda b, P: P,
         known=_about(f, n, -(-n // size)),
+        screen=screen,
     )
 
 
@@ -81,6 +86,10 @@ def _low_rank(f: LowRank) -> Index:
     """Those of L: ``|x - l R|^2 = |x|^2 - 2 (x R^T) l + l (R R^T) l^T``."""
     L, R = _factors(f)
     gram = matmul(R, R.T)
+
+    def screen(p: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _product(f.left, p[: f.rank]) + p[f.rank :].sum(), _error(p) * sizes
+
     return _in_order(
         f,
         f.shape,
@@ -88,7 +97,23 @@ def _low_rank(f: LowRank) -> Index:
         L,
         project=lambda X: matmul(X, R.T),
         squares=lambda C: np.einsum("ij,ij->i", C @ gram, C),
+        screen=screen if _screens(f.left) else None,
     )
+
+
+def _screens(A: PackedMatrix) -> bool:
+    """Whether the error of `_product` is known: an offset may be larger than the rows."""
+    return getattr(A, "offset", None) is None
+
+
+def _product(A: PackedMatrix, x: np.ndarray) -> np.ndarray:
+    """A @ x by the packed codes, float64 (n,), of float32 products."""
+    return (A @ x.astype(np.float32)).astype(np.float64)
+
+
+def _error(x: np.ndarray) -> float:
+    """That of `_product` in a row a, over |a|: rounding of x, of its scaling and of the sums."""
+    return float((len(x) + 16) * 2.0**-24 * np.linalg.norm(x))
 
 
 def _factors(f: LowRank) -> tuple[Read, np.ndarray]:
@@ -103,10 +128,8 @@ def _factors(f: LowRank) -> tuple[Read, np.ndarray]:
 def _in_row_blocks(f: QPlusLowRank) -> Index:
     """Those of Q and, beside them, of L, for the rows of U^T (Q + L R) V with a U in blocks.
 
-    U is undone on the products with queries, which are fewer than the columns. The screen
-    multiplies the packed Q by a query in float32: an error of at most ``(d + 16) 2^-24 |q| |y|``
-    in a row q of Q, and so of at most that times ``|Q_b|_F`` after U has mixed a block Q_b. Its
-    size is this norm.
+    U is undone on the products with queries, which are fewer than the columns. The size of a block
+    Q_b is ``|Q_b|_F``: U mixes the errors that the screen makes in its rows.
     """
     left, right, (n, d) = f.left, f.right, f.shape
     assert left is not None
@@ -132,15 +155,14 @@ def _in_row_blocks(f: QPlusLowRank) -> Index:
         return np.hstack((Y, matmul(Y, R.T)))
 
     def screen(p: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        products = (f.backbone @ p[:d].astype(np.float32)).astype(np.float64)
+        products = _product(f.backbone, p[:d])
 
         def add(i: int, j: int) -> None:
             products[i:j] += L(i, j) @ p[d:]
 
         if len(R):
             run_blocks(add, n, max(8, PANEL // len(R) // 8 * 8))
-        errors = (d + 16) * 2.0**-24 * np.linalg.norm(p[:d]) * sizes
-        return left.undo(products), errors
+        return left.undo(products), _error(p[:d]) * sizes
 
     return Index(
         f.shape,
@@ -152,5 +174,5 @@ def _in_row_blocks(f: QPlusLowRank) -> Index:
         project=project,
         mix=lambda b, P: left.undo_block(b, P, axis=1),
         known=_about(f, n, left.blocks),
-        screen=screen,
+        screen=screen if _screens(f.backbone) else None,
     )

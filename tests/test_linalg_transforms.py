@@ -1,5 +1,7 @@
 """The transforms against dense matrices built from their definitions, and the kernels' loops."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -235,9 +237,9 @@ def test_sampled_by_a_seed():
     assert V.nbytes == 16
     assert RandomizedTransform.sample(100, rng=0) == V
     assert RandomizedTransform.sample(100, rng=1) != V
-    blocks = RandomizedTransform.sample(100, rng=0, block=16)
-    assert (blocks.seed, blocks.nbytes) == (V.seed, 24)
-    assert blocks != V
+    assert RandomizedTransform(100, V.seed, block=16).nbytes == 24
+    assert RandomizedTransform(100, V.seed, block=16) != V
+    assert pickle.loads(pickle.dumps(V)) == V
     bad = [{"n": 0}, {"seed": -1}, {"seed": 2**63}, {"n": 2.0}, {"n": "3"}, {"block": 0}]
     bad += [{"interleaved": 1}]
     for change in bad:

@@ -99,17 +99,13 @@ class RandomizedTransform:
         check_flag(self.interleaved, "interleaved")
 
     @classmethod
-    def sample(
-        cls, n: int, rng: int | np.random.Generator | None = None, block: int | None = None
-    ) -> RandomizedTransform:
-        """Draw a transform of size n.
+    def sample(cls, n: int, rng: int | np.random.Generator | None = None) -> RandomizedTransform:
+        """Draw a transform of size n that is one block.
 
         Parameters
         ----------
         n : int
         rng : int, Generator or None
-        block : int, optional
-            As of the class.
 
         Returns
         -------
@@ -120,7 +116,7 @@ class RandomizedTransform:
         >>> RandomizedTransform.sample(384, rng=0).n
         384
         """
-        return cls(n, int(check_rng(rng).integers(_SEEDS)), block)
+        return cls(n, int(check_rng(rng).integers(_SEEDS)))
 
     def __reduce__(self) -> tuple[type, tuple[int, int, int | None, bool]]:
         return type(self), (self.n, self.seed, self.block, self.interleaved)  # without the signs

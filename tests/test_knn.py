@@ -262,6 +262,14 @@ def test_any_scale() -> None:
             found = search(unit * DATABASE, unit * QUERIES, 10, metric=metric)
             expected = brute_force(DATABASE, QUERIES, 10, metric)
             np.testing.assert_array_equal(found.indices, expected.indices)
+    for name in ("blocks", "low rank"):
+        for unit in (2.0**-96, 2.0**96):
+            f = databases()[name]().scaled(unit)
+            for metric in METRICS:
+                expected = search(f, unit * QUERIES, 10, metric=metric)
+                for i in range(3):  # screened
+                    found = search(f, unit * QUERIES[i : i + 1], 10, metric=metric)
+                    np.testing.assert_array_equal(found.indices, expected.indices[i : i + 1])
 
 
 def test_memory() -> None:

@@ -52,16 +52,21 @@ def _in_order(
 ) -> Index:
     """Rows in their order; blocks are multiples of 8, so that no lattice group is cut.
 
-    The size of a block is the largest norm of its coordinates.
+    For a screen, the size of a block is the largest norm of its coordinates.
     """
     n, size = shape[0], max(8, min(_ROWS, PANEL // width // 8 * 8))
+
+    def measure(b: int, C: np.ndarray) -> tuple[np.ndarray, float]:
+        largest = np.einsum("ij,ij->i", C, C).max() if screen else 0.0
+        return squares(C), float(np.sqrt(largest))
+
     return Index(
         shape,
         width,
         blocks=-(-n // size),
         numbers=lambda b: np.arange(b * size, min(b * size + size, n)),
         read=lambda b: read(b * size, min(b * size + size, n)),
-        measure=lambda b, C: (squares(C), float(np.sqrt(np.einsum("ij,ij->i", C, C).max()))),
+        measure=measure,
         project=project,
         mix=lambda b, P: P,
         known=_about(f, n, -(-n // size)),
@@ -107,8 +112,9 @@ def _screens(A: PackedMatrix) -> bool:
 
 
 def _product(A: PackedMatrix, x: np.ndarray) -> np.ndarray:
-    """A @ x by the packed codes, float64 (n,), of float32 products."""
-    return (A @ x.astype(np.float32)).astype(np.float64)
+    """A @ x by the packed codes, float64 (n,), of float32 products with x of length 1."""
+    size = float(np.linalg.norm(x)) or 1.0
+    return (A @ (x / size).astype(np.float32)).astype(np.float64) * size
 
 
 def _error(x: np.ndarray) -> float:

@@ -86,14 +86,14 @@ class Index:
         """
         values = np.full((len(X), k), np.inf)
         indices = np.full((len(X), k), -1, np.int64)
-        P = self.project(X.astype(np.float64, copy=False))
         screened = len(X) <= _FEW and self.screen and not np.isnan(self.known.sizes).any()
         most = 1 if screened else max(_QUERIES, PANEL // self.width)
         count = counter(len(X))
         for start in range(0, len(X), most):
             part = slice(start, start + most)
-            blocks = self._promising(P[start], k, weights) if screened else range(self.blocks)
-            self._search(P[part], list(blocks), weights, values[part], indices[part], count)
+            P = self.project(X[part].astype(np.float64, copy=False))
+            blocks = self._promising(P[0], k, weights) if screened else range(self.blocks)
+            self._search(P, list(blocks), weights, values[part], indices[part], count)
         return values, indices
 
     def _search(
@@ -139,4 +139,5 @@ class Index:
         scale, offset = weights(self.known.norms)
         values, slack = offset + scale * products, np.abs(scale) * errors[owner]
         bound = np.partition(values + slack, k - 1)[k - 1]  # k values are at most this
-        return np.unique(owner[values - slack <= bound])
+        # Not "<= bound": if float32 overflowed, nothing is known.
+        return np.unique(owner[~(values - slack > bound)])

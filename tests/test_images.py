@@ -345,6 +345,8 @@ def test_every_command_refuses_pages_without_a_number(
         ("verify", "x.h5", "--against", "x.tif"),
     ):
         assert main([*command]) == 2
-        assert "x.tif: has 2 pages; name one" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "x.tif: has 2 " in error
+        assert "name one" in error
     rows = _json(capsys, "bench", "layers", "x.tif", "--budgets", "8")["rows"]
     assert list(dict.fromkeys(row["dataset"] for row in rows)) == ["1", "2"]

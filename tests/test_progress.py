@@ -170,6 +170,21 @@ def test_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("without_tqdm")
+def test_a_loop_that_outlives_its_error_keeps_no_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loops = []  # as a traceback keeps them
+    with pytest.raises(ValueError, match="in the loop"), tracked(Told(), "first"):
+        loops.append(parts(range(3)))
+        next(loops[0])
+        raise ValueError("in the loop")
+    loops.clear()
+    with tracked(True, "second"):
+        pass
+    assert "second" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_tqdm")
 @pytest.mark.parametrize("kind", ["missing", "closed", "full"])
 def test_standard_error_that_takes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.StringIO):

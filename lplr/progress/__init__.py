@@ -76,13 +76,21 @@ class _Listener:
 class _Part:
     """A range of the whole work, which its owner goes through from ``place`` 0 to 1."""
 
-    def __init__(self, listener: _Listener, start: float, stop: float, what: str) -> None:
+    def __init__(
+        self, listener: _Listener, start: float, stop: float, what: str, outer: _Part | None = None
+    ) -> None:
         self.listener, self.start, self.stop, self.what = listener, start, stop, what
+        self.outer = outer
         self.place = 0.0
 
     def inner(self, place: float, what: str) -> _Part:
         """The part from here to a place; it keeps these words where it has none."""
-        return _Part(self.listener, self._at(self.place), self._at(place), what or self.what)
+        start, stop = self._at(self.place), self._at(place)
+        return _Part(self.listener, start, stop, what or self.what, self)
+
+    def within(self, other: _Part) -> bool:
+        """Whether this is the other part or lies in it."""
+        return self is other or (self.outer is not None and self.outer.within(other))
 
     def go(self, place: float, what: str = "") -> None:
         """All up to a place is done."""
@@ -106,8 +114,10 @@ def _as_current(part: _Part | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # A loop over `parts` that an exception ended may come here after those around it.
-        if _current.get() is part:
+        # A loop over `parts` that an exception ended may come here only after those around it,
+        # which then have left its part as well.
+        current = _current.get()
+        if part is None or (current is not None and current.within(part)):
             _current.set(outer)
 
 

@@ -43,6 +43,17 @@ def test_a_sweep_never_adds_error() -> None:
     assert all(b <= a + 1e-6 for a, b in pairwise(history))
 
 
+@pytest.mark.parametrize("bits_per_entry", [0.8, 3])  # at 3 bits one block is wide
+def test_a_wide_matrix_is_coded_as_its_transpose(bits_per_entry: float) -> None:
+    A = lplr.datasets.synthetic(120, 90, "power", exponent=0.5, rng=1)
+    tall, wide = (
+        lplr.factorize(X, bits_per_entry=bits_per_entry, rng=1)
+        for X in (A, np.ascontiguousarray(A.T))
+    )
+    # The menu of codes is symmetric, so the blocks are the same but for the order of the widths.
+    np.testing.assert_allclose(wide.relative_error(A.T), tall.relative_error(A), rtol=0.02)
+
+
 @pytest.mark.parametrize("bits", [0.1, 0.3])
 def test_factors_under_a_hessian_lose_what_is_predicted(
     query_layer: WeightedMatrix, bits: float

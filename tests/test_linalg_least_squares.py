@@ -149,3 +149,14 @@ def test_least_squares(condition: float) -> None:
     residual = norm(L @ W - A), norm(L @ expected - A)
     # Float32 W, of size up to the condition, perturbs L W by 6e-8 of its size at most.
     assert residual[0] <= residual[1] * (1 + 1e-6) + 1e-7 * norm(W)
+
+
+@pytest.mark.parametrize("k", [40, 700])
+def test_gram_is_exactly_symmetric_and_right(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).standard_normal((k, 5000)).astype(np.float32)
+    monkeypatch.setenv("LPLR_NUM_THREADS", "1")
+    G = gram(X)
+    monkeypatch.setenv("LPLR_NUM_THREADS", "3")
+    assert gram(X).tobytes() == G.tobytes()
+    assert (G == G.T).all()
+    np.testing.assert_allclose(G, X.astype(np.float64) @ X.T.astype(np.float64), atol=1e-9)

@@ -9,7 +9,7 @@ from lplr.exceptions import InputError
 from lplr.kernels.project import sparse_project
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import KINDS, Sketch
-from lplr.linalg.svd import _gram, range_finder, truncated_svd
+from lplr.linalg.svd import _gram, range_finder, short_svd, truncated_svd
 
 
 def with_spectrum(n, d, sigma):
@@ -315,3 +315,34 @@ def test_inputs_are_not_changed_and_dtypes_kept():
 def test_refusals_name_the_argument(call, name):
     with pytest.raises(InputError, match=f"^{name}: "):
         call(np.ones((10, 12)))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "least"),
+    [
+        (300, 120, 60, 1e-2),  # all eigenvectors, float64
+        (1500, 1100, 700, 1e-2),  # float32 suffices
+        (1500, 1100, 700, 1e-5),  # float32 knows nothing of the smallest ones
+        (900, 400, 40, 1e-2),  # a range finder on the Gram matrix
+        (900, 400, 40, 1e-5),  # on the matrix itself
+        (900, 600, 20, 1e-1),  # a narrow sketch: on the matrix itself
+    ],
+)
+def test_short_svd_is_that_of_the_shorter_side(n, d, k, least, wide):
+    """Values and projections of the exact one; the range finder is used where values decay fast.
+
+    Each value is known to the rounding of float32 products, some 1e-6 of the largest; from a
+    Gram matrix that is divided by the value itself, which the limit of 1e-3 keeps below 1e-3.
+    """
+    sigma = np.geomspace(1, least, k)
+    sigma = np.concatenate([sigma, 1e-3 * least * np.ones(min(n, d) - k)])
+    A = with_spectrum(n, d, sigma).astype(np.float32)
+    A = np.ascontiguousarray(A.T) if wide else A
+    s, V = short_svd(A, k, rng=0)
+    assert s.dtype == V.dtype == np.float32
+    assert V.shape == (k, d)
+    np.testing.assert_allclose(s, sigma[:k], rtol=2e-3, atol=2e-7)
+    np.testing.assert_allclose(V @ V.T, np.eye(k), atol=1e-5)
+    rest = A - V.T @ (V @ A) if wide else A - (A @ V.T) @ V
+    assert np.linalg.norm(rest) <= 1.01 * np.linalg.norm(sigma[k:]) + 1e-5

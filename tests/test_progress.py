@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_shares_rise_from_zero_to_one(call: Callable[..., Any]) -> None:
     assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 1.0 > told.shares[-2]
     assert all(what.isascii() and what for _, what in told)
+
+
+@pytest.mark.parametrize("name", ["compress", "factorize", "caldera"])
+def test_shares_come_in_small_steps(name: str) -> None:
+    """At this size a step is one block of a factor."""
+    told = Told()
+    CALLS[name](progress=told)
+    assert len(told) > 20
+    assert max(b - a for a, b in pairwise(told.shares)) < 0.4
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "predictions"])

@@ -59,8 +59,9 @@ def compress(
     rng : int, numpy.random.Generator or None
     effort : {"fast", "default", "best"}
         ``"fast"`` and ``"default"``: trellis codes of 8 and 10 state bits; one plan is carried
-        out, or a second one too where the predictions are close. ``"best"``: 12 state bits, and
-        more plans are carried out.
+        out, by default a second one too where the predictions are close. ``"best"``: 12 state
+        bits, and more plans are carried out. ``"fast"`` saves a third of the time or more and
+        costs 1 to 4 % of error; ``"best"`` gains 1 to 2 % in two to eight times the time.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -110,7 +111,7 @@ def compress(
     >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
     ('QPlusLowRank', True)
     """
-    with until(0.2, "singular values"):
+    with until(0.15, "singular values"):
         matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
     packed, (plan, *others) = best_of(plans, matrix, effort)
     meta = {"damping": damping, "plan": plan, "others": others}

@@ -271,24 +271,21 @@ def _compress(
     import lplr
     from lplr.cli.compress_report import search_of
     from lplr.cli.progress import Progress, watch_compilation
+    from lplr.progress import tracked, until
 
     arguments = dict(call.arguments)
     if call.function in ("compress", "caldera"):
         arguments["hessian"] = hessian
-    with Progress() as progress, watch_compilation(progress):
-        if call.function == "caldera":
-            arguments["callback"] = lambda step: progress.show(
-                f"round {step['iteration']}, {step['step']}: error {step['error']:.5f}"
-            )
+    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell):
         start = time.perf_counter()
-        with progress.step(f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
+        with until(0.9, f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
             f = getattr(lplr, call.function)(A, **arguments)
         seconds = time.perf_counter() - start
-        with progress.step("measuring the error"):
+        with until(0.95, "measuring the error"):
             errors = {"relative_error": f.relative_error(original)}
             if hessian is not None:
                 errors["relative_error_under_hessian"] = f.relative_error(original, hessian)
-        with progress.step("writing and verifying the file"):
+        with until(1.0, "writing and verifying the file"):
             lplr.save(output, f, overwrite, attrs=errors)
     return {
         "output": output,

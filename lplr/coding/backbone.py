@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lplr.coding.feedback import matched_scale, quantize_feedback
+from lplr.coding.work import code_seconds
 from lplr.linalg.ldl import ldl, squared_norm, weighted_squared_norm
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
+from lplr.progress import parts
 from lplr.quantizers.base import Codebook
 
 __all__ = [
@@ -85,7 +87,8 @@ def code_backbone(
     n, d = W.shape
     E = np.empty((d, n), np.float32)
     blocks: list[Quantized] = []
-    for group in reversed(groups):
+    work = [code_seconds(g.stop - g.start, n, g.book, sweeps) for g in groups]
+    for group in parts(reversed(groups), work[::-1], "backbone"):
         i, j, book = group.start, group.stop, group.book
         X = np.ascontiguousarray(W[:, i:j].T)
         shift = None

@@ -32,6 +32,7 @@ __all__ = [
     "product",
     "quantize_factor",
     "quantize_right",
+    "quantize_solution",
     "rescaled",
     "stack_factors",
     "weighted_gram",
@@ -78,25 +79,35 @@ def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def quantize_factor(
-    B: np.ndarray,
+    B: np.ndarray, G: np.ndarray, book: Codebook, scale: np.ndarray | None = None
+) -> Factor:
+    """Solve G X = B for X (m, n), and quantize X by feedback under G.
+
+    B is float32; G is float64, positive semi-definite, and damped here. Where no scales are given,
+    X chooses them.
+    """
+    G = damped(G)
+    return quantize_solution(solve(G, B), G, book, scale=scale)
+
+
+def quantize_solution(
+    X: np.ndarray,
     G: np.ndarray,
     book: Codebook,
     rough: bool = False,
     scale: np.ndarray | None = None,
 ) -> Factor:
-    """Solve G X = B for X (m, n), and quantize X by feedback under G.
+    """Quantize X, float32 (m, n), by feedback under a damped G.
 
-    B is float32; G is float64, positive semi-definite, and damped here. A ``rough`` factor gets
-    less care, since another pass will replace it. Where no scales are given, X chooses them.
+    A ``rough`` factor gets no sweeps, since another pass will replace it.
     """
-    n = B.shape[1]
-    G = damped(G)
-    X = solve(G, B)
+    n = X.shape[1]
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
-    sweeps = _SWEEPS if not isinstance(book, TrellisCodebook) else 0 if rough else _TRELLIS_SWEEPS
+    sweeps = 0 if rough else _TRELLIS_SWEEPS if isinstance(book, TrellisCodebook) else _SWEEPS
     codes, scale, error = quantize_feedback(X, G, book, scale, sweeps=sweeps)
-    return Factor(codes, scale, np.ascontiguousarray((X - error)[:, :n]))
+    np.subtract(X, error, out=error)
+    return Factor(codes, scale, np.ascontiguousarray(error[:, :n]))
 
 
 def quantize_right(

@@ -11,6 +11,7 @@ from lplr.coding.factor import GRAM_DAMPING, Factor, FactorPair, product
 from lplr.linalg.ldl import block_ldl
 from lplr.linalg.least_squares import gram, rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
+from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
 
 __all__ = ["faithful", "lplr_factorize", "quantize_blocks"]
@@ -34,10 +35,11 @@ def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
     factor = block_ldl(H)
     Q = np.zeros_like(W)
     candidate: Candidate | None = None
-    for iteration in range(1, max(n_iter, 1) + 1):
+    for iteration in parts(range(1, max(n_iter, 1) + 1), what=lambda i: f"iteration {i}"):
         left = right = None
         if problem.rank:
-            left, right = lplr_factorize(problem, W - Q)
+            with until(0.5):
+                left, right = lplr_factorize(problem, W - Q)
             if candidate is not None:
                 trace.add("LR", iteration, replace(candidate, left=left, right=right))
         X, book = problem.without(left, right), problem.q_book
@@ -57,7 +59,7 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
     R = (V / s[:, None]).astype(np.float32)
     best: FactorPair | None = None
     least = np.inf
-    for _ in range(_INNER):
+    for _ in parts(range(_INNER)):
         T = matmul(R.astype(np.float64), problem.H)
         left = _rounded(
             _solved(matmul(T, R.T.astype(np.float64)), matmul(T.astype(np.float32), A.T)),
@@ -116,6 +118,7 @@ def quantize_blocks(
     words = _GROUP // book.group
     codes = np.empty((n, size // book.group), book.dtype)
     Q = np.empty((n, d), np.float32)
+    count = counter(n)
 
     def nearest(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c = book.encode(np.ascontiguousarray(y / np.float32(scale)).reshape(len(y), words, -1))
@@ -143,6 +146,7 @@ def quantize_blocks(
                 q[:, b] = np.where(better[:, None], new, q[:, b])
                 e[:, b] = x[:, b] - q[:, b]
         Q[start:stop] = q[:, :d]
+        count(stop - start)
 
     if scale > 0:
         run_blocks(block, n, _BLOCK)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lplr.linalg.ldl import Factorization, min_pivot_ldl
 from lplr.parallel import run_blocks
+from lplr.progress import counter, parts
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.scalar import ScalarCodebook
 
@@ -71,6 +72,7 @@ def quantize_feedback(
     k, n = X.shape
     codes = np.empty((k, n // codebook.group), codebook.dtype)
     error = np.empty((k, n), np.float32)
+    count = counter(n)
 
     def block(start: int, stop: int) -> None:
         part = slice(start // codebook.group, stop // codebook.group)
@@ -83,6 +85,7 @@ def quantize_feedback(
                 _descent_sweep(x, descent, codebook, scale, e, c)
         error[order, start:stop] = e
         codes[order, part] = c
+        count(stop - start)
 
     run_blocks(block, n, codebook.segment_length(n))
     return codes, scale[np.argsort(order)], error
@@ -114,6 +117,7 @@ def polish(
     """
     descent = _descent_matrix(H)
     codes, error = codes.copy(), error.copy()
+    count = counter(X.shape[1])
 
     def block(start: int, stop: int) -> None:
         part = slice(start // codebook.group, stop // codebook.group)
@@ -123,6 +127,7 @@ def polish(
             _descent_sweep(x, descent, codebook, scale, e, c)
         error[:, start:stop] = e
         codes[:, part] = c
+        count(stop - start)
 
     run_blocks(block, X.shape[1], codebook.segment_length(X.shape[1]))
     return codes, error
@@ -151,7 +156,7 @@ def quantize_two_sided(
     outer, inner = outer.astype(np.float32, copy=False), inner.astype(np.float32)
     target, error = x.copy(), np.empty_like(x)
     codes = np.empty(x.shape, codebook.dtype)
-    for p in _panels(len(x)):
+    for p in parts(_panels(len(x))):
         feedback_columns(
             target[p],
             x[p],

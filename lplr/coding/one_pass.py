@@ -11,14 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from lplr.coding.alternation import alternate, rotated_start
+from lplr.coding.alternation import factor_pair
 from lplr.coding.caldera import CalderaProblem, Candidate, Trace
 from lplr.coding.factor import Factor, damped, quantize_factor, quantize_right, weighted_gram
 from lplr.coding.feedback import matched_scale, polish, quantize_feedback
 from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.least_squares import gram
-from lplr.linalg.svd import truncated_svd
+from lplr.linalg.svd import short_svd
 from lplr.parallel import matmul
+from lplr.progress import parts, until
 from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["one_pass"]
@@ -56,19 +57,23 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
     if not problem.rank:
         trace.add("Q", 0, _backbone(problem, None, None, _SWEEPS_ALONE))
         return
-    svd = truncated_svd(W, problem.rank, rng=rng)
-    start = rotated_start(svd, problem.books, rng)
-    (left, right), _ = alternate(W, start, problem.books, _START)
+    with until(0.02, "singular vectors"):
+        svd = short_svd(W, problem.rank, rng=rng)
+    with until(0.06, "factors"):
+        left, right = factor_pair(W, svd, problem.books, rng, _START)
     if not n_iter:
         trace.add("Q", 0, _backbone(problem, left, right, _SWEEPS_ALONE))
         return
-    candidate, share = _first_backbone(problem, left, right)
+    with until(0.36, "backbone"):
+        candidate, share = _first_backbone(problem, left, right)
     error = trace.add("Q", 0, candidate)
-    for iteration in range(1, n_iter + 1):
-        candidate = replace(candidate, left=_refit_left(problem, candidate))
+    for iteration in parts(range(1, n_iter + 1), what=lambda i: f"round {i}"):
+        with until(0.3):
+            candidate = replace(candidate, left=_refit_left(problem, candidate))
         after_left = trace.add("L", iteration, candidate)
         # R is kept even where it is worse, as a short R may be: the next L gains from it.
-        refitted = _refit_right(problem, candidate)
+        with until(0.7):
+            refitted = _refit_right(problem, candidate)
         candidate = replace(candidate, right=refitted)
         after_right = trace.add("R", iteration, candidate)
         if min(after_left, after_right) >= error:
@@ -92,7 +97,7 @@ def _first_backbone(
     """Q under the downdated H, and the share of weight that suits the codes."""
     fine = problem.books[0].gaussian_mse < _FINE * problem.q_book.gaussian_mse
     best: tuple[float, Candidate, float] | None = None
-    for share in _SHARES[:1] if fine else _SHARES:
+    for share in parts(_SHARES[:1] if fine else _SHARES):
         weights = _downdated(problem.H, right, share)
         candidate = _backbone(problem, left, right, _SWEEPS, weights)
         if fine:

@@ -9,6 +9,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.quantized import Quantized, part
 from lplr.parallel import run_blocks
+from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.uniform import Uniform
 
@@ -52,7 +53,8 @@ def round_matrix(
         scale, offset = half_scale(X), None
         codes = book.encode((X / scale)[..., None])
     else:
-        scale, offset = _fit(X, book, granularity == "tensor", scaling)
+        with until(0.0 if scaling == "minmax" else 0.95):
+            scale, offset = _fit(X, book, granularity == "tensor", scaling)
         dither = rng if rounding == "dithered" else None
         codes = _encode(X, book, scale, offset, dither)
     if turned:
@@ -113,7 +115,8 @@ def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.nd
         starts.append(((high - low) / (2 * _outermost(book)), low + (high - low) / 2))
         starts.append((np.maximum(high, -low) / _outermost(book), zero))
     if over is None and X.size > _MANY:
-        ends = [_alternated(X, book, None, [start], 1) for start in starts]
+        with until(0.5):
+            ends = [_alternated(X, book, None, [start], 1) for start in parts(starts)]
         starts = [max(ends, key=lambda end: float(end[1][0, 0]))[0]]
     return _alternated(X, book, over, starts, _ROUNDS)[0]
 
@@ -125,8 +128,8 @@ def _alternated(
     count = X.size if over is None else X.shape[1]
     zero = np.zeros(starts[0][0].shape, np.float32)
     best, most = (zero, zero), np.full(zero.shape, -np.inf)
-    for scale, offset in starts:
-        for _ in range(rounds):
+    for scale, offset in parts(starts):
+        for _ in parts(range(rounds)):
             q = _points(X, book, scale, offset)
             centre = _dot(q, np.ones_like(q), over) / count
             covariance = _dot(X, q, over) / count
@@ -178,12 +181,15 @@ def _encode(
     usable = scale >= np.finfo(np.float32).tiny
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=usable)
 
+    count = counter(n)
+
     def block(i: int, j: int) -> None:
         y = X[i:j] if offset is None else X[i:j] - part(offset, i, j)
         y = y * part(inverse, i, j)
         if d % group:
             y = np.pad(y, ((0, 0), (0, -d % group)))
         codes[i:j] = encode(y.reshape(j - i, -1, group))
+        count(j - i)
 
     if dither is None:
         encode = book.encode

@@ -11,6 +11,8 @@ __all__ = ["gram", "least_squares", "rank_constrained", "solve"]
 
 _BLOCK = 512  # right-hand sides that one thread solves for at a time
 _ROWS = 2048  # of a Gram matrix's long side that one thread takes at a time
+_NARROW = 512  # rows of X up to which threads share the columns
+_TILE = 128  # beyond, rows of the Gram matrix that one thread takes at a time
 _WIDE_BLOCK = 64  # the same, where they are float64 and as long as columns of A
 # Largest ratio of pivots at which a right-hand side in float32 will do. Its errors of 6e-8 reach
 # |L W| times the condition of L, the root of this ratio: up to 1e3, any code loses more than that.
@@ -21,6 +23,8 @@ _SMALLEST = 1e-12  # eigenvalue, over the largest, that a Gram matrix in float64
 def gram(X: np.ndarray) -> np.ndarray:
     """X X^T in float64, exactly symmetric, for a wide X of any float dtype."""
     k, n = X.shape
+    if k > _NARROW:
+        return _wide_gram(X)
     parts = np.empty((-(-n // _ROWS), k, k))
 
     def block(start: int, stop: int) -> None:
@@ -29,6 +33,22 @@ def gram(X: np.ndarray) -> np.ndarray:
 
     run_blocks(block, n, _ROWS)
     return parts.sum(axis=0)  # in this order at any number of threads
+
+
+def _wide_gram(X: np.ndarray) -> np.ndarray:
+    """The same for many rows, where a sum for each thread would take too much memory."""
+    k, n = X.shape
+    G = np.zeros((k, k))
+    for start in range(0, n, _ROWS):
+        x = np.ascontiguousarray(X[:, start : start + _ROWS], np.float64)
+
+        def rows(i: int, j: int, x: np.ndarray = x) -> None:
+            G[i:j, :j] += x[i:j] @ x[:j].T
+
+        run_blocks(rows, k, _TILE)
+    for i in range(0, k, _TILE):
+        G[:i, i : i + _TILE] = G[i : i + _TILE, :i].T
+    return (G + G.T) / 2  # within the tiles on the diagonal
 
 
 def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:

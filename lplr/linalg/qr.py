@@ -9,18 +9,20 @@ from lplr.parallel import reproducible, run_blocks
 __all__ = ["haar", "orthonormal_basis", "thin_qr"]
 
 
-def haar(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
-    """The k <= n first columns of a Haar-distributed orthogonal matrix, float64 (n, k).
+def haar(
+    n: int, k: int, rng: np.random.Generator, dtype: type[np.floating] = np.float64
+) -> np.ndarray:
+    """The k <= n first columns of a Haar-distributed orthogonal matrix (n, k).
 
     They are Q of a Gaussian matrix, once the signs make the diagonal of its R positive (Mezzadri
     2007).
     """
     from scipy.linalg import qr
 
-    G = rng.standard_normal((n, k))
+    G = rng.standard_normal((n, k)).astype(dtype, copy=False)
     with reproducible():
         Q, R = qr(G, mode="economic", overwrite_a=True, check_finite=False)
-    return Q * np.copysign(1.0, np.diagonal(R))
+    return Q * np.copysign(dtype(1), np.diagonal(R))
 
 
 def orthonormal_basis(Y: np.ndarray) -> np.ndarray:

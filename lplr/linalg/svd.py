@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.linalg.least_squares import gram
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import Sketch
 from lplr.parallel import matmul, reproducible, run_blocks
@@ -14,12 +15,19 @@ from lplr.validation import check_integer, check_matrix, check_rank
 
 __all__ = [
     "SVD",
+    "ShortSVD",
     "range_finder",
+    "short_svd",
     "truncated_svd",
 ]
 
 SVD = tuple[np.ndarray, np.ndarray, np.ndarray]  # U, s, Vt
+ShortSVD = tuple[
+    np.ndarray, np.ndarray
+]  # s (k,) and the vectors (k, min(n, d)) of the shorter side
 
+_SINGLE = 1024  # sides from which on a float32 Gram matrix is tried first: half of the time
+_DROWNED = 1e-3  # of the largest singular value: its float32 Gram matrix knows no smaller ones
 _GRAM_WIDTH = 10  # sketch widths up to which one product A^T A is cheaper than iterating with A
 
 
@@ -149,6 +157,75 @@ def truncated_svd(
     if wide:
         return np.ascontiguousarray(Vt.T), s, np.ascontiguousarray(U.T)
     return U, s, Vt
+
+
+def short_svd(
+    A: np.ndarray,
+    k: int,
+    *,
+    n_oversamples: int | None = None,
+    n_power_iter: int = 3,
+    sketch: str = "gaussian",
+    rng: int | np.random.Generator | None = None,
+) -> ShortSVD:
+    """The leading singular values, and the singular vectors of the shorter side alone.
+
+    They come from the Gram matrix of that side, in a fraction of the time and memory of a
+    `truncated_svd`. Values below 1e-7 of the largest drown in the rounding of that matrix.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d), float32
+    k, n_oversamples, n_power_iter, sketch, rng
+        As in `truncated_svd`.
+
+    Returns
+    -------
+    s : ndarray of shape (k,), float32, descending
+    V : ndarray of shape (k, min(n, d)), float32
+        Orthonormal rows: right singular vectors where n >= d, else left ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.linalg.svd import short_svd
+    >>> s, V = short_svd(np.diag(np.float32([3, 2, 1])), 2)
+    >>> s.round(4), np.abs(V).round(4)
+    (array([3., 2.], dtype=float32), array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32))
+    """
+    X = A if A.shape[0] >= A.shape[1] else A.T
+    width = X.shape[1]
+    m = k + (max(10, k // 4) if n_oversamples is None else n_oversamples)
+    if 2 * m > width:  # all eigenvectors take less time than bases of so many columns
+        if width >= _SINGLE:
+            s, V = _from_gram(_gram(X), k)
+            if s[-1] >= _DROWNED * s[0]:
+                return s, V
+        return _from_gram(gram(X.T), k)
+    Z = Sketch(sketch, width, m).sample(rng, np.float32).to_dense()
+    if width <= _GRAM_WIDTH * m:
+        G, Y = _gram(X), Z
+        for _ in range(n_power_iter):
+            Y = orthonormal_basis(matmul(G, Y))
+        M = matmul(Y.T, matmul(G, Y)).astype(np.float64)
+        s, W = _from_gram((M + M.T) / 2, k)
+        if s[-1] >= _DROWNED * s[0]:
+            return s, matmul(W, Y.T)
+    for _ in range(n_power_iter):
+        Z = orthonormal_basis(matmul(X.T, orthonormal_basis(matmul(X, Z))))
+    s, W = _from_gram(gram(matmul(X, Z).T), k)
+    return s, matmul(W, Z.T)
+
+
+def _from_gram(G: np.ndarray, k: int) -> ShortSVD:
+    """The roots of the k largest eigenvalues of a Gram matrix, and their vectors."""
+    from scipy.linalg import eigh
+
+    with reproducible():
+        w, V = eigh(G, driver="evd", overwrite_a=True, check_finite=False)
+    s = np.sqrt(np.maximum(w[::-1][:k], 0.0))
+    return s.astype(np.float32), np.ascontiguousarray(V[:, ::-1][:, :k].T, np.float32)
 
 
 def _randomized_svd(A: np.ndarray, k: int, S: np.ndarray, n_power_iter: int) -> SVD:

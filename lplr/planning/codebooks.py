@@ -22,6 +22,7 @@ __all__ = [
     "component_menu",
     "default_codebook",
     "efficient_pairs",
+    "factor_codebook",
     "factor_codebooks",
     "half_bit_pairs",
     "lower_hull",
@@ -42,17 +43,27 @@ def default_codebook(bits: float) -> Codebook:
     return get_codebook("e8p" if bits in (2, 3) else "lloyd-max", bits)
 
 
+def factor_codebook(bits: float) -> Codebook:
+    """The codebook of a factor of `lplr.factorize` where none is named.
+
+    A trellis of 2**8 states without sweeps of coordinate descent takes the time of the lattice with
+    them, and leaves 1 to 7 % less error at two bits. Above three bits Lloyd-Max levels are as good
+    within the noise of the other factor, and many times as fast.
+    """
+    return get_codebook(EFFORTS["fast"] if bits in (2, 3) else "lloyd-max", bits)
+
+
 def codebook_pair(quantizers: tuple[str, str] | None, bits: tuple[float, float]) -> CodebookPair:
-    """The two codebooks; by `default_codebook` where no quantizers are named."""
+    """The two codebooks; by `factor_codebook` where no quantizers are named."""
     if quantizers is None:
-        return default_codebook(bits[0]), default_codebook(bits[1])
+        return factor_codebook(bits[0]), factor_codebook(bits[1])
     return get_codebook(quantizers[0], bits[0]), get_codebook(quantizers[1], bits[1])
 
 
 def candidate_pairs(quantizers: tuple[str, str] | None, *, equal: bool) -> list[CodebookPair]:
     """The pairs of codebooks that a search for one pair looks at, all or those of ``equal`` widths.
 
-    Without names of quantizers, `default_codebook` decides. One bit is left out: at 0.36 of the
+    Without names of quantizers, `factor_codebook` decides. One bit is left out: at 0.36 of the
     variance lost, fewer and finer components always won.
     """
     names = quantizers or ("lloyd-max", "lloyd-max")

@@ -13,10 +13,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lplr.coding.backbone import ColumnGroup, code_backbone, zero_backbone
-from lplr.coding.blocks import ComponentBlock, successive_factors, weighted_factors
+from lplr.coding.blocks import (
+    ComponentBlock,
+    factors_seconds,
+    successive_factors,
+    weighted_factors,
+)
 from lplr.coding.constant import constant_factors, constant_matrix
 from lplr.coding.rounding import round_matrix
-from lplr.linalg.svd import truncated_svd
+from lplr.coding.work import code_seconds, svd_seconds
+from lplr.linalg.svd import short_svd
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
@@ -30,6 +36,7 @@ from lplr.planning.sizes import (
 )
 from lplr.planning.weighted_components import WeightedComponents
 from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.progress import until
 from lplr.quantizers.base import get_codebook
 
 __all__ = [
@@ -154,11 +161,15 @@ class LowRankPlan(Plan):
         return 9 * self.blocks[-1].stop * sum(shape)
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | QPlusLowRank:
-        return self._factors(matrix.W, matrix.factor_seed)
+        return self._factors(matrix.W, matrix.factor_seed, effort)
 
-    def _factors(self, W: np.ndarray, seed: int) -> LowRank:
-        svd = truncated_svd(W, self.blocks[-1].stop, rng=seed)
-        return successive_factors(W, svd, self.blocks, np.random.default_rng([seed, 1]))
+    def _factors(self, W: np.ndarray, seed: int, effort: str) -> LowRank:
+        n, d = W.shape
+        seconds = svd_seconds((n, d), self.blocks[-1].stop)
+        coding = factors_seconds(self.blocks, (n, d), effort)
+        with until(seconds / (seconds + coding), "singular vectors"):
+            svd = short_svd(W, self.blocks[-1].stop, rng=seed)
+        return successive_factors(W, svd, self.blocks, np.random.default_rng([seed, 1]), effort)
 
     def _spent(self) -> dict[str, Any]:
         factors = [
@@ -241,7 +252,12 @@ class FactorsAndBackbonePlan(LowRankPlan):
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
         W, weights = matrix.rotated, matrix.rates.weights
-        factors = self._factors(W, matrix.factor_seed)
+        shape, n = matrix.shape, len(W)
+        factoring = factors_seconds(self.blocks, shape, effort)
+        factoring += svd_seconds(shape, self.blocks[-1].stop)
+        coding = sum(code_seconds(g.stop - g.start, n, g.book, 0) for g in self.backbone.groups)
+        with until(factoring / (factoring + coding)):
+            factors = self._factors(W, matrix.factor_seed, effort)
         rest = W - factors.to_dense()
         Q = code_backbone(rest, weights, self.backbone.groups, sweeps=_SWEEPS[effort])
         return QPlusLowRank(Q, factors, *matrix.transforms)

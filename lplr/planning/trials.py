@@ -11,6 +11,7 @@ from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.planning.plans import Plan
 from lplr.planning.weighted_matrix import WeightedMatrix
+from lplr.progress import parts, until
 
 __all__ = ["best_of"]
 
@@ -34,11 +35,16 @@ def best_of(
     """
     records = [plan.describe(matrix.shape) for plan in plans]
     best: tuple[float, int, Any] | None = None
-    for i, plan in enumerate(plans):
+    close = [
+        not i or _is_close(plan, plans[0], matrix.shape, effort) for i, plan in enumerate(plans)
+    ]
+    work = [plan.work(matrix.shape) * tried for plan, tried in zip(plans, close, strict=True)]
+    for i, plan in enumerate(parts(plans, work, lambda plan: plan.kind)):
         disappointed = best is not None and best[0] > _DISAPPOINTING * plan.predicted
-        if i and not disappointed and not _is_close(plan, plans[0], matrix.shape, effort):
+        if not close[i] and not disappointed:
             continue
-        packed = plan.carry_out(matrix, effort)
+        with until(0.95):
+            packed = plan.carry_out(matrix, effort)
         error = matrix.relative(matrix.loss(matrix.W - packed.to_dense()))
         records[i]["error"] = error
         if best is None or error < best[0]:

@@ -7,7 +7,8 @@ and fitted exactly, which includes the best shrinkage of the whole product.
 
 The factor of the shorter side of A comes first, the one of the longer side last. A rank that is a
 large share of the shorter side leaves errors of that factor few directions that the other one
-cannot correct when it is fitted to it; the opposite order left up to a fifth more error. It is also
+cannot correct when it is fitted to it; the opposite order left up to a fifth more error after one
+pass. It is also
 the cheap order: the first factor is quantized as it is, under the Gram matrix that singular values
 alone determine.
 """

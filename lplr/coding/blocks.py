@@ -38,7 +38,8 @@ from lplr.progress import parts, until
 __all__ = ["ComponentBlock", "factors_seconds", "successive_factors", "weighted_factors"]
 
 # By effort: passes of the alternation of each block, and rounds in which all blocks are fitted
-# again. For "fast" there are no sweeps either.
+# again (a second pass gains 1 to 3 %, the first round 0.4 to 0.9 %). For "fast" there are no sweeps
+# either.
 _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
 # A block of more than this share of the shorter side is fitted once and not swept: its time grows
 # with the square of its width, and another pass, as long as all the rest, would gain 1 to 2 %.
@@ -133,19 +134,19 @@ def factors_seconds(
     blocks: Sequence[ComponentBlock], shape: tuple[int, int], effort: str = "default"
 ) -> float:
     """How long `successive_factors` takes, see `lplr.coding.work`."""
-    passes, first, again = _schedule(blocks, shape, effort)
+    passes, again = _schedule(blocks, shape, effort)
     work = [_seconds(block, shape) for block in blocks]
-    return sum(work[i] * passes[i] for i in first) + sum(work[i] for i in again)
+    return float(np.dot(work, passes)) + sum(work[i] for i in again)
 
 
 def _schedule(
     blocks: Sequence[ComponentBlock], shape: tuple[int, int], effort: str
-) -> tuple[list[int], range, list[int]]:
-    """Passes of each block, and the blocks that are fitted, and fitted again."""
+) -> tuple[list[int], list[int]]:
+    """Passes of each block, and the blocks that are fitted again."""
     passes, rounds = _PASSES[effort]
     wide = [_is_wide(block, shape) for block in blocks]
     again = [i for i in range(len(blocks)) if not wide[i]] * rounds
-    return [1 if w else passes for w in wide], range(len(blocks)), again
+    return [1 if w else passes for w in wide], again
 
 
 def _is_wide(block: ComponentBlock, shape: tuple[int, int]) -> bool:
@@ -172,16 +173,16 @@ def _in_turn(
 ) -> LowRank:
     """Fit each block to what the others leave, then again; a fit that is worse is dropped."""
     residual, energy = A.copy(), loss(A)
-    passes, first, later = _schedule(blocks, A.shape, effort)
-    work = [_seconds(block, A.shape) for block in blocks]
-    total = [work[i] * passes[i] for i in first], [work[i] for i in later]
+    passes, later = _schedule(blocks, A.shape, effort)
+    work = np.array([_seconds(block, A.shape) for block in blocks])
+    first, second = work * passes, work[later]
     pairs: list[FactorPair] = []
-    with until(sum(total[0]) / sum(map(sum, total)), "factors"):
-        for i in parts(first, total[0]):
+    with until(first.sum() / (first.sum() + second.sum()), "factors"):
+        for i in parts(range(len(blocks)), first.tolist()):
             pairs.append(fit(residual, i, passes[i]))
             _add_product(residual, pairs[i], -1)
     history = [loss(residual)]
-    for i in parts(later, total[1], "factors, fitted again"):
+    for i in parts(later, second.tolist(), "factors, fitted again"):
         _add_product(residual, pairs[i], 1)
         again = refit(residual, i, pairs[i])
         _add_product(residual, again, -1)

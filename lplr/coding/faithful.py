@@ -35,7 +35,7 @@ def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
     factor = block_ldl(H)
     Q = np.zeros_like(W)
     candidate: Candidate | None = None
-    for iteration in parts(range(1, max(n_iter, 1) + 1), what=lambda i: f"iteration {i}"):
+    for iteration in parts(range(1, max(n_iter, 1) + 1), what=lambda i: f"round {i}"):
         left = right = None
         if problem.rank:
             with until(0.5):

@@ -183,11 +183,15 @@ def test_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_loop_that_outlives_its_error_keeps_no_place(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    loops = []  # as a traceback keeps them
-    with pytest.raises(ValueError, match="in the loop"), tracked(Told(), "first"):
-        loops.append(parts(range(3)))
-        next(loops[0])
-        raise ValueError("in the loop")
+    loops = [parts(range(3))]  # as a traceback keeps them
+
+    def work() -> None:
+        with tracked(Told(), "first"):
+            next(loops[0])
+            raise ValueError("in the loop")
+
+    with pytest.raises(ValueError, match="in the loop"):
+        work()
     loops.clear()
     with tracked(True, "second"):
         pass

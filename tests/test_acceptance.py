@@ -82,7 +82,7 @@ def test_the_choice_is_as_good_as_each_single_choice(
         assert single.rank <= highest
         assert chosen <= single.relative_error(A)
         run += 1
-    assert run >= 2
+    assert run >= 1
 
 
 @pytest.mark.parametrize(("name", "rank", "published"), PAPER)

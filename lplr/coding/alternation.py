@@ -5,12 +5,12 @@ least-squares solution, so each column of R is a quantization problem under the 
 of L likewise under R R^T. Only the products of the scales of L and R matter: they are stored once,
 and fitted exactly, which includes the best shrinkage of the whole product.
 
-The factor of the shorter side of A comes first, the one of the longer side last. A rank that is a
-large share of the shorter side leaves errors of that factor few directions that the other one
-cannot correct when it is fitted to it; the opposite order left up to a fifth more error after one
-pass. It is also
-the cheap order: the first factor is quantized as it is, under the Gram matrix that singular values
-alone determine.
+Of several passes, each fits the factor of the longer side of A to that of the shorter side, and
+then the latter to the former: with the short factor last the error is 0.2 to 0.4 % less than in the
+other order. A single pass begins with the short factor, quantized as it is under the Gram matrix
+that singular values alone determine, and fits the long one to it. A rank that is a large share of
+the shorter side leaves errors of the short factor few directions that the long one cannot correct;
+the opposite order left up to a fifth more error after one pass, and costs more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from lplr.coding.factor import (
     FactorPair,
     damped,
     fit_scales,
-    quantize_factor,
     quantize_solution,
     rescaled,
 )
@@ -51,24 +50,24 @@ def factor_pair(
 ) -> FactorPair:
     """L and R for A, float32 (n, d), at the rank of its `ShortSVD`, a codebook for each.
 
-    ``rng`` draws the rotation of the rank space. Each of the ``passes`` fits the long factor to the
-    short one, after the first one also the short factor to the long one before. The last long
-    factor gets sweeps of coordinate descent unless it may be ``rough``.
+    ``rng`` draws the rotation of the rank space. The factors of the last pass get sweeps of
+    coordinate descent unless they may be ``rough``.
     """
     if A.shape[0] < A.shape[1]:
         right, left = factor_pair(A.T, svd, books[::-1], rng, passes, rough)
         return left, right
-    with until(1 / passes):
+    with until(0.05):
+        start, G = rotated_start(svd, books, rng)
+    if passes == 1:
         with until(0.1):
-            start, G = rotated_start(svd, books, rng)
-            short = quantize_solution(start, damped(G), books[1], rough or passes > 1)
-            G = gram(short.values)
-        long = _long(A, short, G, books[0], rough or passes > 1)
-    for turn in parts(range(2, passes + 1)):
-        short = _short(A, long, books[1])
+            short = quantize_solution(start, damped(G), books[1], rough)
         G = gram(short.values)
-        long = _long(A, short, G, books[0], rough or turn < passes)
-    return _scaled(A, long, short, G), short
+        return _scaled(A, _long(A, short.values, G, books[0], rough), short, G), short
+    for turn in parts(range(passes)):
+        last = turn == passes - 1
+        long, short = _both(A, start, books, rough if last else turn == 0, scaled=last)
+        start = short.values
+    return long, short
 
 
 def refitted_pair(A: np.ndarray, pair: FactorPair, books: CodebookPair) -> FactorPair:
@@ -76,9 +75,26 @@ def refitted_pair(A: np.ndarray, pair: FactorPair, books: CodebookPair) -> Facto
     if A.shape[0] < A.shape[1]:
         right, left = refitted_pair(A.T, pair[::-1], books[::-1])
         return left, right
-    short = _short(A, pair[0], books[1])
-    G = gram(short.values)
-    return _scaled(A, _long(A, short, G, books[0]), short, G), short
+    return _both(A, pair[1].values, books, scaled=True)
+
+
+def _both(
+    A: np.ndarray,
+    start: np.ndarray,
+    books: CodebookPair,
+    rough: bool = False,
+    scaled: bool = False,
+) -> FactorPair:
+    """A pass for a tall A: the long factor for a short one, then the short factor for the long one.
+
+    Passes go on from the scales that were rounded to: going on from ``scaled`` factors, whose
+    scales fit best for all codes as they are, was up to 1.7 % worse.
+    """
+    with until(0.7):
+        long = _long(A, start, gram(start), books[0], rough)
+    G, B = gram(long.values), matmul(long.values, A)
+    short = quantize_solution(solve(damped(G), B), damped(G), books[1], rough)
+    return long, rescaled(short, fit_scales(short, G, B)) if scaled else short
 
 
 def rotated_start(
@@ -121,33 +137,26 @@ def split_exponent(s: np.ndarray, books: CodebookPair) -> tuple[float, float]:
     return float(grid[best]), float(noise[best])
 
 
-def _short(A: np.ndarray, long: Factor, book: Codebook) -> Factor:
-    """The short factor for a tall A and a given long one."""
-    with until(0.3):
-        return quantize_factor(matmul(long.values, A), gram(long.values), book)
-
-
 def _long(
-    A: np.ndarray, short: Factor, G: np.ndarray, book: Codebook, rough: bool = False
+    A: np.ndarray, short: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = False
 ) -> Factor:
     """The long factor for a tall A and a given short one, of Gram matrix G.
 
     The systems are solved for the short side, which is cheaper and more exact.
     """
     n, d = A.shape
-    m = len(short.values)
+    m = len(short)
     product = product_seconds(n, d, m)
     with until(product / (product + code_seconds(m, n, book, 0 if rough else 2))):
         G = damped(G)
-        X = matmul(solve(G, short.values), A.T)
+        X = matmul(solve(G, short), A.T)
     return quantize_solution(X, G, book, rough)
 
 
 def _scaled(A: np.ndarray, long: Factor, short: Factor, G: np.ndarray) -> Factor:
     """The long factor at the scales that fit best, all codes as they are.
 
-    Passes go on from the scales that were rounded to: going on from fitted ones was up to 1.7 %
-    worse. For a very long factor a part of its vectors decides, many more than there are scales.
+    For a very long factor a part of its vectors decides, many more than there are scales.
     """
     step = max(1, len(A) // max(_FITTED, 2 * len(long.scale)))
     part = Factor(long.codes, long.scale, np.ascontiguousarray(long.values[:, ::step]))

@@ -41,9 +41,10 @@ __all__ = ["ComponentBlock", "factors_seconds", "successive_factors", "weighted_
 # again (a second pass gains 1 to 3 %, the first round 0.4 to 0.9 %). For "fast" there are no sweeps
 # either.
 _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
-# A block of more than this share of the shorter side is fitted once and not swept: its time grows
-# with the square of its width, and another pass, as long as all the rest, would gain 1 to 2 %.
-_WIDE = 0.4
+# A block of more than this share of the shorter side, a pass of which takes long, is fitted once
+# and not swept: its time grows with the square of its width, and another pass, as long as all the
+# rest, would gain 1 to 4 %. Effort "best" spends it.
+_WIDE, _LONG = 0.4, 0.5  # share; seconds as `lplr.coding.work` counts them
 _ROWS = 512  # of a residual that one thread corrects at a time
 
 
@@ -75,7 +76,7 @@ def successive_factors(
 
     def fit(X: np.ndarray, i: int, passes: int) -> FactorPair:
         part = slice(blocks[i].start, blocks[i].stop)
-        rough = effort == "fast" or _is_wide(blocks[i], A.shape)
+        rough = effort == "fast" or _is_long(blocks[i], A.shape, effort)
         return factor_pair(X, (s[part], V[part]), blocks[i].books, rng, passes, rough)
 
     def refit(X: np.ndarray, i: int, pair: FactorPair) -> FactorPair:
@@ -144,14 +145,15 @@ def _schedule(
 ) -> tuple[list[int], list[int]]:
     """Passes of each block, and the blocks that are fitted again."""
     passes, rounds = _PASSES[effort]
-    wide = [_is_wide(block, shape) for block in blocks]
-    again = [i for i in range(len(blocks)) if not wide[i]] * rounds
-    return [1 if w else passes for w in wide], again
+    long = [_is_long(block, shape, effort) for block in blocks]
+    again = [i for i in range(len(blocks)) if not long[i]] * rounds
+    return [1 if x else passes for x in long], again
 
 
-def _is_wide(block: ComponentBlock, shape: tuple[int, int]) -> bool:
+def _is_long(block: ComponentBlock, shape: tuple[int, int], effort: str) -> bool:
     """Whether the time of one pass is all that a block should get."""
-    return block.stop - block.start > _WIDE * min(shape)
+    is_wide = block.stop - block.start > _WIDE * min(shape)
+    return effort != "best" and is_wide and _seconds(block, shape) > _LONG
 
 
 def _seconds(block: ComponentBlock, shape: tuple[int, int]) -> float:

@@ -121,19 +121,24 @@ def _figure(found: Any, width: float) -> Any:
 
 
 def _draw_errors(axes: Any, found: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     x, scale = found.values, 1 / found.energy
     mean, best = scale * found.mean, scale * found.best
-    axes.plot(x, _positive(mean), color=_MEASURED, lw=1.2, label="measured mean", zorder=3)
+    axes.plot(*_line(x, mean), color=_MEASURED, lw=1.2, label="measured mean", zorder=3)
     for low, high, alpha, label in (
         (0, 4, 0.18, "5 to 95 % of trials"),
         (1, 3, 0.32, "25 to 75 %"),
     ):
-        ends = (_positive(scale * found.quantiles[:, column]) for column in (low, high))
-        axes.fill_between(x, *ends, color=_MEASURED, alpha=alpha, linewidth=0, label=label)
+        wide, lower = _line(x, scale * found.quantiles[:, low])
+        upper = _line(x, scale * found.quantiles[:, high])[1]
+        axes.fill_between(
+            wide, lower, upper, color=_MEASURED, alpha=alpha, linewidth=0, label=label
+        )
     rank = "k+p" if found.method == "lplr" else "k"
-    axes.plot(x, _positive(best), color=_FLOOR, lw=0.8, label=f"best of rank ${rank}$")
-    for name, bound, line in _lines(found):
-        axes.plot(x, _positive(scale * bound), **line, lw=1.2, label=_label(name))
+    axes.plot(*_line(x, best), color=_FLOOR, lw=0.8, label=f"best of rank ${rank}$")
+    for name, bound, look in _bounds(found):
+        axes.plot(*_line(x, scale * bound), **look, lw=1.2, label=_label(name))
     refuted = np.any([np.equal(words, "refuted") for words in found.verdicts.values()], axis=0)
     beyond = found.saturated > 0
     for here, look in (
@@ -151,15 +156,18 @@ def _draw_errors(axes: Any, found: Any) -> None:
     if high < 100 * low:  # few powers of ten: round numbers between them
         ticks = [m * 10.0**e for e in range(-300, 300) for m in (1, 2, 5)]
         ticks = [tick for tick in ticks if 0.75 * low <= tick <= 1.3 * high]
+        if len(ticks) < 3:
+            ticks = [*MaxNLocator(4).tick_values(0.8 * low, 1.2 * high)][1:-1]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _draw_ratios(axes: Any, found: Any) -> None:
-    for _, bound, line in _lines(found):
+    for _, bound, look in _bounds(found):
         share = 1 / _positive(bound)
-        ends = (_positive(found.quantiles[:, column]) * share for column in (0, 4))
-        axes.fill_between(found.values, *ends, color=line["color"], alpha=0.13, linewidth=0)
-        axes.plot(found.values, found.mean * share, **line, lw=1.2)
+        wide, low = _line(found.values, found.quantiles[:, 0] * share)
+        high = _line(found.values, found.quantiles[:, 4] * share)[1]
+        axes.fill_between(wide, low, high, color=look["color"], alpha=0.13, linewidth=0)
+        axes.plot(*_line(found.values, found.mean * share), **look, lw=1.2)
     axes.axhline(1.0, color="black", lw=0.6)
     top = max(axes.get_ylim()[1], 1.05)
     if top < 10:
@@ -168,11 +176,17 @@ def _draw_ratios(axes: Any, found: Any) -> None:
         axes.set_yscale("log")
 
 
-def _lines(found: Any) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+def _bounds(found: Any) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
     """Name, values, colour and dashes of each bound."""
     for i, (name, bound) in enumerate(found.bounds.items()):
         colour, dashes = _BOUNDS[i % len(_BOUNDS)]
         yield name, bound, {"color": colour, "ls": dashes}
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points of a line; a single one is drawn out, since a line of no length is not seen."""
+    y = _positive(y)
+    return (x, y) if len(x) > 1 else (x[0] + np.array([-0.4, 0.4]), np.repeat(y, 2))
 
 
 def _positive(y: np.ndarray) -> np.ndarray:

@@ -81,6 +81,17 @@ def test_a_wrong_bound_is_refuted() -> None:
     assert "REFUTED" in repr(found)
 
 
+@pytest.mark.parametrize("method", ["lplr", "lplr-svd", "direct-svd"])
+def test_rounding_in_float64_refutes_nothing(method: str) -> None:
+    """A matrix of rank 5 without quantization: the bounds are 0, and 1e-31 is measured."""
+    exact = Quantizer(lambda X: X, dynamic_range=np.inf, step=0.0)
+    low = A[:, :5] @ A[:5]
+    found = compare_bounds(low, x="rank", values=[5, 8], quantizer=exact, method=method, rng=0)
+    for name, words in found.verdicts.items():
+        assert (found.bounds[name] == 0).all()
+        assert words == ("holds", "holds")
+
+
 def test_measured_with_ones_own_quantizer() -> None:
     """A quantizer that rounds nothing leaves the error of the sketch, by hand."""
     exact = Quantizer(lambda X: X, dynamic_range=np.inf, step=0.0)
@@ -116,6 +127,13 @@ def test_quantizers_of_ones_own() -> None:
     assert nearest.mean[0] < compare_bounds(A, values=[3], **QUICK).mean[0]
 
 
+def test_randomness_reaches_a_wrapped_quantizer() -> None:
+    wrapped = Quantizer(lambda X, **options: integers(X, **options), np.inf, 1.0)
+    direct = Quantizer(integers, np.inf, 1.0)
+    X = A.copy()
+    assert (wrapped(X, np.random.default_rng(0)) == direct(X, np.random.default_rng(0))).all()
+
+
 def test_a_range_that_is_left_is_an_assumption_that_fails() -> None:
     narrow = Quantizer(integers, dynamic_range=1e-3, step=1.0)
     found = compare_bounds(A, x="rank", values=[2], quantizer=(narrow, "dithered"), **QUICK)
@@ -136,14 +154,30 @@ def test_bounds_get_what_they_ask_for() -> None:
     found = compare_bounds(
         A,
         values=[2],
-        bounds={"own": own, "x": lambda b: 100.0 + b, "all": lambda **a: a["m"]},
+        bounds={
+            **{"own": own, "x": lambda b: 100.0 + b, "all": lambda **a: a["m"]},
+            "by position": lambda b, /: 200.0 + b,
+        },
         rank=2,
         **QUICK,
     )
     assert asked == {"n": 40, "d": 30, "k": 2, "m": 6, "rank": 2, "extra": 5, "shape": (40, 30)}
     assert found.bounds["x"][0] == 102
+    assert found.bounds["by position"][0] == 202
     assert found.bounds["all"][0] == 6
     assert found.verdicts["own"] == ("holds",)
+
+
+def test_names_of_bounds() -> None:
+    for name in ("LPLR-Bound", "lplr.theory.bounds.lplr_bound"):
+        found = compare_bounds(A, values=[2], bounds=[name, "lplr_bound"], **QUICK)
+        assert list(found.bounds) == ["lplr_bound"]
+    # A name that is a column of the table already does not take its place.
+    (row,) = compare_bounds(A, values=[2], bounds={"mean": lambda m: 1e9}, **QUICK).rows()
+    assert row["mean_bound"] == 1e9
+    assert row["mean"] < 1e9
+    with pytest.raises(InputError, match="^bounds: two are called own"):
+        compare_bounds(A, bounds=[keep([]), keep([])], **QUICK)
 
 
 def test_singular_values_and_files_in_place_of_a_matrix() -> None:
@@ -223,6 +257,18 @@ def test_pictures_can_be_printed(found: Comparison) -> None:
             found.plot(name, **options)
 
 
+def test_a_picture_of_one_value_shows_its_bounds() -> None:
+    from lplr.theory.figure import _figure
+
+    one = compare_bounds(A, values=[4], **QUICK)
+    upper, lower = _figure(one, 3.3).axes
+    for axes in (upper, lower):
+        lines = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert len(lines) >= 3
+        assert all(np.ptp(line.get_xdata()) > 0 for line in lines)
+    assert len(upper.get_yticks()) >= 3  # within one power of ten too
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 
@@ -288,9 +334,9 @@ def test_refusals_of_matrices(matrix: Any, message: str) -> None:
         compare_bounds("nothing.npy")
 
 
-@pytest.mark.parametrize("function", [lambda X: X[:1], lambda X: X * np.nan])
+@pytest.mark.parametrize("function", [lambda X: X[:1], lambda X: X * np.nan, lambda X: 1j * X])
 def test_what_a_quantizer_returns_is_checked(function: Callable[..., Any]) -> None:
-    with pytest.raises(InputError, match=r"^quantizer: of a matrix of shape \(40, 7\) it made"):
+    with pytest.raises(InputError, match=r"^quantizer: (of a matrix of shape|must) "):
         compare_bounds(A, x="rank", values=[3], quantizer=Quantizer(function, 1.0, 1.0), **QUICK)
 
 
@@ -299,7 +345,7 @@ def test_what_a_quantizer_returns_is_checked(function: Callable[..., Any]) -> No
     [
         ((3, 1.0, 1.0), "function"),
         ((np.round, 0.0, 1.0), "dynamic_range"),
-        ((np.round, "a", 1.0), "dynamic_range"),
+        ((np.round, "1", 1.0), "dynamic_range"),
         ((np.round, 1.0, -1.0), "step"),
         ((np.round, 1.0, None), "step"),
     ],
@@ -359,6 +405,15 @@ def test_command_refuses(args: list[str], message: str, capsys: pytest.CaptureFi
     assert main(["bounds", "--matrix", "m.npy", *args]) == 2
     assert message in capsys.readouterr().err
     assert os.listdir() == ["m.npy"]
+
+
+def test_a_table_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.meta.json").write_text("{}")
+    np.save("m.npy", A)
+    assert main(["bounds", "--matrix", "m.npy", "--out", "x.csv"]) == 2
+    told = capsys.readouterr()
+    assert "x.meta.json: exists; pass --overwrite" in told.err
+    assert told.out == ""
 
 
 @pytest.mark.parametrize("option", [["--x", "rank"], ["--rank", "3"], ["--values", "3"]])

@@ -98,10 +98,11 @@ class Comparison:
             }
             row |= {"best_of_rank_m": float(self.best[i]), "saturated": int(self.saturated[i])}
             for name, bound in self.bounds.items():
+                column = f"{name}_bound" if name in row else name
                 row |= {
-                    name: float(bound[i]),
-                    f"{name}_p_value": float(self.p_values[name][i]),
-                    f"{name}_verdict": self.verdicts[name][i],
+                    column: float(bound[i]),
+                    f"{column}_p_value": float(self.p_values[name][i]),
+                    f"{column}_verdict": self.verdicts[name][i],
                 }
             rows.append(row)
         return rows
@@ -189,10 +190,11 @@ class Comparison:
             line += [f"{self.standard_error[i] / self.energy:.1g}", f"{low:.3g} to {high:.3g}"]
             line += [self._bound(name, i) for name in self.bounds]
             lines.append(line)
+        sketched = self.method == "lplr"
         fixed = ", ".join(
             f"{key} {self.settings[0][key]}"
             for key in ("rank", "oversampling", "bits")
-            if key != self.parameter
+            if key != self.parameter and (sketched or key != "oversampling")
         )
         return (
             f"|L R - A|^2 / |A|^2 of {self.method}, A {n} x {d}, {fixed}, {self.trials} trials\n"

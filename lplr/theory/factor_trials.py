@@ -83,9 +83,14 @@ class FactorTrials:
             W = self._right(L, m)
             error = float(np.square(A - L @ right(W, rng)).sum())
             saturated = left.saturates(Y) or right.saturates(W)
-            return Outcome(error, energy, saturated, rounding=ROUNDING**2 * energy)
+            return Outcome(error, energy, saturated, self.rounding)
 
         return trial
+
+    @property
+    def rounding(self) -> float:
+        """A squared error below it is of floating-point arithmetic alone."""
+        return float(ROUNDING**2 * self.given.energy)
 
     def _left(self, m: int, rng: np.random.Generator) -> np.ndarray:
         """What the quantizer of L rounds."""

@@ -260,7 +260,7 @@ def _of_mean(over: float, error: float, count: int) -> float:
     return float(stdtr(count - 1, -over / error))
 
 
-def judge_mean(cell: Cell, bound: float, level: float) -> tuple[float, str]:
+def judge_mean(cell: Cell, bound: float, level: float, rounding: float) -> tuple[float, str]:
     """p-value and verdict of the measured values of a cell against another bound, not random.
 
     Parameters
@@ -269,12 +269,14 @@ def judge_mean(cell: Cell, bound: float, level: float) -> tuple[float, str]:
     bound : float
     level : float
         p-values below it refute.
+    rounding : float
+        Absolute floating-point error of the measured values, as in `Outcome`.
 
     Returns
     -------
     (float, str)
     """
-    over = cell.mean - bound - ROUNDING * max(cell.mean, bound)
+    over = cell.mean - bound - rounding - ROUNDING * max(cell.mean, bound)
     p_value = _of_mean(over, cell.standard_error, cell.trials)
     if cell.saturated:
         return p_value, "assumption not met"

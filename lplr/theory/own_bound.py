@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.theory import bounds as library
 
-__all__ = ["METHODS", "bounds_by_name", "value_of"]
+__all__ = ["METHODS", "bounds_by_name", "plain", "value_of"]
 
 # Method: the functions of `lplr.theory.bounds` on its error. They are called as one's own are.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -43,7 +43,7 @@ def bounds_by_name(bounds: Any, method: str) -> dict[str, Callable[..., Any]]:
         bounds = [bounds]
     if not isinstance(bounds, Mapping):
         try:
-            bounds = {_name(bound, i): bound for i, bound in enumerate(bounds, 1)}
+            bounds = _named([*bounds])
         except TypeError:
             raise InputError(
                 "bounds: must be a name, a callable, or a sequence or mapping of them; "
@@ -54,9 +54,24 @@ def bounds_by_name(bounds: Any, method: str) -> dict[str, Callable[..., Any]]:
     return {str(name): _callable(bound, method) for name, bound in bounds.items()}
 
 
+def plain(name: str) -> str:
+    """The name of a function of `lplr.theory.bounds`, as it is there."""
+    return name.lower().replace("-", "_").removeprefix("lplr.theory.bounds.")
+
+
+def _named(bounds: list[Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for i, bound in enumerate(bounds, 1):
+        name = _name(bound, i)
+        if not isinstance(bound, str) and named.get(name, bound) is not bound:
+            raise InputError(f"bounds: two are called {name}; pass {{name: bound, ...}} instead")
+        named[name] = bound
+    return named
+
+
 def _name(bound: Any, i: int) -> str:
     if isinstance(bound, str):
-        return bound.replace("-", "_")
+        return plain(bound)
     name = getattr(bound, "__name__", "<lambda>")
     return f"bound {i}" if name == "<lambda>" else str(name)
 
@@ -68,7 +83,7 @@ def _callable(bound: Any, method: str) -> Callable[..., Any]:
         if callable(bound):
             return bound
         raise InputError(f"bounds: {bound!r} is neither callable nor the name of a bound")
-    name, known = bound.replace("-", "_"), METHODS[method]
+    name, known = plain(bound), METHODS[method]
     if name in known:
         return getattr(library, name)
     for other, names in METHODS.items():
@@ -106,7 +121,8 @@ def value_of(
     InputError
         If it asks for something else, or returns what is no bound.
     """
-    value = bound(**_arguments(name, bound, known, parameter))
+    args, options = _arguments(name, bound, known, parameter)
+    value = bound(*args, **options)
     try:
         number = float(value)
         good = np.ndim(value) == 0 and not isinstance(value, str) and number >= 0
@@ -121,21 +137,23 @@ def value_of(
 
 def _arguments(
     name: str, bound: Callable[..., Any], known: Mapping[str, Any], parameter: Any
-) -> dict[str, Any]:
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a bound is called with: by position what has no name outside it, the rest by name."""
     kinds = inspect.Parameter
     parameters = inspect.signature(bound).parameters.values()
     if any(p.kind is kinds.VAR_KEYWORD for p in parameters):
-        return dict(known)
-    asked = [
-        p.name
-        for p in parameters
-        if p.default is kinds.empty and p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
-    ]
-    unknown = [one for one in asked if one not in known]
+        return [], dict(known)
+    open_ended = (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+    asked = [p for p in parameters if p.default is kinds.empty and p.kind not in open_ended]
+    unknown = [p.name for p in asked if p.name not in known]
+    given = dict(known)
     if unknown and len(asked) == 1:
-        return {unknown[0]: parameter}
-    if unknown:
+        given[unknown[0]] = parameter
+    elif unknown:
         raise InputError(
             f"bounds: {name} asks for {unknown[0]!r}; a bound can ask for {', '.join(known)}"
         )
-    return {one: known[one] for one in asked}
+    return (
+        [given[p.name] for p in asked if p.kind is kinds.POSITIONAL_ONLY],
+        {p.name: given[p.name] for p in asked if p.kind is not kinds.POSITIONAL_ONLY},
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.theory.bounds.quantizer import uniform_step
 from lplr.theory.simulate import cheap_dither, nearest, round_endless, round_to_grid
-from lplr.validation import check_pair
+from lplr.validation import check_pair, check_real
 
 __all__ = ["Family", "Quantizer", "quantizer_pair"]
 
@@ -54,14 +54,9 @@ class Quantizer:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(f"function: must be callable, found {self.function!r}")
-        for name, low in (("dynamic_range", "above 0"), ("step", "finite and at least 0")):
-            value = getattr(self, name)
-            try:
-                good = float(value) > 0 if name == "dynamic_range" else 0 <= value < np.inf
-            except (TypeError, ValueError):
-                good = False
-            if not good:
-                raise InputError(f"{name}: must be {low}, found {value!r}")
+        check_real(self.step, "step", strict=False)
+        if not (np.isscalar(self.dynamic_range) and self.dynamic_range == np.inf):
+            check_real(self.dynamic_range, "dynamic_range")
 
     def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The rounded values of X, in float64.
@@ -78,10 +73,13 @@ class Quantizer:
         Raises
         ------
         InputError
-            If the function returns values of another shape, or infinite ones.
+            If the function returns values of another shape, or what are no finite real numbers.
         """
         given = {"rng": rng} if _takes_rng(self.function) else {}
-        values = np.asarray(self.function(X.copy(), **given), np.float64)
+        values = np.asarray(self.function(X.copy(), **given))
+        if values.dtype.kind not in "fiub":
+            raise InputError(f"quantizer: must make real numbers, found dtype {values.dtype}")
+        values = values.astype(np.float64)
         if values.shape != X.shape or not np.isfinite(values).all():
             raise InputError(
                 f"quantizer: of a matrix of shape {X.shape} it made values of shape "
@@ -115,9 +113,10 @@ Family = Callable[[int, float], Quantizer]  # of bits and a range
 
 def _takes_rng(function: Callable[..., Any]) -> bool:
     try:
-        return "rng" in inspect.signature(function).parameters
-    except ValueError:  # a function of NumPy
+        inspect.signature(function).bind(None, rng=None)
+    except (TypeError, ValueError):  # ValueError: a function of NumPy
         return False
+    return True
 
 
 def _uniform(dithered: bool, ends: bool) -> Family:

@@ -264,6 +264,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in out
     listed = json.loads(ran(capsys, 0, "--list", "--json", "false-one"))["statements"]
     assert [s["name"] for s in listed] == ["false-one"]
+    assert "\ndistortion\n" not in ran(capsys, 0, "--list", "false-one")
 
 
 def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +284,7 @@ def test_distortion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     [
         (["true-on"], "did you mean true-one?"),
         (["nothing"], "true-one, false-one"),
+        (["distorsion"], "did you mean distortion?"),
         (["--trials", "29"], "--trials: must be at least 30"),
         (["--trials", "many"], "--trials"),
         (["--seed", "-1"], "--seed"),

@@ -87,6 +87,7 @@ def test_a_statement_has_the_name_of_its_function() -> None:
     [
         ("lplr-bound", ["lplr-bound"]),
         ("lplr_bound", ["lplr-bound"]),
+        ("lplr.theory.bounds.lplr_bound", ["lplr-bound"]),
         ("dithered_variance_bound", ["dithered-variance-bound"]),
         ("Dithered moments", ["dithered-moments-mean", "dithered-moments-variance"]),
         ("lplr-theorem-3.2", ["lplr-theorem-3-2"]),

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from lplr.cli.bounds_matrix import add_matrix_options, check_matrix_options, run_on_matrix
 from lplr.cli.bounds_report import DISTORTION, as_row, print_list, print_report, summary
-from lplr.cli.options import add_command, add_json, add_seed, check_output, print_json
+from lplr.cli.options import (
+    add_command,
+    add_json,
+    add_seed,
+    check_output,
+    check_table,
+    near,
+    print_json,
+)
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -95,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     check_matrix_options(args)
     if args.list:
-        print_list(_chosen(args.names), args.json)
+        print_list(_chosen(args.names), args.json, not args.names or DISTORTION in args.names)
         return 0
     if args.trials < _FEWEST:
         raise InputError(
@@ -140,19 +148,20 @@ def _chosen(names: Sequence[str]) -> dict[str, Statement]:
     """The statements of these names, in the order of the registry; all if none is named."""
     from lplr.theory.statements import STATEMENTS, find_statements
 
+    for name in names:
+        if name != DISTORTION and (hint := near(name.lower(), [DISTORTION])):
+            raise InputError(f"NAME: there is no {name!r}{hint}")
     found = {s.name for n in names if n != DISTORTION for s in find_statements(n, "NAME")}
     return {n: s for n, s in STATEMENTS.items() if n in found or not names}
 
 
 def _check_files(args: argparse.Namespace, statements: Mapping[str, Statement]) -> None:
     """Refuse outputs that could not be written, before minutes are spent on them."""
-    from lplr.storage.table import SUFFIXES
-
     for option in ("plot", "out", "full"):
         if getattr(args, option) not in (None, False) and not statements:
             raise InputError(f"--{option}: is about cells of statements; name a statement too")
     if args.out is not None:
-        check_output(args.out, SUFFIXES, args.overwrite, "")
+        check_table(args.out, args.overwrite)
     if args.plot is not None:
         from lplr.evaluation.plot_bounds import files_of_bounds
 

@@ -7,7 +7,7 @@ import difflib
 import time
 from typing import TYPE_CHECKING, Any
 
-from lplr.cli.options import INPUTS, check_output, print_json
+from lplr.cli.options import INPUTS, check_output, check_table, print_json
 from lplr.cli.tables import in_seconds
 from lplr.exceptions import InputError
 
@@ -78,14 +78,14 @@ def run_on_matrix(args: argparse.Namespace) -> int:
     """Run the command on the matrix of ``--matrix``."""
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.evaluation.figures import draw_or_warn
-    from lplr.storage.table import SUFFIXES
     from lplr.theory import compare_bounds
     from lplr.theory.figure import SUFFIXES as PICTURES
 
     method = _method(args.names)
-    for name, suffixes in ((args.plot, PICTURES), (args.out, SUFFIXES)):
-        if name is not None:
-            check_output(name, suffixes, args.overwrite, args.matrix)
+    if args.plot is not None:
+        check_output(args.plot, PICTURES, args.overwrite, args.matrix)
+    if args.out is not None:
+        check_table(args.out, args.overwrite, args.matrix)
     given = {key: getattr(args, key) for key in _OPTIONS if getattr(args, key) is not None}
     if "values" in given:
         given["values"] = _integers(args.values)
@@ -116,15 +116,15 @@ def run_on_matrix(args: argparse.Namespace) -> int:
 
 def _method(names: list[str]) -> str:
     """The method that the bounds are about."""
-    from lplr.theory.own_bound import METHODS
+    from lplr.theory.own_bound import METHODS, plain
 
     about = {bound: method for method, known in METHODS.items() for bound in known}
     for name in names:
-        if name.replace("-", "_") not in about:
-            close = difflib.get_close_matches(name.replace("-", "_"), about, 1)
+        if plain(name) not in about:
+            close = difflib.get_close_matches(plain(name), about, 1)
             hint = f"did you mean {close[0]}?" if close else f"use some of {', '.join(about)}"
             raise InputError(f"NAME: with --matrix, {name!r} is no bound on A ~ L R; {hint}")
-    methods = {about[name.replace("-", "_")]: name for name in names}
+    methods = {about[plain(name)]: name for name in names}
     if len(methods) > 1:
         first, second, *_ = methods.values()
         raise InputError(f"NAME: {first} and {second} are about two methods; ask for one at a time")

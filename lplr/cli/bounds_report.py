@@ -106,8 +106,8 @@ def _table_of_distortion(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def print_list(statements: Mapping[str, Statement], as_json: bool) -> None:
-    """Print the statements, and an explanation of all symbols in them."""
+def print_list(statements: Mapping[str, Statement], as_json: bool, distortion: bool) -> None:
+    """Print the statements, the table of distortions too, and an explanation of all symbols."""
     listed = [
         {
             "name": s.name,
@@ -130,10 +130,11 @@ def print_list(statements: Mapping[str, Statement], as_json: bool) -> None:
         if s["function"]:
             print(f"    function: lplr.theory.bounds.{s['function']}")
         print(f"    {_KINDS[str(s['kind'])]}; source: {s['source']}")
-    print(
-        f"{DISTORTION}\n    mean squared error of each quantizer on entries N(0, 1), "
-        "beside published values"
-    )
+    if distortion:
+        print(
+            f"{DISTORTION}\n    mean squared error of each quantizer on entries N(0, 1), "
+            "beside published values"
+        )
 
 
 _KINDS = {

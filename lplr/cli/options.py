@@ -133,6 +133,26 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
             raise ExistingFileError(message, name)
 
 
+def check_table(name: str, overwrite: bool, source: str = "") -> None:
+    """Refuse a table that could not be written, or the file of its attributes, in the same way.
+
+    Parameters
+    ----------
+    name, overwrite, source
+        As in `check_output`.
+
+    Raises
+    ------
+    InputError
+        As `check_output`.
+    """
+    from lplr.storage.table import SUFFIXES, meta_path
+
+    check_output(name, SUFFIXES, overwrite, source)
+    about = meta_path(name)
+    check_output(str(about), (about.suffix,), overwrite, source)
+
+
 def near(name: str, known: Iterable[str], say: str = " (did you mean {}?)") -> str:
     """Words that suggest the known name which looks most like a wrong one; empty if none does."""
     close = difflib.get_close_matches(name, list(known), n=1)

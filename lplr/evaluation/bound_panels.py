@@ -109,7 +109,7 @@ def _omitted(shown: Sequence[Cell], found: Sequence[Cell], zeros: int) -> str:
             other.append(f"{key} = {', '.join(f'{v:g}' if is_numeric([v]) else v for v in left)}")
     words = f"Shown: {len(shown)} of {len(found)} cells"
     words += f"; not those of {'; '.join(other)}" if other else ""
-    return words + (f"; {zeros} are 0" if zeros else "")
+    return words + (f"; {zeros} {'is' if zeros == 1 else 'are'} 0" if zeros else "")
 
 
 def in_mathematics(name: str) -> str:

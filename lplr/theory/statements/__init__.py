@@ -59,7 +59,7 @@ def find_statements(name: Any, argument: str = "statements") -> list[Statement]:
     """
     if not isinstance(name, str):
         raise InputError(f"{argument}: {name!r} is neither a statement nor the name of one")
-    key = _hyphens(name)
+    key = _hyphens(name.strip().removeprefix("lplr.theory.bounds."))
     if key in STATEMENTS:
         return [STATEMENTS[key]]
     found = [s for s in STATEMENTS.values() if _hyphens(s.function) == key]

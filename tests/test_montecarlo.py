@@ -275,6 +275,10 @@ def test_a_statement_on_a_matrix_of_ones_own(name: str, setting: dict[str, Any])
     cell = run([on_mine(name, **setting)], trials=40, rng=0, matrices={"mine": (MINE, H)})[0]
     assert cell.verdict in ("holds", "not refuted")
     assert cell.setting == {"matrix": "mine", "n": 30, "d": 20, **setting}
+    # NumPy's numbers, as a range of NumPy has them, are the same setting.
+    from_numpy = {key: np.int64(value) for key, value in setting.items()}
+    again = run([on_mine(name, **from_numpy)], trials=40, rng=0, matrices={"mine": (MINE, H)})[0]
+    assert (again.mean, again.setting) == (cell.mean, cell.setting)
     # It is this matrix: another one has another measured value.
     other = run([on_mine(name, **setting)], trials=40, rng=0, matrices={"mine": (MINE**3, H)})[0]
     assert cell.mean != other.mean
@@ -298,6 +302,8 @@ def test_a_matrix_of_ones_own_in_other_processes(monkeypatch: pytest.MonkeyPatch
         (on_mine("lplr-bound", bits=3), {"mine": MINE}, "grid: the statement asks for 'm'"),
         (on_mine("lplr-bound", m=8, bits=3), {"mine": [[np.nan]]}, r"matrices\['mine'\]: has nan"),
         (on_mine("lplr-bound", m=8, bits=3, n=3), {"mine": MINE}, "matrices: 'mine' has the shape"),
+        (on_mine("lplr-bound", m=8, bits=3), {"mine": 0 * MINE}, r"matrices\['mine'\]: is zero"),
+        (on_mine("lplr-bound", matrix=MINE), {}, "grid: 'matrix' is the name"),
         (on_mine("lplr-bound", m=8, bits=3), [MINE], "matrices: must be a mapping"),
         (on_mine("lplr-bound", m=8, bits=3), {"mine": MINE, "o": MINE}, "matrices: no setting nam"),
         (on_mine("lplr-bound", m=8, bits=3), {"flat": MINE}, "matrices: 'flat' is the name of"),

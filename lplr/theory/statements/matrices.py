@@ -115,24 +115,39 @@ def own_matrices(matrices: Any) -> dict[str, OwnMatrix]:
             raise InputError(f"matrices: {name!r} is the name of another matrix; use a new one")
         pair = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
         A = check_matrix(pair[0], f"matrices[{name!r}]", dtype=np.float64)
+        if not A.any():
+            raise InputError(f"matrices[{name!r}]: is zero; there is no error to bound")
         H = None if pair[1] is None else check_second_moment(pair[1], A.shape[1])
         own[name] = OwnMatrix(A, H)
     return own
 
 
 def complete(setting: Setting, own: Mapping[str, OwnMatrix]) -> Setting:
-    """A setting with the shape of its own matrix; InputError if it names another shape."""
-    given = own.get(setting.get("matrix", ""))
+    """A setting of Python's numbers, with the shape of its own matrix.
+
+    Raises
+    ------
+    InputError
+        If it names another shape, or has a matrix in the place of its name.
+    """
+    setting = {key: v.item() if isinstance(v, np.generic) else v for key, v in setting.items()}
+    name = setting.get("matrix", "")
+    if not isinstance(name, str):
+        raise InputError(
+            f"grid: 'matrix' is the name of a matrix, found {type(name).__name__}; "
+            "name it, and pass the matrix itself as matrices={'mine': A}"
+        )
+    given = own.get(name)
     if given is None:
         return setting
     shape = dict(zip(("n", "d"), given.A.shape, strict=True))
     for key, size in shape.items():
         if setting.get(key, size) != size:
             raise InputError(
-                f"matrices: {setting['matrix']!r} has the shape {given.A.shape}, "
+                f"matrices: {name!r} has the shape {given.A.shape}, "
                 f"the setting {key} = {setting[key]}; leave n and d out"
             )
-    return {"matrix": setting["matrix"], **shape, **setting}
+    return {"matrix": name, **shape, **setting}
 
 
 def only_drawn(setting: Setting) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,27 @@ def test_a_picture_of_one_value_shows_its_bounds() -> None:
         assert len(lines) >= 3
         assert all(np.ptp(line.get_xdata()) > 0 for line in lines)
     assert len(upper.get_yticks()) >= 3  # within one power of ten too
+
+
+def test_words_of_a_picture_are_apart_and_inside() -> None:
+    from matplotlib import style
+
+    from lplr.theory.figure import _STYLE, _figure
+
+    named = {f"Theorem {i} of LPLR (2023), with all of its constants": keep([]) for i in range(6)}
+    many = compare_bounds(A, x="rank", values=range(1, 31), bounds=named, **QUICK)
+    with style.context(["default", _STYLE]):
+        figure = _figure(many, 3.3)
+        figure.draw_without_rendering()
+    upper, lower = figure.axes
+    ends = [label.get_window_extent() for label in lower.get_xticklabels()]
+    assert len(ends) > 5
+    assert all(left.x1 < right.x0 for left, right in pairwise(ends))
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.width
+    assert legend.y1 <= figure.bbox.height
+    looks = {(line.get_color(), str(line._dash_pattern)) for line in upper.lines}
+    assert len(looks) >= 2 + len(named)  # with the mean and the best matrix
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """One dict for each value of the parameter, of numbers and texts only.
 
+        A bound with the name of another column, such as "mean", is in "mean_bound".
+
         Returns
         -------
         list of dict

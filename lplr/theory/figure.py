@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,15 +97,17 @@ def _figure(found: Any, width: float) -> Any:
     figure = Figure(figsize=(width, 0.9 + 0.72 * min(width, 4.5)), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.9, 1))
-    _draw_errors(upper, found)
+    _draw_errors(upper, found, letters=int(8 * width - 2))
     _draw_ratios(lower, found)
     upper.set_ylabel(r"$\mathrm{E}\,\Vert LR-A\Vert_F^2 \,/\, \Vert A\Vert_F^2$")
     lower.set_ylabel("measured/bound")
     lower.set_xlabel(f"{_AXES[found.parameter]}   ({_fixed(found)})")
     x = found.values
-    if len(x) > 2 and x[-1] >= 12 * x[0]:
+    wide = found.parameter != "bits" and len(x) > 2 and x[-1] >= 12 * x[0]
+    if wide:
         lower.set_xscale("log")
-    lower.set_xticks(x, [str(value) for value in x])
+    told = _apart(np.log(x) if wide else x, least=0.24 / width)
+    lower.set_xticks(x[told], [str(value) for value in x[told]])
     for axes in (upper, lower):
         axes.minorticks_off()
         axes.grid(True, which="major", color="#dddddd", linewidth=0.5)
@@ -112,15 +115,31 @@ def _figure(found: Any, width: float) -> Any:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.align_ylabels()
+    handles, labels = upper.get_legend_handles_labels()
+    lines = sum(1 + label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.08 * max(lines - 8, 0))
     figure.legend(
-        *upper.get_legend_handles_labels(),
-        **{"loc": "outside upper center", "ncols": 2, "frameon": False},
-        **{"handlelength": 2.4, "columnspacing": 1.2},
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        handlelength=2.4,
+        columnspacing=1.2,
     )
     return figure
 
 
-def _draw_errors(axes: Any, found: Any) -> None:
+def _apart(place: np.ndarray, least: float) -> list[int]:
+    """Which of ascending places are told: neighbours are this share of the whole apart."""
+    told = [0]
+    for i in range(1, len(place)):
+        if place[i] - place[told[-1]] >= least * (place[-1] - place[0]):
+            told.append(i)
+    return told
+
+
+def _draw_errors(axes: Any, found: Any, letters: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     x, scale = found.values, 1 / found.energy
@@ -138,7 +157,7 @@ def _draw_errors(axes: Any, found: Any) -> None:
     rank = "k+p" if found.method == "lplr" else "k"
     axes.plot(*_line(x, best), color=_FLOOR, lw=0.8, label=f"best of rank ${rank}$")
     for name, bound, look in _bounds(found):
-        axes.plot(*_line(x, scale * bound), **look, lw=1.2, label=_label(name))
+        axes.plot(*_line(x, scale * bound), **look, lw=1.2, label=_label(name, letters))
     refuted = np.any([np.equal(words, "refuted") for words in found.verdicts.values()], axis=0)
     beyond = found.saturated > 0
     for here, look in (
@@ -179,7 +198,8 @@ def _draw_ratios(axes: Any, found: Any) -> None:
 def _bounds(found: Any) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
     """Name, values, colour and dashes of each bound."""
     for i, (name, bound) in enumerate(found.bounds.items()):
-        colour, dashes = _BOUNDS[i % len(_BOUNDS)]
+        turn, place = divmod(i, len(_BOUNDS))  # after a turn, each colour gets the next dashes
+        colour, dashes = _BOUNDS[place][0], _BOUNDS[(place + turn) % len(_BOUNDS)][1]
         yield name, bound, {"color": colour, "ls": dashes}
 
 
@@ -194,11 +214,12 @@ def _positive(y: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(y) & (y > 0), y, np.nan)
 
 
-def _label(name: str) -> str:
+def _label(name: str, letters: int) -> str:
     """The name of a bound in words, or as it is where it has mathematics between dollar signs."""
     if "$" in name:
         return name
-    return name.replace("_", " ").replace("lplr", "LPLR").replace("svd", "SVD")
+    words = name.replace("_", " ").replace("lplr", "LPLR").replace("svd", "SVD")
+    return textwrap.fill(words, letters)
 
 
 def _fixed(found: Any) -> str:

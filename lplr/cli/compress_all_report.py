@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from lplr.cli.compress_report import in_sizes
-from lplr.cli.tables import columns, in_bytes, in_seconds, table
+from lplr.cli.tables import columns, in_bytes, in_seconds, shown, table
 
 __all__ = ["print_all"]
 
@@ -18,10 +19,12 @@ def print_all(report: Mapping[str, Any]) -> None:
     made = "output" in report
     print(_results(report) if made else _predictions(report["matrices"]))
     source = report["input"]
-    lines = [("input", f"{source['file']}, {len(report['matrices'])} matrices")]
+    count = len(report["matrices"])
+    what = f"{source['file']}, {count} {'matrix' if count == 1 else 'matrices'}"
     if source["hessians"]:
         weighted = sum(matrix["hessian"] for matrix in report["matrices"])
-        lines[0] = ("input", f"{lines[0][1]}, {weighted} of them with a Hessian")
+        what += f", {weighted} of them with a Hessian"
+    lines = [("input", what)]
     if made:
         rest = "its header, its records and what is kept as it is"
         sizes = source["nbytes"], report["stored_nbytes"], report["file_nbytes"]
@@ -51,7 +54,7 @@ def _predictions(matrices: Sequence[Mapping[str, Any]]) -> str:
             *_names(matrix),
             f"{matrix['budget']:.4f}",
             f"{matrix['predicted']:.5f}",
-            f"{matrix['at_equal_budgets']:.5f}",
+            f"{equal:.5f}" if (equal := matrix["at_equal_budgets"]) < inf else "does not fit",
         ]
         for matrix in matrices
     ]
@@ -81,7 +84,7 @@ def _results(report: Mapping[str, Any]) -> str:
 
 
 def _names(matrix: Mapping[str, Any]) -> tuple[str, str]:
-    return matrix["name"], "{} x {}".format(*matrix["shape"])
+    return shown(matrix["name"]), "{} x {}".format(*matrix["shape"])
 
 
 def _kept(arrays: Sequence[Mapping[str, Any]]) -> str:
@@ -90,7 +93,7 @@ def _kept(arrays: Sequence[Mapping[str, Any]]) -> str:
     reasons: dict[str, list[str]] = {}
     for array in arrays:
         note = f" ({array['note']})" if array["note"] else ""
-        reasons.setdefault(array["why"] + note, []).append(array["name"])
+        reasons.setdefault(array["why"] + note, []).append(shown(array["name"]))
     for why, names in reasons.items():
         more = ", ..." if len(names) > _LISTED else ""
         lines.append(f"{why}: {', '.join(names[:_LISTED])}{more}")
@@ -100,7 +103,7 @@ def _kept(arrays: Sequence[Mapping[str, Any]]) -> str:
 def _failed(arrays: Sequence[Mapping[str, Any]]) -> str:
     """Every array that should have been compressed, and what became of it."""
     return "\n".join(
-        f"{array['name']}: {array['why']}; "
+        f"{shown(array['name'])}: {array['why']}; "
         + ("kept as it is" if "nbytes" in array else "left out, it is not in the file")
         for array in arrays
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lplr.cli.tables import columns, in_bytes, in_seconds, table
+from lplr.cli.tables import columns, in_bytes, in_seconds, shown, table
 
 __all__ = ["in_sizes", "print_report", "search_of", "search_table"]
 
@@ -31,7 +31,7 @@ def search_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
 def print_report(report: Mapping[str, Any]) -> None:
     """Print what was read and what came of it, or for a dry run what could come of it."""
     source = report["input"]
-    name = source["file"] + (f":{source['member']}" if source["member"] else "")
+    name = source["file"] + (f":{shown(source['member'])}" if source["member"] else "")
     shape = f"{source['shape'][0]} x {source['shape'][1]} {source['dtype']}"
     note = f" ({source['note']})" if source["note"] else ""
     lines = [("input", f"{name}, {shape}, {in_bytes(source['nbytes'])}{note}")]

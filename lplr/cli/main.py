@@ -20,6 +20,7 @@ from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, ve
 from lplr.cli.options import near, with_option
 from lplr.cli.streams import Output, prepared
 from lplr.exceptions import ExistingFileError, LplrError
+from lplr.progress.display import in_one_line
 
 __all__ = ["main"]
 
@@ -186,4 +187,4 @@ def _show_warning(args: argparse.Namespace, message: Any, *_: Any, **__: Any) ->
 
 def _say(text: str) -> None:
     """A line on standard error."""
-    print(f"lplr: {' '.join(text.split())}", file=sys.stderr)
+    print(f"lplr: {in_one_line(text)}", file=sys.stderr)

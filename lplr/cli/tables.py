@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from lplr.progress.display import in_seconds
+from lplr.progress.display import in_seconds, spelled_out
 
 __all__ = ["columns", "in_bytes", "in_seconds", "in_shape", "shown", "table"]
 
@@ -19,7 +19,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     If all columns are flush left, the last one is wrapped where the terminal is narrower than the
     table.
     """
-    cells = [list(head), *(list(row) for row in rows)]
+    cells = [list(head), *(list(map(spelled_out, row)) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     if left == len(head):
         terminal = shutil.get_terminal_size(fallback=(10_000, 24)).columns

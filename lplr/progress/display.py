@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from lplr.progress.estimate import Estimate
 
-__all__ = ["ProgressLine", "drawn", "in_seconds"]
+__all__ = ["ProgressLine", "drawn", "in_one_line", "in_seconds", "spelled_out"]
 
 _BAR = 24
 _LOG_EVERY = 2.0  # seconds between two steps that a log mentions
@@ -88,7 +88,7 @@ class ProgressLine:
 
     def show(self, label: str) -> None:
         """Say what is being done now."""
-        self.label = label
+        self.label = spelled_out(label)
         if self.live:
             self._draw()
         elif time.perf_counter() - self._logged >= _LOG_EVERY or not self.total:
@@ -98,7 +98,7 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         with self._lock:
-            self._write(("\r\x1b[K" if self.live else "") + f"lplr: {text}\n")
+            self._write(("\r\x1b[K" if self.live else "") + f"lplr: {spelled_out(text)}\n")
 
     def _tick(self) -> None:
         while not self._stop.wait(0.5):
@@ -154,6 +154,21 @@ def drawn(what: str) -> Iterator[Callable[[float, str], object]]:
             bar.update(share - bar.n)
 
         yield tell
+
+
+def in_one_line(text: str) -> str:
+    """A text without line breaks and control characters."""
+    return spelled_out(" ".join(text.split()))
+
+
+def spelled_out(text: str) -> str:
+    """A text whose control characters, of a name say, are written as Python writes them.
+
+    A byte that is no UTF-8 stays: the stream that is printed on knows what to do.
+    """
+    return "".join(
+        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in text
+    )
 
 
 def in_seconds(seconds: float) -> str:

@@ -154,7 +154,15 @@ def _print(document: Mapping[str, Any]) -> None:
     for path, group in document["groups"].items():
         if group["meta"]:
             _print_meta(path, group["meta"])
-    _print_attributes(document)
+    attrs = document["attrs"]
+    if "name" in document:  # of what was measured of all, this one's
+        attrs = {key: _of_one(attrs[key], key, document["name"]) for key in attrs}
+    _print_attributes({"attrs": {key: value for key, value in attrs.items() if value is not None}})
+
+
+def _of_one(value: Any, key: str, name: str) -> Any:
+    """An attribute of the file as far as it is about one object; None if it is about others."""
+    return value.get(name) if key in _MEASURED and isinstance(value, Mapping) else value
 
 
 def _print_meta(path: str, meta: Mapping[str, Any]) -> None:

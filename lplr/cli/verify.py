@@ -20,8 +20,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "check a packed file, and measure it against the original",
         "lplr verify weights.h5 --against weights.npy",
         "A digest covers every byte, and every component is decoded. A file of many matrices is "
-        "measured against a file that has the originals under the same names, or --name says which "
-        "one. The exit code is 2 if anything is wrong with the file.",
+        "measured against a file that has the originals under the same names; --name takes one of "
+        "both. The exit code is 2 if anything is wrong with the file.",
     )
     parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
     add_name(parser)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             found = {"name": name, **facts(obj)}
             if args.against is not None:
                 with progress.step(f"measuring the error{about}", 1.0):
-                    source = _original(args, None if one else name, f.shape)
+                    source = _original(args, name, f.shape)
                     found |= _errors(f, dense, source)
             matrices.append(found)
     report = {"file": args.file, "sha256": stored.sha256, "against": args.against}
@@ -87,11 +87,15 @@ def _check_names(args: argparse.Namespace, objects: dict[str, Any]) -> None:
 def _original(args: argparse.Namespace, name: str | None, shape: tuple[int, ...]) -> Any:
     """What was compressed: the array that is named, or the one of that name in the file."""
     from lplr.exceptions import InputError
-    from lplr.inputs import ArrayFile, read_input
+    from lplr.inputs import ArrayFile, read_input, split_input
 
-    source = read_input(args.against) if name is None else ArrayFile(args.against)[name]
+    path, member = split_input(args.against)
+    place, file = args.against, ArrayFile(path)
+    if name is None or member or name not in file:
+        source = read_input(place)
+    else:
+        place, source = f"{path}:{name}", file[name]
     if source.array.shape != shape:
-        place = args.against if name is None else f"{args.against}:{name}"
         raise InputError(
             f"{place}: has shape {source.array.shape}, {args.file} has {shape}; "
             "name the matrix that was compressed"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,6 +68,20 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "60 x 40" in (folder / "page.html").read_text()
 
 
+def test_hessians_as_compress_takes_them(folder: Path) -> None:
+    with h5py.File("model.h5", "w") as file:
+        file["up/w.weight"], file["down"] = W, W
+    diagonal = np.diag(H)
+    np.savez("hessians.npz", **{"up/w": H, "down": diagonal[None]})
+    command = ["bench", "layers", "model.h5", "--hessians", "hessians.npz", "--budgets", "3"]
+    assert main(command) == 0
+    rows, _ = read_table("bench-model.jsonl")
+    found = {r["dataset"]: r["value"] for r in rows if r["metric"] == "relative error under H"}
+    for name, hessian in (("up/w.weight", H), ("down", diagonal)):
+        f = lplr.compress(W, bits_per_entry=3, hessian=hessian, rng=0)
+        assert found[name] == pytest.approx(f.relative_error(W, hessian), rel=1e-9)
+
+
 def test_an_interrupt_leaves_a_table_that_goes_on(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +128,7 @@ def test_json_is_what_the_other_functions_take(
         (("--out", "x.h5"), "results in HDF5 are no longer read"),
         (("--hessians", "v.npy"), "--hessians: v.npy has none for w, bias"),
         (("none.npz",), "none.npz: no such file"),
+        (("--methods", "compres"), "no 'compres' (did you mean compress?)"),
         (("--quick",), "--quick: the matrices of FILE are measured whole"),
     ],
 )

@@ -7,7 +7,7 @@ through one grid into one table, which is resumed, printed, and shown as a page.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from lplr.cli.bench_report import add_report
 from lplr.cli.bench_speed import add_speed
-from lplr.cli.options import add_command, add_json, check_output, print_json
+from lplr.cli.options import add_command, add_json, check_output, near, print_json
 
 __all__ = ["add_parser", "run"]
 
@@ -111,7 +111,8 @@ def _add_grid(kinds: Any, common: argparse.ArgumentParser, what: str, summary: s
         parser.add_argument(
             "--hessians",
             metavar="FILE",
-            help="with FILE: second moments of the inputs, or inputs, by the names of the layers",
+            help="with FILE: second moments of the inputs, or inputs, by the names of the layers, "
+            "with or without .weight at their end",
         )
 
 
@@ -173,6 +174,8 @@ def _default_name(args: argparse.Namespace) -> str:
 
 
 def _tasks(args: argparse.Namespace) -> list[Any]:
+    from lplr.algorithms.collection import matched
+    from lplr.cli.compress_all import as_hessian
     from lplr.evaluation.tasks import Task, load_suite
     from lplr.exceptions import InputError
 
@@ -183,27 +186,31 @@ def _tasks(args: argparse.Namespace) -> list[Any]:
     if args.quick:
         raise InputError("--quick: the matrices of FILE are measured whole; leave one of them out")
     layers = _open_all(args.files)
-    hessians = _open_all([args.hessians]) if args.hessians else {}
+    hessians = _open_all([args.hessians], as_hessian) if args.hessians else {}
     # Hessians of other layers, and layers without one, are no error.
-    if args.hessians and not hessians.keys() & layers.keys():
+    known = [name for name in hessians if {name, f"{name}.weight"} & layers.keys()]
+    if args.hessians and not known:
         names = ", ".join(list(layers)[:5])
         raise InputError(f"--hessians: {args.hessians} has none for {names}")
-    return [Task(name, read, hessian=hessians.get(name)) for name, read in layers.items()]
+    of = {layer: hessians[name] for layer, name in matched(known, list(layers)).items()}
+    return [Task(name, read, hessian=of.get(name)) for name, read in layers.items()]
 
 
-def _open_all(files: Sequence[str]) -> dict[str, Any]:
+def _open_all(
+    files: Sequence[str], change: Callable[[Any], Any] = lambda array: array
+) -> dict[str, Any]:
     """How to read each matrix, by its name in its file where that tells it from the others."""
     from lplr.exceptions import InputError
     from lplr.inputs import members, read_member, split_input
 
     def read(path: str, member: str) -> Any:
-        return read_member(path, member).array
+        return change(read_member(path, member).array)
 
     found: dict[str, Any] = {}
     for file in files:
         path, member = split_input(file)
         for name in [member] if member else members(path):
-            label = name or Path(path).stem
+            label = name.lstrip("/") or Path(path).stem
             label = f"{path}:{name}" if label in found else label
             found[label] = partial(read, path, name)
     if not found:
@@ -276,7 +283,10 @@ def _words(text: str | None, option: str, offered: Sequence[str]) -> list[str]:
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
     for word in words:
         if word not in offered:
-            raise InputError(f"{option}: there is no {word!r}; there are {', '.join(offered)}")
+            raise InputError(
+                f"{option}: there is no {word!r}{near(word, offered)}; there are "
+                + ", ".join(offered)
+            )
     return words
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError
-from lplr.inputs import members, read_input, read_member
+from lplr.inputs import ArrayFile, members, read_input, read_member
 from lplr.inputs.safetensors import read, tensors
 
 NAMES = {
@@ -83,6 +83,14 @@ def test_as_an_input(tmp_path: Path) -> None:
         read_input(two)
     with pytest.raises(InputError, match="has no 'c'; it has: a, b"):
         read_input(f"{two}:c")
+
+
+def test_names_that_look_like_paths(tmp_path: Path) -> None:
+    arrays = {name: np.full(2, i, np.float32) for i, name in enumerate(("", "/w", "w", "two"))}
+    found = ArrayFile(str(save(tmp_path / "two.safetensors", arrays)))
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name].array, array)
 
 
 GOOD = {"w": entry("F32", [2, 2], 0, 16)}

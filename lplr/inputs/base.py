@@ -57,10 +57,10 @@ class Input:
 def choose(path: str, member: str, names: list[str]) -> str:
     """The member that was named, or the only one; InputError lists what there is."""
     listed = ", ".join(sorted(names)[:10]) + (", ..." if len(names) > 10 else "")
-    if member:
-        if member not in names:
-            raise InputError(f"{path}: has no {member!r}; it has: {listed or 'nothing'}")
+    if member in names:  # a tensor may have the empty name
         return member
+    if member:
+        raise InputError(f"{path}: has no {member!r}; it has: {listed or 'nothing'}")
     if len(names) != 1:
         raise InputError(f"{path}: has {len(names)} arrays; name one, {path}:NAME, of: {listed}")
     return names[0]

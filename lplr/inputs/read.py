@@ -17,13 +17,13 @@ from lplr.inputs.base import Input
 
 __all__ = ["ArrayFile", "members", "read_input", "read_member", "split_input"]
 
+_HDF5 = (".h5", ".hdf5")
 # For each suffix: what reads a member of a file, and what lists the members.
 _Kind = tuple[Callable[[str, str], Input], Callable[[str], list[str]]]
 _KINDS: dict[str, _Kind] = {
     ".npy": (npy.read_npy, npy.npy_names),
     ".npz": (npy.read_npz, npy.npz_names),
-    ".h5": (hdf5.read, hdf5.names),
-    ".hdf5": (hdf5.read, hdf5.names),
+    **dict.fromkeys(_HDF5, (hdf5.read, hdf5.names)),
     ".safetensors": (safetensors.read, safetensors.names),
     **dict.fromkeys(images.SUFFIXES, (images.read, images.names)),
 }
@@ -185,7 +185,12 @@ class ArrayFile(Mapping[str, Input]):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._members = {name.lstrip("/") or Path(path).stem: name for name in members(path)}
+        names = found = members(path)
+        if found == [""]:
+            names = [Path(path).stem]
+        elif Path(path).suffix.lower() in _HDF5:
+            names = [name.lstrip("/") for name in found]
+        self._members = dict(zip(names, found, strict=True))
 
     def __getitem__(self, name: str) -> Input:
         return read_member(self.path, self._members[name])

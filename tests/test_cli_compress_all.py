@@ -122,6 +122,8 @@ def test_names_in_hdf5(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     text = capsys.readouterr().out
     assert f"{matrix['relative_error_under_hessian']:.5f}" in text
     assert "attributes" not in text
+    assert main(["info", "out.h5", "--name", "up/bias"]) == 0
+    assert "attributes" not in capsys.readouterr().out  # errors are those of others
 
 
 # --- what is wrong ---------------------------------------------------------------------------
@@ -174,9 +176,55 @@ def test_options_for_all_matrices(
 ) -> None:
     assert said in refused(capsys, "compress", "model.npz", "-o", "model.h5", *options)
     assert not Path("model.h5.parts").exists()
+    np.savez("nothing.npz")
+    command = ("compress", "nothing.npz", "-o", "v.h5", "--bits-per-entry", "2")
+    assert refused(capsys, *command).startswith("nothing.npz: has no arrays")
     np.savez("vectors.npz", a=np.ones(3), b=np.ones(4))
     command = ("compress", "vectors.npz", "-o", "v.h5", "--bits-per-entry", "2")
     assert "a (1 dimension), b (1 dimension)" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("option", [("--seed", "-1"), ("--bits-per-entry", "nan")])
+def test_numbers_are_checked_before_any_array(
+    folder: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    np.savez("model.npz", **{name: array * np.nan for name, array in model().items()})
+    assert main([*COMPRESS, *option]) == 2
+    said = capsys.readouterr().err
+    assert f"error: {option[0]}: " in said
+    assert "nan at" not in said  # what looking at them would find
+
+
+def test_names_are_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    A = np.random.default_rng(0).standard_normal((20, 20))
+    lplr.save("in.h5", {"a\x1b[31m\nb": A, "b": A})
+    assert main(["decompress", "in.h5", "-o", "in.safetensors"]) == 0
+    budget = ("--bits-per-entry", "2", "--effort", "fast")
+    assert main(["compress", "in.safetensors", "-o", "all.h5", *budget]) == 0
+    assert main(["compress", "in.safetensors:a\x1b[31m\nb", "-o", "one.h5", *budget]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_hessian_of_what_is_kept_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("hessians.npz", **{"up.bias": np.eye(60), "head": np.ones((1, 30))})
+    assert main([*WITH_H, "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "warning: --hessians: up.bias: is not used" in said.err
+    assert "3 matrices, 1 of them with a Hessian" in said.out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("bits", "times"), [("15.9", 0), ("16", 1), ("64", 1)])
+def test_a_budget_of_one_matrix_that_gains_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], bits: str, times: int
+) -> None:
+    np.save("half.npy", np.eye(30, 40, dtype=np.float16))
+    assert main(["compress", "half.npy", "-o", "o.h5", "--bits-per-entry", bits, "--dry-run"]) == 0
+    assert capsys.readouterr().err.count("bits that an entry takes already") == times
 
 
 @pytest.mark.filterwarnings("default")

@@ -60,6 +60,7 @@ def test_each_is_what_compress_makes_of_it() -> None:
         ({}, {"bits_per_entry": -1}, InputError, "bits_per_entry"),
         ({}, {"effort": "much"}, InputError, "effort"),
         ({}, {"rng": -1}, InputError, "rng"),
+        ({7: np.eye(3)}, {}, InputError, "a name must be text, found 7"),
         ({"a.weight": np.eye(3, dtype=int), "b.weight": [1.0]}, {}, InputError, "none of the"),
     ],
 )

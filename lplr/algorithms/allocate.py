@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +60,12 @@ class Allocation(NamedTuple):
     def __repr__(self) -> str:
         entries = [n * d for n, d in self.shapes]
         mean = float(np.dot(entries, self.bits_per_entry)) / sum(entries)
+        names = [name if name.isprintable() else repr(name) for name in self.names]
         rows = [
             (name, f"{n} x {d}", f"{bits:.4f}", f"{predicted:.5f}", f"{uniform:.5f}")
-            for bits, predicted, uniform, name, (n, d) in zip(*self, strict=True)
+            for name, (n, d), bits, predicted, uniform in zip(
+                names, self.shapes, *self[:3], strict=True
+            )
         ]
         errors = (f"{np.sqrt(np.mean(np.square(e))):.5f}" for e in (self.predicted, self.uniform))
         head = ("name", "shape", "bits per entry", "predicted error", "at equal bits")
@@ -246,7 +250,10 @@ def _check_weights(weights: Any, names: Sequence[str]) -> np.ndarray:
         return np.ones(len(names))
     if isinstance(weights, Mapping):
         if unknown := [name for name in weights if name not in names]:
-            raise InputError(f"weights: no matrix has the name {unknown[0]!r}")
+            near = get_close_matches(str(unknown[0]), names, n=2) or names[:3]
+            raise InputError(
+                f"weights: no matrix has the name {unknown[0]!r}; there is {', '.join(near)}"
+            )
         labels, values = [repr(name) for name in names], [weights.get(name, 1.0) for name in names]
     else:
         labels = [str(i) for i in range(len(names))]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import DampingWarning, InputError, LplrError
+from lplr.exceptions import DampingWarning, InputError, LplrError, LplrWarning
 from lplr.linalg.hessian import regularize
 from lplr.progress import parts
 from lplr.validation import as_array, check_matrix, warn_caller
@@ -63,6 +63,8 @@ def _of_mapping(matrices: Mapping[str, Any], hessians: Any) -> Collection:
         raise InputError(
             f"hessians: must be a mapping of names to Hessians, found {type(hessians).__name__}"
         )
+    if wrong := [name for name in (*matrices, *hessians) if not isinstance(name, str)]:
+        raise InputError(f"matrices: a name must be text, found {wrong[0]!r}; use str(name)")
     of = matched(hessians, list(matrices))
     return Collection(
         list(matrices),
@@ -178,16 +180,21 @@ def survey(items: Collection) -> Survey:
 def _look_at(name: str, items: Collection, found: Survey) -> None:
     try:
         array = as_array(items.matrix(name), name)
-        if why := _reason_to_keep(array):
-            found.kept[name] = why
-            return
-        check_matrix(array, name)
+        why = _reason_to_keep(array)
+        if not why:
+            check_matrix(array, name)
     except LplrError as error:
         found.wrong[name] = str(error).removeprefix(f"{name}: ")
         return
-    n, d = array.shape
     try:
         hessian = items.hessian(name)
+        if why:
+            found.kept[name] = why
+            if hessian is not None:
+                said = f"hessians[{name!r}]: is not used; the array is kept as it is ({why})"
+                warn_caller(said, LplrWarning)
+            return
+        n, d = array.shape
         if hessian is not None:
             _check_hessian(hessian, d, name)
     except LplrError as error:

@@ -77,6 +77,8 @@ def compress_all(
         If the budget is not below what the matrices take already.
     DampingWarning
         If a Hessian has fewer inputs than columns, or must be damped more than usual.
+    LplrWarning
+        If there is a Hessian of an array that is kept as it is.
 
     Examples
     --------

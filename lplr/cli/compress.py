@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from lplr.cli.options import (
     check_output,
     print_json,
 )
-from lplr.exceptions import InputError
+from lplr.exceptions import BudgetWarning, InputError
 
 __all__ = ["add_parser", "run"]
 
@@ -198,12 +200,13 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     """Compress one matrix."""
     from lplr.cli.compress_report import print_report
     from lplr.inputs import read_input
-    from lplr.validation import check_budget, check_matrix
+    from lplr.validation import bits_of, check_budget, check_matrix
 
     source = read_input(args.input)
     A = check_matrix(source.array, args.input)
-    if source.stored_bits and "bits_per_entry" in call.arguments:
+    if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:
         check_budget(call.arguments["bits_per_entry"], source.bits)
+        warnings.simplefilter("ignore", BudgetWarning)  # of A, which may be wider
     hessian = _read_hessian(args)
     report: dict[str, Any] = {
         "input": {
@@ -238,7 +241,7 @@ def _read_hessian(args: argparse.Namespace) -> Any:
         return None
     path, member = split_input(args.input)
     names, hessians = list(ArrayFile(path)), hessians_of(args.hessians)
-    name = member.strip("/") or names[0]
+    name = member if member in names else member.strip("/") or names[0]
     of = matched(hessians, names)
     if name not in of:
         raise InputError(f"--hessians: {args.hessians} has none for {name!r}; leave the option out")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["as_hessian", "hessians_of", "run_all"]
 
 _PARTLY = 3
-_SURVEY, _CODED = 0.02, 0.99  # shares of the time that are over after these steps, about
+# Shares of the time that are over after these steps, about; _READ is one of the coding.
+_SURVEY, _CODED, _READ = 0.02, 0.99, 0.01
 
 
 class _Arrays(Mapping[str, Any]):
@@ -81,14 +82,17 @@ class _Job:
     ) -> None:
         from lplr.algorithms.collection import collected
         from lplr.inputs import ArrayFile
+        from lplr.validation import check_budget, check_integer
 
         self.args, self.path, self.say = args, path, say
         self.doing = ""  # what comes before the words of a step
-        self.bits = float(call.arguments["bits_per_entry"])
-        self.seed = int(call.arguments["rng"])
+        self.bits = check_budget(call.arguments["bits_per_entry"])
+        self.seed = check_integer(call.arguments["rng"], "rng", 0)
         self.effort = str(call.arguments.get("effort", "default"))
         self.arrays = _Arrays(ArrayFile(path))
         hessians = None if args.hessians is None else hessians_of(args.hessians)
+        if not self.arrays:
+            raise InputError(f"{path}: has no arrays; name another file")
         self.items = collected(self.arrays, hessians)
 
     def run(self) -> dict[str, Any]:
@@ -118,7 +122,7 @@ class _Job:
             done = sum(map(parts.has_packed, range(len(self.names))))
             if isinstance(error, InputError) and not done:  # another budget has to be given
                 parts.remove()
-            else:
+            elif parts.folder.is_dir():  # not where the same command, run twice at once, is done
                 self.say(
                     f"stopped{self.doing and ' at '}{self.doing.rstrip(': ')}; {done} of "
                     f"{len(self.names)} matrices are done and kept in {parts.folder}; the same "
@@ -144,16 +148,17 @@ class _Job:
 
     def _check(self) -> None:
         """Refuse or tell what is wrong before anything is computed."""
+        from lplr.cli.tables import shown
         from lplr.validation import check_budget
 
         found = self.found
         if found.wrong_hessians:
-            wrong = (f"{name}: {why}" for name, why in found.wrong_hessians.items())
+            wrong = (f"{shown(name)}: {why}" for name, why in found.wrong_hessians.items())
             raise InputError(f"--hessians: cannot be used; {'; '.join(wrong)}")
         for name, why in found.wrong.items():
-            self.say(f"warning: {name}: {why}; it is not compressed")
+            self.say(f"warning: {shown(name)}: {why}; it is not compressed")
         if not self.names:
-            reasons = [f"{name} ({why})" for name, why in (found.kept | found.wrong).items()]
+            reasons = [f"{shown(name)} ({why})" for name, why in (found.kept | found.wrong).items()]
             raise InputError(
                 f"{self.path}: has no matrix of floating-point numbers with at least two rows and "
                 f"two columns: {', '.join(reasons[:5])}{', ...' if len(reasons) > 5 else ''}"
@@ -203,10 +208,11 @@ class _Job:
         from lplr.progress import parts as shares
         from lplr.progress import until
 
-        todo = [i for i in range(len(self.names)) if parts.packed(i) is None]
-        if len(todo) < len(self.names):
-            self.say(f"going on: {len(self.names) - len(todo)} matrices are in {parts.folder}")
         with until(_CODED):
+            with until(_READ, "reading what is done"):
+                todo = [i for i in range(len(self.names)) if parts.packed(i) is None]
+            if done := len(self.names) - len(todo):
+                self.say(f"going on: {done} of {len(self.names)} matrices are in {parts.folder}")
             work = self._coding(self.names[i] for i in todo)
             for i in shares(todo, work, "compressing"):
                 self.doing = f"{self.names[i]} ({i + 1} of {len(self.names)}): "

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ INPUTS = (
     "file (FILE.safetensors:NAME); or an image (grey values in 0 to 1; colours become luminance; "
     "FILE.tif:2 is the second of several pages)"
 )
+
+_ARGUMENT = re.compile(r"(?P<name>\w+)(\[(?P<quote>['\"])(?P<item>.*?)(?P=quote)\])?:")
 
 
 def add_command(
@@ -160,10 +163,13 @@ def near(name: str, known: Iterable[str], say: str = " (did you mean {}?)") -> s
 
 
 def with_option(message: str, args: argparse.Namespace) -> str:
-    """A message that begins with the name of an argument, with the option of that name."""
-    name, colon, rest = message.partition(":")
-    name = "seed" if name == "rng" else name
-    return f"--{name.replace('_', '-')}:{rest}" if colon and hasattr(args, name) else message
+    """A message that begins with an argument, or an item ``argument['name']``, with its option."""
+    match = _ARGUMENT.match(message)
+    name = match["name"].replace("rng", "seed") if match else ""
+    if not match or not hasattr(args, name):
+        return message
+    item = f" {match['item']}:" if match["item"] else ""
+    return f"--{name.replace('_', '-')}:{item}{message[match.end() :]}"
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from command import COMMAND, refused, report
 
 import lplr
 from lplr.cli.main import main
+from lplr.cli.progress import Progress
 
 COMPRESS = ("compress", "model.npz", "-o", "model.h5", "--bits-per-entry", "2")
 WITH_H = (*COMPRESS, "--hessians", "hessians.npz", "--effort", "fast")
@@ -269,7 +270,10 @@ def test_goes_on_where_it_stopped(folder: Path, capsys: pytest.CaptureFixture[st
     Path("model.h5.parts/mine.txt").touch()  # and what is not ours stays
     with pytest.MonkeyPatch.context() as patch:
         stopped(patch, "compress", 2)  # the two that are missing
+        told: list[tuple[float, str]] = []
+        patch.setattr(Progress, "tell", lambda _, share, what: told.append((share, what)))
         assert main([*WITH_H]) == 0
+    assert next(share for share, what in told if "(2 of 3)" in what) < 0.1  # all work is to come
     assert Path("model.h5").read_bytes() == whole
     assert os.listdir("model.h5.parts") == ["mine.txt"]
     Path("model.h5").unlink()

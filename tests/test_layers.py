@@ -43,7 +43,7 @@ def test_spectrum(shape: tuple[int, int]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    np.savez("model.npz", w=W, bias=np.zeros(5))
+    np.savez("model.npz", w=W, bias=np.zeros(5), empty=np.zeros((0, 4)))
     np.save("v.npy", W.T)
     np.savez("hessians.npz", w=H, other=H)
     return tmp_path
@@ -65,6 +65,7 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in (f"{under_h:.4f}", "60 x 40", "stable rank", "90 %", "|A - B|_F / |A|_F"):
         assert text in shown
     assert "not a matrix: shape (5,)" in shown
+    assert "not a matrix: shape (0, 4)" in shown
     assert "60 x 40" in (folder / "page.html").read_text()
 
 

@@ -242,7 +242,7 @@ class _Bench:
         self.problem: dict[str, str] = {}  # status and note of all rows, where there is no matrix
         try:
             self.task = asked.load()
-            if self.task.A.ndim == 2:
+            if self.task.A.ndim == 2 and self.task.A.size:
                 self.task = replace(self.task, A=check_matrix(self.task.A, self.task.name))
             else:
                 shape = f"not a matrix: shape {self.task.A.shape}"

@@ -101,6 +101,8 @@ def test_an_interrupt_leaves_a_table_that_goes_on(
     assert not (folder / "page.html").exists()
     assert main(["bench", "report", "r.jsonl", "--html", "part.html"]) == 0
     capsys.readouterr()
+    assert main(["bench", "report", "r.csv"]) == 2
+    assert "name the one beside, r.jsonl" in capsys.readouterr().err
     assert main(command) == 0
     assert "going on with r.jsonl; rows so far: 1\n" in capsys.readouterr().err
     assert [(name, budget) for name, _, budget, _ in seen] == [

@@ -104,7 +104,8 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]
         If it is truncated, or a line is no JSON object.
     """
     if _suffix(path) != ".jsonl":
-        raise InputError(f"path: only .jsonl tables are read back, found {str(path)!r}")
+        other = Path(path).with_suffix(".jsonl")
+        raise InputError(f"{path}: only .jsonl tables are read back; name the one beside, {other}")
     rows = []
     for i, line in enumerate(_read(path).splitlines(keepends=True), 1):
         if not line.endswith("\n"):

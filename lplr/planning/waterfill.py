@@ -9,7 +9,7 @@ import numpy as np
 
 from lplr.coding.blocks import ComponentBlock
 from lplr.coding.factor import CodebookPair
-from lplr.linalg.rotated_pivots import BlockEnergies
+from lplr.planning.block_losses import BlockLosses
 from lplr.planning.codebooks import residual_share
 from lplr.planning.sizes import BLOCK_SCALES, budget_error, factor_nbytes
 
@@ -36,11 +36,11 @@ def expected_loss(
     """
     s = np.asarray(s, np.float64)[: blocks[-1].stop]
     tail = energy - float(np.square(s).sum())
-    return max(tail, 0.0) + _noise(BlockEnergies(s), shape, blocks, right_weight)
+    return max(tail, 0.0) + _noise(BlockLosses(s), shape, blocks, right_weight)
 
 
 def _noise(
-    energies: BlockEnergies,
+    losses: BlockLosses,
     shape: tuple[int, int],
     blocks: list[ComponentBlock],
     right_weight: float,
@@ -49,7 +49,7 @@ def _noise(
     edges = np.array([(b.start, b.stop) for b in blocks])
     rank = blocks[-1].stop
     share = np.array([residual_share(b.books, rank, shape, right_weight) for b in blocks])
-    return float(share @ energies(edges[:, 0], edges[:, 1]))
+    return float(losses(edges[:, 0], edges[:, 1], share[:, None]).sum())
 
 
 def distribute(
@@ -66,11 +66,7 @@ def distribute(
     without. No block is empty, and components after the last block are left out. BudgetError says
     that not even one component fits.
 
-    Coding both vectors of a component leaves a share of its energy ``s_k^2``, see
-    `lplr.planning.codebooks.residual_share`. In a block that is rotated at random and quantized by
-    feedback, it leaves that share of ``mean(s) p(s)`` together, p the expected sum of pivots
-    (`lplr.linalg.rotated_pivots`, with Sigma^(1/2) on either side): less than the sum of ``s_k^2``,
-    so that a block of unequal components makes up in part for rates that do not exist.
+    What a block loses is predicted by `lplr.planning.block_losses`.
 
     As in water-filling (Cover and Thomas, *Elements of Information Theory*, Section 10.3.3), at the
     optimum a byte buys the same everywhere. For one price of a byte, dynamic programming over the
@@ -87,7 +83,10 @@ def distribute(
     s = np.asarray(s, np.float64)
     s = s[: max(1, np.count_nonzero(s > s[0] * 1e-7))]
     search = _Search(s, shape, nbytes, pairs, right_weight)
+    # One price for all leaves out what small budgets buy, above all where all components are alike.
     blocks: list[ComponentBlock] = []
+    for books in search.pairs:
+        blocks = search.better(blocks, search.fitted([ComponentBlock(0, len(s), books)]))
     rank = len(s) // 4
     for grid in (_geometric, _geometric, _around):
         found = search.best(grid(len(s), blocks), rank)
@@ -135,7 +134,7 @@ class _Search:
                 self.pairs.append(books)
         self.cost = np.array([cost[id(books)] for books in self.pairs])
         self.tail = np.append(np.cumsum(np.square(s)[::-1])[::-1], 0.0)
-        self.energies = BlockEnergies(s)
+        self.losses = BlockLosses(s)
         self.low, self.high = np.log(self.tail[0]) + 2.0 - np.array([_PRICES, 0.0])
 
     def share(self, books: CodebookPair, rank: int) -> float:
@@ -155,7 +154,7 @@ class _Search:
 
     def loss(self, blocks: list[ComponentBlock]) -> float:
         """The squared error that blocks leave."""
-        noise = _noise(self.energies, self.shape, blocks, self.right_weight)
+        noise = _noise(self.losses, self.shape, blocks, self.right_weight)
         return float(self.tail[blocks[-1].stop]) + noise
 
     def better(
@@ -172,9 +171,11 @@ class _Search:
         """
         first, last = (x.ravel() for x in np.meshgrid(grid, grid, indexing="ij"))
         forward = first < last
-        energy = np.zeros((len(grid), len(grid)))
-        energy.ravel()[forward] = self.energies(first[forward], last[forward])
-        losses = np.array([self.share(b, rank) for b in self.pairs]) * energy[..., None]
+        share = np.array([self.share(b, rank) for b in self.pairs])
+        losses = np.zeros((len(grid), len(grid), len(share)))
+        losses[forward.reshape(losses.shape[:2])] = self.losses(
+            first[forward], last[forward], np.broadcast_to(share, (forward.sum(), len(share)))
+        )
         width = (grid - grid[:, None]).astype(np.float64)
         low, high = self.low, self.high
         best: list[ComponentBlock] = []
@@ -182,7 +183,7 @@ class _Search:
             middle = 0.5 * (low + high)
             blocks = self._at_price(grid, losses, width, float(np.exp(middle)))
             # The best blocks may jump over the budget; then what fits of the larger ones may win.
-            best = self.better(best, self._fitted(blocks))
+            best = self.better(best, self.fitted(blocks))
             if self.size(blocks) > self.nbytes:
                 low = middle
             else:
@@ -212,7 +213,7 @@ class _Search:
             j = i
         return blocks
 
-    def _fitted(self, blocks: list[ComponentBlock]) -> list[ComponentBlock]:
+    def fitted(self, blocks: list[ComponentBlock]) -> list[ComponentBlock]:
         """The blocks that fit the budget, the last one with as many components as fit."""
         while blocks:
             *before, last = blocks

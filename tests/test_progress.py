@@ -147,6 +147,13 @@ def test_work_is_counted_from_any_thread_and_told_by_one() -> None:
     assert tellers == {threading.get_ident()}
 
 
+def test_shares_are_plain_floats() -> None:
+    told = Told()
+    with tracked(told, "work"):
+        counter(3.0)(np.float64(1.0))
+    assert {type(share) for share in told.shares} == {float}
+
+
 def test_a_loop_that_is_left_early_gives_its_place_back() -> None:
     told = Told()
     with tracked(told, "loop"):

@@ -62,7 +62,7 @@ class _Listener:
     def hear(self, share: float, what: str) -> None:
         if threading.get_ident() != self.thread:
             return
-        share = round(share, 6)
+        share = round(float(share), 6)  # NumPy's floats would print their type
         if self.said is not None:
             before, about = self.said
             share = max(share, before)

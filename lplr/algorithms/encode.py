@@ -75,7 +75,9 @@ def encode(
     some thousand rows.
 
     Encode many rows at a time: a word of a lattice holds eight of them, and a trellis code needs
-    about a hundred to get going; a single row may have twice the error.
+    about a hundred to get going. A single row has 1.3 to 1.8 times the error with L R or with Q
+    alone, and up to four times with Q + L R at three and four bits per entry (eight at six bits);
+    eight rows have half of that excess, and from a hundred on it is gone.
 
     Examples
     --------

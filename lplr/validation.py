@@ -84,9 +84,11 @@ def as_array(A: Any, name: str) -> np.ndarray:
         array = np.asarray(A)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: is not an array: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name}: dtype {array.dtype} is not real; convert it to float32")
-    return array
+    if array.dtype.kind in "fiub":
+        return array
+    if array.ndim == 0:  # None, a path, a model
+        raise InputError(f"{name}: must be an array, found a {type(A).__name__}")
+    raise InputError(f"{name}: dtype {array.dtype} is not real; convert it to float32")
 
 
 def _peak(A: np.ndarray) -> float:

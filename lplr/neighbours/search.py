@@ -78,9 +78,9 @@ def search(
     those of V x and R V x with Q and L, which U^T then mixes. The norms of the rows of a packed
     matrix are computed in its first search and kept as long as it lives. From then on up to four
     queries meet the packed codes, in float32, and only blocks that may hold a neighbour, by the
-    error of that at worst, are decoded: the result is the same. The dense matrix is formed only of
-    a `QPlusLowRank` whose rows are not mixed in blocks (an older file, or less than 4096 rows), and
-    of an operator. No result depends on the number of threads.
+    error of that at worst, are decoded: the result is the same up to rounding. The dense matrix is
+    formed only of a `QPlusLowRank` whose rows are not mixed in blocks (an older file, or less than
+    4096 rows), and of an operator. No result depends on the number of threads.
 
     Examples
     --------

@@ -60,8 +60,8 @@ def compress(
     effort : {"fast", "default", "best"}
         ``"fast"`` and ``"default"``: trellis codes of 8 and 10 state bits; one plan is carried
         out, by default a second one too where the predictions are close. ``"best"``: 12 state
-        bits, and more plans are carried out. ``"fast"`` saves 15 to 45 % of the time, a third on
-        most shapes, and costs 1 to 4 % of error; ``"best"`` gains 1 to 2 % in two to eight times
+        bits, and more plans are carried out. ``"fast"`` saves 15 to 55 % of the time, a third on
+        most shapes, and costs 1 to 5 % of error; ``"best"`` gains 1 to 2 % in two to eight times
         the time.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls

@@ -96,10 +96,11 @@ def factorize(
         Store ``alpha L R + beta`` with the best scalars, the "normalise and shift" of the paper;
         not for ``"feedback"``, whose scales are fitted anyway.
     effort : {"fast", "default", "best"}
-        For ``"feedback"``: how often the factors are fitted to each other. ``"fast"`` takes about
-        half of the time and leaves 1 to 3 % more error; where the rank is above 0.4 of the shorter
-        side, it saves only 3 to 18 %. ``"best"`` has 2**12 states where no ``quantizer`` is named:
-        2 to 10 % less error in four to twelve times the time.
+        For ``"feedback"``: how often the factors are fitted to each other. ``"fast"`` takes a
+        quarter to a half of the time and leaves up to 6 % more error; where the rank of a large
+        matrix is above 0.4 of the shorter side, it saves only 3 to 18 %. ``"best"`` has
+        2**12 states where no ``quantizer`` is named: 2 to 10 % less error in four to twelve times
+        the time.
     rng : int, numpy.random.Generator or None
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls

@@ -44,7 +44,7 @@ _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
 # A block of more than this share of the shorter side, a pass of which takes long, is fitted once
 # and not swept: its time grows with the square of its width, and another pass, as long as all the
 # rest, would gain 1 to 4 %. Effort "best" spends it.
-_WIDE, _LONG = 0.4, 0.5  # share; seconds as `lplr.coding.work` counts them
+_WIDE, _LONG = 0.4, 2.0  # share; seconds as `lplr.coding.work` counts them
 _ROWS = 512  # of a residual that one thread corrects at a time
 
 

@@ -98,7 +98,7 @@ def factorize(
     effort : {"fast", "default", "best"}
         For ``"feedback"``: how often the factors are fitted to each other. ``"fast"`` takes a
         quarter to a half of the time and leaves up to 6 % more error; where the rank of a large
-        matrix is above 0.4 of the shorter side, it saves only 3 to 18 %. ``"best"`` has
+        matrix is above 0.4 of the shorter side, the default is as fast. ``"best"`` has
         2**12 states where no ``quantizer`` is named: 2 to 10 % less error in four to twelve times
         the time.
     rng : int, numpy.random.Generator or None

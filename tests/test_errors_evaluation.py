@@ -259,7 +259,7 @@ def test_refusals(measure: Callable[[Any, Any], Any]) -> None:
         (TALL, broken, "B: has nan at"),
         (TALL, WIDE, "B: must have the shape"),
         (TALL, TALL[0], "B: must have 2 dimensions"),
-        (TALL, "picture", "B: dtype"),
+        (TALL, "picture", "B: must be an array"),
         (TALL, 1j * TALL, "B: dtype"),
         (TALL, aslinearoperator(1j * TALL), "B: must be a real operator"),
         (aslinearoperator(broken), TALL, "A: has an entry that is not finite"),

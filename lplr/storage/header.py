@@ -52,7 +52,7 @@ def write_file(
     """Write the pieces of a payload, header in front; errors as `lplr.save`."""
     length = sum(len(piece) for piece in payload)
     digest = hashlib.sha256()
-    with until(0.4, "digest"):
+    with until(0.4):
         for part in _parts(payload, counter(length)):
             digest.update(part)
     header = _HEADER.pack(MAGIC, FORMAT_VERSION, length, digest.digest())

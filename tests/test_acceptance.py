@@ -68,7 +68,7 @@ def test_the_choice_is_as_good_as_each_single_choice(
 ) -> None:
     """Against the same number of bits, 2 to 8, for both factors at the rank that it buys.
 
-    Where already the best matrix of that rank is worse than the choice, nothing is computed.
+    Where already the best matrix of that rank is 2 % worse than the choice, nothing is computed.
     """
     A = request.getfixturevalue(name)
     chosen = searched(name, bits_per_entry).relative_error(A)
@@ -76,13 +76,13 @@ def test_the_choice_is_as_good_as_each_single_choice(
     run = 0
     for bits in range(2, 9):
         highest = int(bits_per_entry * n * d / (bits * (n + d)))  # scales not counted
-        if tails(name)[highest] > chosen:
+        if tails(name)[highest] > 1.02 * chosen:
             continue
         single = lplr.factorize(A, bits_per_entry=bits_per_entry, bits=bits, rng=0)
         assert single.rank <= highest
         assert chosen <= single.relative_error(A)
         run += 1
-    assert run >= 1
+    assert run >= 2
 
 
 @pytest.mark.parametrize(("name", "rank", "published"), PAPER)

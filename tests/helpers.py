@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 import lplr
 from lplr.quantizers import get_codebook
@@ -148,3 +149,16 @@ def digest(packed: Any) -> str:
 
     add("", packed)
     return found.hexdigest()
+
+
+def dense(database: Any) -> np.ndarray:
+    """In float64; products of factors and transforms in blocks as well, which are never rounded."""
+    if isinstance(database, lplr.QPlusLowRank) and database.left and database.left.block:
+        A = dense(database.backbone)
+        A = A if database.low_rank is None else A + dense(database.low_rank)
+        return database.left.undo(A if database.right is None else database.right.undo(A, axis=1))
+    if isinstance(database, lplr.LowRank):
+        return dense(database.left) @ dense(database.right) + database.shift
+    if isinstance(database, LinearOperator) and not hasattr(database, "to_dense"):
+        return database @ np.eye(database.shape[1])
+    return np.asarray(database, np.float64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lplr.neighbours.search import Neighbours
+
 
 def nearest(x: float, levels: np.ndarray) -> int:
     """Index of the nearest level; of two equally near ones the lower."""
@@ -112,3 +114,18 @@ def block_ldlq(x: np.ndarray, L: np.ndarray, points: np.ndarray) -> tuple[np.nda
         q[own] = points[np.sum((points - y) ** 2, axis=1).argmin()]
         eta[own] = y - q[own]
     return q, eta
+
+
+def neighbours(A: np.ndarray, X: np.ndarray, k: int, metric: str) -> Neighbours:
+    """All distances, one pair at a time in float64, and a stable sort."""
+    A, X = A.astype(np.float64), X.astype(np.float64)
+    if metric == "inner":
+        all_of_them = -np.array([A @ x for x in X])
+    elif metric == "cosine":
+        lengths = np.linalg.norm(A, axis=1)
+        all_of_them = np.array([1 - (A @ x) / (lengths * np.linalg.norm(x)) for x in X])
+    else:
+        all_of_them = np.array([np.sqrt(np.square(A - x).sum(axis=1)) for x in X])
+    order = np.argsort(all_of_them, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(all_of_them, order, axis=1)
+    return Neighbours(-values if metric == "inner" else values, order)

@@ -279,7 +279,11 @@ def _compress(
     arguments = dict(call.arguments)
     if call.function in ("compress", "caldera"):
         arguments["hessian"] = hessian
-    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell):
+    with (
+        Progress(1.0) as progress,
+        watch_compilation(progress),
+        tracked(progress.tell, "compressing"),
+    ):
         start = time.perf_counter()
         with until(0.9, f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
             f = getattr(lplr, call.function)(A, **arguments)

@@ -64,10 +64,15 @@ HOUSE = {
         "exceptions parallel processes validation progress kernels linalg quantizers matrices "
         "neighbours coding planning storage datasets theory lplr"
     ),
+    # --- whole networks ---
+    "models": (
+        "_version exceptions parallel processes validation provenance progress kernels linalg "
+        "quantizers matrices coding planning algorithms storage inputs datasets lplr evaluation"
+    ),
     # --- the command line ---
     "cli": (
         "exceptions parallel processes validation provenance progress kernels linalg quantizers "
-        "planning algorithms storage inputs datasets theory lplr evaluation"
+        "planning algorithms storage inputs datasets theory lplr evaluation models"
     ),
     "__main__": "cli",
 }

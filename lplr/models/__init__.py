@@ -1,0 +1,1 @@
+"""Whole models: checkpoints, networks in NumPy, and their compression."""

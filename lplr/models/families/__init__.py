@@ -1,0 +1,1 @@
+"""Families of networks: the names of their tensors, their configuration and their blocks."""

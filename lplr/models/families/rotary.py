@@ -1,0 +1,58 @@
+"""Angles of rotary positions, with the scalings that checkpoints ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.models.families.base import number
+
+__all__ = ["Rotary"]
+
+
+class Rotary:
+    """Cosines and sines of position times frequency.
+
+    Entry i of a head turns with frequency ``theta**(-2 i / width)``. Scaling "linear" divides all
+    frequencies by a factor; "llama3" only the slow ones, with a smooth passage (Llama 3.1).
+    """
+
+    def __init__(self, config: Mapping[str, Any], width: int) -> None:
+        scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(scaling, Mapping):
+            raise InputError(f"config.json: rope_scaling must be an object, found {scaling!r}")
+        theta = number({**config, **scaling}, "rope_theta", 10000.0, float)
+        frequencies = theta ** -(np.arange(0, width, 2) / width)
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        if kind == "linear":
+            frequencies = frequencies / number(scaling, "factor", None, float)
+        elif kind == "llama3":
+            frequencies = _llama3(frequencies, scaling)
+        elif kind != "default":
+            raise InputError(
+                f"config.json: rope_scaling of type {kind!r} is unknown; there are default, "
+                "linear, llama3"
+            )
+        self.frequencies = frequencies
+        self._tables = np.empty((2, 0, width // 2), np.float32)
+
+    def tables(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines and sines at positions ``start`` to ``stop``, (tokens, width / 2), float32."""
+        tables = self._tables
+        if stop > tables.shape[1]:
+            angles = np.outer(np.arange(max(stop, 2 * tables.shape[1])), self.frequencies)
+            tables = self._tables = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        return tables[0, start:stop], tables[1, start:stop]
+
+
+def _llama3(frequencies: np.ndarray, scaling: Mapping[str, Any]) -> np.ndarray:
+    factor = number(scaling, "factor", None, float)
+    low = number(scaling, "low_freq_factor", None, float)
+    high = number(scaling, "high_freq_factor", None, float)
+    context = number(scaling, "original_max_position_embeddings")
+    turns = context * frequencies / (2 * np.pi)  # within the context of the first training
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return frequencies * ((1 - smooth) / factor + smooth)

@@ -86,14 +86,19 @@ class _Names(dict[str, Any]):
         return None
 
 
-def number(config: Mapping[str, Any], name: str, default: Any = None, kind: type = int) -> Any:
+def number(
+    config: Mapping[str, Any],
+    name: str,
+    default: float | None = None,
+    kind: type[int] | type[float] = int,
+) -> Any:
     """A positive number of a configuration; InputError names what is wrong."""
-    value = config.get(name, default)
+    value = config.get(name)
     if value is None:
         value = default
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or not value > 0 or value == float("inf"):
+    if type(value) is not kind or not 0 < value < float("inf"):
         what = "whole number" if kind is int else "number"
         raise InputError(f"config.json: {name} must be a positive {what}, found {value!r}")
     return value

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -44,11 +44,12 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies: its dtype as the format names it ("BF16"), its shape, its first byte."""
+    """Where a tensor lies: its dtype as the format names it ("BF16"), shape, first byte, bytes."""
 
     dtype: str
     shape: tuple[int, ...]
     offset: int
+    nbytes: int
 
 
 def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -126,12 +127,12 @@ def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
         raise CorruptFileError(f"{path}: its header is not valid: {error}") from None
     end = 0
     result = {}
-    for name, tensor, size in sorted(found, key=lambda item: (item[1].offset, item[2])):
+    for name, tensor in sorted(found, key=lambda item: (item[1].offset, item[1].nbytes)):
         if tensor.offset != end:
             what = "overlaps another" if tensor.offset < end else "has unused bytes before it"
             raise CorruptFileError(f"{path}: the tensor {name!r} {what}")
-        end += size
-        result[name] = Tensor(tensor.dtype, tensor.shape, start + tensor.offset)
+        end += tensor.nbytes
+        result[name] = replace(tensor, offset=start + tensor.offset)
     if start + end != status.st_size:
         what = "is truncated" if start + end > status.st_size else "has bytes after its data"
         raise CorruptFileError(
@@ -147,8 +148,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _entry(name: str, entry: Any) -> tuple[str, Tensor, int]:
-    """A tensor, its offset still counted from the end of the header, and its bytes."""
+def _entry(name: str, entry: Any) -> tuple[str, Tensor]:
+    """A tensor, its offset still counted from the end of the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -163,7 +164,7 @@ def _entry(name: str, entry: Any) -> tuple[str, Tensor, int]:
         raise ValueError(f"{name!r} has {size} bytes")
     if dtype in _DTYPES and size * 8 != math.prod(shape) * _DTYPES[dtype][0]:
         raise ValueError(f"{name!r} has {size} bytes, which {dtype} of shape {shape} has not")
-    return name, Tensor(dtype, tuple(shape), offsets[0]), size
+    return name, Tensor(dtype, tuple(shape), offsets[0], size)
 
 
 def _are_sizes(values: Any) -> bool:

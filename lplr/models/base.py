@@ -1,0 +1,125 @@
+"""What every checkpoint is: tensors by name, each of them read when it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError
+
+__all__ = ["Checkpoint", "StoredTensor", "TensorInfo"]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """How a tensor lies on disk.
+
+    Parameters
+    ----------
+    dtype : str
+        As the format names it: "BF16", "F8_E4M3", "Q4_1".
+    shape : tuple of int
+        Of the array that reading gives.
+    nbytes : int
+        Bytes in the file, scales included.
+
+    Examples
+    --------
+    >>> from lplr.models.base import TensorInfo
+    >>> TensorInfo("BF16", (4, 3), 24).nbytes
+    24
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a checkpoint: what is known of it, and how to read it as float32."""
+
+    info: TensorInfo
+    read: Callable[[], np.ndarray]
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """Tensors by their Hugging Face names; `open_checkpoint` makes one.
+
+    ``checkpoint[name]`` reads this one tensor as float32: mapped where the file holds float32,
+    else converted. Nothing is kept.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or file.
+    config : dict
+        As in config.json; made from the metadata of a GGUF file.
+    tensors : mapping of str to StoredTensor
+    files : sequence of Path
+        What `digest` covers: the config and all files with tensors, in a fixed order.
+    tokenizer_files : callable
+        Returns the files that go beside the tensors when the model is exported, by name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        tensors: Mapping[str, StoredTensor],
+        files: Sequence[Path],
+        tokenizer_files: Callable[[], dict[str, bytes]],
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.tokenizer_files = tokenizer_files
+        self._tensors = dict(tensors)
+        self._files = tuple(files)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[name].read()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors  # the one of Mapping would read it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return (
+            f"Checkpoint({str(self.path)!r}: {self.config.get('model_type')}, "
+            f"{len(self)} tensors, {self.nbytes} bytes)"
+        )
+
+    def info(self, name: str) -> TensorInfo:
+        """Dtype, shape and bytes of a tensor, which is not read.
+
+        Raises
+        ------
+        InputError
+            If there is no such tensor.
+        """
+        if name not in self._tensors:
+            raise InputError(f"name: {self.path} has no tensor {name!r}")
+        return self._tensors[name].info
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors on disk."""
+        return sum(tensor.info.nbytes for tensor in self._tensors.values())
+
+    def digest(self) -> str:
+        """SHA-256 over the config and all files with tensors, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for path in self._files:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()

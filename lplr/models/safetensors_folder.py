@@ -1,0 +1,145 @@
+"""A folder in the form of Hugging Face: config.json and tensors in one or many .safetensors files.
+
+Nothing outside the folder is opened, whatever an index or a link says. One exception is the cache
+of Hugging Face, whose folders ``snapshots/<commit>/`` are made of links to ``blobs/`` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
+from lplr.inputs import safetensors
+from lplr.models.base import Checkpoint, StoredTensor, TensorInfo
+
+__all__ = ["open_folder", "read_json"]
+
+_INDEX = "model.safetensors.index.json"
+# Bytes; the largest published ones are 100 times smaller.
+_MAX_JSON = 1 << 26
+_MAX_TOKENIZER_FILE = 1 << 28
+# What goes beside the tensors of an exported model, where it is there.
+_BESIDE = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
+    "generation_config.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "1_Pooling/config.json",
+)  # fmt: skip
+
+
+def open_folder(folder: Path, only: str = "") -> Checkpoint:
+    """Open a folder, or one of its files; see `lplr.models.checkpoint.open_checkpoint`."""
+    config_path = inside(folder, "config.json")
+    config = read_json(config_path)
+    shards = [only] if only else None
+    index = None if only else _index(folder)
+    if index is not None:
+        shards = sorted(set(index.values()))
+    elif shards is None:
+        shards = [_single(folder)]
+    tensors: dict[str, StoredTensor] = {}
+    where: dict[str, str] = {}
+    paths = [inside(folder, shard) for shard in shards]
+    for shard, path in zip(shards, paths, strict=True):
+        for name, tensor in safetensors.tensors(path).items():
+            if name in where:
+                raise CorruptFileError(
+                    f"{folder}: the tensor {name!r} is in {where[name]} and in {shard}"
+                )
+            where[name] = shard
+            info = TensorInfo(tensor.dtype, tensor.shape, tensor.nbytes)
+            tensors[name] = StoredTensor(info, partial(_read, path, name))
+    if index is not None and index != where:
+        _explain(folder, index, where)
+    return Checkpoint(folder, config, tensors, [config_path, *paths], partial(_beside, folder))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of a folder; MissingFileError and UnsafeFileError refuse all else."""
+    path = folder / name
+    real, home = path.resolve(), folder.resolve()
+    homes = [home]
+    if home.parent.name == "snapshots":  # of the cache of Hugging Face
+        homes.append(home.parent.parent / "blobs")
+    if not any(real.is_relative_to(home) for home in homes) or Path(name).is_absolute():
+        raise UnsafeFileError(f"{folder}: {name!r} leads out of the folder, which is not followed")
+    if not real.is_file():
+        raise MissingFileError(f"{folder}: there is no file {name!r}", str(path))
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; CorruptFileError refuses all else."""
+    size = path.stat().st_size
+    if size > _MAX_JSON:
+        raise CorruptFileError(f"{path}: has {size} bytes, more than any such file needs")
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it is a {type(found).__name__}, not an object")
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path}: is not valid JSON: {error}") from None
+    return found
+
+
+def _index(folder: Path) -> dict[str, str] | None:
+    """The file of each tensor, where there is an index and not all are in one file."""
+    if (folder / "model.safetensors").exists() or not (folder / _INDEX).exists():
+        return None
+    path = inside(folder, _INDEX)
+    index = read_json(path).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise CorruptFileError(f"{path}: has no weight_map from tensors to files")
+    for name, shard in index.items():
+        if not isinstance(shard, str) or not shard.endswith(".safetensors"):
+            raise CorruptFileError(f"{path}: {name!r} is in {shard!r}, no .safetensors file")
+    return index
+
+
+def _single(folder: Path) -> str:
+    """The one file with tensors."""
+    found = sorted(path.name for path in folder.glob("*.safetensors"))
+    if "model.safetensors" in found:
+        return "model.safetensors"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"path: {folder} has {len(found)} .safetensors files and no {_INDEX}; name one: "
+            f"{', '.join(found[:5])}"
+        )
+    other = sorted(p.name for p in folder.iterdir() if p.suffix in (".gguf", ".bin", ".pt", ".pth"))
+    advice = ""
+    if any(name.endswith(".gguf") for name in other):
+        advice = f"; name the .gguf file itself: {', '.join(other[:5])}"
+    elif other:
+        advice = f"; {other[0]} may hold pickled code, which is never run: convert it"
+    raise MissingFileError(f"path: {folder} has no .safetensors file{advice}", str(folder))
+
+
+def _explain(folder: Path, index: dict[str, str], where: dict[str, str]) -> None:
+    name = min(name for name in index.keys() | where.keys() if index.get(name) != where.get(name))
+    raise CorruptFileError(
+        f"{folder}: {_INDEX} says that the tensor {name!r} is in {index.get(name, 'no file')}, "
+        f"and it is in {where.get(name, 'no file')}"
+    )
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    return np.asarray(safetensors.read(str(path), name).array, np.float32)
+
+
+def _beside(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for name in _BESIDE:
+        if (folder / name).exists():
+            path = inside(folder, name)
+            if path.stat().st_size > _MAX_TOKENIZER_FILE:
+                raise CorruptFileError(f"{path}: has more bytes than any such file needs")
+            found[name] = path.read_bytes()
+    return found

@@ -34,6 +34,7 @@ _PUBLIC = {
     "factorize": "lplr.algorithms.factorize",
     "inspect": "lplr.storage.container",
     "load": "lplr.storage.container",
+    "models": "lplr.models",
     "predictions": "lplr.algorithms.compress",
     "quantize": "lplr.algorithms.quantize",
     "regularize": "lplr.linalg.hessian",
@@ -63,6 +64,7 @@ __all__ = [
     "factorize",
     "inspect",
     "load",
+    "models",
     "predictions",
     "quantize",
     "regularize",
@@ -73,7 +75,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from lplr import datasets, exceptions, theory
+    from lplr import datasets, exceptions, models, theory
     from lplr.algorithms.allocate import Allocation, allocate
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress, predictions

@@ -56,18 +56,19 @@ HOUSE = {
         "exceptions parallel processes progress validation linalg quantizers storage inputs "
         "datasets"
     ),
+    # --- whole networks ---
+    "models": (
+        "_version exceptions parallel processes validation provenance progress kernels linalg "
+        "quantizers matrices neighbours coding planning algorithms estimator storage inputs "
+        "datasets"
+    ),
     "lplr": (  # the public names
         "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "
-        "theory"
+        "theory models"
     ),
     "evaluation": (
         "exceptions parallel processes validation progress kernels linalg quantizers matrices "
         "neighbours coding planning storage datasets theory lplr"
-    ),
-    # --- whole networks ---
-    "models": (
-        "_version exceptions parallel processes validation provenance progress kernels linalg "
-        "quantizers matrices coding planning algorithms storage inputs datasets lplr evaluation"
     ),
     # --- the command line ---
     "cli": (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.storage.safetensors import safetensors as pieces
 
 __all__ = ["npy", "npz", "safetensors"]
 
@@ -76,16 +75,9 @@ def safetensors(
     kinds: Mapping[str, tuple[np.dtype, tuple[int, ...]]], decode: Decode
 ) -> Iterator[bytes | memoryview]:
     """The pieces of a ``.safetensors`` file of arrays of these dtypes and shapes."""
-    if "__metadata__" in kinds:
-        raise InputError("name: '__metadata__' cannot be the name of a tensor; write a .npz file")
-    header, start = {}, 0
-    for name, (dtype, shape) in kinds.items():
-        stop = start + math.prod(shape) * dtype.itemsize
-        code = "BOOL" if dtype.kind == "b" else f"{_KINDS[dtype.kind]}{8 * dtype.itemsize}"
-        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [start, stop]}
-        start = stop
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the data are aligned
-    yield len(text).to_bytes(8, "little") + text
-    for name in kinds:
-        yield decode(name).reshape(-1).view(np.uint8).data
+    return pieces({name: (_code(dtype), shape) for name, (dtype, shape) in kinds.items()}, decode)
+
+
+def _code(dtype: np.dtype) -> str:
+    """What the format calls a dtype."""
+    return "BOOL" if dtype.kind == "b" else f"{_KINDS[dtype.kind]}{8 * dtype.itemsize}"

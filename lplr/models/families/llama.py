@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.block import Block, Context, Stage, State
+from lplr.models.block import Block, Context, Linear, Stage, State
 from lplr.models.families.base import Family, number
 from lplr.models.families.rotary import Rotary
 from lplr.models.ops import ACTIVATIONS, attention, rms_norm, rotate
@@ -148,4 +148,4 @@ class Llama(Family):
     def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
         name = "model.embed_tokens.weight" if self.tied else "lm_head.weight"
         h = rms_norm(h, tensors["model.norm.weight"], self.eps)
-        return (h.reshape(-1, self.width) @ tensors[name].T).reshape(*h.shape[:2], -1)
+        return Linear(tensors[name])(h)

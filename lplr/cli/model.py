@@ -1,0 +1,32 @@
+"""``lplr model``: whole networks, from a checkpoint to a smaller one that still predicts.
+
+Each command of it is a module of its own, like those of `lplr.cli.main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lplr.cli import model_info
+from lplr.cli.options import add_command
+
+__all__ = ["add_parser"]
+
+_COMMANDS = (model_info,)  # in the order in which one uses them
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the commands."""
+    parser = add_command(
+        subparsers,
+        common,
+        "model",
+        "compress whole networks, and use them",
+        "lplr model info SmolLM2-135M",
+        "MODEL is a folder in the form of Hugging Face (config.json and .safetensors files), a "
+        ".gguf file, or a folder that lplr model compress made.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="WHAT", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands, common)

@@ -1,0 +1,140 @@
+"""``model.json``: what a folder of a compressed model holds, to the byte.
+
+The text is a JSON object of two members: ``model``, the description, and ``sha256``, the digest of
+its canonical text. Of each file of the folder it has the length and the SHA-256, so that a change
+of any byte anywhere is found. It is written last: a folder without it is unfinished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lplr.exceptions import CorruptFileError, MissingFileError, UnsafeFileError
+from lplr.storage.atomic import write_atomic
+from lplr.storage.text import from_json
+
+__all__ = ["MANIFEST", "check_file", "digest", "files_of", "read_manifest", "write_manifest"]
+
+MANIFEST = "model.json"
+FORMAT = 1
+_LARGEST = 1 << 28  # bytes of a manifest; one of a model of ten thousand layers has 4 MB
+_TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, description: dict[str, Any], overwrite: bool = False) -> None:
+    """Describe the folder as it is now, the files in it included."""
+    files = {
+        name: {"nbytes": os.path.getsize(folder / name), "sha256": digest(folder / name)}
+        for name in sorted(files_of(folder))
+        if name != MANIFEST
+    }
+    text = _text({"format": FORMAT, **description, "files": files})
+    write_atomic(folder / MANIFEST, [text], overwrite)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The description of a folder, once it is what it was, as far as names and lengths tell.
+
+    MissingFileError says that there is none, CorruptFileError that the folder is not as described,
+    and UnsafeFileError that it has a link or a name that leads out of it.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise MissingFileError(f"path: there is no folder {str(folder)!r}", str(folder))
+    if not os.path.lexists(path):
+        raise MissingFileError(
+            f"path: {folder} has no {MANIFEST}: it is no compressed model, or one that is not "
+            "finished",
+            str(path),
+        )
+    found = files_of(folder)
+    if found[MANIFEST] > _LARGEST:
+        raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes, more than a manifest needs")
+    text = path.read_bytes()
+    model = from_json(text, str(path)).get("model")
+    if not isinstance(model, dict) or text != _text(model):
+        raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of its text")
+    if model.get("format") != FORMAT:
+        raise CorruptFileError(
+            f"{path}: has the format {model.get('format')!r}; this package reads {FORMAT}: update "
+            "lplr"
+        )
+    _compare(folder, _checked_files(path, model), found)
+    return model
+
+
+def check_file(folder: Path, name: str, manifest: dict[str, Any]) -> Path:
+    """The path of a file, once its bytes are the ones that were written."""
+    path = folder / name
+    if digest(path) != manifest["files"][name]["sha256"]:
+        raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of {MANIFEST}")
+    return path
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder and its folders, by its path in it."""
+    found = {}
+    pending = [""]
+    while pending:
+        at = pending.pop()
+        with os.scandir(folder / at) as entries:
+            for entry in entries:
+                name, status = at + entry.name, entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(f"{name}/")
+                elif not stat.S_ISREG(status.st_mode):
+                    raise UnsafeFileError(f"{folder}: {name!r} is a link or no regular file")
+                elif not _TEMPORARY.fullmatch(entry.name):
+                    found[name] = status.st_size
+    return found
+
+
+def _text(model: dict[str, Any]) -> bytes:
+    """The whole text of a manifest, equal for equal descriptions."""
+    said = json.dumps(model, indent=1, allow_nan=False)
+    digest = hashlib.sha256(said.encode()).hexdigest()
+    return f'{{"sha256": "{digest}", "model": {said}}}\n'.encode()
+
+
+def _checked_files(path: Path, model: dict[str, Any]) -> dict[str, int]:
+    """The bytes of each file, if the description has them in order."""
+    files = model.get("files")
+    if not isinstance(files, dict):
+        raise CorruptFileError(f"{path}: does not say which files there are")
+    for name, facts in files.items():
+        parts = PurePosixPath(name).parts
+        if str(PurePosixPath(name)) != name or ".." in parts or "\\" in name or name[0] == "/":
+            raise UnsafeFileError(f"{path}: {name!r} leads out of the folder")
+        known = isinstance(facts, dict) and facts.keys() == {"nbytes", "sha256"}
+        if not known or type(facts["nbytes"]) is not int:
+            raise CorruptFileError(f"{path}: does not say how long {name!r} is")
+        if not (isinstance(facts["sha256"], str) and _DIGEST.fullmatch(facts["sha256"])):
+            raise CorruptFileError(f"{path}: has no SHA-256 of {name!r}")
+    return {name: facts["nbytes"] for name, facts in files.items()}
+
+
+def _compare(folder: Path, described: dict[str, int], found: dict[str, int]) -> None:
+    """Refuse files that are missing, too many, or of another length."""
+    for name in sorted(described.keys() - found.keys()):
+        raise CorruptFileError(f"{folder / name}: is missing; {MANIFEST} lists it")
+    for name in sorted(found.keys() - described.keys() - {MANIFEST}):
+        raise CorruptFileError(
+            f"{folder / name}: does not belong to the model, whose files {MANIFEST} lists; move it "
+            "out of the folder"
+        )
+    for name, nbytes in described.items():
+        if found[name] != nbytes:
+            raise CorruptFileError(f"{folder / name}: has {found[name]} bytes in place of {nbytes}")

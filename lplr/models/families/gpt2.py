@@ -48,7 +48,7 @@ class GPT2(Family):
 
     @classmethod
     def canonical(cls, name: str) -> str:
-        return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+        return f"transformer.{name}" if name.startswith(("h.", "wte.", "wpe.", "ln_f.")) else name
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         width = self.width

@@ -58,7 +58,7 @@ class Llama(Family):
 
     @classmethod
     def canonical(cls, name: str) -> str:
-        return name if name.startswith(("model.", "lm_head.")) else f"model.{name}"
+        return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {_TOKENS: (self.vocabulary, self.width)}

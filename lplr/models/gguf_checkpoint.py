@@ -19,6 +19,7 @@ from lplr.models.gguf_names import (
     permuted_heads,
     rows_from_gguf,
 )
+from lplr.models.gguf_tokenizer import tokenizer_files
 
 __all__ = ["open_gguf"]
 
@@ -43,7 +44,8 @@ def open_gguf(path: Path) -> Checkpoint:
             TensorInfo(tensor.dtype, shape, tensor.nbytes),
             partial(_read, file, architecture, config, name),
         )
-    return Checkpoint(path, config, tensors, [path], dict)
+    files = partial(tokenizer_files, str(path), file.metadata)
+    return Checkpoint(path, config, tensors, [path], files)
 
 
 def _read(file: GGUFFile, architecture: str, config: dict[str, Any], name: str) -> np.ndarray:

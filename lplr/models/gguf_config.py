@@ -50,7 +50,7 @@ _CLASSES = {
     "gpt2": "GPT2LMHeadModel",
 }
 # All but the factor, in every published model with this scaling (Llama 3.1, 3.2 and 3.3).
-_LLAMA3 = {
+_LLAMA3: dict[str, Any] = {
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,

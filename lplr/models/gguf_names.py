@@ -149,5 +149,5 @@ def permuted_heads(architecture: str, config: Mapping[str, Any], name: str) -> i
     if architecture == "llama" and ".attn_q." in name:
         return config["num_attention_heads"]
     if architecture == "llama" and ".attn_k." in name:
-        return config["num_key_value_heads"]
+        return config.get("num_key_value_heads") or config["num_attention_heads"]
     return 0

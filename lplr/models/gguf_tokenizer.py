@@ -14,10 +14,14 @@ from typing import Any
 
 from lplr.exceptions import CorruptFileError, InputError
 
-__all__ = ["BYTE", "CONTROL", "NORMAL", "SPLITTERS", "UNKNOWN", "USER", "tokenizer_files"]
+__all__ = [
+    "BYTE", "CONTROL", "NORMAL", "SPLITTERS", "UNKNOWN", "UNUSED", "USER", "WORD",
+    "tokenizer_files",
+]  # fmt: skip
 
-NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6  # values of tokenizer.ggml.token_type
-_WORD = "\u2581"  # begins a word
+# Values of tokenizer.ggml.token_type.
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+WORD = "\u2581"  # begins a word
 
 
 def _byte_level(use_regex: bool) -> dict[str, Any]:
@@ -118,8 +122,8 @@ class _Vocabulary:
             )
         if self.kind == "bert":
             self.tokens = [
-                token if kind == CONTROL or re.fullmatch(r"\[.*\]", token)
-                else token[1:] if token.startswith(_WORD)
+                token if kind in (CONTROL, UNUSED) or re.fullmatch(r"\[.*\]", token)
+                else token[1:] if token.startswith(WORD)
                 else "##" + token
                 for token, kind in zip(self.tokens, self.types, strict=True)
             ]  # fmt: skip
@@ -214,12 +218,12 @@ def _sentence_piece(vocabulary: _Vocabulary) -> dict[str, Any]:
         if token[:k] in score and token[k:] in score
     )
     merges = [f"{token[:k]} {token[k:]}" for *_, token, k in ranked]
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": _WORD}
-    back = {"type": "Replace", "pattern": {"String": _WORD}, "content": " "}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": WORD}
+    back = {"type": "Replace", "pattern": {"String": WORD}, "content": " "}
     decoders: list[dict[str, Any]] = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
     normalizers = [replace]
     if vocabulary.flag("add_space_prefix", True):
-        normalizers = [{"type": "Prepend", "prepend": _WORD}, replace]
+        normalizers = [{"type": "Prepend", "prepend": WORD}, replace]
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
@@ -234,7 +238,9 @@ def _sentence_piece(vocabulary: _Vocabulary) -> dict[str, Any]:
 def _word_piece(vocabulary: _Vocabulary) -> dict[str, Any]:
     special = vocabulary.special()
     begin, end = special["cls_token"], special["sep_token"]
-    plain = (t for t, kind in zip(vocabulary.tokens, vocabulary.types, strict=True) if kind == 1)
+    plain = (
+        t for t, kind in zip(vocabulary.tokens, vocabulary.types, strict=True) if kind == NORMAL
+    )
     return {
         "normalizer": {
             "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,

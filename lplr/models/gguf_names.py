@@ -8,9 +8,12 @@ permuted. GPT-2's matrices are stored as (outputs, inputs), and Hugging Face has
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from lplr.exceptions import InputError
 
 __all__ = [
     "ROPE_FACTORS",
@@ -73,6 +76,10 @@ _BACK = {
     architecture: {theirs: ours for ours, theirs in names.items()}
     for architecture, names in _NAMES.items()
 }
+# Made from the config, or of a task that GGUF's encoders do not have.
+_LEFT_OUT = (
+    r"(\.position_ids|\.rotary_emb\.inv_freq|\.attn\.bias|\.attn\.masked_bias)$|(^|\.)pooler\."
+)
 _TRANSPOSED = r"blk\.\d+\.(attn_qkv|attn_output|ffn_up|ffn_down)\.weight"
 
 
@@ -82,8 +89,18 @@ def from_gguf(architecture: str, name: str) -> str:
 
 
 def to_gguf(architecture: str, name: str) -> str:
-    """The name in GGUF's form; an unknown one stays as it is."""
-    return _translated(_BACK[architecture], name)
+    """The name in GGUF's form: empty for what GGUF leaves out; InputError of an unknown one."""
+    if re.search(_LEFT_OUT, name):
+        return ""
+    whole = name.removeprefix("bert.")
+    if architecture == "gpt2" and not name.startswith(("transformer.", "lm_head.")):
+        whole = "transformer." + name
+    found = _translated(_BACK[architecture], whole)
+    if found == whole:
+        raise InputError(
+            f"the tensor {name!r} has no place in a GGUF file of the architecture {architecture!r}"
+        )
+    return found
 
 
 def _translated(names: dict[str, str], name: str) -> str:
@@ -102,12 +119,12 @@ def is_transposed(architecture: str, name: str) -> bool:
 
 
 def rows_from_gguf(
-    architecture: str, config: dict[str, Any], name: str, tensor: np.ndarray
+    architecture: str, config: Mapping[str, Any], name: str, tensor: np.ndarray
 ) -> np.ndarray:
     """The tensor as Hugging Face has it; ``name`` is that of GGUF."""
     if is_transposed(architecture, name):
         return np.ascontiguousarray(tensor.T)
-    n_heads = _permuted_heads(architecture, config, name)
+    n_heads = permuted_heads(architecture, config, name)
     if not n_heads:
         return tensor
     pairs = tensor.reshape(n_heads, -1, 2, *tensor.shape[1:])
@@ -115,21 +132,22 @@ def rows_from_gguf(
 
 
 def rows_to_gguf(
-    architecture: str, config: dict[str, Any], name: str, tensor: np.ndarray
+    architecture: str, config: Mapping[str, Any], name: str, tensor: np.ndarray
 ) -> np.ndarray:
     """The inverse of `rows_from_gguf`; ``name`` is that of GGUF."""
     if is_transposed(architecture, name):
         return np.ascontiguousarray(tensor.T)
-    n_heads = _permuted_heads(architecture, config, name)
+    n_heads = permuted_heads(architecture, config, name)
     if not n_heads:
         return tensor
     halves = tensor.reshape(n_heads, 2, -1, *tensor.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(tensor.shape)
 
 
-def _permuted_heads(architecture: str, config: dict[str, Any], name: str) -> int:
+def permuted_heads(architecture: str, config: Mapping[str, Any], name: str) -> int:
+    """In how many heads the rows of this tensor, by its name in GGUF, are permuted; 0 if not."""
     if architecture == "llama" and ".attn_q." in name:
         return config["num_attention_heads"]
     if architecture == "llama" and ".attn_k." in name:
-        return config["num_key_value_heads"]
+        return config.get("num_key_value_heads") or config["num_attention_heads"]
     return 0

@@ -7,6 +7,8 @@ of Hugging Face, whose folders ``snapshots/<commit>/`` are made of links to ``bl
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from lplr.inputs import safetensors
 from lplr.models.base import Checkpoint, StoredTensor, TensorInfo
+from lplr.models.float8 import apply_scale, block_of, scales_of
 
 __all__ = ["open_folder", "read_json"]
 
@@ -42,21 +45,33 @@ def open_folder(folder: Path, only: str = "") -> Checkpoint:
         shards = sorted(set(index.values()))
     elif shards is None:
         shards = [_single(folder)]
-    tensors: dict[str, StoredTensor] = {}
+    paths = {shard: inside(folder, shard) for shard in shards}
     where: dict[str, str] = {}
-    paths = [inside(folder, shard) for shard in shards]
-    for shard, path in zip(shards, paths, strict=True):
+    infos: dict[str, TensorInfo] = {}
+    for shard, path in paths.items():
         for name, tensor in safetensors.tensors(path).items():
             if name in where:
                 raise CorruptFileError(
                     f"{folder}: the tensor {name!r} is in {where[name]} and in {shard}"
                 )
             where[name] = shard
-            info = TensorInfo(tensor.dtype, tensor.shape, tensor.nbytes)
-            tensors[name] = StoredTensor(info, partial(_read, path, name))
+            infos[name] = TensorInfo(tensor.dtype, tensor.shape, tensor.nbytes)
     if index is not None and index != where:
         _explain(folder, index, where)
-    return Checkpoint(folder, config, tensors, [config_path, *paths], partial(_beside, folder))
+    scales, helpers = scales_of(str(folder), config, infos)
+    block = block_of(str(folder), config)
+    tensors = {}
+    for name, info in infos.items():
+        if name in scales:
+            info = replace(info, nbytes=info.nbytes + infos[scales[name]].nbytes)
+            scale = partial(_read, paths[where[scales[name]]], scales[name])
+            read = partial(_read_scaled, paths[where[name]], name, scale, block)
+        else:
+            read = partial(_read, paths[where[name]], name)
+        if name not in helpers:
+            tensors[name] = StoredTensor(info, read)
+    files = [config_path, *paths.values()]
+    return Checkpoint(folder, config, tensors, files, partial(_beside, folder))
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -131,7 +146,14 @@ def _explain(folder: Path, index: dict[str, str], where: dict[str, str]) -> None
 
 
 def _read(path: Path, name: str) -> np.ndarray:
-    return np.asarray(safetensors.read(str(path), name).array, np.float32)
+    with np.errstate(over="ignore"):  # an infinity is found and named by `check_finite`
+        return np.asarray(safetensors.read(str(path), name).array, np.float32)
+
+
+def _read_scaled(
+    path: Path, name: str, scale: Callable[[], np.ndarray], block: tuple[int, int]
+) -> np.ndarray:
+    return apply_scale(_read(path, name), scale(), block)
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,168 @@
+"""From text to token ids and back, as the checkpoint's own tokenizer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from lplr.exceptions import CorruptFileError, InputError
+from lplr.models.packages import optional
+
+__all__ = ["Tokenizer", "open_tokenizer"]
+
+
+class _HasTokenizer(Protocol):
+    """A checkpoint, or anything else that knows its config and its tokenizer's files."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    def tokenizer_files(self) -> Mapping[str, bytes]: ...
+
+
+def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+
+    Returns
+    -------
+    Tokenizer
+
+    Raises
+    ------
+    InputError
+        If it has no tokenizer.json, or a vocabulary that is larger than its embedding.
+    CorruptFileError
+        If tokenizer.json is not valid.
+    MissingPackageError
+        If the package ``tokenizers`` is not installed.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> from lplr.models.base import Checkpoint
+    >>> from lplr.models.tokenizer import open_tokenizer
+    >>> open_tokenizer(Checkpoint(pathlib.Path("model"), {}, {}, [], dict))
+    Traceback (most recent call last):
+    ...
+    lplr.exceptions.InputError: the model has no tokenizer.json; give token ids instead of texts
+    """
+    files = checkpoint.tokenizer_files()
+    if "tokenizer.json" not in files:
+        raise InputError("the model has no tokenizer.json; give token ids instead of texts")
+    tokenizer = Tokenizer(files["tokenizer.json"])
+    rows = checkpoint.config.get("vocab_size")
+    if rows is not None and tokenizer.vocabulary_size > rows:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocabulary_size} tokens and the embedding {rows} rows; "
+            "it is the tokenizer of another model"
+        )
+    return tokenizer
+
+
+class Tokenizer:
+    """Text to token ids and back; `open_tokenizer` makes one.
+
+    Parameters
+    ----------
+    data : bytes
+        A tokenizer.json. Its truncation and padding are not applied.
+
+    Attributes
+    ----------
+    vocabulary_size : int
+        One more than the largest id.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        tokenizers = optional("tokenizers", "texts")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
+        except Exception as error:  # the package raises this very class
+            raise CorruptFileError(f"tokenizer.json is not valid: {error}") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        self.vocabulary_size: int = max(ids, default=-1) + 1
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> np.ndarray:
+        """The ids of a text, int64.
+
+        Parameters
+        ----------
+        text : str
+        special_tokens : bool
+            Add those that the tokenizer itself puts around a text: many put none, Llama its first
+            token, BERT [CLS] and [SEP].
+        """
+        if not isinstance(text, str):
+            raise InputError(f"text must be a str, not {type(text).__name__}")
+        try:
+            found = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
+        except (TypeError, UnicodeEncodeError) as error:  # of half a surrogate pair
+            raise InputError(f"text is no valid Unicode: {error}") from None
+        return np.array(found, np.int64)
+
+    def decode(self, ids: Any, *, special_tokens: bool = True) -> str:
+        """The text of token ids.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (tokens,)
+        special_tokens : bool
+            Write those as well that stand for no text.
+
+        Raises
+        ------
+        InputError
+            If an id is outside the vocabulary.
+        """
+        return self._tokenizer.decode(self._checked(ids), skip_special_tokens=not special_tokens)
+
+    def stream(self, ids: Iterable[int], *, special_tokens: bool = False) -> Iterator[str]:
+        """The text piece by piece, as ids come: each piece as soon as its characters are whole.
+
+        Parameters
+        ----------
+        ids : iterable of int
+        special_tokens : bool
+            Write those as well that stand for no text.
+
+        Yields
+        ------
+        str
+            Pieces that make the same text as `decode` does; bytes of no character become U+FFFD.
+        """
+        # The text of the ids from `begin` on, of which those before `end` are written already.
+        # A few written ones stay: what a token writes can depend on the one before it.
+        window: list[int] = []
+        written = 0
+        for i in ids:
+            window += self._checked([i])
+            before = self.decode(window[:written], special_tokens=special_tokens)
+            text = self.decode(window, special_tokens=special_tokens)
+            if len(text) > len(before) and not text.endswith("\ufffd"):
+                yield text[len(before) :]
+                window = window[written:]
+                written = len(window)
+        before = self.decode(window[:written], special_tokens=special_tokens)
+        rest = self.decode(window, special_tokens=special_tokens)[len(before) :]
+        if rest:
+            yield rest
+
+    def _checked(self, ids: Any) -> list[int]:
+        array = np.asarray(ids)
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise InputError(f"ids must be whole numbers in one dimension, not {ids!r:.80}")
+        outside = np.flatnonzero((array < 0) | (array >= self.vocabulary_size))
+        if outside.size:
+            raise InputError(
+                f"ids: {array[outside[0]]} at {outside[0]} is outside the vocabulary of "
+                f"{self.vocabulary_size}"
+            )
+        return array.astype(np.int64).tolist()

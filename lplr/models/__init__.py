@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 # Public name -> module that defines it.
 _PUBLIC = {
+    "export": "lplr.models.exporting",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
 }
 
-__all__ = ["load", "open_checkpoint", "open_network"]
+__all__ = ["export", "load", "open_checkpoint", "open_network"]
 
 if TYPE_CHECKING:
     from lplr.models.checkpoint import open_checkpoint
+    from lplr.models.exporting import export
     from lplr.models.opening import load, open_network
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.base import Checkpoint
+from lplr.models.packed import PackedModel
 
 __all__ = ["check_architecture", "check_checkpoint", "check_finite"]
 
@@ -45,7 +46,7 @@ def check_architecture(config: Mapping[str, Any], known: Iterable[str]) -> str:
 
 
 def check_checkpoint(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | PackedModel,
     expected: Mapping[str, tuple[int, ...]],
     *,
     ignored: Callable[[str], bool] = lambda name: False,
@@ -55,7 +56,7 @@ def check_checkpoint(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    checkpoint : Checkpoint or PackedModel
     expected : mapping of str to tuple of int
         Name and shape of every tensor that the network needs.
     ignored : callable

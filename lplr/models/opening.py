@@ -8,6 +8,7 @@ from pathlib import Path
 from lplr.exceptions import InputError
 from lplr.models.base import Checkpoint
 from lplr.models.checkpoint import open_checkpoint
+from lplr.models.checks import check_checkpoint
 from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST
 from lplr.models.network import Network
@@ -61,14 +62,16 @@ def open_network(path: str | os.PathLike[str]) -> Network:
 
 
 def open_tensors(path: str | os.PathLike[str]) -> PackedModel | Checkpoint:
-    """The tensors of a model, compressed or not, and its config; as `open_network` otherwise."""
-    if os.path.lexists(_as_path(path) / MANIFEST):
-        return PackedModel(Path(path))
-    return open_checkpoint(path)
+    """The tensors of a model, compressed or not, with its config; errors as `open_network`."""
+    packed = os.path.lexists(_as_path(path) / MANIFEST)
+    return PackedModel(Path(path)) if packed else open_checkpoint(path)
 
 
 def _network(tensors: PackedModel | Checkpoint) -> Network:
-    return Network(family_of(tensors.config), tensors)
+    """The network, if the tensors have the names and shapes that their config asks for."""
+    family = family_of(tensors.config)
+    check_checkpoint(tensors, family.tensors(), ignored=family.ignored)
+    return Network(family, tensors)
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

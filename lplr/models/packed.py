@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError
+from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.inputs import safetensors
-from lplr.models.manifest import check_file, read_manifest
+from lplr.models.base import TensorInfo
+from lplr.models.families import family_of
+from lplr.models.manifest import MANIFEST, check_file, read_manifest
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import KEPT
 from lplr.storage.container import load
@@ -44,11 +46,33 @@ class PackedModel(Mapping[str, Any]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = read_manifest(path)
-        self.config = read_json(check_file(path, "config.json", self.manifest))
-        packed = self.manifest["layers"], self.manifest["embedding"]
-        self._files = {f"{entry['name']}.weight": entry["file"] for entry in packed[0]}
-        self._files |= {entry["name"]: entry["file"] for entry in packed[1]}
         self._found: dict[str, Any] = {}
+        try:
+            self.config = read_json(check_file(path, "config.json", self.manifest))
+            self.family = family_of(self.config)
+            self._places = {name: (file, info) for name, file, info in self._described()}
+            self._layers = {f"{layer['name']}.weight" for layer in self.manifest["layers"]}
+            if not {file for file, _ in self._places.values()} <= self.manifest["files"].keys():
+                raise ValueError("a tensor is in no file")
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, LplrError):
+                raise
+            said = f"{path / MANIFEST}: does not describe a model: {type(error).__name__} {error}"
+            raise CorruptFileError(said) from error
+
+    def _described(self) -> Iterator[tuple[str, str, TensorInfo]]:
+        """Name, file and form of each tensor."""
+        for layer in self.manifest["layers"]:
+            shape = tuple(layer["shape"])
+            on_disk = shape[::-1] if self.family.transposed else shape
+            info = TensorInfo(layer["code"], on_disk, layer["nbytes"])
+            yield f"{layer['name']}.weight", layer["file"], info
+        for entry in self.manifest["embedding"]:
+            info = TensorInfo(entry["code"], tuple(entry["shape"]), entry["nbytes"])
+            yield entry["name"], entry["file"], info
+        for entry in self.manifest["kept"]:
+            info = TensorInfo(entry["dtype"], tuple(entry["shape"]), entry["nbytes"])
+            yield entry["name"], KEPT, info
 
     @cached_property
     def _kept(self) -> dict[str, safetensors.Tensor]:
@@ -56,29 +80,62 @@ class PackedModel(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
-            file = self._files.get(name)
-            if file is None:
-                self._found[name] = _kept_tensor(self.path / KEPT, name, self._kept[name])
+            file, info = self._places[name]
+            if file == KEPT:
+                found = _kept_tensor(self.path / KEPT, name, self._kept[name])
             else:
-                self._found[name] = load(check_file(self.path, file, self.manifest))
+                found = load(check_file(self.path, file, self.manifest))
+            flipped = self.family.transposed and name in self._layers
+            if getattr(found, "shape", None) != (info.shape[::-1] if flipped else info.shape):
+                raise CorruptFileError(
+                    f"{self.path / file}: does not hold {name} as {MANIFEST} says"
+                )
+            self._found[name] = found
         return self._found[name]
 
+    def info(self, name: str) -> TensorInfo:
+        """Code or dtype, shape and bytes of a tensor, which is not read.
+
+        Raises
+        ------
+        InputError
+            If there is no such tensor.
+        """
+        if name not in self._places:
+            raise InputError(f"name: {self.path} has no tensor {name!r}")
+        return self._places[name][1]
+
+    def dense(self, name: str) -> np.ndarray:
+        """A tensor as checkpoints of its family have it, float32."""
+        found = np.asarray(self[name], np.float32)
+        return found.T if self.family.transposed and name in self._layers else found
+
     def __contains__(self, name: object) -> bool:
-        return name in self._files or name in self._kept
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._files
-        yield from self._kept
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files) + len(self._kept)
+        return len(self._places)
 
     def __repr__(self) -> str:
-        bits = self.manifest["totals"]["layers"]["bits_per_weight"]
+        infos = [self.info(name) for name in self._layers]
+        weights = sum(math.prod(info.shape) for info in infos)
+        bits = 8 * sum(info.nbytes for info in infos) / max(1, weights)
         return (
             f"PackedModel({str(self.path)!r}: {self.config.get('model_type')}, "
-            f"{len(self.manifest['layers'])} layers at {bits:.4g} bits per weight)"
+            f"{len(infos)} layers at {bits:.4g} bits per weight)"
         )
+
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The files that go beside the tensors, by name; as `Checkpoint.tokenizer_files`."""
+        own = {"config.json", *(file for file, _ in self._places.values())}
+        return {
+            name: check_file(self.path, name, self.manifest).read_bytes()
+            for name in self.manifest["files"]
+            if name not in own
+        }
 
     def verify(self) -> None:
         """Check every byte of every file, and that all tensors can be read.

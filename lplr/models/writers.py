@@ -77,7 +77,7 @@ def export_folder(
     >>> import os, tempfile
     >>> import numpy as np
     >>> from lplr.models import open_checkpoint
-    >>> from lplr.models.export import export_folder
+    >>> from lplr.models.writers import export_folder
     >>> w, out = np.float32([[0.5, 3]]), os.path.join(tempfile.mkdtemp(), "model")
     >>> export_folder(out, {"model_type": "llama"}, {"w": w.shape}, {"w": w}.get, {})
     >>> open_checkpoint(out)["w"]
@@ -140,7 +140,7 @@ def export_gguf(
 
     Examples
     --------
-    >>> from lplr.models.export import export_gguf
+    >>> from lplr.models.writers import export_gguf
     >>> export_gguf("m.gguf", {"model_type": "resnet"}, {}, {}.get, {})
     Traceback (most recent call last):
     ...

@@ -42,13 +42,13 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    from lplr.models.families.llama import Llama
+    from lplr.models.families import family_of
     from lplr.models.opening import open_tensors
     from lplr.models.packed import PackedModel
 
     tensors = open_tensors(args.model)
     config, packed = tensors.config, isinstance(tensors, PackedModel)
-    family = Llama(config)
+    family = family_of(config)
     document: dict[str, Any] = {
         "model": args.model,
         "compressed": packed,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import CorruptFileError, InputError
 
 __all__ = ["Checkpoint", "StoredTensor", "TensorInfo"]
 
@@ -98,6 +98,14 @@ class Checkpoint(Mapping[str, np.ndarray]):
             f"Checkpoint({str(self.path)!r}: {self.config.get('model_type')}, "
             f"{len(self)} tensors, {self.nbytes} bytes)"
         )
+
+    def renamed(self, name_of: Callable[[str], str]) -> Checkpoint:
+        """The same with other names, which must differ."""
+        tensors: dict[str, StoredTensor] = {}
+        for name, tensor in self._tensors.items():
+            if tensors.setdefault(name_of(name), tensor) is not tensor:
+                raise CorruptFileError(f"{self.path}: the tensor {name_of(name)!r} is there twice")
+        return Checkpoint(self.path, self.config, tensors, self._files, self.tokenizer_files)
 
     def info(self, name: str) -> TensorInfo:
         """Dtype, shape and bytes of a tensor, which is not read.

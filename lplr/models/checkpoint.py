@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lplr.exceptions import InputError, MissingFileError
 from lplr.models.base import Checkpoint, TensorInfo
+from lplr.models.families import class_of
+from lplr.models.families.sentence import sentence_settings
 from lplr.models.gguf_checkpoint import open_gguf
 from lplr.models.safetensors_folder import open_folder
 
@@ -61,14 +63,22 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except TypeError:
         raise InputError(f"path must be the name of a folder or file, not {path!r}") from None
     if found.is_dir():
-        return open_folder(found)
+        return _in_our_terms(open_folder(found))
     if not found.exists():
         raise MissingFileError(f"path: there is no {str(found)!r}", str(found))
     if found.suffix == ".gguf":
         return open_gguf(found)
     if found.suffix == ".safetensors":
-        return open_folder(found.parent, found.name)
+        return _in_our_terms(open_folder(found.parent, found.name))
     raise InputError(
         f"path must be a folder with config.json and .safetensors files, or a .gguf file, not "
         f"{str(found)!r}"
     )
+
+
+def _in_our_terms(found: Checkpoint) -> Checkpoint:
+    """The same with one name for each tensor, and how texts are pooled as part of the config."""
+    family = class_of(found.config)
+    if not family.causal:
+        found.config |= sentence_settings(found.tokenizer_files())
+    return found.renamed(family.canonical)

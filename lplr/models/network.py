@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lplr.exceptions import InputError
 from lplr.models.block import Block, Context
 from lplr.models.families.base import Family
+from lplr.parallel import run_blocks
 
 __all__ = ["Network"]
 
@@ -16,24 +18,177 @@ __all__ = ["Network"]
 class Network:
     """A network that predicts, from tensors that are arrays or packed matrices.
 
+    Sequences are computed side by side in threads, each of them alone: what comes out for one has
+    the same bits whatever else is asked for, at any number of threads.
+
     Parameters
     ----------
     family : Family
     tensors : mapping of str to array or packed matrix
-        By their names on disk; looked up when a block is asked for.
+        By their names on disk; those of a block are read when it is asked for, and the others,
+        as the embeddings of tokens, once. Packed matrices are (outputs, inputs) in all families.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.families import family_of
+    >>> from lplr.models.network import Network
+    >>> family = family_of({"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2,
+    ...                     "n_positions": 16, "vocab_size": 50})
+    >>> ones = {name: np.ones(shape, np.float32) for name, shape in family.tensors().items()}
+    >>> Network(family, ones).logits(np.array([[3, 1, 4]])).shape
+    (1, 3, 50)
     """
 
     def __init__(self, family: Family, tensors: Mapping[str, Any]) -> None:
         self.family, self.tensors = family, tensors
+        self._outside = _Kept(tensors)  # tensors that belong to no block
 
     def block(self, i: int) -> Block:
         """Block i; its tensors are read now."""
         return self.family.block(self.tensors, i)
 
     def embed(self, ids: np.ndarray, context: Context | None = None) -> np.ndarray:
-        """Hidden states (sequences, tokens, width) before the first block."""
-        return self.family.embed(self.tensors, ids, context or Context())
+        """Hidden states (sequences, tokens, width) before the first block.
+
+        InputError if ``ids`` are not whole numbers within the vocabulary, (sequences, tokens), or
+        reach past the last position that the network has learned.
+        """
+        context = context or Context()
+        ids = self._checked(ids, context.start)
+        return self.family.embed(self._outside, ids, context)
 
     def head(self, h: np.ndarray) -> np.ndarray:
         """Logits (sequences, tokens, vocabulary) of the hidden states after the last block."""
-        return self.family.head(self.tensors, h)
+        return self.family.head(self._outside, h)
+
+    def hidden(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Hidden states after the last block.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (sequences, tokens), int
+        mask : ndarray of shape (sequences, tokens), bool or 0 and 1, optional
+            Which tokens are no padding; by default all.
+
+        Returns
+        -------
+        ndarray of shape (sequences, tokens, width), float32
+
+        Raises
+        ------
+        InputError
+            If a token is outside the vocabulary; the message names the first. If the mask is none.
+        """
+        h = self.embed(ids)
+        mask = self._checked_mask(mask, h)
+        for i in range(self.family.n_blocks):
+            block = self.block(i)
+
+            def forward(start: int, stop: int, block: Block = block) -> None:
+                seen = None if mask is None else mask[start:stop]
+                h[start:stop] = block(h[start:stop], Context(mask=seen))
+
+            run_blocks(forward, len(h), 1)
+        return h
+
+    def logits(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """What the network predicts after each token: logits of the next one.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (sequences, tokens), int
+        mask : ndarray of shape (sequences, tokens), bool or 0 and 1, optional
+            Which tokens are no padding; by default all.
+
+        Returns
+        -------
+        ndarray of shape (sequences, tokens, vocabulary), float32
+
+        Raises
+        ------
+        InputError
+            As by `hidden`, or if the network is an encoder.
+        """
+        if not self.family.causal:
+            raise InputError("an encoder predicts no tokens; ask for its hidden states, embeddings")
+        h = self.hidden(ids, mask)
+        out = np.empty((*h.shape[:2], self.family.vocabulary), np.float32)
+
+        def predict(start: int, stop: int) -> None:
+            out[start:stop] = self.head(h[start:stop])
+
+        run_blocks(predict, len(h), 1)
+        return out
+
+    def embeddings(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """One vector for each text, pooled and normalised as the encoder's configuration says.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (texts, tokens), int
+        mask : ndarray of shape (texts, tokens), bool or 0 and 1, optional
+            Which tokens are no padding; by default all.
+
+        Returns
+        -------
+        ndarray of shape (texts, width), float32
+
+        Raises
+        ------
+        InputError
+            As by `hidden`, or if the network is no encoder.
+        """
+        if self.family.causal:
+            raise InputError(
+                "only an encoder has embeddings of texts; this network predicts tokens"
+            )
+        h = self.hidden(ids, mask)
+        mask = self._checked_mask(mask, h)
+        return self.family.pool(h, np.ones(h.shape[:2], bool) if mask is None else mask)
+
+    def _checked(self, ids: np.ndarray, start: int) -> np.ndarray:
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"ids must be whole numbers of shape (sequences, tokens), found {ids.dtype} of "
+                f"shape {ids.shape}"
+            )
+        outside = (ids < 0) | (ids >= self.family.vocabulary)
+        if outside.any():
+            sequence, token = np.argwhere(outside)[0]
+            raise InputError(
+                f"ids has {ids[sequence, token]} at [{sequence}, {token}]; the vocabulary has "
+                f"{self.family.vocabulary} tokens, from 0"
+            )
+        longest = self.family.max_tokens
+        if longest is not None and start + ids.shape[1] > longest:
+            raise InputError(
+                f"ids has {start + ids.shape[1]} tokens a sequence; this network has positions "
+                f"for {longest}"
+            )
+        return ids
+
+    @staticmethod
+    def _checked_mask(mask: np.ndarray | None, h: np.ndarray) -> np.ndarray | None:
+        if mask is None:
+            return None
+        mask = np.asarray(mask)
+        if mask.shape != h.shape[:2] or not np.isin(mask, (0, 1)).all():
+            raise InputError(
+                f"mask must be of the shape of ids, {h.shape[:2]}, and say of each token whether "
+                f"it is no padding; found {mask.dtype} of shape {mask.shape}"
+            )
+        return mask.astype(bool)
+
+
+class _Kept(dict[str, Any]):
+    """Tensors that are read once."""
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.tensors = tensors
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = self.tensors[name]
+        return self[name]

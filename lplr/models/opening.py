@@ -8,7 +8,7 @@ from pathlib import Path
 from lplr.exceptions import InputError
 from lplr.models.base import Checkpoint
 from lplr.models.checkpoint import open_checkpoint
-from lplr.models.families.llama import Llama
+from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST
 from lplr.models.network import Network
 from lplr.models.packed import PackedModel
@@ -68,7 +68,7 @@ def open_tensors(path: str | os.PathLike[str]) -> PackedModel | Checkpoint:
 
 
 def _network(tensors: PackedModel | Checkpoint) -> Network:
-    return Network(Llama(tensors.config), tensors)
+    return Network(family_of(tensors.config), tensors)
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

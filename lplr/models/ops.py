@@ -10,8 +10,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["attention", "gelu", "gelu_tanh", "layer_norm", "rms_norm", "rotate", "silu", "softmax"]
+__all__ = [
+    "attention",
+    "gelu",
+    "gelu_tanh",
+    "layer_norm",
+    "rms_norm",
+    "rotate",
+    "silu",
+    "softmax",
+    "split_heads",
+]
 
+_LEAST, _TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 _QUERIES = 128  # rows of the attention matrix at a time: they stay in the cache
 
 
@@ -55,6 +66,11 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def split_heads(x: np.ndarray, width: int) -> np.ndarray:
+    """(sequences, tokens, heads * width) as (sequences, heads, tokens, width), not copied."""
+    return np.swapaxes(x.reshape(*x.shape[:2], -1, width), 1, 2)
+
+
 def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Rotary position embedding (Su et al., 2021): entries i and i + half turn by one angle.
 
@@ -86,10 +102,13 @@ def attention(
     q : ndarray of shape (sequences, heads, queries, width)
     k, v : ndarray of shape (sequences, shared heads, keys, width)
         The queries belong to the last of these positions.
+    scale : float
     causal : bool
-        A query sees the keys up to its own position, with a ``window`` the last so many of them.
+        Whether a query sees only the keys up to its own position.
     mask : ndarray of shape (sequences, keys), bool, optional
         Which keys may be seen; by default all.
+    window : int, optional
+        How many keys a query sees, its own included, where it is causal.
 
     Returns
     -------
@@ -114,9 +133,10 @@ def attention(
                 each += hidden
             if mask is not None:
                 each[..., ~mask[s, :end]] = -np.inf
-            weights -= weights.max(axis=-1, keepdims=True)
+            # A query that sees no key, as before padding, has only zeros.
+            weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
             np.exp(weights, out=weights)
-            total = weights.sum(axis=-1, keepdims=True)
+            total = np.maximum(weights.sum(axis=-1, keepdims=True), _TINY)
             found = weights @ v[s, :, :end]
             found /= total
             by_head = found.reshape(heads, stop - start, width)

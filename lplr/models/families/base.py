@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.block import Block, Context, Linear
+from lplr.models.block import Block, Context, Linear, Stage, State
 
-__all__ = ["Family", "number"]
+__all__ = ["Family", "added", "rows_of"]
 
 
 class Family(ABC):
@@ -23,6 +24,9 @@ class Family(ABC):
         Values of ``model_type`` in config.json.
     causal : bool
         Whether it predicts the next token; else it is an encoder of texts.
+    n_blocks, width, vocabulary : int
+    max_tokens : int or None
+        The longest sequence, where positions are learned; None where there is no limit.
     """
 
     model_types: ClassVar[tuple[str, ...]]
@@ -32,9 +36,15 @@ class Family(ABC):
     n_blocks: int
     width: int
     vocabulary: int
+    max_tokens: int | None = None
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any]) -> None: ...
+
+    @classmethod
+    def canonical(cls, name: str) -> str:
+        """The name that is used here for a tensor that a checkpoint may call otherwise."""
+        return name
 
     @abstractmethod
     def tensors(self) -> dict[str, tuple[int, ...]]:
@@ -60,13 +70,24 @@ class Family(ABC):
     def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
         """Logits of the last hidden states; of an encoder, its last hidden states."""
 
-    def linear(self, tensors: Mapping[str, Any], name: str) -> Linear:
-        """A linear layer by the name of its module."""
-        weight = tensors[f"{name}.weight"]
-        if self.transposed and isinstance(weight, np.ndarray):
-            weight = weight.T
-        bias = f"{name}.bias"
-        return Linear(weight, tensors[bias] if bias in self.tensors() else None)
+    def pool(self, h: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """One embedding for each text, (texts, width), of the last hidden states."""
+        raise InputError("this network predicts tokens; only an encoder has embeddings of texts")
+
+    def of_stages(self, tensors: Mapping[str, Any], i: int, stages: tuple[Stage, ...]) -> Block:
+        """Block i of these stages, with the linear layers that they name."""
+        linears = {}
+        for name in (name for stage in stages for name in stage.linears):
+            weight = tensors[f"{self.prefix(i)}{name}.weight"]
+            if self.transposed and isinstance(weight, np.ndarray):
+                weight = weight.T
+            bias = f"{self.prefix(i)}{name}.bias"
+            linears[name] = Linear(weight, tensors[bias] if bias in self._names else None)
+        return Block(stages, linears)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.tensors())
 
     def linears(self, i: int) -> dict[str, tuple[int, int]]:
         """Modules of the linear layers of block i, with (outputs, inputs), in order."""
@@ -86,19 +107,15 @@ class _Names(dict[str, Any]):
         return None
 
 
-def number(
-    config: Mapping[str, Any],
-    name: str,
-    default: float | None = None,
-    kind: type[int] | type[float] = int,
-) -> Any:
-    """A positive number of a configuration; InputError names what is wrong."""
-    value = config.get(name)
-    if value is None:
-        value = default
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind or not 0 < value < float("inf"):
-        what = "whole number" if kind is int else "number"
-        raise InputError(f"config.json: {name} must be a positive {what}, found {value!r}")
-    return value
+def added(name: str, then: Callable[[np.ndarray], np.ndarray] = lambda h: h) -> Stage:
+    """The stage of one linear layer whose output is added to h; ``then`` is of the sum."""
+
+    def add(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
+        return then(h + outputs[0]), None
+
+    return Stage((name,), lambda h, x: x, add, adds=True)
+
+
+def rows_of(tensor: Any, ids: np.ndarray) -> np.ndarray:
+    """Rows of an array or packed matrix, (sequences, tokens, width), float32, new."""
+    return np.array(tensor[ids.reshape(-1)], np.float32).reshape(*ids.shape, -1)

@@ -13,14 +13,16 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, Linear, Stage, State
-from lplr.models.families.base import Family, number
+from lplr.models.families.base import Family, added, rows_of
+from lplr.models.families.config import choice, flag, multiple, number
 from lplr.models.families.rotary import Rotary
-from lplr.models.ops import ACTIVATIONS, attention, rms_norm, rotate
+from lplr.models.ops import ACTIVATIONS, attention, rms_norm, rotate, split_heads
 
 __all__ = ["Llama"]
 
 _QUERY, _KEY, _VALUE = "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
 _OUT = "self_attn.o_proj"
+_TOKENS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _GATE, _UP, _DOWN = "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
 
 
@@ -37,34 +39,35 @@ class Llama(Family):
         self.hidden = number(config, "intermediate_size")
         self.heads = number(config, "num_attention_heads")
         self.shared = number(config, "num_key_value_heads", self.heads)
-        if self.heads % self.shared:
-            raise InputError(
-                f"config.json: num_attention_heads {self.heads} must be a multiple of "
-                f"num_key_value_heads {self.shared}"
-            )
-        self.head_width = number(config, "head_dim", self.width // self.heads)
+        multiple(self.heads, self.shared, "num_attention_heads", "num_key_value_heads")
+        if config.get("head_dim") is None:
+            self.head_width = multiple(self.width, self.heads, "hidden_size", "num_attention_heads")
+        else:
+            self.head_width = number(config, "head_dim")
+        if self.head_width % 2:
+            raise InputError(f"config.json: head_dim {self.head_width} must be even")
         self.eps = number(config, "rms_norm_eps", 1e-6, float)
-        self.tied = bool(config.get("tie_word_embeddings", False))
-        qwen2 = kind == "qwen2"
-        self.qkv_bias = bool(config.get("attention_bias", qwen2)) or qwen2
-        self.out_bias = bool(config.get("attention_bias", False)) and not qwen2
-        self.mlp_bias = bool(config.get("mlp_bias", False))
+        self.tied = flag(config, "tie_word_embeddings", False)
+        bias = kind in ("llama", "qwen3") and flag(config, "attention_bias", False)
+        self.qkv_bias, self.out_bias = bias or kind == "qwen2", bias
+        self.mlp_bias = kind == "llama" and flag(config, "mlp_bias", False)
         self.head_norms = kind == "qwen3"
-        sliding = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-        self.window = sliding if kind == "mistral" else None
-        self.activation = ACTIVATIONS[config.get("hidden_act", "silu")]
+        self.windows = _windows(config, self.n_blocks)
+        self.activation = ACTIVATIONS[choice(config, "hidden_act", ACTIVATIONS, "silu")]
         self.rotary = Rotary(config, self.head_width)
 
+    @classmethod
+    def canonical(cls, name: str) -> str:
+        return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {
-            "model.embed_tokens.weight": (self.vocabulary, self.width)
-        }
+        shapes: dict[str, tuple[int, ...]] = {_TOKENS: (self.vocabulary, self.width)}
         for i in range(self.n_blocks):
             for name, shape in self._of_block().items():
                 shapes[self.prefix(i) + name] = shape
         shapes["model.norm.weight"] = (self.width,)
         if not self.tied:
-            shapes["lm_head.weight"] = (self.vocabulary, self.width)
+            shapes[_HEAD] = (self.vocabulary, self.width)
         return shapes
 
     def _of_block(self) -> dict[str, tuple[int, ...]]:
@@ -89,7 +92,7 @@ class Llama(Family):
         return shapes
 
     def ignored(self, name: str) -> bool:
-        return name.endswith("rotary_emb.inv_freq") or (self.tied and name == "lm_head.weight")
+        return name.endswith("rotary_emb.inv_freq") or (self.tied and name == _HEAD)
 
     def prefix(self, i: int) -> str:
         return f"model.layers.{i}."
@@ -102,30 +105,31 @@ class Llama(Family):
             tensors[f"{at}self_attn.{side}_norm.weight"] if self.head_norms else None
             for side in "qk"
         ]
+        window = self.windows[i]
 
         def attend(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            return h, self._attend(outputs, norms, context)
+            return h, self._attend(outputs, norms, window, context)
 
         def gated(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
             gate, up = outputs
             return h, self.activation(gate) * up
 
-        def add(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            return h + outputs[0], None
-
         stages = (
             Stage((_QUERY, _KEY, _VALUE), lambda h, x: rms_norm(h, before, self.eps), attend),
-            Stage((_OUT,), lambda h, x: x, add, adds=True),
+            added(_OUT),
             Stage((_GATE, _UP), lambda h, x: rms_norm(h, between, self.eps), gated),
-            Stage((_DOWN,), lambda h, x: x, add, adds=True),
+            added(_DOWN),
         )
-        names = [name for stage in stages for name in stage.linears]
-        return Block(stages, {name: self.linear(tensors, at + name) for name in names})
+        return self.of_stages(tensors, i, stages)
 
     def _attend(
-        self, outputs: list[np.ndarray], norms: list[np.ndarray | None], context: Context
+        self,
+        outputs: list[np.ndarray],
+        norms: list[np.ndarray | None],
+        window: int | None,
+        context: Context,
     ) -> np.ndarray:
-        q, k, v = (np.swapaxes(y.reshape(*y.shape[:2], -1, self.head_width), 1, 2) for y in outputs)
+        q, k, v = (split_heads(y, self.head_width) for y in outputs)
         if norms[0] is not None and norms[1] is not None:
             q, k = rms_norm(q, norms[0], self.eps), rms_norm(k, norms[1], self.eps)
         cos, sin = self.rotary.tables(context.start, context.start + q.shape[2])
@@ -139,13 +143,32 @@ class Llama(Family):
             scale=self.head_width**-0.5,
             causal=True,
             mask=context.mask,
-            window=self.window,
+            window=window,
         )
 
     def embed(self, tensors: Mapping[str, Any], ids: np.ndarray, context: Context) -> np.ndarray:
-        return np.asarray(tensors["model.embed_tokens.weight"][ids], np.float32)
+        return rows_of(tensors[_TOKENS], ids)
 
     def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
-        name = "model.embed_tokens.weight" if self.tied else "lm_head.weight"
         h = rms_norm(h, tensors["model.norm.weight"], self.eps)
-        return Linear(tensors[name])(h)
+        return Linear(tensors[_TOKENS if self.tied else _HEAD])(h)
+
+
+def _windows(config: Mapping[str, Any], n_blocks: int) -> list[int | None]:
+    """How many tokens back each block sees; None where it sees all."""
+    kind = config["model_type"]
+    if kind == "mistral" and config.get("sliding_window", 4096) is not None:
+        return [number(config, "sliding_window", 4096)] * n_blocks
+    if not kind.startswith("qwen") or not flag(config, "use_sliding_window", False):
+        return [None] * n_blocks
+    window = number(config, "sliding_window", 4096)
+    kinds = config.get("layer_types")
+    if kinds is None:
+        full = number(config, "max_window_layers", 28)
+        return [None if i < full else window for i in range(n_blocks)]
+    known = {"full_attention": None, "sliding_attention": window}
+    if not isinstance(kinds, list) or len(kinds) != n_blocks or not set(kinds) <= set(known):
+        raise InputError(
+            f"config.json: layer_types must name {n_blocks} of {', '.join(known)}, found {kinds!r}"
+        )
+    return [known[kind] for kind in kinds]

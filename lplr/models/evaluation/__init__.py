@@ -1,0 +1,1 @@
+"""What compression did to a network: its predictions, its answers, its embeddings."""

@@ -1,0 +1,320 @@
+"""How well a network predicts the next token, and how far it is from the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.models.evaluation.estimate import Estimate, ratio_of
+from lplr.models.evaluation.forward import groups, head_of, hidden_states, rows_of_logits
+from lplr.models.network import Network
+from lplr.models.texts import PADDING, check_ids
+from lplr.parallel import run_blocks
+from lplr.progress import Progress, counter, tracked
+
+__all__ = ["Scores", "compare", "mean_kl", "score", "token_losses"]
+
+Head: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+_TILE = 1 << 19  # entries whose exponentials are kept: they stay in the second-level cache
+_HEAD = 8.0  # work of a token in the head, in units of a block's
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a network predicts the next token in windows of a text.
+
+    Parameters
+    ----------
+    perplexity : Estimate
+        ``exp(mean loss)``, the loss being ``-log p(token | tokens before it in the window)``.
+    windows, length, tokens : int
+        Windows, tokens of the longest, and tokens that were predicted: all but the first of each.
+    original_perplexity : Estimate, optional
+        That of the original network.
+    kl : Estimate, optional
+        Mean of ``sum_v p(v) log(p(v) / q(v))`` in nats, p the original's distribution of a token
+        and q the network's, over the same tokens.
+    agreement : Estimate, optional
+        Share of these tokens for which both networks find the same token likeliest.
+
+    Notes
+    -----
+    Standard errors are over windows, since the tokens of one window depend on each other; see
+    `lplr.models.evaluation.estimate.ratio_of`.
+
+    Examples
+    --------
+    >>> from lplr.models.evaluation.estimate import Estimate
+    >>> from lplr.models.evaluation.scores import Scores
+    >>> Scores(Estimate(20.2, 1.3), windows=24, length=512, tokens=12264).protocol
+    '24 windows of 512 tokens, nothing put before them; each predicts its tokens 2 to 512, 12264 \
+in all; ± is the standard error over windows'
+    """
+
+    perplexity: Estimate
+    windows: int
+    length: int
+    tokens: int
+    original_perplexity: Estimate | None = None
+    kl: Estimate | None = None
+    agreement: Estimate | None = None
+
+    @property
+    def protocol(self) -> str:
+        """How the numbers were measured, in a line."""
+        full = self.windows * (self.length - 1) == self.tokens
+        return (
+            f"{self.windows} windows of {'' if full else 'up to '}{self.length} tokens, nothing "
+            f"put before them; each predicts its tokens 2 to {self.length}, {self.tokens} in all; "
+            "± is the standard error over windows"
+        )
+
+
+def compare(
+    original: Network, compressed: Network, ids: Any, *, progress: Progress = False
+) -> Scores:
+    """Perplexity of both networks, and how far the second is from the first.
+
+    Parameters
+    ----------
+    original, compressed : Network
+        Both predict the next token, from the same vocabulary.
+    ids : array_like of int, of shape (windows, tokens)
+        Token ids; -1 after the last token of a shorter window.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    InputError
+        If ids are none of the vocabulary or no sequences, a network does not predict tokens, the
+        vocabularies differ, or logits are not finite.
+
+    Notes
+    -----
+    The weights of one block at a time are read, and a few hundred rows of logits at a time are
+    computed, for both networks anew. Results have the same bits on any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.evaluation.scores import compare
+    >>> from lplr.models.families.llama import Llama
+    >>> from lplr.models.network import Network
+    >>> family = Llama({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8,
+    ...     "vocab_size": 10, "intermediate_size": 8, "num_attention_heads": 2})
+    >>> rng = np.random.default_rng(0)
+    >>> tensors = {name: rng.standard_normal(shape, np.float32)
+    ...     for name, shape in family.tensors().items()}
+    >>> network = Network(family, tensors)
+    >>> found = compare(network, network, rng.integers(0, 10, (3, 6)))
+    >>> found.kl.value, found.agreement.value, found.tokens
+    (0.0, 1.0, 15)
+    """
+    sizes = original.family.vocabulary, compressed.family.vocabulary
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"compressed: has a vocabulary of {sizes[1]} tokens, the original one of {sizes[0]}; "
+            "compare networks of one tokenizer"
+        )
+    return _scores([original, compressed], ids, progress)
+
+
+def score(network: Network, ids: Any, *, progress: Progress = False) -> Scores:
+    """Perplexity of a network.
+
+    Parameters
+    ----------
+    network, ids, progress
+        As in `compare`.
+
+    Returns
+    -------
+    Scores
+        Without what needs an original.
+
+    Raises
+    ------
+    InputError
+        As `compare`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.evaluation.scores import score
+    >>> from lplr.models.families.llama import Llama
+    >>> from lplr.models.network import Network
+    >>> family = Llama({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8,
+    ...     "vocab_size": 10, "intermediate_size": 8, "num_attention_heads": 2})
+    >>> tensors = {name: np.zeros(shape, np.float32) for name, shape in family.tensors().items()}
+    >>> round(score(Network(family, tensors), [[1, 2, 3], [3, 2, 1]]).perplexity.value, 6)
+    10.0
+    """
+    return _scores([network], ids, progress)
+
+
+def _scores(networks: list[Network], ids: Any, progress: Progress) -> Scores:
+    """Of the last network, with the first as the original where there are two."""
+    ids = check_ids(ids, vocabulary=networks[0].family.vocabulary)
+    asked = ids[:, 1:] != PADDING
+    with tracked(progress, "evaluation"):
+        found = token_losses(networks, ids, asked)
+    counts = asked.sum(axis=1)
+    window = np.nonzero(asked)[0]
+
+    def estimate(values: np.ndarray) -> Estimate:
+        return ratio_of(np.bincount(window, values, minlength=len(ids)), counts)
+
+    losses = [estimate(loss).exp() for loss in found[: len(networks)]]
+    about = len(ids), ids.shape[1], int(counts.sum())
+    if len(networks) == 1:
+        return Scores(losses[0], *about)
+    return Scores(losses[1], *about, losses[0], estimate(found[2]), estimate(found[3]))
+
+
+def token_losses(networks: list[Network], ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Losses of tokens by one network; by two, and how far their predictions are apart.
+
+    Parameters
+    ----------
+    networks : list of Network
+        One, or the original and another one.
+    ids : ndarray of shape (n, t), int
+        As `lplr.models.texts.check_ids` returns them.
+    asked : ndarray of shape (n, t - 1), bool
+        Which of the tokens ``ids[:, 1:]`` are predicted.
+
+    Returns
+    -------
+    ndarray of shape (1, tokens) or (4, tokens), float64
+        The loss of each network; of two, also the Kullback-Leibler divergence in nats and whether
+        the likeliest tokens agree.
+
+    Raises
+    ------
+    InputError
+        If a network does not predict tokens, or logits are not finite.
+    """
+    names = ["network"] if len(networks) == 1 else ["original", "compressed"]
+    for name, network in zip(names, networks, strict=True):
+        if not network.family.causal:
+            raise InputError(f"{name}: is an encoder, which predicts no tokens; compare embeddings")
+    heads = [head_of(network) for network in networks]
+    found = []
+    blocks = sum(network.family.n_blocks for network in networks)
+    head = _HEAD * len(networks)
+    count = counter(ids.size * blocks + asked.sum() * head)
+    for part in groups(networks[0], ids):
+        rows = asked[part]
+        states = [hidden_states(n, ids[part], count)[:, :-1][rows] for n in networks]
+        found.append(_losses(states, heads, ids[part, 1:][rows], partial(_scaled, count, head)))
+    losses = np.concatenate(found, axis=1)
+    for name, loss in zip(names, losses, strict=False):
+        if not np.isfinite(loss).all():
+            where = int(np.nonzero(asked)[0][np.argmin(np.isfinite(loss))])
+            raise InputError(f"{name}: its logits are not finite in sequence {where}; check it")
+    return losses
+
+
+def _scaled(count: Callable[[float], None], by: float, work: float) -> None:
+    count(by * work)
+
+
+def _losses(
+    states: list[np.ndarray],
+    heads: list[Head],
+    targets: np.ndarray | None,
+    count: Callable[[float], None] = lambda work: None,
+) -> np.ndarray:
+    """As `token_losses`, of the states (tokens, width) that predict the targets.
+
+    Without targets the losses are of token 0.
+    """
+    total = len(states[0])
+    out = np.empty((1 if len(states) == 1 else 4, total))
+    if targets is None:
+        targets = np.zeros(total, np.int64)
+    size = rows_of_logits(heads[0](states[0][:1]).shape[1]) if total else 1
+
+    def run(start: int, stop: int) -> None:
+        logits = [head(h[start:stop]) for head, h in zip(heads, states, strict=True)]
+        tile = max(1, _TILE // logits[0].shape[1])
+        for i in range(0, stop - start, tile):
+            part = slice(i, i + tile)
+            place = slice(start + i, min(start + i + tile, stop))
+            out[:, place] = _of_logits([z[part] for z in logits], targets[place])
+        count(stop - start)
+
+    run_blocks(run, total, size)
+    return out
+
+
+def _of_logits(logits: list[np.ndarray], targets: np.ndarray) -> list[np.ndarray]:
+    """The rows of `_losses`; the logits are changed.
+
+    With z and y less their greatest entries, ``KL(p, q) = sum p (z - y) - lse(z) + lse(y)``.
+    """
+    each = np.arange(len(targets))
+    best, exps, totals, losses = [], [], [], []
+    for z in logits:
+        best.append(z.argmax(axis=1))
+        z -= z[each, best[-1]][:, None]
+        exps.append(np.exp(z))
+        totals.append(exps[-1].sum(axis=1, dtype=np.float64))
+        losses.append(np.log(totals[-1]) - z[each, targets])
+    if len(logits) == 1:
+        return losses
+    z, y = logits
+    z -= y
+    kl = np.einsum("ij,ij->i", exps[0], z, dtype=np.float64) / totals[0]
+    kl += np.log(totals[1] / totals[0])
+    return [*losses, kl, best[0] == best[1]]
+
+
+def mean_kl(
+    original_hidden: np.ndarray,
+    compressed_hidden: np.ndarray,
+    original: Network,
+    compressed: Network,
+) -> float:
+    """Mean divergence of the predictions from states after the last blocks, in nats.
+
+    Parameters
+    ----------
+    original_hidden, compressed_hidden : ndarray of shape (..., width), float32
+        Hidden states of the same tokens in both networks, before the last norm.
+    original, compressed : Network
+        Whose heads are used.
+
+    Returns
+    -------
+    float
+        ``KL(p, q)``, p the original's distributions, as in `Scores`; over all states.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.evaluation.scores import mean_kl
+    >>> from lplr.models.families.llama import Llama
+    >>> from lplr.models.network import Network
+    >>> family = Llama({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8,
+    ...     "vocab_size": 10, "intermediate_size": 8, "num_attention_heads": 2})
+    >>> network = Network(family, {"model.norm.weight": np.ones(8, np.float32),
+    ...     "lm_head.weight": np.eye(10, 8, dtype=np.float32)})
+    >>> h = np.random.default_rng(0).standard_normal((4, 8), np.float32)
+    >>> mean_kl(h, 2 * h, network, network) < 1e-6 < mean_kl(h, -h, network, network)
+    True
+    """
+    states = [h.reshape(-1, h.shape[-1]) for h in (original_hidden, compressed_hidden)]
+    return float(_losses(states, [head_of(original), head_of(compressed)], None)[2].mean())

@@ -34,7 +34,7 @@ def gguf_pieces(
     Parameters
     ----------
     config, shapes, files
-        As of `lplr.models.export.export_gguf`.
+        As of `lplr.models.writers.export_gguf`.
     read : callable
         ``read(code, name)`` returns a tensor as "F16" or "F32".
     """

@@ -67,7 +67,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not found.exists():
         raise MissingFileError(f"path: there is no {str(found)!r}", str(found))
     if found.suffix == ".gguf":
-        return open_gguf(found)
+        return _in_our_terms(open_gguf(found))
     if found.suffix == ".safetensors":
         return _in_our_terms(open_folder(found.parent, found.name))
     raise InputError(

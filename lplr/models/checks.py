@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,38 +10,9 @@ from lplr.exceptions import InputError
 from lplr.models.base import Checkpoint
 from lplr.models.packed import PackedModel
 
-__all__ = ["check_architecture", "check_checkpoint", "check_finite"]
+__all__ = ["check_checkpoint", "check_finite"]
 
 _LISTED = 3  # names of each kind in a message
-
-
-def check_architecture(config: Mapping[str, Any], known: Iterable[str]) -> str:
-    """The ``model_type`` of a config.
-
-    Parameters
-    ----------
-    config : mapping
-        As in config.json.
-    known : iterable of str
-        The values of ``model_type`` that there are networks for.
-
-    Raises
-    ------
-    InputError
-        If it is none of them; the message lists them.
-
-    Examples
-    --------
-    >>> from lplr.models.checks import check_architecture
-    >>> check_architecture({"model_type": "llama"}, ["bert", "llama"])
-    'llama'
-    """
-    found = config.get("model_type")
-    if found not in (names := list(known)):
-        raise InputError(
-            f"config.json: model_type {found!r} is not known; these are: {', '.join(names)}"
-        )
-    return str(found)
 
 
 def check_checkpoint(

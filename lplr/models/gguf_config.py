@@ -49,6 +49,7 @@ _CLASSES = {
     "bert": "BertModel",
     "gpt2": "GPT2LMHeadModel",
 }
+_POOLINGS = ("none", "mean", "cls")  # by their number in the metadata
 # All but the factor, in every published model with this scaling (Llama 3.1, 3.2 and 3.3).
 _LLAMA3: dict[str, Any] = {
     "rope_type": "llama3",
@@ -189,6 +190,8 @@ def config_to_gguf(config: Mapping[str, Any]) -> dict[str, int | float | str | b
         found[theirs] = float(value) if "eps" in key else value
     if architecture == "bert":
         found["attention.causal"] = False
+        if "pooling" in config:
+            found["pooling_type"] = _POOLINGS.index(config["pooling"])
     elif architecture != "gpt2":
         n_heads = config["num_attention_heads"]
         width = config.get("head_dim") or config["hidden_size"] // n_heads

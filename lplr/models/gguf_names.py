@@ -110,7 +110,7 @@ def _translated(names: dict[str, str], name: str) -> str:
         stem = f"{stem[: number.start()]}.N.{stem[number.end() :]}"
     if stem not in names:
         return name
-    return names[stem].replace("N", number[1] if number else "", 1) + dot + kind
+    return names[stem].replace(".N.", f".{number[1]}." if number else "") + dot + kind
 
 
 def is_transposed(architecture: str, name: str) -> bool:

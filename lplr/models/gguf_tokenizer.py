@@ -293,11 +293,8 @@ def _pooling(metadata: Mapping[str, Any]) -> dict[str, str]:
     kind = metadata.get("bert.pooling_type")
     if kind not in (1, 2):  # mean, the first token
         return {}
-    pooling = {
-        "word_embedding_dimension": metadata["bert.embedding_length"],
-        "pooling_mode_cls_token": kind == 2,
-        "pooling_mode_mean_tokens": kind == 1,
-    }
+    pooling = {"pooling_mode_mean_tokens": kind == 1, "pooling_mode_cls_token": kind == 2}
+    pooling |= {"word_embedding_dimension": metadata["bert.embedding_length"]}
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
         for i, (path, name) in enumerate(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,11 @@ from lplr.storage.safetensors import as_bytes, safetensors
 __all__ = ["export_folder", "export_gguf"]
 
 _CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+# What is said anew or not true any more, and what other files say (of a sentence encoder).
+_NOT_WRITTEN = (
+    "torch_dtype", "dtype", "quantization_config", "pooling", "normalize", "max_seq_length",
+)  # fmt: skip
 _SHARD_BYTES = 5_000_000_000  # as large as a file of a published model usually is
-_OURS = r"config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 
 
 def export_folder(
@@ -39,14 +41,13 @@ def export_folder(
     *,
     dtype: str = "float16",
     shard_bytes: int = _SHARD_BYTES,
-    overwrite: bool = False,
 ) -> None:
     """Write config.json, the tensors as .safetensors files, and the files of the tokenizer.
 
     Parameters
     ----------
     out : str or path
-        A folder; it is made if it is not there.
+        A folder that is not there yet.
     config : mapping
         As in config.json. What it says of the stored type and of quantization is replaced.
     shapes : mapping of str to tuple of int
@@ -59,8 +60,6 @@ def export_folder(
         Of all tensors.
     shard_bytes : int
         Bytes of tensors in a file, at most; a larger tensor has a file of its own.
-    overwrite : bool
-        Replace a model that is in the folder, which must not be the one that ``read`` reads.
 
     Raises
     ------
@@ -68,7 +67,7 @@ def export_folder(
         If ``dtype`` is not known, or a tensor has another shape, or an entry that is not finite
         or is too large for ``dtype``; the message names the tensor.
     ExistingFileError
-        If there is a model in the folder, or a part of one, and ``overwrite`` is False.
+        If there is something of this name.
     StorageError
         If a file cannot be written.
 
@@ -85,25 +84,24 @@ def export_folder(
     """
     if dtype not in _CODES:
         raise InputError(f"dtype must be one of {', '.join(_CODES)}, not {dtype!r}")
-    folder = _folder(out, overwrite)
+    folder = _new_folder(out)
     shards = _shards(shapes, _CODES[dtype], shard_bytes)
     for name, shard in shards.items():
         tensors = {tensor: (_CODES[dtype], tuple(shapes[tensor])) for tensor in shard}
         stored = partial(_stored, shapes, read, _CODES[dtype])
         pieces = safetensors(tensors, stored, metadata={"format": "pt"})  # transformers asks
-        write_atomic(folder / name, pieces, overwrite=True)
+        write_atomic(folder / name, pieces)
     if len(shards) > 1:
         total = sum(map(math.prod, shapes.values())) * _bytes_of(_CODES[dtype])
         where = {tensor: name for name, shard in shards.items() for tensor in shard}
         index = {"metadata": {"total_size": total}, "weight_map": where}
-        write_atomic(folder / "model.safetensors.index.json", [_json(index)], overwrite=True)
+        write_atomic(folder / "model.safetensors.index.json", [_json(index)])
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / name, [content], overwrite=True)
-    left_out = ("torch_dtype", "dtype", "quantization_config")
-    plain = {key: value for key, value in config.items() if key not in left_out}
+        write_atomic(folder / name, [content])
+    plain = {key: value for key, value in config.items() if key not in _NOT_WRITTEN}
     plain["torch_dtype"] = dtype
-    write_atomic(folder / "config.json", [_json(plain)], overwrite=True)
+    write_atomic(folder / "config.json", [_json(plain)])
 
 
 def export_gguf(
@@ -112,8 +110,6 @@ def export_gguf(
     shapes: Mapping[str, tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     files: Mapping[str, bytes],
-    *,
-    overwrite: bool = False,
 ) -> None:
     """Write one GGUF file: matrices as float16, all else as float32, and the tokenizer.
 
@@ -123,8 +119,6 @@ def export_gguf(
         A file that ends in ``.gguf``: complete under this name, or not there at all.
     config, shapes, read, files
         As of `export_folder`.
-    overwrite : bool
-        Replace an existing file.
 
     Raises
     ------
@@ -132,7 +126,7 @@ def export_gguf(
         If GGUF has no place for the architecture, the tokenizer or a tensor, or as
         `export_folder`.
     ExistingFileError
-        If the file exists and ``overwrite`` is False.
+        If there is something of this name.
     StorageError
         If it cannot be written.
     MissingPackageError
@@ -150,29 +144,19 @@ can: llama, mistral, qwen2, qwen3, bert, gpt2
     if Path(out).suffix != ".gguf":
         raise InputError(f"out must be a file that ends in .gguf, not {os.fspath(out)!r}")
     pieces = gguf_pieces(config, shapes, partial(_stored, shapes, read), files)
-    write_atomic(out, pieces, overwrite)
+    write_atomic(out, pieces)
 
 
-def _folder(out: str | os.PathLike[str], overwrite: bool) -> Path:
-    """The folder, without the model that may have been in it."""
+def _new_folder(out: str | os.PathLike[str]) -> Path:
     folder = Path(out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # All of them, else files of the old model would be read with those of the new one.
-        old = [path for path in folder.iterdir() if re.fullmatch(_OURS, path.name)]
-        if old and not overwrite:
-            raise ExistingFileError(
-                f"out: there is {old[0].name} in {str(folder)!r}; name another folder, or pass "
-                "overwrite=True",
-                str(folder),
-            )
-        for path in old:
-            path.unlink()
-    except ExistingFileError:
-        raise
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        message = f"out: {str(folder)!r} exists; name another folder"
+        raise ExistingFileError(message, str(folder)) from None
     except OSError as error:
         raise StorageError(
-            f"cannot write in {str(folder)!r}: {error.strerror or error}; name another folder"
+            f"cannot make the folder {str(folder)!r}: {error.strerror or error}; name another"
         ) from error
     return folder
 

@@ -8,7 +8,7 @@ of W with x, errors of h included where the layer adds to it; `lplr.models.corre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from lplr.models.block import Block, Linear, Stage
 from lplr.models.correction import Correction, Moments
 from lplr.models.network import Network
 from lplr.models.walk import LANES, Walk
+from lplr.progress import parts
 
-__all__ = ["States", "compress_block", "first_states"]
+__all__ = ["States", "compress_block", "first_states", "second_moments"]
 
 _HELD_OUT = 8  # of so many chunks of sequences one is held out
 
@@ -89,13 +90,55 @@ def compress_block(
             walk.inputs(stage, sums.see)
             correction = sums.correction()
         for name in stage.linears:
-            packed = done.get(at + name)
-            if packed is None and correction is not None:
+            if at + name in done:
+                packed = done[at + name]
+            else:
+                assert correction is not None
                 target, record = correction.target(first.linears[name].weight)
                 packed = code(at + name, target, correction.H)
                 keep(at + name, packed, {**record, "tokens": correction.all.tokens})
             linears[name] = Linear(packed.to_dense(), first.linears[name].bias)
     walk.finish()
+
+
+def second_moments(
+    network: Network, ids: np.ndarray, mask: np.ndarray | None = None
+) -> Iterator[tuple[tuple[str, ...], np.ndarray, int]]:
+    """Second moments of the inputs of all linear layers of a network.
+
+    Parameters
+    ----------
+    network : Network
+    ids : ndarray of int of shape (sequences, tokens)
+    mask : ndarray of bool of shape (sequences, tokens), optional
+        Which tokens are no padding.
+
+    Yields
+    ------
+    names : tuple of str
+        Modules of the linear layers that share this input.
+    H : ndarray of shape (d, d), float64
+        The mean of ``x x^T`` over the tokens.
+    tokens : int
+    """
+    h = network.embed(ids)
+    for i in parts(range(network.family.n_blocks), what="second moments"):
+        block = network.block(i)
+        walk = Walk((block,), (h,), mask)
+        for stage in block.stages:
+            lanes: list[tuple[np.ndarray, int]] = [(np.zeros(()), 0)] * LANES
+
+            def see(lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
+                x = _tokens(inputs[0], mask, part)
+                total, tokens = lanes[lane]
+                lanes[lane] = total + (x.T @ x).astype(np.float64), tokens + len(x)
+
+            walk.inputs(stage, see)
+            tokens = sum(count for _, count in lanes)
+            H = sum(total for total, _ in lanes) / tokens
+            names = tuple(network.family.prefix(i) + name for name in stage.linears)
+            yield names, np.asarray(H), tokens
+        walk.finish()
 
 
 class _Sums:

@@ -7,45 +7,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import refused, report
-from test_models_store import IDS, compressed, tiny_checkpoint
+from packed_models import FIXTURES, compressed, outputs
 
 import lplr
 from lplr.models.manifest import files_of
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
 @pytest.mark.parametrize("embedding_bits", [None, 8])
 def test_a_folder_has_the_values_of_the_packed_layers(
-    tmp_path: Path, embedding_bits: int | None
+    kind: str, embedding_bits: int | None, tmp_path: Path
 ) -> None:
-    small = compressed(tiny_checkpoint(tmp_path / "source"), tmp_path / "small", 4, embedding_bits)
+    small = compressed(FIXTURES / kind, tmp_path / "small", 4, embedding_bits)
     lplr.models.export(small, tmp_path / "dense", dtype="float32")
     network, exported = lplr.models.load(small), lplr.models.open_network(tmp_path / "dense")
-    for name, tensor in exported.tensors.items():
-        assert np.array_equal(tensor, np.asarray(network.tensors[name]))
-    assert (tmp_path / "dense" / "tokenizer_config.json").read_text() == "{}"
-    # The same sums in another order: float32, and some 30 steps between input and logits.
-    a, b = network.logits(IDS), exported.logits(IDS)
-    assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
-
-
-def test_layers_of_gpt2_are_written_as_they_lay(tmp_path: Path) -> None:
-    source = tiny_checkpoint(
-        tmp_path / "source", model_type="gpt2", n_embd=32, n_layer=2, n_head=2, n_positions=32
-    )
-    small = compressed(source, tmp_path / "small", 8)
-    lplr.models.export(small, tmp_path / "dense", dtype="float32")
-    network, exported = lplr.models.load(small), lplr.models.open_network(tmp_path / "dense")
-    name = "transformer.h.0.attn.c_attn.weight"
-    assert exported.tensors[name].shape == (32, 96)
-    assert np.array_equal(exported.tensors[name], network.tensors[name].to_dense().T)
-    a, b = network.logits(IDS), exported.logits(IDS)
+    for i in range(network.family.n_blocks):
+        packed, dense = network.block(i).linears, exported.block(i).linears
+        for name, linear in dense.items():
+            assert np.array_equal(linear.weight, packed[name].weight.to_dense())
+    # The same sums in another order: float32, and some 30 steps between input and output.
+    a, b = outputs(network), outputs(exported)
     assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_library_of_the_format_reads_a_folder(tmp_path: Path, dtype: str) -> None:
     safetensors = pytest.importorskip("safetensors")
-    source = tiny_checkpoint(tmp_path / "source", dtype="F16" if dtype == "float16" else "BF16")
+    source = tmp_path / "source"
+    lplr.models.export(FIXTURES / "llama", source, dtype=dtype)
     lplr.models.export(source, tmp_path / "dense", dtype=dtype)  # a conversion, here to the same
     with safetensors.safe_open(tmp_path / "dense" / "model.safetensors", "np") as file:
         original = lplr.models.open_checkpoint(source)
@@ -60,7 +49,7 @@ def test_the_library_of_the_format_reads_a_folder(tmp_path: Path, dtype: str) ->
 def test_an_export_that_fails_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = tiny_checkpoint(tmp_path / "source")
+    source = FIXTURES / "llama"
     small = compressed(source, tmp_path / "small")
     layer = small / "layers" / "00009.h5"
     data = bytearray(layer.read_bytes())
@@ -79,7 +68,7 @@ def test_an_export_that_fails_leaves_nothing(
 def test_the_command_says_how_large_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = tiny_checkpoint(tmp_path / "source")
+    source = FIXTURES / "llama"
     out = tmp_path / "dense"
     told = report(capsys, "model", "export", source, "-o", out, "--dtype", "float32")
     assert told["nbytes"] == sum(files_of(out).values())

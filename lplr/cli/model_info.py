@@ -43,6 +43,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     from lplr.models.families import family_of
+    from lplr.models.manifest import files_of
     from lplr.models.opening import open_tensors
     from lplr.models.packed import PackedModel
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(tensors, PackedModel):
         manifest = tensors.manifest
         document |= {key: manifest[key] for key in _SHOWN}
-        document["files_nbytes"] = sum(file["nbytes"] for file in manifest["files"].values())
+        document["files_nbytes"] = sum(files_of(tensors.path).values())
     else:
         document |= _of_checkpoint(tensors, family)
     if args.json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import Any
 
 from lplr.cli.info import facts, matrix_of
@@ -17,13 +19,15 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         common,
         "verify",
-        "check a packed file, and measure it against the original",
-        "lplr verify weights.h5 --against weights.npy",
+        "check a packed file or model, and measure it against the original",
+        "lplr verify weights.h5 --against weights.npy\nlplr verify smaller",
         "A digest covers every byte, and every component is decoded. A file of many matrices is "
         "measured against a file that has the originals under the same names; --name takes one of "
         "both. The exit code is 2 if anything is wrong with the file.",
     )
-    parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
+    parser.add_argument(
+        "file", metavar="FILE", help="a file that lplr wrote, or the folder of a compressed model"
+    )
     add_name(parser)
     parser.add_argument("--against", metavar="INPUT", help=f"the original: {INPUTS}")
     add_json(parser)
@@ -39,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from lplr.exceptions import CorruptFileError
     from lplr.storage.stored import read_stored
 
+    if os.path.isdir(args.file):
+        return _verify_model(args)
     stored = read_stored(args.file)
     one = stored.names is None or args.name is not None
     objects = {args.name: stored.decode(args.name)} if one else stored.decode()
@@ -67,6 +73,31 @@ def run(args: argparse.Namespace) -> int:
         print_json(report)
     else:
         _print(report)
+    return 0
+
+
+def _verify_model(args: argparse.Namespace) -> int:
+    """Check a folder that ``lplr model compress`` made."""
+    from lplr.cli.progress import Progress, watch_compilation
+    from lplr.cli.tables import columns
+    from lplr.exceptions import InputError
+    from lplr.models.packed import PackedModel
+    from lplr.progress import tracked
+
+    if args.against is not None:
+        raise InputError("against: is for one file; compare models with lplr model evaluate")
+    if args.name is not None:
+        raise InputError(f"name: is for a file; name the one of the layer: {args.file}/layers/...")
+    model = PackedModel(Path(args.file))
+    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "reading"):
+        model.verify()
+    report = {"file": args.file, "files": len(model.manifest["files"]), "tensors": len(model)}
+    if args.json:
+        print_json(report)
+    else:
+        said = f"{args.file}: digests, structure and decoding are right"
+        count = f"{len(model)} tensors in {report['files']} files, and model.json"
+        print(columns([("model", said), ("content", count)]))
     return 0
 
 

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.inputs.safetensors import tensors
 from lplr.models.base import Checkpoint
+from lplr.models.embedding import quantize_rows
 from lplr.models.families.base import Family
 from lplr.models.manifest import write_manifest
 from lplr.provenance import versions
@@ -80,8 +82,6 @@ def write_rest(
     Tensors that the checkpoint has in float32, float16 or bfloat16 lose nothing. Those that it has
     in fewer bits become float16, which is exact to 1/2048 of each entry.
     """
-    from lplr.models.embedding import quantize_rows
-
     folder.mkdir(parents=True, exist_ok=True)
     kept = {}
     packed = 0
@@ -148,8 +148,6 @@ def finish(
     embeddings = list(_described(folder, "embedding", {}))
     if not layers:
         raise InputError(f"folder: {folder} has no layers; write them first")
-    from lplr.inputs.safetensors import tensors
-
     kept = [
         {"name": name, "dtype": t.dtype, "shape": list(t.shape), "nbytes": t.nbytes}
         for name, t in tensors(folder / KEPT).items()

@@ -126,19 +126,32 @@ def second_moments(
         block = network.block(i)
         walk = Walk((block,), (h,), mask)
         for stage in block.stages:
-            lanes: list[tuple[np.ndarray, int]] = [(np.zeros(()), 0)] * LANES
-
-            def see(lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
-                x = _tokens(inputs[0], mask, part)
-                total, tokens = lanes[lane]
-                lanes[lane] = total + (x.T @ x).astype(np.float64), tokens + len(x)
-
-            walk.inputs(stage, see)
-            tokens = sum(count for _, count in lanes)
-            H = sum(total for total, _ in lanes) / tokens
+            sums = _Sum(mask)
+            walk.inputs(stage, sums.see)
+            H, tokens = sums.mean()
             names = tuple(network.family.prefix(i) + name for name in stage.linears)
-            yield names, np.asarray(H), tokens
+            yield names, H, tokens
         walk.finish()
+
+
+class _Sum:
+    """The second moment of one input, as a walk passes its chunks."""
+
+    def __init__(self, mask: np.ndarray | None) -> None:
+        self.mask = mask
+        self.lanes: list[Any] = [0.0] * LANES
+        self.tokens = [0] * LANES
+
+    def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
+        """Add the tokens of a chunk."""
+        x = _tokens(inputs[0], self.mask, part)
+        self.lanes[lane] += (x.T @ x).astype(np.float64)
+        self.tokens[lane] += len(x)
+
+    def mean(self) -> tuple[np.ndarray, int]:
+        """The mean over all tokens, and their number."""
+        tokens = sum(self.tokens)
+        return sum(self.lanes) / tokens, tokens
 
 
 class _Sums:

@@ -58,6 +58,8 @@ def compress_block(
     code: Callable[[str, np.ndarray, np.ndarray], Any],
     done: Mapping[str, Any],
     keep: Callable[[str, Any, dict[str, Any]], None],
+    *,
+    prefix: bool = True,
 ) -> None:
     """Code the linear layers of block i, and take ``states`` through the block.
 
@@ -75,6 +77,9 @@ def compress_block(
         Layers that are packed already.
     keep : callable
         ``keep(name, packed, record)`` is called after each layer that has been coded.
+    prefix : bool
+        Whether layers are coded for the inputs behind the compressed layers, and corrected; else
+        as they are, for those of the original network.
     """
     first = original.block(i)
     linears: dict[str, Linear] = dict(first.linears)
@@ -86,7 +91,7 @@ def compress_block(
             walk.inputs(stage, None)
             correction = None
         else:
-            sums = _Sums(stage, states, walk.chunks)
+            sums = _Sums(stage, states, walk.chunks, prefix)
             walk.inputs(stage, sums.see)
             correction = sums.correction()
         for name in stage.linears:
@@ -157,8 +162,8 @@ class _Sum:
 class _Sums:
     """The moments of the inputs of a stage, as a walk passes its chunks."""
 
-    def __init__(self, stage: Stage, states: States, chunks: int) -> None:
-        self.stage, self.states = stage, states
+    def __init__(self, stage: Stage, states: States, chunks: int, prefix: bool) -> None:
+        self.stage, self.states, self.prefix = stage, states, prefix
         self.every = min(_HELD_OUT, chunks)
         self.fit: list[Moments | None] = [None] * LANES
         self.held_out: list[Moments | None] = [None] * LANES
@@ -166,8 +171,12 @@ class _Sums:
     def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
         """Add the tokens of a chunk."""
         states = self.states
-        gap = states.original[part] - states.compressed[part] if self.stage.adds else None
         x, z = (_tokens(y, states.mask, part) for y in inputs)
+        gap = None
+        if not self.prefix:
+            z = x  # nothing to correct then
+        elif self.stage.adds:
+            gap = states.original[part] - states.compressed[part]
         gap = None if gap is None else _tokens(gap, states.mask, part)
         # A chunk is held out as a whole; the last one of every eight, unless it is the only one.
         held_out = self.every > 1 and chunk % self.every == self.every - 1

@@ -92,9 +92,10 @@ def test_the_target_is_the_least_squares_solution_in_part() -> None:
     fit, held_out = (Moments.of(x[p], z[p], gap[p]) for p in (slice(0, 1500), slice(1500, None)))
     target, record = Correction(fit, held_out).target(W)
     best = np.linalg.lstsq(z, x @ W.T + gap, rcond=None)[0].T
-    # The ridge of 1 % pulls the solution towards W.
-    np.testing.assert_allclose(target, (W + best) / 2, atol=0.03 * np.abs(best - W).max())
-    assert record["correction"] == 0.5 and record["held_out_change"] < 0
+    # The ridge pulls the solution towards W.
+    np.testing.assert_allclose(target, (W + best) / 2, atol=0.1 * np.abs(best - W).max())
+    assert record["correction"] == 0.5
+    assert record["held_out_change"] < 0
 
 
 def test_a_step_that_fails_on_held_out_tokens_is_not_taken() -> None:
@@ -104,7 +105,8 @@ def test_a_step_that_fails_on_held_out_tokens_is_not_taken() -> None:
     gap = rng.standard_normal((40, 5)).astype(np.float32)  # which z says nothing of
     moments = Moments.of(x[:10], z[:10], gap[:10]), Moments.of(z[10:], z[10:], -gap[10:])
     target, record = Correction(*moments).target(W)
-    assert record["correction"] == 0 and record["held_out_change"] >= 0
+    assert record["correction"] == 0
+    assert record["held_out_change"] >= 0
     np.testing.assert_array_equal(target, W.astype(np.float32))
 
 
@@ -177,4 +179,21 @@ def test_packed_layers_are_coded_under_the_moments_of_their_inputs() -> None:
         return f
 
     compress_block(net, 0, states, code, {}, lambda *_: None)
-    assert len(errors) == 7 and max(errors.values()) < 0.3
+    assert len(errors) == 7
+    assert max(errors.values()) < 0.3
+
+
+def test_without_the_prefix_layers_are_those_of_the_original_for_its_inputs() -> None:
+    net, ids = network(LLAMA), tokens(300, 16)
+    states = first_states(net, ids)
+    seen = {}
+
+    def code(name: str, W: np.ndarray, H: np.ndarray) -> Any:
+        seen[name] = W, H
+        return _Noisy(W)
+
+    compress_block(net, 0, states, code, {}, lambda *_: None, prefix=False)
+    expected = {name: H for names, H, _ in second_moments(net, ids) for name in names}
+    for name, (W, H) in seen.items():
+        np.testing.assert_array_equal(W, net.tensors[f"{name}.weight"])
+        np.testing.assert_allclose(H, expected[name], rtol=1e-5, atol=1e-6 * H.max())

@@ -58,6 +58,8 @@ def compress_block(
     code: Callable[[str, np.ndarray, np.ndarray], Any],
     done: Mapping[str, Any],
     keep: Callable[[str, Any, dict[str, Any]], None],
+    *,
+    prefix: bool = True,
 ) -> None:
     """Code the linear layers of block i, and take ``states`` through the block.
 
@@ -75,6 +77,9 @@ def compress_block(
         Layers that are packed already.
     keep : callable
         ``keep(name, packed, record)`` is called after each layer that has been coded.
+    prefix : bool
+        Whether layers are coded for the inputs behind the compressed layers, and corrected; else
+        as they are, for those of the original network.
     """
     first = original.block(i)
     linears: dict[str, Linear] = dict(first.linears)
@@ -86,7 +91,7 @@ def compress_block(
             walk.inputs(stage, None)
             correction = None
         else:
-            sums = _Sums(stage, states, walk.chunks)
+            sums = _Sums(stage, states, walk.chunks, prefix)
             walk.inputs(stage, sums.see)
             correction = sums.correction()
         for name in stage.linears:
@@ -126,26 +131,39 @@ def second_moments(
         block = network.block(i)
         walk = Walk((block,), (h,), mask)
         for stage in block.stages:
-            lanes: list[tuple[np.ndarray, int]] = [(np.zeros(()), 0)] * LANES
-
-            def see(lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
-                x = _tokens(inputs[0], mask, part)
-                total, tokens = lanes[lane]
-                lanes[lane] = total + (x.T @ x).astype(np.float64), tokens + len(x)
-
-            walk.inputs(stage, see)
-            tokens = sum(count for _, count in lanes)
-            H = sum(total for total, _ in lanes) / tokens
+            sums = _Sum(mask)
+            walk.inputs(stage, sums.see)
+            H, tokens = sums.mean()
             names = tuple(network.family.prefix(i) + name for name in stage.linears)
-            yield names, np.asarray(H), tokens
+            yield names, H, tokens
         walk.finish()
+
+
+class _Sum:
+    """The second moment of one input, as a walk passes its chunks."""
+
+    def __init__(self, mask: np.ndarray | None) -> None:
+        self.mask = mask
+        self.lanes: list[Any] = [0.0] * LANES
+        self.tokens = [0] * LANES
+
+    def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
+        """Add the tokens of a chunk."""
+        x = _tokens(inputs[0], self.mask, part)
+        self.lanes[lane] += (x.T @ x).astype(np.float64)
+        self.tokens[lane] += len(x)
+
+    def mean(self) -> tuple[np.ndarray, int]:
+        """The mean over all tokens, and their number."""
+        tokens = sum(self.tokens)
+        return sum(self.lanes) / tokens, tokens
 
 
 class _Sums:
     """The moments of the inputs of a stage, as a walk passes its chunks."""
 
-    def __init__(self, stage: Stage, states: States, chunks: int) -> None:
-        self.stage, self.states = stage, states
+    def __init__(self, stage: Stage, states: States, chunks: int, prefix: bool) -> None:
+        self.stage, self.states, self.prefix = stage, states, prefix
         self.every = min(_HELD_OUT, chunks)
         self.fit: list[Moments | None] = [None] * LANES
         self.held_out: list[Moments | None] = [None] * LANES
@@ -153,8 +171,12 @@ class _Sums:
     def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
         """Add the tokens of a chunk."""
         states = self.states
-        gap = states.original[part] - states.compressed[part] if self.stage.adds else None
         x, z = (_tokens(y, states.mask, part) for y in inputs)
+        gap = None
+        if not self.prefix:
+            z = x  # nothing to correct then
+        elif self.stage.adds:
+            gap = states.original[part] - states.compressed[part]
         gap = None if gap is None else _tokens(gap, states.mask, part)
         # A chunk is held out as a whole; the last one of every eight, unless it is the only one.
         held_out = self.every > 1 and chunk % self.every == self.every - 1

@@ -6,10 +6,11 @@ the original there minimizes the sum of ``|V z - W x - (h - g)|^2`` over the tok
 
     V = W + (W K + D) (H + r I)^-1,  H = sum z z^T,  K = sum (x - z) z^T,  D = sum (h - g) z^T,
 
-with a ridge r, 0.1 of the mean diagonal of H, for what few tokens say badly. Of this step a share is taken, and none at all unless
-it brings the outputs closer on sequences that the sums have not seen. Qronos (Zhang and others,
-arXiv 2505.11695) and GPTAQ (Li and others, arXiv 2504.02692) correct for x - z in the rounding
-itself; here the target moves and any code may follow, and the error h - g is corrected too.
+with a ridge r, 0.1 of the mean diagonal of H, for what few tokens say badly. Of this step a share
+is taken, and none at all unless it brings the outputs closer on sequences that the sums have not
+seen. Qronos (Zhang and others, arXiv 2505.11695) and GPTAQ (Li and others, arXiv 2504.02692)
+correct for x - z in the rounding itself; here the target moves and any code may follow, and the
+error h - g is corrected too.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import groupby
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,13 @@ def test_files_of_a_room_import_each_other_in_one_direction(name: str) -> None:
     files = [module for module in MODULES if room(module) == name]
     inside = {module: IMPORTS[module] & set(files) for module in files}
     assert len(list(TopologicalSorter(inside).static_order())) == len(files)
+
+
+@pytest.mark.parametrize("package", [lplr, lplr.models], ids=lambda package: package.__name__)
+def test_no_module_takes_the_place_of_a_public_name(package: ModuleType) -> None:
+    """Importing a module puts it into its package, there over a function of the same name."""
+    hidden = [name for name in package.__all__ if f"{package.__name__}.{name}" in MODULES]
+    assert all(isinstance(getattr(package, name), ModuleType) for name in hidden), hidden
 
 
 # --- the walk of a call ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from lplr.models.families import family_of
 from lplr.models.opening import open_tensors
 from lplr.models.packed import PackedModel
 from lplr.models.writers import export_folder, export_gguf
-from lplr.progress import Progress, counter, tracked
+from lplr.progress import Progress, tracked, until
 from lplr.validation import check_choice
 
 __all__ = ["DTYPES", "export"]
@@ -74,12 +74,13 @@ def export(
         family = family_of(tensors.config)
         check_checkpoint(tensors, family.tensors(), ignored=family.ignored)
         shapes = family.tensors()
-        count = counter(sum(map(math.prod, shapes.values())), "decoding")
+        total, done = sum(map(math.prod, shapes.values())), 0
 
         def read(name: str) -> np.ndarray:
-            found = tensors.dense(name) if isinstance(tensors, PackedModel) else tensors[name]
-            count(found.size)
-            return found
+            nonlocal done
+            done += math.prod(shapes[name])
+            with until(done / total, f"decoding {name}"):
+                return tensors.dense(name) if isinstance(tensors, PackedModel) else tensors[name]
 
         given = tensors.config, shapes, read, tensors.tokenizer_files()
         if target.suffix == ".gguf":

@@ -30,6 +30,7 @@ PUBLIC_MODULES = (
     "lplr.datasets",
     "lplr.exceptions",
     "lplr.inputs",
+    "lplr.models",
     "lplr.theory",
     "lplr.theory.bounds",
 )

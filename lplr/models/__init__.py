@@ -8,18 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 # Public name -> module that defines it.
 _PUBLIC = {
+    "answer": "lplr.models.evaluation.choices",
+    "compare": "lplr.models.evaluation.scores",
     "export": "lplr.models.exporting",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
+    "open_tokenizer": "lplr.models.tokenizer",
+    "read_questions": "lplr.models.evaluation.choices",
+    "score": "lplr.models.evaluation.scores",
+    "token_windows": "lplr.models.texts",
 }
 
-__all__ = ["export", "load", "open_checkpoint", "open_network"]
+__all__ = [
+    "answer",
+    "compare",
+    "export",
+    "load",
+    "open_checkpoint",
+    "open_network",
+    "open_tokenizer",
+    "read_questions",
+    "score",
+    "token_windows",
+]
 
 if TYPE_CHECKING:
     from lplr.models.checkpoint import open_checkpoint
+    from lplr.models.evaluation.choices import answer, read_questions
+    from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export
     from lplr.models.opening import load, open_network
+    from lplr.models.texts import token_windows
+    from lplr.models.tokenizer import open_tokenizer
 
 
 def __getattr__(name: str) -> Any:

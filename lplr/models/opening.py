@@ -37,6 +37,12 @@ def load(folder: str | os.PathLike[str]) -> Network:
         If there is no such folder, or its model is not finished.
     CorruptFileError, UnsafeFileError
         If the folder is not what was written, here or when what is damaged is first used.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> network = lplr.models.load("smaller")  # doctest: +SKIP
+    >>> network.logits(ids)  # doctest: +SKIP
     """
     return _network(PackedModel(_as_path(folder)))
 
@@ -56,7 +62,23 @@ def open_network(path: str | os.PathLike[str]) -> Network:
     Raises
     ------
     InputError, CorruptFileError, UnsafeFileError
-        As `load` and `open_checkpoint`.
+        As `load` and `open_checkpoint`; InputError too if the tensors are not those of the
+        network that config.json describes.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import lplr
+    >>> from lplr.models.families import family_of
+    >>> from lplr.models.writers import export_folder
+    >>> config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2,
+    ...           "n_positions": 16, "vocab_size": 50}
+    >>> shapes, out = family_of(config).tensors(), os.path.join(tempfile.mkdtemp(), "tiny")
+    >>> export_folder(out, config, shapes, lambda name: np.ones(shapes[name], np.float32), {})
+    >>> network = lplr.models.open_network(out)
+    >>> network.logits(np.array([[3, 1, 4]])).shape
+    (1, 3, 50)
     """
     return _network(open_tensors(path))
 

@@ -65,6 +65,8 @@ class Network:
     def hidden(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Hidden states after the last block.
 
+        The packed layers of one block at a time are decoded, since each serves all sequences.
+
         Parameters
         ----------
         ids : ndarray of shape (sequences, tokens), int
@@ -83,7 +85,7 @@ class Network:
         h = self.embed(ids)
         mask = self._checked_mask(mask, h)
         for i in range(self.family.n_blocks):
-            block = self.block(i)
+            block = self.block(i).decoded()
 
             def forward(start: int, stop: int, block: Block = block) -> None:
                 seen = None if mask is None else mask[start:stop]

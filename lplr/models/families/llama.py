@@ -112,7 +112,9 @@ class Llama(Family):
 
         def gated(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
             gate, up = outputs
-            return h, self.activation(gate) * up
+            x = self.activation(gate)
+            x *= up
+            return h, x
 
         stages = (
             Stage((_QUERY, _KEY, _VALUE), lambda h, x: rms_norm(h, before, self.eps), attend),

@@ -19,7 +19,6 @@ __all__ = [
     "rms_norm",
     "rotate",
     "silu",
-    "softmax",
     "split_heads",
 ]
 
@@ -56,7 +55,7 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) / 2``, which GPT-2 has in place of `gelu`."""
+    """``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) / 2``, the `gelu` of GPT-2."""
     return _gated(x, (_SLOPE, 0.044715 * _SLOPE))
 
 

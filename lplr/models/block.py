@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from lplr.matrices.base import PackedMatrix
+
 __all__ = ["Block", "Context", "KeyValues", "Linear", "Stage"]
 
 State: TypeAlias = tuple[np.ndarray, np.ndarray | None]
@@ -68,8 +70,14 @@ class Linear:
         else:
             y = (self.weight @ rows.T).T
         if self.bias is not None:
-            y = y + self.bias
+            y += self.bias
         return y.reshape(*x.shape[:-1], -1)
+
+    def decoded(self) -> Linear:
+        """The same layer with an array for its weight, for products with many inputs."""
+        if isinstance(self.weight, PackedMatrix):
+            return Linear(self.weight.to_dense(), self.bias)
+        return self
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,10 @@ class Block:
         for stage in self.stages:
             h, x = self.step(stage, h, x, context)
         return h
+
+    def decoded(self) -> Block:
+        """The same block with arrays for its weights: decoded once, not for each sequence."""
+        return Block(self.stages, {name: each.decoded() for name, each in self.linears.items()})
 
     def step(self, stage: Stage, h: np.ndarray, x: np.ndarray | None, context: Context) -> State:
         """One stage further."""

@@ -11,6 +11,7 @@ from lplr.exceptions import InputError
 from lplr.models.block import Block, Context
 from lplr.models.families.base import Family
 from lplr.parallel import run_blocks
+from lplr.validation import as_array
 
 __all__ = ["Network"]
 
@@ -65,6 +66,8 @@ class Network:
     def hidden(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Hidden states after the last block.
 
+        The packed layers of one block at a time are decoded, since each serves all sequences.
+
         Parameters
         ----------
         ids : ndarray of shape (sequences, tokens), int
@@ -78,12 +81,13 @@ class Network:
         Raises
         ------
         InputError
-            If a token is outside the vocabulary; the message names the first. If the mask is none.
+            If a token is outside the vocabulary, the message names the first; if a sequence is
+            longer than the positions that the network has learned; if the mask is none of ids.
         """
         h = self.embed(ids)
         mask = self._checked_mask(mask, h)
         for i in range(self.family.n_blocks):
-            block = self.block(i)
+            block = self.block(i).decoded()
 
             def forward(start: int, stop: int, block: Block = block) -> None:
                 seen = None if mask is None else mask[start:stop]
@@ -147,37 +151,37 @@ class Network:
         mask = self._checked_mask(mask, h)
         return self.family.pool(h, np.ones(h.shape[:2], bool) if mask is None else mask)
 
-    def _checked(self, ids: np.ndarray, start: int) -> np.ndarray:
-        ids = np.asarray(ids)
-        if ids.ndim != 2 or ids.dtype.kind not in "iu":
+    def _checked(self, ids: Any, start: int) -> np.ndarray:
+        ids = as_array(ids, "ids")
+        if ids.ndim != 2 or ids.dtype.kind not in "iu" or not ids.size:
             raise InputError(
-                f"ids must be whole numbers of shape (sequences, tokens), found {ids.dtype} of "
-                f"shape {ids.shape}"
+                "ids: must be whole numbers of shape (sequences, tokens), found "
+                f"{ids.dtype} of shape {ids.shape}"
             )
-        outside = (ids < 0) | (ids >= self.family.vocabulary)
-        if outside.any():
-            sequence, token = np.argwhere(outside)[0]
+        size, longest = self.family.vocabulary, self.family.max_tokens
+        wrong = (ids < 0) | (ids >= size)
+        if wrong.any():
+            sequence, token = np.argwhere(wrong)[0].tolist()
             raise InputError(
-                f"ids has {ids[sequence, token]} at [{sequence}, {token}]; the vocabulary has "
-                f"{self.family.vocabulary} tokens, from 0"
+                f"ids: has token {ids[sequence, token]} at ({sequence}, {token}), and the "
+                f"vocabulary has {size}: 0 to {size - 1}; use ids of this network's tokenizer"
             )
-        longest = self.family.max_tokens
         if longest is not None and start + ids.shape[1] > longest:
             raise InputError(
-                f"ids has {start + ids.shape[1]} tokens a sequence; this network has positions "
-                f"for {longest}"
+                f"ids: reaches position {start + ids.shape[1]}, and this network has learned "
+                f"{longest}; use shorter sequences"
             )
         return ids
 
     @staticmethod
-    def _checked_mask(mask: np.ndarray | None, h: np.ndarray) -> np.ndarray | None:
+    def _checked_mask(mask: Any, h: np.ndarray) -> np.ndarray | None:
         if mask is None:
             return None
-        mask = np.asarray(mask)
+        mask = as_array(mask, "mask")
         if mask.shape != h.shape[:2] or not np.isin(mask, (0, 1)).all():
             raise InputError(
-                f"mask must be of the shape of ids, {h.shape[:2]}, and say of each token whether "
-                f"it is no padding; found {mask.dtype} of shape {mask.shape}"
+                f"mask: must be true or false, or 1 or 0, for each token of ids, {h.shape[:2]}; "
+                f"found {mask.dtype} of shape {mask.shape}"
             )
         return mask.astype(bool)
 
@@ -190,5 +194,4 @@ class _Kept(dict[str, Any]):
         self.tensors = tensors
 
     def __missing__(self, name: str) -> Any:
-        self[name] = self.tensors[name]
-        return self[name]
+        return self.setdefault(name, self.tensors[name])

@@ -6,6 +6,7 @@ Callers compute several sequences at once by `lplr.parallel.run_blocks`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,52 +19,84 @@ __all__ = [
     "rms_norm",
     "rotate",
     "silu",
-    "softmax",
     "split_heads",
 ]
 
 _LEAST, _TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
-_QUERIES = 128  # rows of the attention matrix at a time: they stay in the cache
+_QUERIES = 64  # rows of the attention matrix at a time: they stay in the cache
 
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
     """``gain * x / sqrt(mean(x**2) + eps)`` along the last axis (Zhang and Sennrich, 2019)."""
     power = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
-    return x * (1 / np.sqrt(power + np.float32(eps))) * gain
+    out = x * (1 / np.sqrt(power + np.float32(eps)))
+    out *= gain
+    return out
 
 
 def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
-    """``gain * (x - mean) / sqrt(variance + eps) + bias`` along the last axis."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return rms_norm(centred, gain, eps) + bias
+    """``gain * (x - mean) / sqrt(variance + eps) + bias`` along the last axis (Ba et al., 2016)."""
+    out = rms_norm(x - x.mean(axis=-1, keepdims=True), gain, eps)
+    out += bias
+    return out
 
 
 def silu(x: np.ndarray) -> np.ndarray:
     """``x / (1 + exp(-x))``."""
-    out = np.exp(-x)  # infinite for large negative x, where the quotient is the right zero
-    out += 1
-    return np.divide(x, out, out=out)
+    return _gated(x, (1.0,))
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    """``x Phi(x)``, Phi the normal distribution function (Hendrycks and Gimpel, 2016)."""
-    from scipy.special import ndtr
+    """``x Phi(x)``, Phi the normal distribution function (Hendrycks and Gimpel, 2016).
 
-    return x * ndtr(x)
+    Within 2e-7 of it, relative to the larger of 1 and |x|.
+    """
+    return _gated(x, _normal())
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """The approximation of `gelu` by tanh, which GPT-2 uses."""
-    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)
-    return np.float32(0.5) * x * (1 + np.tanh(inner))
+    """``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) / 2``, the `gelu` of GPT-2."""
+    return _gated(x, (_SLOPE, 0.044715 * _SLOPE))
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    """``exp(x)`` over its sum along the last axis."""
-    out = x - x.max(axis=-1, keepdims=True)
-    np.exp(out, out=out)
-    out /= out.sum(axis=-1, keepdims=True)
-    return out
+_SLOPE = (8 / np.pi) ** 0.5
+_PIECE = 1 << 15  # entries at a time: they stay in the cache
+_FAR = 5.5  # where the gates below are 0 or 1 to the precision of float32
+
+
+def _gated(x: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
+    """``x / (1 + exp(-x r(x**2)))``, r the polynomial of these coefficients up to ``_FAR``."""
+    flat = np.ravel(x)
+    out = np.empty_like(flat)
+    with np.errstate(over="ignore"):  # infinite where x is far below zero, and x / inf is right
+        for start in range(0, flat.size, _PIECE):
+            piece, r = flat[start : start + _PIECE], out[start : start + _PIECE]
+            r[...] = -coefficients[-1]
+            if len(coefficients) > 1:
+                square = np.minimum(piece * piece, _FAR**2)
+            for c in coefficients[-2::-1]:
+                r *= square
+                r -= c
+            r *= piece
+            np.exp(r, out=r)
+            r += 1
+            np.divide(piece, r, out=r)
+    return out.reshape(x.shape)
+
+
+@functools.cache
+def _normal() -> tuple[float, ...]:
+    """Coefficients with which the gate is Phi, fitted for the least error of `gelu`.
+
+    With r the gate is ``1 / (1 + exp(-x r))``, so that ``x r = log(Phi(x) / Phi(-x))``.
+    """
+    from scipy.special import log_ndtr, ndtr
+
+    x = np.linspace(1e-3, _FAR, 4000)
+    r = (log_ndtr(x) - log_ndtr(-x)) / x
+    slope = x**2 * ndtr(x) * ndtr(-x)  # of the result by r
+    fit = np.polynomial.Chebyshev.fit(x**2, r, 6, domain=[0, _FAR**2], w=slope + 1e-9)
+    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
 
 
 def split_heads(x: np.ndarray, width: int) -> np.ndarray:
@@ -74,14 +107,16 @@ def split_heads(x: np.ndarray, width: int) -> np.ndarray:
 def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Rotary position embedding (Su et al., 2021): entries i and i + half turn by one angle.
 
-    ``x`` is (..., tokens, head width), ``cos`` and ``sin`` are (tokens, turned / 2); entries past
-    ``turned`` stay.
+    ``x`` is (..., tokens, 2 half), ``cos`` and ``sin`` are (tokens, half).
     """
     half = cos.shape[-1]
-    a, b = x[..., :half], x[..., half : 2 * half]
-    out = x.copy()
-    out[..., :half] = a * cos - b * sin
-    out[..., half : 2 * half] = b * cos + a * sin
+    a, b = x[..., :half], x[..., half:]
+    out = np.empty(x.shape, x.dtype)
+    first, second = out[..., :half], out[..., half:]
+    np.multiply(a, cos, out=first)
+    first -= b * sin
+    np.multiply(b, cos, out=second)
+    second += a * sin
     return out
 
 
@@ -120,35 +155,39 @@ def attention(
     out = np.empty((n, queries, heads, width), q.dtype)
     grouped = q.reshape(n, shared, group, queries, width) * np.float32(scale)
     columns = np.swapaxes(k, 2, 3)
+    room = np.empty(heads * min(_QUERIES, queries) * keys, q.dtype)
     for start in range(0, queries, _QUERIES):
         stop = min(start + _QUERIES, queries)
-        place = keys - queries  # position of the first query
-        end = place + stop if causal else keys
-        hidden = _hidden(place + start, place + stop, end, window) if causal else None
+        place = keys - queries + start  # position of the first of these queries
+        end = place + stop - start if causal else keys
+        begin = 0 if window is None else max(0, place - window + 1)
+        hidden = _hidden(place, end, begin, window) if causal else None
+        weights = room[: heads * (stop - start) * (end - begin)].reshape(shared, -1, end - begin)
         for s in range(n):
             rows = np.ascontiguousarray(grouped[s, :, :, start:stop])
-            weights = rows.reshape(shared, -1, width) @ columns[s, :, :, :end]
-            each = weights.reshape(shared, group, stop - start, end)
+            np.matmul(rows.reshape(shared, -1, width), columns[s, :, :, begin:end], out=weights)
+            each = weights.reshape(shared, group, stop - start, end - begin)
             if hidden is not None:
-                each += hidden
+                each[..., end - begin - hidden.shape[1] :] += hidden
             if mask is not None:
-                each[..., ~mask[s, :end]] = -np.inf
+                each += np.where(mask[s, begin:end], np.float32(0), np.float32(-np.inf))
             # A query that sees no key, as before padding, has only zeros.
             weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
             np.exp(weights, out=weights)
             total = np.maximum(weights.sum(axis=-1, keepdims=True), _TINY)
-            found = weights @ v[s, :, :end]
+            found = weights @ v[s, :, begin:end]
             found /= total
             by_head = found.reshape(heads, stop - start, width)
             out[s, start:stop] = np.swapaxes(by_head, 0, 1)
     return out.reshape(n, queries, heads * width)
 
 
-def _hidden(start: int, stop: int, end: int, window: int | None) -> np.ndarray | None:
-    """What is added to the weights of keys 0 to ``end`` for queries at ``start`` to ``stop``."""
-    if stop - start == 1 and window is None:
-        return None
-    query, key = np.arange(start, stop)[:, None], np.arange(end)
+def _hidden(place: int, end: int, begin: int, window: int | None) -> np.ndarray:
+    """What is added to the weights of the last keys for queries at ``place`` to ``end``.
+
+    All queries see the keys before the first of them, unless there is a window.
+    """
+    query, key = np.arange(place, end)[:, None], np.arange(begin if window else place, end)
     seen = key <= query
     if window is not None:
         seen &= key > query - window

@@ -14,7 +14,7 @@ import numpy as np
 
 from lplr.models.block import Block, Context, Stage, State
 from lplr.models.families.base import Family, added, rows_of
-from lplr.models.families.config import choice, flag, multiple, number, refuse
+from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number, refuse
 from lplr.models.ops import ACTIVATIONS, attention, layer_norm, split_heads
 
 __all__ = ["Bert"]
@@ -41,7 +41,7 @@ class Bert(Family):
     causal = False
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.n_blocks = number(config, "num_hidden_layers")
+        self.n_blocks = number(config, "num_hidden_layers", most=MAX_BLOCKS)
         self.width = number(config, "hidden_size")
         self.vocabulary = number(config, "vocab_size")
         self.max_tokens = number(config, "max_position_embeddings")

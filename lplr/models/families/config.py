@@ -7,7 +7,9 @@ from typing import Any
 
 from lplr.exceptions import InputError
 
-__all__ = ["choice", "flag", "multiple", "number", "refuse"]
+__all__ = ["MAX_BLOCKS", "choice", "flag", "multiple", "number", "refuse"]
+
+MAX_BLOCKS = 10_000  # tens of times those of any network, and still listed in a second
 
 
 def number(
@@ -15,14 +17,17 @@ def number(
     name: str,
     default: float | None = None,
     kind: type[int] | type[float] = int,
+    most: float = 2**31 - 1,
 ) -> Any:
-    """A positive number."""
+    """A positive number up to ``most``, by default the largest that files have room for."""
     value = _value(config, name, default)
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or not 0 < value < float("inf"):
+    if type(value) is not kind or not 0 < value <= most:
         what = "whole number" if kind is int else "number"
-        raise InputError(f"config.json: {name} must be a positive {what}, found {value!r}")
+        raise InputError(
+            f"config.json: {name} must be a positive {what} up to {most:,}, found {value!r}"
+        )
     return value
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lplr.models.block import Block, Context, Linear, Stage, State
 from lplr.models.families.base import Family, added, rows_of
-from lplr.models.families.config import choice, flag, multiple, number, refuse
+from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number, refuse
 from lplr.models.ops import ACTIVATIONS, attention, layer_norm, split_heads
 
 __all__ = ["GPT2"]
@@ -30,7 +30,7 @@ class GPT2(Family):
     transposed = True
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.n_blocks = number(config, "n_layer")
+        self.n_blocks = number(config, "n_layer", most=MAX_BLOCKS)
         self.width = number(config, "n_embd")
         self.vocabulary = number(config, "vocab_size")
         self.max_tokens = number(config, "n_positions")

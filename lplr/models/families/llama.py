@@ -14,7 +14,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, Linear, Stage, State
 from lplr.models.families.base import Family, added, rows_of
-from lplr.models.families.config import choice, flag, multiple, number
+from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number
 from lplr.models.families.rotary import Rotary
 from lplr.models.ops import ACTIVATIONS, attention, rms_norm, rotate, split_heads
 
@@ -33,7 +33,7 @@ class Llama(Family):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         kind = config.get("model_type")
-        self.n_blocks = number(config, "num_hidden_layers")
+        self.n_blocks = number(config, "num_hidden_layers", most=MAX_BLOCKS)
         self.width = number(config, "hidden_size")
         self.vocabulary = number(config, "vocab_size")
         self.hidden = number(config, "intermediate_size")
@@ -112,7 +112,9 @@ class Llama(Family):
 
         def gated(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
             gate, up = outputs
-            return h, self.activation(gate) * up
+            x = self.activation(gate)
+            x *= up
+            return h, x
 
         stages = (
             Stage((_QUERY, _KEY, _VALUE), lambda h, x: rms_norm(h, before, self.eps), attend),
@@ -164,7 +166,8 @@ def _windows(config: Mapping[str, Any], n_blocks: int) -> list[int | None]:
     window = number(config, "sliding_window", 4096)
     kinds = config.get("layer_types")
     if kinds is None:
-        full = number(config, "max_window_layers", 28)
+        full = config.get("max_window_layers")
+        full = full if full == 0 else number(config, "max_window_layers", 28)
         return [None if i < full else window for i in range(n_blocks)]
     known = {"full_attention": None, "sliding_attention": window}
     if not isinstance(kinds, list) or len(kinds) != n_blocks or not set(kinds) <= set(known):

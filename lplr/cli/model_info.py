@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lplr.cli.options import add_command, add_json, print_json
@@ -16,6 +16,7 @@ MODEL = (
     "a folder in the form of Hugging Face (config.json and .safetensors files), a .gguf file, or a "
     "folder that lplr model compress made"
 )
+_OF_MANIFEST = ("settings", "versions", "totals", "layers", "embedding", "kept")
 
 
 def add_model(parser: Any, text: str = MODEL) -> None:
@@ -32,8 +33,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "show the tensors of a model and what they take",
         "lplr model info SmolLM2-135M\nlplr model info smaller --json",
         "Of a compressed model each layer with its bits, rank, code and error, and the size of "
-        "the whole beside that of the layers; of a checkpoint its tensors by kind, and the "
-        "network that they make.",
+        "the whole beside that of the layers; of a checkpoint its kinds of tensors, and the "
+        "network that they make. With --json every tensor.",
     )
     add_model(parser)
     add_json(parser)
@@ -48,36 +49,32 @@ def run(args: argparse.Namespace) -> int:
     from lplr.models.packed import PackedModel
 
     tensors = open_tensors(args.model)
-    config, packed = tensors.config, isinstance(tensors, PackedModel)
-    family = family_of(config)
+    family, config = family_of(tensors.config), tensors.config
     document: dict[str, Any] = {
         "model": args.model,
-        "compressed": packed,
+        "compressed": isinstance(tensors, PackedModel),
         "network": {
-            "model_type": config.get("model_type"),
+            "model_type": config["model_type"],
             "blocks": family.n_blocks,
             "width": family.width,
             "vocabulary": family.vocabulary,
-            "context": config.get("max_position_embeddings"),
-            "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
+            "context": config.get("max_position_embeddings", family.max_tokens),
+            "tied_embeddings": "lm_head.weight" not in family.tensors() and family.causal,
         },
     }
     if isinstance(tensors, PackedModel):
-        manifest = tensors.manifest
-        document |= {key: manifest[key] for key in _SHOWN}
+        document |= {key: tensors.manifest[key] for key in _OF_MANIFEST}
         document["files_nbytes"] = sum(files_of(tensors.path).values())
+        document["kinds"] = _kinds(document["layers"], lambda name: _kind(family, name))
     else:
         document |= _of_checkpoint(tensors, family)
     if args.json:
         print_json(document)
-    elif packed:
+    elif document["compressed"]:
         _print_packed(document)
     else:
         _print_checkpoint(document)
     return 0
-
-
-_SHOWN = ("settings", "versions", "totals", "layers", "embedding", "kept")
 
 
 def _of_checkpoint(checkpoint: Any, family: Any) -> dict[str, Any]:
@@ -86,19 +83,55 @@ def _of_checkpoint(checkpoint: Any, family: Any) -> dict[str, Any]:
     tensors = []
     for name in checkpoint:
         info = checkpoint.info(name)
-        kind = "layer" if name in layers else "other"
-        entry = {"name": name, "kind": kind, "dtype": info.dtype, "shape": list(info.shape)}
-        tensors.append({**entry, "nbytes": info.nbytes})
+        shape = list(info.shape)
+        tensors.append({"name": name, "dtype": info.dtype, "shape": shape, "nbytes": info.nbytes})
     return {
         "tensors": tensors,
+        "kinds": _kinds(tensors, lambda name: _kind(family, name)),
         "totals": {
-            "layers": _total([t for t in tensors if t["kind"] == "layer"]),
+            "layers": _total([t for t in tensors if t["name"] in layers]),
             "whole": _total(tensors),
         },
     }
 
 
-def _total(tensors: list[dict[str, Any]]) -> dict[str, Any]:
+def _kind(family: Any, name: str) -> str:
+    """The name with a star for the number of its block."""
+    for i in range(family.n_blocks):
+        prefix = family.prefix(i)
+        if name.startswith(prefix):
+            return prefix.replace(f".{i}.", ".*.") + name.removeprefix(prefix)
+    return name
+
+
+def _kinds(tensors: Sequence[Mapping[str, Any]], kind: Callable[[str], str]) -> list[Any]:
+    """Tensors of one name up to the block, one shape and one type together."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for t in tensors:
+        same = kind(t["name"]), t.get("dtype"), tuple(t["shape"])
+        groups.setdefault(same, []).append(t)
+    return [
+        {
+            "name": name,
+            "count": len(group),
+            "shape": list(shape),
+            **({"dtype": dtype} if dtype else {}),
+            **_total(group),
+            **_usual_error(group),
+        }
+        for (name, dtype, shape), group in groups.items()
+    ]
+
+
+def _usual_error(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The root mean square of the errors of layers, where all have one."""
+    errors = [layer.get("relative_error") for layer in layers]
+    if None in errors:
+        return {}
+    return {"relative_error": math.sqrt(sum(e * e for e in errors if e) / len(errors))}
+
+
+def _total(tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     weights = sum(math.prod(t["shape"]) for t in tensors)
     nbytes = sum(t["nbytes"] for t in tensors)
     return {"weights": weights, "nbytes": nbytes, "bits_per_weight": 8 * nbytes / max(1, weights)}
@@ -110,15 +143,11 @@ def _print_head(document: Mapping[str, Any], more: list[tuple[str, str]]) -> Non
     found = document["network"]
     tied = ", head tied to the embedding" if found["tied_embeddings"] else ""
     context = f", {found['context']} positions" if found["context"] else ""
-    lines = [
-        ("model", os.fspath(document["model"])),
-        (
-            "network",
-            f"{found['model_type']}, {found['blocks']} blocks of width {found['width']}, "
-            f"{found['vocabulary']} tokens{context}{tied}",
-        ),
-    ]
-    print(columns([*lines, *more]))
+    network = (
+        f"{found['model_type']}, {found['blocks']} blocks of width {found['width']}, "
+        f"{found['vocabulary']} tokens{context}{tied}"
+    )
+    print(columns([("model", os.fspath(document["model"])), ("network", network), *more]))
 
 
 def _in_words(total: Mapping[str, Any]) -> str:
@@ -128,6 +157,10 @@ def _in_words(total: Mapping[str, Any]) -> str:
     return f"{total['weights']} weights, {in_bytes(total['nbytes'])}, {bits}"
 
 
+def _error(entry: Mapping[str, Any]) -> str:
+    return f"{entry['relative_error']:.5f}" if "relative_error" in entry else ""
+
+
 def _print_packed(document: Mapping[str, Any]) -> None:
     from lplr.cli.tables import in_bytes, in_shape, shown, table
 
@@ -135,13 +168,22 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     more = [("layers", f"{len(layers)}: {_in_words(totals['layers'])}")]
     if document["embedding"]:
         more.append(("embedding", _in_words(totals["embedding"])))
-    more += [
-        ("kept", _in_words(totals["kept"])),
-        ("whole", _in_words(totals["whole"])),
-        ("on disk", in_bytes(document["files_nbytes"])),
+    disk = f"{in_bytes(document['files_nbytes'])}, with configuration, tokenizer and records"
+    kept = f"{len(document['kept'])}: {_in_words(totals['kept'])}"
+    _print_head(
+        document, [*more, ("kept", kept), ("whole", _in_words(totals["whole"])), ("on disk", disk)]
+    )
+    kinds = [
+        [
+            shown(kind["name"]),
+            str(kind["count"]),
+            in_shape(kind["shape"]),
+            f"{kind['bits_per_weight']:.4f}",
+            _error(kind),
+        ]
+        for kind in document["kinds"]
     ]
-    _print_head(document, more)
-    head = ["layer", "code", "shape", "bits per weight", "rank", "error"]
+    print("\n" + table(("kind", "layers", "shape", "bits per weight", "error"), kinds))
     rows = [
         [
             shown(layer["name"]),
@@ -149,23 +191,30 @@ def _print_packed(document: Mapping[str, Any]) -> None:
             in_shape(layer["shape"]),
             f"{layer['bits_per_entry']:.4f}",
             str(layer["rank"] or ""),
-            f"{layer['relative_error']:.5f}" if "relative_error" in layer else "",
+            _error(layer),
         ]
         for layer in [*layers, *document["embedding"]]
     ]
+    head = ("layer", "code", "shape", "bits per weight", "rank", "error")
     print("\n" + table(head, rows, left=2))
+    if any(map(_error, layers)):
+        print("\nerror: relative, of the outputs on the calibration inputs; of a kind the usual one")
 
 
 def _print_checkpoint(document: Mapping[str, Any]) -> None:
     from lplr.cli.tables import in_bytes, in_shape, shown, table
 
     totals = document["totals"]
-    _print_head(
-        document,
-        [("layers", _in_words(totals["layers"])), ("whole", _in_words(totals["whole"]))],
-    )
+    layers, whole = _in_words(totals["layers"]), _in_words(totals["whole"])
+    _print_head(document, [("layers", layers), ("whole", whole)])
     rows = [
-        [shown(t["name"]), t["kind"], t["dtype"], in_shape(t["shape"]), in_bytes(t["nbytes"])]
-        for t in document["tensors"]
+        [
+            shown(kind["name"]),
+            kind["dtype"],
+            str(kind["count"]),
+            in_shape(kind["shape"]),
+            in_bytes(kind["nbytes"]),
+        ]
+        for kind in document["kinds"]
     ]
-    print("\n" + table(("tensor", "kind", "type", "shape", "size"), rows, left=3))
+    print("\n" + table(("kind", "type", "tensors", "shape", "size"), rows, left=2))

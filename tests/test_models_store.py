@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,8 @@ from command import refused, report
 from packed_models import FIXTURES, IDS, compressed, in_bfloat16, outputs
 
 import lplr
-from lplr.exceptions import CorruptFileError, MissingFileError, UnsafeFileError
-from lplr.models.manifest import files_of
+from lplr.exceptions import CorruptFileError, LplrError, MissingFileError, UnsafeFileError
+from lplr.models.manifest import as_text, files_of
 
 
 @pytest.fixture
@@ -133,3 +136,51 @@ def test_info_of_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
         "weights": weights, "nbytes": 2 * weights, "bits_per_weight": 16.0,
     }  # fmt: skip
     assert len(told["tensors"]) == len(original)
+
+
+def forged(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Another description under a right digest."""
+    path = folder / "model.json"
+    model = json.loads(path.read_text())["model"]
+    change(model)
+    path.write_bytes(as_text(model))
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/hostname", "layers/../../other", "a\\b", ""])
+def test_names_that_lead_out_of_the_folder_are_refused(folder: Path, name: str) -> None:
+    (folder.parent / "other").write_text("not ours")
+
+    def rename(model: dict[str, Any]) -> None:
+        model["files"][name] = model["files"].pop("layers/00000.h5")
+        model["layers"][0]["file"] = name
+
+    forged(folder, rename)
+    with pytest.raises(UnsafeFileError, match="leads out of the folder"):
+        lplr.models.load(folder)
+
+
+def test_descriptions_that_are_none_are_refused(folder: Path) -> None:
+    text = (folder / "model.json").read_bytes()
+    places: list[tuple[Any, ...]] = [
+        ("layers",), ("kept",), ("embedding",), ("files",), ("files", "config.json"),
+        ("files", "layers/00001.h5", "nbytes"), ("files", "layers/00001.h5", "sha256"),
+        ("layers", 3), ("layers", 3, "name"), ("layers", 3, "shape"), ("layers", 3, "file"),
+        ("kept", 0, "name"), ("kept", 0, "shape"), ("format",),
+    ]  # fmt: skip
+    wrong: list[Any] = [None, 7, "text", [], {}, [1, 2], {"a": 1}, -1, 1e300]
+    for *way, last in places:
+        for value in wrong:
+
+            def put(
+                model: dict[str, Any], way: list[Any] = way, last: Any = last, value: Any = value
+            ) -> None:
+                for key in way:
+                    model = model[key]
+                model[last] = value
+
+            (folder / "model.json").write_bytes(text)
+            forged(folder, put)
+            if last == "embedding" and value in ([], {}):  # as it was
+                continue
+            with pytest.raises(LplrError):
+                lplr.models.load(folder).tensors.verify()

@@ -19,7 +19,15 @@ from lplr.exceptions import CorruptFileError, MissingFileError, UnsafeFileError
 from lplr.storage.atomic import write_atomic
 from lplr.storage.text import from_json
 
-__all__ = ["MANIFEST", "check_file", "digest", "files_of", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "as_text",
+    "check_file",
+    "digest",
+    "files_of",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST = "model.json"
 FORMAT = 1
@@ -41,7 +49,7 @@ def write_manifest(folder: Path, description: dict[str, Any], overwrite: bool = 
         for name in sorted(files_of(folder))
         if name != MANIFEST
     }
-    text = _text({"format": FORMAT, **description, "files": files})
+    text = as_text({"format": FORMAT, **description, "files": files})
     write_atomic(folder / MANIFEST, [text], overwrite)
 
 
@@ -65,7 +73,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes, more than a manifest needs")
     text = path.read_bytes()
     model = from_json(text, str(path)).get("model")
-    if not isinstance(model, dict) or text != _text(model):
+    if not isinstance(model, dict) or text != as_text(model):
         raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of its text")
     if model.get("format") != FORMAT:
         raise CorruptFileError(
@@ -102,7 +110,7 @@ def files_of(folder: Path) -> dict[str, int]:
     return found
 
 
-def _text(model: dict[str, Any]) -> bytes:
+def as_text(model: dict[str, Any]) -> bytes:
     """The whole text of a manifest, equal for equal descriptions."""
     said = json.dumps(model, indent=1, allow_nan=False)
     digest = hashlib.sha256(said.encode()).hexdigest()

@@ -50,7 +50,8 @@ class PackedModel(Mapping[str, Any]):
         self._found: dict[str, Any] = {}
         try:
             self.config = read_json(check_file(path, "config.json", self.manifest))
-            self.family = family_of(self.config)
+            # Linear layers are packed as (outputs, inputs), in whatever way they lay.
+            self._turned = family_of(self.config).transposed
             self._places = {name: (file, info) for name, file, info in self._described()}
             self._layers = {f"{layer['name']}.weight" for layer in self.manifest["layers"]}
             if not {file for file, _ in self._places.values()} <= self.manifest["files"].keys():
@@ -62,18 +63,16 @@ class PackedModel(Mapping[str, Any]):
             raise CorruptFileError(said) from error
 
     def _described(self) -> Iterator[tuple[str, str, TensorInfo]]:
-        """Name, file and form of each tensor."""
-        for layer in self.manifest["layers"]:
-            shape = tuple(layer["shape"])
-            on_disk = shape[::-1] if self.family.transposed else shape
-            info = TensorInfo(layer["code"], on_disk, layer["nbytes"])
-            yield f"{layer['name']}.weight", layer["file"], info
-        for entry in self.manifest["embedding"]:
-            info = TensorInfo(entry["code"], tuple(entry["shape"]), entry["nbytes"])
-            yield entry["name"], entry["file"], info
-        for entry in self.manifest["kept"]:
-            info = TensorInfo(entry["dtype"], tuple(entry["shape"]), entry["nbytes"])
-            yield entry["name"], KEPT, info
+        """Name, file and form of each tensor; what may be raised is about the description."""
+        for place, code in (("layers", "code"), ("embedding", "code"), ("kept", "dtype")):
+            for entry in self.manifest[place]:
+                name, shape = entry["name"], tuple(entry["shape"])
+                if not isinstance(name, str) or any(type(n) is not int for n in shape):
+                    raise ValueError("a tensor has no name or no shape")
+                if place == "layers":
+                    name, shape = f"{name}.weight", shape[::-1] if self._turned else shape
+                file = KEPT if place == "kept" else entry["file"]
+                yield name, file, TensorInfo(entry[code], shape, entry["nbytes"])
 
     @cached_property
     def _kept(self) -> dict[str, safetensors.Tensor]:
@@ -83,10 +82,11 @@ class PackedModel(Mapping[str, Any]):
         if name not in self._found:
             file, info = self._places[name]
             if file == KEPT:
-                found = _kept_tensor(self.path / KEPT, name, self._kept[name])
+                tensor = self._kept.get(name)
+                found = tensor and _kept_tensor(self.path / KEPT, name, tensor)
             else:
                 found = load(check_file(self.path, file, self.manifest))
-            flipped = self.family.transposed and name in self._layers
+            flipped = self._turned and name in self._layers
             if getattr(found, "shape", None) != (info.shape[::-1] if flipped else info.shape):
                 raise CorruptFileError(
                     f"{self.path / file}: does not hold {name} as {MANIFEST} says"
@@ -109,7 +109,7 @@ class PackedModel(Mapping[str, Any]):
     def dense(self, name: str) -> np.ndarray:
         """A tensor as checkpoints of its family have it, float32."""
         found = np.asarray(self[name], np.float32)
-        return found.T if self.family.transposed and name in self._layers else found
+        return found.T if self._turned and name in self._layers else found
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

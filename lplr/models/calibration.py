@@ -2,8 +2,8 @@
 
 Two networks go through a block side by side, the original and the one whose linear layers are
 replaced as they are coded. Where the original has the input x and the hidden state h, the other
-has z and g. What is coded is not W, but the matrix whose products with z come closest to those
-of W with x, errors of h included where the layer adds to it; `lplr.models.correction` finds it.
+has z and g. The second moment of z is that under which a layer is coded. Where its output is added
+to a hidden state, what is coded is not W itself but what `lplr.models.correction` makes of it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lplr.models.block import Block, Linear, Stage
-from lplr.models.correction import Correction, Moments
+from lplr.models.block import Block, Linear
+from lplr.models.correction import Moments, corrected
 from lplr.models.network import Network
 from lplr.models.walk import LANES, Walk
-from lplr.progress import parts
+from lplr.progress import parts, until
 
 __all__ = ["States", "compress_block", "first_states", "second_moments"]
 
@@ -86,23 +86,25 @@ def compress_block(
     second = Block(first.stages, linears)
     walk = Walk((first, second), (states.original, states.compressed), states.mask)
     at = original.family.prefix(i)
-    for stage in first.stages:
-        if all(at + name in done for name in stage.linears):
-            walk.inputs(stage, None)
-            correction = None
-        else:
-            sums = _Sums(stage, states, walk.chunks, prefix)
-            walk.inputs(stage, sums.see)
-            correction = sums.correction()
-        for name in stage.linears:
-            if at + name in done:
-                packed = done[at + name]
+    for k, stage in enumerate(first.stages, 1):
+        with until(k / (len(first.stages) + 1)):  # the last walk, and half of each of these
+            sums: _SecondMoment | _Residues
+            if prefix and stage.adds:
+                sums = _Residues(first.linears[stage.linears[0]].weight, states, walk.chunks)
             else:
-                assert correction is not None
-                target, record = correction.target(first.linears[name].weight)
-                packed = code(at + name, target, correction.H)
-                keep(at + name, packed, {**record, "tokens": correction.all.tokens})
-            linears[name] = Linear(packed.to_dense(), first.linears[name].bias)
+                sums = _SecondMoment(states.mask, int(prefix))
+            known = all(at + name in done for name in stage.linears)
+            with until(0.5):
+                walk.inputs(stage, None if known else sums.see)
+            for name in stage.linears:
+                if at + name in done:
+                    packed = done[at + name]
+                else:
+                    H, tokens = sums.mean()
+                    target, record = sums.target(first.linears[name].weight)
+                    packed = code(at + name, target, H)
+                    keep(at + name, packed, {**record, "tokens": tokens})
+                linears[name] = Linear(packed.to_dense(), first.linears[name].bias)
     walk.finish()
 
 
@@ -131,7 +133,7 @@ def second_moments(
         block = network.block(i)
         walk = Walk((block,), (h,), mask)
         for stage in block.stages:
-            sums = _Sum(mask)
+            sums = _SecondMoment(mask)
             walk.inputs(stage, sums.see)
             H, tokens = sums.mean()
             names = tuple(network.family.prefix(i) + name for name in stage.linears)
@@ -139,31 +141,35 @@ def second_moments(
         walk.finish()
 
 
-class _Sum:
+class _SecondMoment:
     """The second moment of one input, as a walk passes its chunks."""
 
-    def __init__(self, mask: np.ndarray | None) -> None:
-        self.mask = mask
+    def __init__(self, mask: np.ndarray | None, network: int = 0) -> None:
+        self.mask, self.network = mask, network
         self.lanes: list[Any] = [0.0] * LANES
         self.tokens = [0] * LANES
 
     def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
         """Add the tokens of a chunk."""
-        x = _tokens(inputs[0], self.mask, part)
-        self.lanes[lane] += (x.T @ x).astype(np.float64)
-        self.tokens[lane] += len(x)
+        z = _tokens(inputs[self.network], self.mask, part)
+        self.lanes[lane] += (z.T @ z).astype(np.float64)
+        self.tokens[lane] += len(z)
 
     def mean(self) -> tuple[np.ndarray, int]:
         """The mean over all tokens, and their number."""
         tokens = sum(self.tokens)
         return sum(self.lanes) / tokens, tokens
 
+    def target(self, W: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """The layer itself."""
+        return W, {}
 
-class _Sums:
-    """The moments of the inputs of a stage, as a walk passes its chunks."""
 
-    def __init__(self, stage: Stage, states: States, chunks: int, prefix: bool) -> None:
-        self.stage, self.states, self.prefix = stage, states, prefix
+class _Residues:
+    """What the outputs of a layer miss behind compressed layers, see `lplr.models.correction`."""
+
+    def __init__(self, W: np.ndarray, states: States, chunks: int) -> None:
+        self.W, self.states = W, states
         self.every = min(_HELD_OUT, chunks)
         self.fit: list[Moments | None] = [None] * LANES
         self.held_out: list[Moments | None] = [None] * LANES
@@ -171,27 +177,29 @@ class _Sums:
     def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
         """Add the tokens of a chunk."""
         states = self.states
-        x, z = (_tokens(y, states.mask, part) for y in inputs)
-        gap = None
-        if not self.prefix:
-            z = x  # nothing to correct then
-        elif self.stage.adds:
-            gap = states.original[part] - states.compressed[part]
-        gap = None if gap is None else _tokens(gap, states.mask, part)
+        x, z, h, g = (
+            _tokens(y, states.mask, part)
+            for y in (*inputs, states.original[part], states.compressed[part])
+        )
+        found = Moments.of(z, (x - z) @ self.W.T + (h - g))
         # A chunk is held out as a whole; the last one of every eight, unless it is the only one.
         held_out = self.every > 1 and chunk % self.every == self.every - 1
         lanes = self.held_out if held_out else self.fit
-        found = Moments.of(x, z, gap)
         total = lanes[lane]
         if total is None:
             lanes[lane] = found
         else:
             total.add(found)
 
-    def correction(self) -> Correction:
-        """From the sums of all lanes."""
+    def mean(self) -> tuple[np.ndarray, int]:
+        """The second moment of the inputs, the mean over all tokens, and their number."""
+        total = Moments.total([m for m in self.fit + self.held_out if m is not None])
+        return total.H / total.tokens, total.tokens
+
+    def target(self, W: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """The layer with the correction."""
         fit, held_out = ([m for m in lanes if m is not None] for lanes in (self.fit, self.held_out))
-        return Correction(Moments.total(fit), Moments.total(held_out) if held_out else None)
+        return corrected(W, Moments.total(fit), Moments.total(held_out) if held_out else None)
 
 
 def _tokens(y: np.ndarray, mask: np.ndarray | None, part: slice) -> np.ndarray:

@@ -12,7 +12,7 @@ from networks import Bytes, llama
 from test_models_scores import log_softmax, logits
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation import choices
+from lplr.models.evaluation import forward
 from lplr.models.evaluation.choices import Question, answer, read_questions
 
 NETWORK = llama(vocab_size=256)
@@ -34,9 +34,9 @@ def brute_force(question: str, choice: str) -> float:
     )
 
 
-@pytest.mark.parametrize("batch", [1 << 16, 40])
-def test_log_likelihoods_and_accuracies(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "_BATCH", batch)
+@pytest.mark.parametrize("tokens", [1024, 40])
+def test_log_likelihoods_and_accuracies(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_TOKENS", tokens)
     found = answer(NETWORK, Bytes(), QUESTIONS)
     right = []
     for q, got in zip(QUESTIONS, found.log_likelihoods, strict=True):

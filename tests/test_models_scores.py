@@ -9,9 +9,9 @@ import pytest
 from networks import llama, nudged
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation import forward
+from lplr.models.evaluation import forward, scores
 from lplr.models.evaluation.estimate import Estimate, mean_of, ratio_of
-from lplr.models.evaluation.forward import hidden_states
+from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.evaluation.scores import compare, mean_kl, score
 from lplr.models.network import Network
 
@@ -97,7 +97,7 @@ def test_the_same_bits_in_pieces_and_in_threads(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LPLR_NUM_THREADS", "1")
     assert compare(ORIGINAL, COMPRESSED, IDS) == threads
     monkeypatch.setattr(forward, "_STATES", 2 * 4 * 20 * 32)  # two sequences at a time
-    monkeypatch.setattr(forward, "_LOGITS", 7 * 4 * 150)  # seven rows at a time
+    monkeypatch.setattr(scores, "_LOGITS", 7 * 4 * 150)  # seven rows at a time
     pieces = compare(ORIGINAL, COMPRESSED, IDS)
     for found in (threads, pieces):
         assert found.kl is not None
@@ -106,7 +106,8 @@ def test_the_same_bits_in_pieces_and_in_threads(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_mean_kl_of_states_is_that_of_the_networks() -> None:
-    states = [hidden_states(network, IDS)[:, :-1] for network in (ORIGINAL, COMPRESSED)]
+    [group] = batches(IDS, 32)
+    states = [hidden_states(network, group)[0][:, :-1] for network in (ORIGINAL, COMPRESSED)]
     found = compare(ORIGINAL, COMPRESSED, IDS).kl
     assert found is not None
     got = mean_kl(*states, ORIGINAL, COMPRESSED)

@@ -14,11 +14,9 @@ from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.scores import token_losses
 from lplr.models.network import Network
 from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
-from lplr.progress import Progress, parts, tracked
+from lplr.progress import Progress, tracked
 
 __all__ = ["Answers", "Question", "answer", "read_questions"]
-
-_BATCH = 1 << 16  # tokens of choices, padding included, that are looked at together
 
 
 @dataclass(frozen=True)
@@ -228,23 +226,13 @@ def _pair(tokenizer: Tokenizer, question: Question, choice: str) -> tuple[list[i
 
 
 def _log_likelihoods(network: Network, pairs: Sequence[tuple[list[int], int]]) -> np.ndarray:
-    """The sum of the log-likelihoods of what follows each context; similar lengths together."""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
-    batches: list[list[int]] = [[]]
-    for i in order:
-        if (len(batches[-1]) + 1) * len(pairs[i][0]) > _BATCH and batches[-1]:
-            batches.append([])
-        batches[-1].append(i)
-    sums = np.empty(len(pairs))
-    for batch in parts(batches, weights=[len(b) * len(pairs[b[-1]][0]) for b in batches]):
-        ids = np.full((len(batch), len(pairs[batch[-1]][0])), PADDING)
-        asked = np.zeros((len(batch), ids.shape[1] - 1), bool)
-        for row, i in enumerate(batch):
-            tokens, context = pairs[i]
-            ids[row, : len(tokens)] = tokens
-            asked[row, context - 1 : len(tokens) - 1] = True
-        vocabulary = network.family.vocabulary
-        ids = check_ids(ids, vocabulary=vocabulary, name="questions", hint="is the tokenizer its?")
-        losses = token_losses([network], ids, asked)[0]
-        sums[batch] = -np.bincount(np.nonzero(asked)[0], losses, minlength=len(batch))
-    return sums
+    """The sum of the log-likelihoods of what follows each context."""
+    ids = np.full((len(pairs), max(len(tokens) for tokens, _ in pairs)), PADDING)
+    asked = np.zeros((len(ids), ids.shape[1] - 1), bool)
+    for row, (tokens, context) in enumerate(pairs):
+        ids[row, : len(tokens)] = tokens
+        asked[row, context - 1 : len(tokens) - 1] = True
+    vocabulary = network.family.vocabulary
+    ids = check_ids(ids, vocabulary=vocabulary, name="questions", hint="is the tokenizer its?")
+    losses = token_losses([network], ids, asked)[0]
+    return -np.bincount(np.nonzero(asked)[0], losses, minlength=len(ids))

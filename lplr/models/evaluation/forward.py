@@ -1,90 +1,134 @@
-"""Networks over many sequences: one block at a time, and of the logits a few rows at a time.
+"""Networks over many sequences: one block at a time, unpacked once for all of them.
 
-The weights of a block are read once for all sequences of a group; threads take sequences, and
-rows of logits. What a thread takes depends on shapes alone, so the results have the same bits on
-any number of threads.
+Threads take batches of sequences of similar lengths. What a batch is depends on the lengths alone,
+so that results have the same bits on any number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from lplr.models.block import Block, Context, Linear
 from lplr.models.network import Network
+from lplr.models.texts import PADDING
 from lplr.parallel import run_blocks
 
-__all__ = ["groups", "head_of", "hidden_states", "rows_of_logits"]
+__all__ = ["Batch", "batches", "hidden_states"]
 
-_TOKENS = 1024  # that go through a block together, in one thread
-_STATES = 1 << 29  # bytes of the hidden states of a group of sequences
-_LOGITS = 1 << 26  # bytes of the logits of one network in one thread
-
-
-class _Once(Mapping[str, Any]):
-    """Tensors that are read on first use and kept."""
-
-    def __init__(self, tensors: Mapping[str, Any]) -> None:
-        self._tensors, self._found = tensors, dict[str, Any]()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._found:
-            self._found[name] = self._tensors[name]
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
+_TOKENS = 1024  # of a batch, padding included
+_STATES = 1 << 29  # bytes of the hidden states that are kept together
 
 
-def groups(network: Network, ids: np.ndarray) -> Iterator[slice]:
-    """Slices of the sequences whose hidden states are kept together."""
-    each = 4 * ids.shape[1] * network.family.width
-    size = max(1, _STATES // each)
-    return (slice(start, start + size) for start in range(0, len(ids), size))
+class Batch(NamedTuple):
+    """Sequences of similar lengths.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,), int
+        Which of all sequences they are.
+    ids : ndarray of shape (n, tokens), int
+        With -1 for padding, as long as the longest of them.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+
+
+def batches(ids: np.ndarray, width: int) -> list[list[Batch]]:
+    """All sequences, the shorter ones first, in groups whose hidden states are kept together.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (sequences, tokens), int
+        As `lplr.models.texts.check_ids` returns them.
+    width : int
+        Of the hidden states.
+
+    Returns
+    -------
+    list of list of Batch
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.evaluation.forward import batches
+    >>> [group] = batches(np.zeros((3, 512), int), 576)
+    >>> [batch.rows.tolist() for batch in group]
+    [[0, 1], [2]]
+    """
+    lengths = (ids != PADDING).sum(axis=1)
+    found: list[list[int]] = [[]]
+    for i in np.argsort(lengths, kind="stable"):
+        if found[-1] and (len(found[-1]) + 1) * lengths[i] > _TOKENS:
+            found.append([])
+        found[-1].append(i)
+    groups: list[list[Batch]] = [[]]
+    size = 0
+    for rows in found:
+        batch = Batch(np.array(rows), ids[rows, : lengths[rows[-1]]])
+        if size and 4 * width * (size + batch.ids.size) > _STATES:
+            groups.append([])
+            size = 0
+        groups[-1].append(batch)
+        size += batch.ids.size
+    return groups
 
 
 def hidden_states(
-    network: Network, ids: np.ndarray, count: Callable[[float], None] = lambda work: None
-) -> np.ndarray:
-    """Hidden states after the last block, of sequences with padding at their ends.
+    network: Network,
+    group: Sequence[Batch],
+    count: Callable[[float], None] = lambda work: None,
+) -> list[np.ndarray]:
+    """Hidden states after the last block.
 
     Parameters
     ----------
     network : Network
-        One that predicts the next token: what follows a token does not change its states.
-    ids : ndarray of shape (sequences, tokens), int
-        As `lplr.models.texts.check_ids` returns them.
+    group : sequence of Batch
     count : callable
         Told the number of tokens that have gone through a block, for each block.
 
     Returns
     -------
-    ndarray of shape (sequences, tokens, width), float32
+    list of ndarray of shape (n, tokens, width), float32
+        For each batch; those of padding mean nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.evaluation.forward import batches, hidden_states
+    >>> from lplr.models.families import family_of
+    >>> from lplr.models.network import Network
+    >>> family = family_of({"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2,
+    ...                     "n_positions": 16, "vocab_size": 50})
+    >>> ones = {name: np.ones(shape, np.float32) for name, shape in family.tensors().items()}
+    >>> [group] = batches(np.array([[3, 1, 4], [1, 5, -1]]), family.width)
+    >>> hidden_states(Network(family, ones), group)[0].shape
+    (2, 3, 8)
     """
-    h = network.embed(np.maximum(ids, 0))  # what stands for padding is never looked at
-    n, tokens = ids.shape
+    masks = [ids != PADDING for _, ids in group]
+    states = [network.embed(np.maximum(ids, 0)) for _, ids in group]
     for i in range(network.family.n_blocks):
-        block = network.block(i)
+        block = _unpacked(network.block(i))
 
-        def run(start: int, stop: int, block: Any = block) -> None:
-            h[start:stop] = block(h[start:stop])
-            count((stop - start) * tokens)
+        def forward(start: int, stop: int, block: Block = block) -> None:
+            for j in range(start, stop):
+                # A network that predicts never looks at what follows.
+                whole = network.family.causal or masks[j].all()
+                states[j] = block(states[j], Context(mask=None if whole else masks[j]))
+                count(masks[j].size)
 
-        run_blocks(run, n, max(1, _TOKENS // tokens))
-    return h
-
-
-def head_of(network: Network) -> Callable[[np.ndarray], np.ndarray]:
-    """The head for states (rows, width), with logits (rows, vocabulary); it reads weights now."""
-    head = Network(network.family, _Once(network.tensors)).head
-    head(np.zeros((1, 1, network.family.width), np.float32))
-    return lambda h: head(h[None])[0]
+        run_blocks(forward, len(states), 1)
+    return states
 
 
-def rows_of_logits(vocabulary: int) -> int:
-    """How many rows of logits a thread has at a time."""
-    return max(1, min(_LOGITS // (4 * vocabulary), 256))
+def _unpacked(block: Block) -> Block:
+    """The block with arrays for packed matrices: decoded once, and not for each batch."""
+    linears = {
+        name: Linear(np.asarray(linear.weight, np.float32), linear.bias)
+        for name, linear in block.linears.items()
+    }
+    return Block(block.stages, linears)

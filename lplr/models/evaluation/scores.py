@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, ratio_of
-from lplr.models.evaluation.forward import groups, head_of, hidden_states, rows_of_logits
+from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.network import Network
 from lplr.models.texts import PADDING, check_ids
 from lplr.parallel import run_blocks
@@ -19,8 +18,7 @@ from lplr.progress import Progress, counter, tracked
 
 __all__ = ["Scores", "compare", "mean_kl", "score", "token_losses"]
 
-Head: TypeAlias = Callable[[np.ndarray], np.ndarray]
-
+_LOGITS = 1 << 26  # bytes of the logits of one network in one thread
 _TILE = 1 << 19  # entries whose exponentials are kept: they stay in the second-level cache
 _HEAD = 8.0  # work of a token in the head, in units of a block's
 
@@ -210,53 +208,50 @@ def token_losses(networks: list[Network], ids: np.ndarray, asked: np.ndarray) ->
     for name, network in zip(names, networks, strict=True):
         if not network.family.causal:
             raise InputError(f"{name}: is an encoder, which predicts no tokens; compare embeddings")
-    heads = [head_of(network) for network in networks]
-    found = []
+    out = np.empty((1 if len(networks) == 1 else 4, asked.sum()))
+    number = np.cumsum(asked).reshape(asked.shape) - 1  # of each token that is asked for
+    groups = batches(ids, max(network.family.width for network in networks))
+    passed = sum(batch.ids.size for group in groups for batch in group)
     blocks = sum(network.family.n_blocks for network in networks)
-    head = _HEAD * len(networks)
-    count = counter(ids.size * blocks + asked.sum() * head)
-    for part in groups(networks[0], ids):
-        rows = asked[part]
-        states = [hidden_states(n, ids[part], count)[:, :-1][rows] for n in networks]
-        found.append(_losses(states, heads, ids[part, 1:][rows], partial(_scaled, count, head)))
-    losses = np.concatenate(found, axis=1)
-    for name, loss in zip(names, losses, strict=False):
+    count = counter(passed * blocks + _HEAD * out.size)
+    for group in groups:
+        rows = [asked[index, : each.shape[1] - 1] for index, each in group]
+        states = [
+            np.concatenate([h[:, :-1][row] for h, row in zip(found, rows, strict=True)])
+            for found in (hidden_states(network, group, count) for network in networks)
+        ]
+        both = list(zip(group, rows, strict=True))
+        targets = np.concatenate([each[:, 1:][row] for (_, each), row in both])
+        places = np.concatenate([number[i, : row.shape[1]][row] for (i, _), row in both])
+        out[:, places] = _losses(states, networks, targets, count)
+    for name, loss in zip(names, out, strict=False):
         if not np.isfinite(loss).all():
             where = int(np.nonzero(asked)[0][np.argmin(np.isfinite(loss))])
             raise InputError(f"{name}: its logits are not finite in sequence {where}; check it")
-    return losses
-
-
-def _scaled(count: Callable[[float], None], by: float, work: float) -> None:
-    count(by * work)
+    return out
 
 
 def _losses(
     states: list[np.ndarray],
-    heads: list[Head],
-    targets: np.ndarray | None,
+    networks: list[Network],
+    targets: np.ndarray,
     count: Callable[[float], None] = lambda work: None,
 ) -> np.ndarray:
-    """As `token_losses`, of the states (tokens, width) that predict the targets.
-
-    Without targets the losses are of token 0.
-    """
-    total = len(states[0])
-    out = np.empty((1 if len(states) == 1 else 4, total))
-    if targets is None:
-        targets = np.zeros(total, np.int64)
-    size = rows_of_logits(heads[0](states[0][:1]).shape[1]) if total else 1
+    """As `token_losses`, of the states (tokens, width) that predict the targets."""
+    out = np.empty((1 if len(states) == 1 else 4, len(targets)))
+    vocabulary = networks[0].family.vocabulary
+    tile = max(1, _TILE // vocabulary)
+    for network, h in zip(networks, states, strict=True):
+        network.head(h[None, :1])  # reads its weights, once for all threads
 
     def run(start: int, stop: int) -> None:
-        logits = [head(h[start:stop]) for head, h in zip(heads, states, strict=True)]
-        tile = max(1, _TILE // logits[0].shape[1])
+        logits = [n.head(h[None, start:stop])[0] for n, h in zip(networks, states, strict=True)]
         for i in range(0, stop - start, tile):
-            part = slice(i, i + tile)
             place = slice(start + i, min(start + i + tile, stop))
-            out[:, place] = _of_logits([z[part] for z in logits], targets[place])
-        count(stop - start)
+            out[:, place] = _of_logits([z[i : i + tile] for z in logits], targets[place])
+        count(_HEAD * len(out) * (stop - start))
 
-    run_blocks(run, total, size)
+    run_blocks(run, len(targets), max(1, min(_LOGITS // (4 * vocabulary), 256)))
     return out
 
 
@@ -317,4 +312,5 @@ def mean_kl(
     True
     """
     states = [h.reshape(-1, h.shape[-1]) for h in (original_hidden, compressed_hidden)]
-    return float(_losses(states, [head_of(original), head_of(compressed)], None)[2].mean())
+    anything = np.zeros(len(states[0]), np.int64)
+    return float(_losses(states, [original, compressed], anything)[2].mean())

@@ -1,0 +1,317 @@
+"""What compression did to an encoder: its embeddings, and the neighbours among them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.models.evaluation.estimate import Estimate, mean_of
+from lplr.models.evaluation.forward import batches, hidden_states
+from lplr.models.network import Network
+from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
+from lplr.progress import Progress, counter, tracked, until
+
+__all__ = ["EncoderScores", "compare_encoders", "embed_texts", "read_labelled", "score_encoder"]
+
+_TRAIN = 0.8  # of the texts are the database, the others ask
+_RECALL, _VOTERS = 10, 11
+
+
+@dataclass(frozen=True)
+class EncoderScores:
+    """What embeddings of texts are worth; the first 80 % of them are the database, the rest ask.
+
+    Parameters
+    ----------
+    texts, queries, cut : int
+        All texts, those that ask, and those that were cut to what the network takes.
+    accuracy : Estimate, optional
+        Share of the queries whose label is that of most of their 11 nearest texts by the cosine,
+        both embedded by this network; where there are labels.
+    original_accuracy : Estimate, optional
+        The same by the original network.
+    change : Estimate, optional
+        ``accuracy - original_accuracy``; both answered the same queries, and so its standard error
+        is that of the paired differences.
+    cosine : Estimate, optional
+        Mean cosine of the two embeddings of a text.
+    recall : Estimate, optional
+        Of the 10 texts nearest to a query by the original's embeddings, the share that is among
+        the 10 nearest by this network's.
+
+    Examples
+    --------
+    >>> from lplr.models.evaluation.encoders import EncoderScores
+    >>> EncoderScores(100, 20).protocol[:40]
+    'texts 81 to 100 look for their neighbour'
+    """
+
+    texts: int
+    queries: int
+    cut: int = 0
+    accuracy: Estimate | None = None
+    original_accuracy: Estimate | None = None
+    change: Estimate | None = None
+    cosine: Estimate | None = None
+    recall: Estimate | None = None
+
+    @property
+    def protocol(self) -> str:
+        """How the numbers were measured, in a line."""
+        first = self.texts - self.queries
+        cut = f", {self.cut} of which were cut to what the network takes" if self.cut else ""
+        return (
+            f"texts {first + 1} to {self.texts} look for their neighbours by the cosine among "
+            f"texts 1 to {first}{cut}; queries and neighbours are embedded by the same network; "
+            "± is the standard error over queries, of the cosine over all texts"
+        )
+
+
+def read_labelled(path: str | os.PathLike[str]) -> tuple[list[str], list[str] | None]:
+    """Texts, and their labels where a file has them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A ``.jsonl`` file with an object ``{"text": ..., "label": ...}`` in each line, or any other
+        with one text in each line and, after a tab, its label. Either all texts have labels or
+        none has. Empty lines are skipped.
+
+    Returns
+    -------
+    texts : list of str
+    labels : list of str or None
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or a line is none of these; the message has its number.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from lplr.models.evaluation.encoders import read_labelled
+    >>> path = os.path.join(tempfile.mkdtemp(), "a.tsv")
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("a cat\\tanimals\\na rose\\tplants\\n")
+    >>> read_labelled(path)
+    (['a cat', 'a rose'], ['animals', 'plants'])
+    """
+    parse = _of_json if Path(path).suffix.lower() == ".jsonl" else _of_line
+    lines = [(i, line) for i, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
+    found = [parse(line.rstrip("\r"), f"{path}: line {i}") for i, line in lines]
+    labels = [label for _, label in found if label is not None]
+    if labels and len(labels) < len(found):
+        without = next(i for (i, _), (_, label) in zip(lines, found, strict=True) if label is None)
+        raise InputError(f"{path}: line {without} has no label, and others have; label all or none")
+    return [text for text, _ in found], labels or None
+
+
+def _of_line(line: str, where: str) -> tuple[str, str | None]:
+    text, tab, label = line.partition("\t")
+    if not text.strip() or (tab and (not label.strip() or "\t" in label)):
+        raise InputError(f"{where}: must be a text, or a text, one tab and its label")
+    return text, label.strip() or None
+
+
+def _of_json(line: str, where: str) -> tuple[str, str | None]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is no JSON: {error}; write one object a line") from None
+    text = found.get("text") if isinstance(found, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: must be an object with a text, found {line[:40]!r}")
+    label = found.get("label")
+    if label is not None and not isinstance(label, (str, int)):
+        raise InputError(f"{where}: label must be a text or a whole number, found {label!r}")
+    return text, None if label is None else str(label)
+
+
+def embed_texts(
+    network: Network, tokenizer: Tokenizer, texts: Sequence[str], *, progress: Progress = False
+) -> np.ndarray:
+    """Embeddings of texts, cut to the greatest length that the network takes.
+
+    Parameters
+    ----------
+    network : Network
+        An encoder.
+    tokenizer : Tokenizer
+    texts : sequence of str
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
+
+    Returns
+    -------
+    ndarray of shape (texts, width), float32
+
+    Raises
+    ------
+    InputError
+        If the network predicts tokens, or the tokenizer gives some that it does not know.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> from lplr.models.evaluation.encoders import embed_texts
+    >>> network = lplr.models.open_network("all-MiniLM-L6-v2")  # doctest: +SKIP
+    >>> embed_texts(network, tokenizer, ["a cat", "a rose"]).shape  # doctest: +SKIP
+    (2, 384)
+    """
+    with tracked(progress, "embeddings"):
+        return _embeddings(network, _encoded(network, tokenizer, texts)[0])
+
+
+def _encoded(
+    network: Network, tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[np.ndarray, int]:
+    """Padded token ids, and how many texts were cut."""
+    if network.family.causal:
+        raise InputError("network: predicts tokens and is no encoder; compare its predictions")
+    if not texts:
+        raise InputError("texts: there is none; give at least one")
+    rows = [np.asarray(tokenizer.encode(text)) for text in texts]
+    most = max(map(len, rows))
+    longest = min(most, network.family.max_tokens or most)
+    ids = np.full((len(rows), longest), PADDING)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = tokens[:longest]
+        if len(tokens) > longest:
+            row[-1] = tokens[-1]  # ends a text in the networks of this kind
+    vocabulary = network.family.vocabulary
+    ids = check_ids(ids, vocabulary=vocabulary, name="texts", hint="is the tokenizer its?")
+    return ids, sum(len(row) > longest for row in rows)
+
+
+def _embeddings(network: Network, ids: np.ndarray) -> np.ndarray:
+    """Of each sequence, a row."""
+    out = np.empty((len(ids), network.family.width), np.float32)
+    groups = batches(ids, network.family.width)
+    passed = sum(batch.ids.size for group in groups for batch in group)
+    count = counter(passed * network.family.n_blocks)
+    for group in groups:
+        for batch, h in zip(group, hidden_states(network, group, count), strict=True):
+            out[batch.rows] = network.family.pool(h, batch.ids != PADDING)
+    return out
+
+
+def compare_encoders(
+    original: Network,
+    compressed: Network,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    labels: Sequence[str] | None = None,
+    *,
+    progress: Progress = False,
+) -> EncoderScores:
+    """How far the embeddings of a network are from those of the original.
+
+    Parameters
+    ----------
+    original, compressed : Network
+        Encoders.
+    tokenizer : Tokenizer
+        Of both.
+    texts : sequence of str
+        In an order that does not depend on the labels; at least 50.
+    labels : sequence of str, optional
+        Of each text, at least two different ones.
+    progress : bool or callable
+        What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
+        ``progress(share, what)``.
+
+    Returns
+    -------
+    EncoderScores
+
+    Raises
+    ------
+    InputError
+        If there are too few texts, one label only or not one for each text, or a network is no
+        encoder or does not fit the tokenizer.
+    """
+    return _scores([original, compressed], tokenizer, texts, labels, progress)
+
+
+def score_encoder(
+    network: Network,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    progress: Progress = False,
+) -> EncoderScores:
+    """Accuracy of the nearest neighbours that a network finds.
+
+    Parameters
+    ----------
+    network : Network
+        An encoder.
+    tokenizer, texts, labels, progress
+        As in `compare_encoders`.
+
+    Returns
+    -------
+    EncoderScores
+        Without what needs an original.
+
+    Raises
+    ------
+    InputError
+        As `compare_encoders`.
+    """
+    return _scores([network], tokenizer, texts, labels, progress)
+
+
+def _scores(
+    networks: list[Network],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    labels: Sequence[str] | None,
+    progress: Progress,
+) -> EncoderScores:
+    """Of the last network, with the first as the original where there are two."""
+    import lplr
+    from lplr.evaluation.knn import shared_share, vote
+
+    first = int(_TRAIN * len(texts))
+    if first < 4 * _RECALL:
+        raise InputError(f"texts: there are {len(texts)}; give at least {5 * _RECALL}")
+    if labels is not None and len(labels) != len(texts):
+        raise InputError(f"labels: there are {len(labels)} for {len(texts)} texts; give one each")
+    ids, cut = _encoded(networks[0], tokenizer, texts)
+    embedded, found = [], []
+    with tracked(progress, "embeddings"):
+        for i, network in enumerate(networks, 1):
+            with until(0.98 * i / len(networks)):
+                embedded.append(_embeddings(network, ids))
+        for x in embedded:
+            found.append(lplr.search(x[:first], x[first:], _VOTERS, metric="cosine"))
+    scores = EncoderScores(len(texts), len(texts) - first, cut)
+    if labels is not None:
+        truth = np.array(labels)
+        right = [vote(nearest, truth[:first]) == truth[first:] for nearest in found]
+        scores = replace(scores, accuracy=mean_of(right[-1]))
+    if len(networks) == 1:
+        return scores
+    if labels is not None:
+        change = mean_of(right[1].astype(float) - right[0])
+        scores = replace(scores, original_accuracy=mean_of(right[0]), change=change)
+    original, nearest = (each.first(_RECALL) for each in found)
+    recall = mean_of(shared_share(nearest, original))
+    return replace(scores, recall=recall, cosine=mean_of(_cosines(*embedded)))
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of the rows of two matrices."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.einsum("ij,ij->i", a, b) / np.maximum(lengths, np.finfo(float).tiny)

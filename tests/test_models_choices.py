@@ -49,7 +49,7 @@ def test_log_likelihoods_and_accuracies(tokens: int, monkeypatch: pytest.MonkeyP
     assert (found.by_sum.value, found.by_length.value) == tuple(means)
     errors = np.std(right, axis=0, ddof=1) / 2
     assert (found.by_sum.standard_error, found.by_length.standard_error) == pytest.approx(errors)
-    assert (found.chosen[0] != found.chosen[1]).any()  # the length does decide
+    assert (found.right[0] != found.right[1]).any()  # the length does decide
 
 
 def test_questions_of_a_file(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from lplr.evaluation.styles import INK, PAPER, Style, font_size, style_of
 __all__ = [
     "chart_floor",
     "kept_chart",
+    "new_chart",
+    "plain_ticks",
     "rate_chart",
     "row_chart",
     "time_chart",
@@ -46,7 +48,7 @@ def _styled(method: str, default: str) -> Style:
     return replace(style_of(method), bold=method == default)
 
 
-def _new() -> tuple[Any, Any]:
+def new_chart() -> tuple[Any, Any]:
     """A figure without background, and its axes, with room for names at their right."""
     figure = new_figure(_WIDTH, _HEIGHT, "none")
     axes = plain_axes(figure.add_axes((_LEFT, _LOW, _RIGHT - _LEFT, _HIGH - _LOW)))
@@ -82,7 +84,7 @@ def rate_chart(
     matplotlib.figure.Figure
     """
     with figure_style():
-        figure, axes = _new()
+        figure, axes = new_chart()
         _draw_rates(axes, name, curves, default, limit, level)
     return figure
 
@@ -160,7 +162,7 @@ def time_chart(name: str, curves: Mapping[str, Points], default: str) -> Any:
     matplotlib.figure.Figure
     """
     with figure_style():
-        figure, axes = _new()
+        figure, axes = new_chart()
         axes.set_ylabel(name, labelpad=2, fontsize=_SIZE)
         low = min(x for [(x, *_)] in curves.values()) / 1.6
         high = max(x for [(x, *_)] in curves.values()) * 1.6
@@ -169,7 +171,7 @@ def time_chart(name: str, curves: Mapping[str, Points], default: str) -> Any:
         _log_range(axes, values, [p[1] for p in curves.get(default, [])] or values)
         axes.set_xlim(low, high)
         steps = (1, 3) if high < 50 * low else (1,)
-        _plain_ticks(axes.set_xticks, low, high, steps)
+        plain_ticks(axes.set_xticks, low, high, steps)
         axes.minorticks_off()
         ends = [_draw_curve(axes, method, points, default) for method, points in curves.items()]
         axes.set_xlabel("seconds to compress", fontsize=_SIZE)
@@ -192,7 +194,7 @@ def kept_chart(points: Mapping[str, Sequence[tuple[float, float]]], mark: float)
     matplotlib.figure.Figure
     """
     with figure_style():
-        figure, axes = _new()
+        figure, axes = new_chart()
         axes.set_position((_LEFT, _LOW, 0.97 - _LEFT, _HIGH - _LOW))  # no names at its right
         for (dataset, found), colour in zip(points.items(), PALETTE, strict=False):
             x, y = zip(*found, strict=True)
@@ -205,7 +207,7 @@ def kept_chart(points: Mapping[str, Sequence[tuple[float, float]]], mark: float)
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         axes.set_ylim(-3, 103)
-        _plain_ticks(axes.set_xticks, low, high, (1, 2, 5))
+        plain_ticks(axes.set_xticks, low, high, (1, 2, 5))
         axes.minorticks_off()
         axes.set_xlabel("relative error", fontsize=_SIZE)
         axes.set_ylabel("10 nearest neighbours kept, %", labelpad=2, fontsize=_SIZE)
@@ -253,7 +255,7 @@ def row_chart(
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         steps = (1, 1.5, 2, 3, 5, 7) if high < 8 * low else (1, 2, 5) if high < 60 * low else (1,)
-        _plain_ticks(axes.set_xticks, low, high, steps)
+        plain_ticks(axes.set_xticks, low, high, steps)
         axes.minorticks_off()
         axes.tick_params(length=3, labelsize=_SIZE)
         handles = []
@@ -296,10 +298,10 @@ def _log_range(axes: Any, values: Sequence[float], own: Sequence[float]) -> None
     low = max(min([*values, *own]) / 1.12, chart_floor(own), high * 1e-4)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    _plain_ticks(axes.set_yticks, low, high, (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7))
+    plain_ticks(axes.set_yticks, low, high, (1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7))
 
 
-def _plain_ticks(set_ticks: Any, low: float, high: float, steps: Sequence[float]) -> None:
+def plain_ticks(set_ticks: Any, low: float, high: float, steps: Sequence[float]) -> None:
     """Ticks at these multiples of powers of ten, in plain numbers."""
     ticks = [m * 10.0**e for e in range(-12, 6) for m in steps]
     ticks = [tick for tick in ticks if low <= tick <= high]

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lplr.evaluation.gallery import Sample
-from lplr.evaluation.metrics import number
 from lplr.evaluation.report.glossary import glossary
 from lplr.evaluation.report.meaning import meaning
-from lplr.evaluation.report.page import anchor, document, escape, folded
+from lplr.evaluation.report.page import anchor, document, folded, listing, navigation
 from lplr.evaluation.report.results import Results, gather
 from lplr.evaluation.report.sections import dataset_section, matrices_section, overview
 from lplr.progress import Progress, parts, tracked
@@ -115,24 +114,9 @@ def _page(
     words = glossary(attrs.get("stores") or {})
     about = {k: v for k, v in attrs.items() if k not in _ELSEWHERE}
     how = f'<h2 id="about">How it was measured</h2>{_about(about)}'
-    return "\n".join([top, _navigation(links), told, *sections, words, how])
-
-
-def _navigation(links: Sequence[tuple[str, str]]) -> str:
-    items = "".join(f'<li><a href="#{to}">{escape(text)}</a></li>' for to, text in links)
-    return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
+    return "\n".join([top, navigation(links), told, *sections, words, how])
 
 
 def _about(attrs: Mapping[str, Any]) -> str:
     """Machine and versions in a line, everything folded."""
-    return folded("Machine, versions, settings and data", _listed(attrs))
-
-
-def _listed(value: Any) -> str:
-    """Nested mappings as lists of terms, everything else as it prints."""
-    if isinstance(value, Mapping):
-        terms = (f"<dt>{escape(k)}</dt><dd>{_listed(v)}</dd>" for k, v in value.items())
-        return f'<dl class="listed">{"".join(terms)}</dl>'
-    if isinstance(value, (list, tuple)):
-        return escape(", ".join(map(str, value)))
-    return escape(number(value) if isinstance(value, float) else value)
+    return folded("Machine, versions, settings and data", listing(attrs))

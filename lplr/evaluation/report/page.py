@@ -10,12 +10,25 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from lplr.evaluation.metrics import number
 from lplr.evaluation.report.look import SCRIPT, STYLE
 
-__all__ = ["Value", "anchor", "captioned", "document", "escape", "folded", "table", "typeset"]
+__all__ = [
+    "Value",
+    "anchor",
+    "captioned",
+    "document",
+    "escape",
+    "folded",
+    "listing",
+    "navigation",
+    "table",
+    "typeset",
+]
 
 _TAGS = {"_": "sub", "^": "sup"}
 
@@ -114,6 +127,22 @@ def captioned(content: str, caption: str) -> str:
 def folded(summary: str, content: str) -> str:
     """What is shown on demand; both are HTML."""
     return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def navigation(links: Sequence[tuple[str, str]]) -> str:
+    """Links to the sections of the page: the id of each and its name."""
+    items = "".join(f'<li><a href="#{to}">{escape(text)}</a></li>' for to, text in links)
+    return f'<nav aria-label="Sections"><ul>{items}</ul></nav>'
+
+
+def listing(value: Any) -> str:
+    """Nested mappings as lists of terms, everything else as it prints."""
+    if isinstance(value, Mapping):
+        terms = (f"<dt>{escape(k)}</dt><dd>{listing(v)}</dd>" for k, v in value.items())
+        return f'<dl class="listed">{"".join(terms)}</dl>'
+    if isinstance(value, (list, tuple)):
+        return escape(", ".join(map(str, value)))
+    return escape(number(value) if isinstance(value, float) else value)
 
 
 def document(title: str, body: str) -> str:

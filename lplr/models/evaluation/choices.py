@@ -54,8 +54,8 @@ class Answers:
         The same for that sum divided by the number of characters of the choice.
     log_likelihoods : tuple of ndarray
         Of each question, the sums of its choices.
-    chosen : ndarray of shape (2, questions), int
-        The choices by sum and by length.
+    right : ndarray of shape (2, questions), bool
+        Whether the choice is the right one, by sum and by length.
 
     Notes
     -----
@@ -80,7 +80,7 @@ class Answers:
     by_sum: Estimate
     by_length: Estimate
     log_likelihoods: tuple[np.ndarray, ...]
-    chosen: np.ndarray
+    right: np.ndarray
 
     @property
     def protocol(self) -> str:
@@ -207,9 +207,9 @@ def answer(
     ends = np.cumsum([len(q.choices) for q in questions])[:-1]
     each = np.split(sums, ends)
     normed = np.split(sums / lengths, ends)
-    chosen = np.array([[int(x.argmax()) for x in found] for found in (each, normed)])
-    right = chosen == [q.answer for q in questions]
-    return Answers(mean_of(right[0]), mean_of(right[1]), tuple(each), chosen)
+    chosen = [[int(x.argmax()) for x in found] for found in (each, normed)]
+    right = np.array(chosen) == [q.answer for q in questions]
+    return Answers(mean_of(right[0]), mean_of(right[1]), tuple(each), right)
 
 
 def _pair(tokenizer: Tokenizer, question: Question, choice: str) -> tuple[list[int], int]:

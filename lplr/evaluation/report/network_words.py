@@ -1,0 +1,97 @@
+"""The words of a network's page: what its numbers are called, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from lplr.evaluation.metrics import number
+from lplr.evaluation.report.page import escape, typeset
+
+__all__ = ["HEADS", "in_words", "terms"]
+
+# Of each kind of measurement, its numbers in the order in which they are shown.
+HEADS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "predictions": {
+            "kl": "KL, nats",
+            "perplexity": "perplexity",
+            "original_perplexity": "perplexity of original",
+            "agreement": "same likeliest token",
+        },
+        "choices": {
+            "by_sum": "accuracy by sum",
+            "original_by_sum": "original",
+            "change_by_sum": "change",
+            "by_length": "by length",
+            "original_by_length": "original",
+            "change_by_length": "change",
+        },
+        "embeddings": {
+            "cosine": "cosine to original",
+            "recall": "neighbours kept",
+            "accuracy": "kNN accuracy",
+            "original_accuracy": "original",
+            "change": "change",
+        },
+    }
+)
+_SHARES = ("agreement", "by_sum", "by_length", "recall", "accuracy")
+_TERMS = {
+    "KL": "The mean Kullback-Leibler divergence, sum_v p(v) log(p(v) / q(v)) in nats, p the "
+    "original's distribution of the next token and q this network's. 0 says that they are equal.",
+    "perplexity": "exp of the mean of -log p(token), over tokens of a text: as uncertain as a "
+    "choice among so many tokens that are equally likely. Less is better.",
+    "same likeliest token": "How often both networks find the same next token likeliest.",
+    "accuracy by sum, by length": "Multiple choice: the network chooses the continuation with the "
+    "greatest log-likelihood, as it is or divided by its number of characters.",
+    "neighbours kept": "Of the 10 texts nearest to a query by the original's embeddings, the share "
+    "that is among the 10 nearest by this network's.",
+    "bits per weight": "Everything that decoding needs, codes, scales, codebooks and seeds, in "
+    "bits, over the number of weights: of the linear layers, or of the whole network.",
+    "error": "Of a layer's outputs: sqrt(tr((W - V) H (W - V)^T) / tr(W H W^T)), V what is stored "
+    "of W, and H the mean of x x^T over the inputs x of the layer.",
+    "standard error": "How far a measured mean is likely to be from the true one: within twice "
+    "this in 95 % of cases.",
+}
+
+
+def in_words(name: str, found: Mapping[str, Any] | None) -> str:
+    """A number with its standard error; shares in per cent.
+
+    Parameters
+    ----------
+    name : str
+        One of `HEADS`.
+    found : mapping, optional
+        ``value`` and ``standard_error``, either of which may be None.
+
+    Examples
+    --------
+    >>> from lplr.evaluation.report.network_words import in_words
+    >>> in_words("kl", {"value": 0.6213, "standard_error": 0.0104})
+    '0.6213 ± 0.0104'
+    >>> in_words("agreement", {"value": 0.6213, "standard_error": None})
+    '62.1 %'
+    """
+    if found is None or found["value"] is None:
+        return "–"
+    value, error = found["value"], found["standard_error"]
+    if error is None or not math.isfinite(error):
+        error = 0.0
+    share = name.removeprefix("original_").removeprefix("change_")
+    if share in _SHARES or name == "change":
+        sign = "+" if name.startswith("change") else ""
+        told = f" ± {100 * error:.1f}" if error else ""
+        return f"{100 * value:{sign}.1f}{told} %".replace("-", "−")
+    return number(value, error)
+
+
+def terms() -> str:
+    """What the words mean."""
+    said = "".join(
+        f"<dt>{escape(name)}</dt><dd>{typeset(text)}</dd>" for name, text in _TERMS.items()
+    )
+    return f'<dl class="terms">{said}</dl>'

@@ -140,10 +140,10 @@ def _tasks(args: argparse.Namespace, network: Any, original: Any) -> _Tasks:
         yield from _encoder_tasks(args, network, original, tokenizer)
         return
     cut = {"length": args.length, "vocabulary": network.family.vocabulary}
-    sources = [(name, token_windows(name, **cut)) for name in args.tokens]
+    sources = [(os.path.basename(name), token_windows(name, **cut)) for name in args.tokens]
     if args.texts:
         sources.append((_named(args.texts), text_windows(args.texts, tokenizer, **cut)))
-    questions = [(name, read_questions(name)) for name in args.choices]
+    questions = [(os.path.basename(name), read_questions(name)) for name in args.choices]
     for name, ids in sources:
         call = partial(score, network) if original is None else partial(compare, original, network)
         yield name, [partial(call, ids)]
@@ -163,7 +163,7 @@ def _encoder_tasks(args: argparse.Namespace, network: Any, original: Any, tokeni
         texts, labels = read_labelled(name)
         if labels is None and original is None:
             raise InputError(f"{name}: has no labels; give --original to compare embeddings with")
-        yield name, [partial(call, network, tokenizer, texts, labels)]
+        yield os.path.basename(name), [partial(call, network, tokenizer, texts, labels)]
 
 
 def _named(files: list[str]) -> str:

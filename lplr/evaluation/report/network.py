@@ -85,7 +85,7 @@ def _page(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
         "Measured": _measured(runs),
         "Layers": _layers(found["layers"]),
         "Words": terms(),
-        "Settings": listing({k: found[k] for k in ("network", "settings", "totals")}),
+        "Settings": listing(found["settings"]) if found["settings"] else "",
     }
     shown = {name: content for name, content in sections.items() if content}
     links = navigation([(anchor(name), name) for name in shown])
@@ -133,8 +133,8 @@ def _head(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
     charts = [chart for chart in _charts([found, *others]) if chart]
     return (
         f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
-        f'<div class="overview"><dl>{said}</dl>{charts[0] if charts else ""}</div>'
-        + (f'<div class="charts">{"".join(charts[1:])}</div>' if charts[1:] else "")
+        f'<div class="overview"><dl>{said}</dl>{charts[0] if len(charts) == 1 else ""}</div>'
+        + (f'<div class="charts">{"".join(charts)}</div>' if len(charts) > 1 else "")
         + "</header>"
     )
 
@@ -232,18 +232,18 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             Value(str(layer["name"])),
-            Value(str(layer["code"])),
-            Value(" × ".join(map(str, layer["shape"]))),
+            Value("\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(map(str, layer["shape"]))),
             Value(f"{layer['bits_per_entry']:.3f}", layer["bits_per_entry"]),
             _plain(layer.get("rank"), "d"),
             _plain(layer.get("relative_error"), ".4f"),
             _plain(layer.get("seconds"), ".3g"),
             _plain(layer["nbytes"], ",d"),
+            Value(str(layer["code"]), mark="w"),
         ]
         for layer in layers
     ]
-    heads = ("layer", "code", "shape", "bits per weight", "rank", "error", "seconds", "bytes")
-    shown = table("In the order of the network", heads, rows, numeric=range(3, len(heads)))
+    heads = ("layer", "shape", "bits per weight", "rank", "error", "seconds", "bytes", "code")
+    shown = table("In the order of the network", heads, rows, numeric=range(2, len(heads) - 1))
     return f'<div class="charts">{"".join(_heat(layers))}</div>{shown}'
 
 

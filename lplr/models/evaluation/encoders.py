@@ -15,6 +15,8 @@ from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.network import Network
 from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
+from lplr.neighbours.search import Neighbours, search
+from lplr.neighbours.vote import class_shares
 from lplr.progress import Progress, counter, tracked, until
 
 __all__ = ["EncoderScores", "compare_encoders", "embed_texts", "read_labelled", "score_encoder"]
@@ -279,14 +281,13 @@ def _scores(
     progress: Progress,
 ) -> EncoderScores:
     """Of the last network, with the first as the original where there are two."""
-    import lplr
-    from lplr.evaluation.knn import shared_share, vote
-
     first = int(_TRAIN * len(texts))
     if first < 4 * _RECALL:
         raise InputError(f"texts: there are {len(texts)}; give at least {5 * _RECALL}")
     if labels is not None and len(labels) != len(texts):
         raise InputError(f"labels: there are {len(labels)} for {len(texts)} texts; give one each")
+    if labels is not None and len(set(labels)) < 2:
+        raise InputError(f"labels: all are {labels[0]!r}; classification needs two classes")
     ids, cut = _encoded(networks[0], tokenizer, texts)
     embedded, found = [], []
     with tracked(progress, "embeddings"):
@@ -294,11 +295,10 @@ def _scores(
             with until(0.98 * i / len(networks)):
                 embedded.append(_embeddings(network, ids))
         for x in embedded:
-            found.append(lplr.search(x[:first], x[first:], _VOTERS, metric="cosine"))
+            found.append(search(x[:first], x[first:], _VOTERS, metric="cosine"))
     scores = EncoderScores(len(texts), len(texts) - first, cut)
     if labels is not None:
-        truth = np.array(labels)
-        right = [vote(nearest, truth[:first]) == truth[first:] for nearest in found]
+        right = [_rightly_voted(nearest, labels) for nearest in found]
         scores = replace(scores, accuracy=mean_of(right[-1]))
     if len(networks) == 1:
         return scores
@@ -306,8 +306,17 @@ def _scores(
         change = mean_of(right[1].astype(float) - right[0])
         scores = replace(scores, original_accuracy=mean_of(right[0]), change=change)
     original, nearest = (each.first(_RECALL) for each in found)
-    recall = mean_of(shared_share(nearest, original))
+    recall = mean_of([len(np.intersect1d(*pair)) / _RECALL
+                      for pair in zip(nearest.indices, original.indices, strict=True)])  # fmt: skip
     return replace(scores, recall=recall, cosine=mean_of(_cosines(*embedded)))
+
+
+def _rightly_voted(nearest: Neighbours, labels: Sequence[str]) -> np.ndarray:
+    """Whether most neighbours of each query have its label; of equally frequent ones, the first."""
+    classes, codes = np.unique(labels, return_inverse=True)
+    database = len(labels) - len(nearest.indices)
+    shares = class_shares(codes[nearest.indices], len(classes))
+    return shares.argmax(axis=1) == codes[database:]
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.models.families.bert import Bert
 from lplr.models.families.llama import Llama
 from lplr.models.network import Network
 
@@ -23,7 +24,25 @@ CONFIG = {
 
 def llama(seed: int = 0, **changes: Any) -> Network:
     """A network whose predictions are far from uniform."""
-    family = Llama({**CONFIG, **changes})
+    return _random(Llama({**CONFIG, **changes}), seed)
+
+
+def bert(seed: int = 0, **changes: Any) -> Network:
+    """An encoder whose embeddings are means of states, of length one."""
+    config = {
+        "model_type": "bert",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "vocab_size": 256,
+        "max_position_embeddings": 24,
+        "normalize": True,
+    }
+    return _random(Bert({**config, **changes}), seed)
+
+
+def _random(family: Any, seed: int) -> Network:
     rng = np.random.default_rng(seed)
     tensors = {
         name: 0.3 * rng.standard_normal(shape, np.float32)

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import refused, report
-from test_models_store import compressed, tiny_checkpoint
+from packed_models import FIXTURES, compressed
 
 from lplr.cli.main import main
 from lplr.models.evaluation.scores import compare
 from lplr.models.opening import open_network
 from lplr.models.texts import token_windows
 
-IDS = np.random.default_rng(0).integers(0, 120, (4, 16)).astype(np.uint16)
+IDS = np.random.default_rng(0).integers(0, 90, (4, 16)).astype(np.uint16)
+
+
+def checkpoint(kind: str, folder: Path) -> Path:
+    """A checkpoint with a tokenizer of single letters."""
+    shutil.copytree(FIXTURES / kind, folder)
+    letters = " abcdefghijklmnopqrstuvwxyz"
+    vocab = {letter: i for i, letter in enumerate(letters)}
+    model = {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": None}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model}))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with a tokenizer of single characters, two compressed networks, and tokens."""
+    """A checkpoint, two compressed networks, tokens, texts and questions."""
     path = tmp_path_factory.mktemp("models")
-    source = tiny_checkpoint(path / "source")
-    letters = " abcdefghijklmnopqrstuvwxyz"
-    model = {
-        "type": "BPE",
-        "vocab": {letter: i for i, letter in enumerate(letters)},
-        "merges": [],
-        "unk_token": None,
-    }
-    (source / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model}))
+    source = checkpoint("llama", path / "source")
     compressed(source, path / "small", bits=3)
     compressed(source, path / "smaller", bits=2)
     np.savez(path / "t.npz", same=IDS, long=IDS.ravel())
@@ -71,6 +74,26 @@ def test_texts_and_choices(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "3 questions without examples" in out
 
 
+def test_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tokenizers")
+    source = checkpoint("bert", tmp_path / "source")
+    small = compressed(source, tmp_path / "small", bits=2)
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
+    lines = [f"{a} {b}\t{len(a)}" for a in words for b in words]
+    (tmp_path / "texts.tsv").write_text("\n".join(lines))
+    both = ("model", "evaluate", small, "--original", source)
+    found = report(capsys, *both, "--texts", tmp_path / "texts.tsv")["results"][0]
+    assert found["kind"] == "embeddings"
+    assert found["protocol"].startswith("texts 65 to 81 look for their neighbours")
+    assert 0.1 < found["numbers"]["recall"]["value"] < 1
+    assert found["numbers"]["cosine"]["value"] < 0.9999
+    (tmp_path / "plain.txt").write_text("a\nb")
+    message = refused(capsys, "model", "evaluate", small, "--texts", tmp_path / "plain.txt")
+    assert "has no labels; give --original" in message
+    np.save(tmp_path / "t.npy", IDS)
+    assert "is an encoder" in refused(capsys, *both, "--tokens", tmp_path / "t.npy")
+
+
 def test_a_page_with_other_networks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokens = ("--tokens", f"{folder}/t.npz:same")
     args = [*map(str, command(folder, *tokens))]
@@ -79,6 +102,7 @@ def test_a_page_with_other_networks(folder: Path, capsys: pytest.CaptureFixture[
     page = folder / "page.html"
     with_other = ["--html", str(page), "--with", str(folder / "other.json")]
     assert main([*args, *with_other]) == 0
+    capsys.readouterr()
     text = page.read_text()
     assert text.count("<svg") == 2  # divergence and bits; all layers have the same error
     assert "Error of all layers: 0.250" in text
@@ -100,9 +124,9 @@ def test_without_an_original_there_is_perplexity(
 
 def test_what_it_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "give texts, --tokens or --choices" in refused(capsys, *command(folder))
-    np.save(folder / "wrong.npy", np.full((2, 4), 120))
+    np.save(folder / "wrong.npy", np.full((2, 4), 96))
     message = refused(capsys, *command(folder, "--tokens", folder / "wrong.npy"))
-    assert "token 120 at (0, 0), and the vocabulary has 120" in message
+    assert "token 96 at (0, 0), and the vocabulary has 96" in message
     message = refused(capsys, *command(folder, "--tokens", f"{folder}/t.npz:long"))
     assert "t.npz:long: has 64 tokens, and one window takes 512" in message
     tokens = ("--tokens", f"{folder}/t.npz:same")

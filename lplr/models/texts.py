@@ -172,7 +172,12 @@ def read_text(file: str | os.PathLike[str]) -> str:
 
 
 def check_ids(
-    ids: Any, *, vocabulary: int | None = None, name: str = "ids", hint: str = ""
+    ids: Any,
+    *,
+    vocabulary: int | None = None,
+    name: str = "ids",
+    hint: str = "",
+    fewest: int = 2,
 ) -> np.ndarray:
     """Token ids of sequences, checked.
 
@@ -186,6 +191,8 @@ def check_ids(
         What messages call it.
     hint : str
         A question for the message about an id that is too large.
+    fewest : int
+        Tokens that a sequence must have.
 
     Returns
     -------
@@ -194,8 +201,8 @@ def check_ids(
     Raises
     ------
     InputError
-        If it has another number of dimensions, no whole numbers, no sequence, a sequence of less
-        than 2 tokens, padding before a token, or an id that is none of the vocabulary.
+        If it has another number of dimensions, no whole numbers, no sequence, a sequence of too
+        few tokens, padding before a token, or an id that is none of the vocabulary.
 
     Examples
     --------
@@ -210,9 +217,9 @@ def check_ids(
         raise InputError(f"{name}: must have 2 dimensions, (sequences, tokens), found {array.ndim}")
     if array.dtype.kind not in "iu":
         raise InputError(f"{name}: dtype {array.dtype} is not of whole numbers; save ids as int32")
-    if array.shape[0] == 0 or array.shape[1] < 2:
+    if array.shape[0] == 0 or array.shape[1] < fewest:
         raise InputError(
-            f"{name}: has shape {array.shape}; at least one sequence of 2 tokens is needed"
+            f"{name}: has shape {array.shape}; at least one sequence of {fewest} tokens is needed"
         )
     limit = np.iinfo(np.int32).max if vocabulary is None else vocabulary
     wrong = (array >= limit) | (array < PADDING)
@@ -228,10 +235,10 @@ def check_ids(
     if (real[:, 1:] & ~real[:, :-1]).any():
         row = int(np.argmax((real[:, 1:] & ~real[:, :-1]).any(axis=1)))
         raise InputError(f"{name}: row {row} has padding before a token; put -1 after the last one")
-    short = real.sum(axis=1) < 2
+    short = real.sum(axis=1) < fewest
     if short.any():
         row = int(np.argmax(short))
-        raise InputError(f"{name}: row {row} has less than 2 tokens; leave it out")
+        raise InputError(f"{name}: row {row} has less than {fewest} tokens; leave it out")
     return found
 
 

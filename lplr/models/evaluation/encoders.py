@@ -176,8 +176,6 @@ def _encoded(
     network: Network, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> tuple[np.ndarray, int]:
     """Padded token ids, and how many texts were cut."""
-    if network.family.causal:
-        raise InputError("network: predicts tokens and is no encoder; compare its predictions")
     if not texts:
         raise InputError("texts: there is none; give at least one")
     rows = [np.asarray(tokenizer.encode(text)) for text in texts]
@@ -188,13 +186,20 @@ def _encoded(
         row[: len(tokens)] = tokens[:longest]
         if len(tokens) > longest:
             row[-1] = tokens[-1]  # ends a text in the networks of this kind
-    vocabulary = network.family.vocabulary
-    ids = check_ids(ids, vocabulary=vocabulary, name="texts", hint="is the tokenizer its?")
+    ids = check_ids(
+        ids,
+        vocabulary=network.family.vocabulary,
+        name="texts",
+        hint="is the tokenizer its?",
+        fewest=1,
+    )
     return ids, sum(len(row) > longest for row in rows)
 
 
 def _embeddings(network: Network, ids: np.ndarray) -> np.ndarray:
     """Of each sequence, a row."""
+    if network.family.causal:
+        raise InputError("network: predicts tokens and is no encoder; compare its predictions")
     out = np.empty((len(ids), network.family.width), np.float32)
     groups = batches(ids, network.family.width)
     passed = sum(batch.ids.size for group in groups for batch in group)

@@ -1,4 +1,4 @@
-"""Networks over many sequences: one block at a time, unpacked once for all of them.
+"""Networks over many sequences: one block at a time, decoded once for all of them.
 
 Threads take batches of sequences of similar lengths. What a batch is depends on the lengths alone,
 so that results have the same bits on any number of threads.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lplr.models.block import Block, Context, Linear
+from lplr.models.block import Block, Context
 from lplr.models.network import Network
 from lplr.models.texts import PADDING
 from lplr.parallel import run_blocks
@@ -112,7 +112,7 @@ def hidden_states(
     masks = [ids != PADDING for _, ids in group]
     states = [network.embed(np.maximum(ids, 0)) for _, ids in group]
     for i in range(network.family.n_blocks):
-        block = _unpacked(network.block(i))
+        block = network.block(i).decoded()
 
         def forward(start: int, stop: int, block: Block = block) -> None:
             for j in range(start, stop):
@@ -123,12 +123,3 @@ def hidden_states(
 
         run_blocks(forward, len(states), 1)
     return states
-
-
-def _unpacked(block: Block) -> Block:
-    """The block with arrays for packed matrices: decoded once, and not for each batch."""
-    linears = {
-        name: Linear(np.asarray(linear.weight, np.float32), linear.bias)
-        for name, linear in block.linears.items()
-    }
-    return Block(block.stages, linears)

@@ -95,6 +95,21 @@ def test_blocks_one_by_one_equal_all_at_once(name: str) -> None:
     assert relative(found.head(h), found.logits(ids)) < 1e-6
 
 
+def test_tensors_outside_of_blocks_are_read_once() -> None:
+    """Converting an embedding for each token that is generated would take most of the time."""
+
+    class Counted(dict[str, np.ndarray]):
+        def __getitem__(self, name: str) -> np.ndarray:
+            read.append(name)
+            return super().__getitem__(name)
+
+    read: list[str] = []
+    found = Network(network("gpt2").family, Counted(network("gpt2").tensors))
+    for _ in range(2):
+        found.head(found.embed(np.array([[1, 2]])))
+    assert len(read) == len(set(read)) == 4  # tokens, positions, gain and bias of the last norm
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_embeddings_agree_with_transformers(pooling: str) -> None:
     expected = reference("bert")

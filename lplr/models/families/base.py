@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, Linear, Stage, State
 
 __all__ = ["Family", "added", "rows_of"]
@@ -71,8 +70,8 @@ class Family(ABC):
         """Logits of the last hidden states; of an encoder, its last hidden states."""
 
     def pool(self, h: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """One embedding for each text, (texts, width), of the last hidden states."""
-        raise InputError("this network predicts tokens; only an encoder has embeddings of texts")
+        """Of an encoder: one embedding for each text, (texts, width), of the last hidden states."""
+        raise NotImplementedError
 
     def of_stages(self, tensors: Mapping[str, Any], i: int, stages: tuple[Stage, ...]) -> Block:
         """Block i of these stages, with the linear layers that they name."""

@@ -54,6 +54,18 @@ def test_packed_embeddings_give_the_rows_that_were_asked_for(tmp_path: Path, bit
     assert error < 1.5 * {4: 0.075, 8: 0.0064}[bits]
 
 
+@pytest.mark.parametrize(
+    "folder", sorted(FIXTURES.parent.glob("packed-models-*/*/")), ids=lambda f: f.parent.name
+)
+def test_frozen_models_open_as_they_always_did(folder: Path) -> None:
+    """Made by fixtures/make.py."""
+    network = lplr.models.load(folder)
+    network.tensors.verify()
+    expected = np.load(folder.with_suffix(".npy"))
+    # Sums of float32 in another order, as between machines.
+    assert np.abs(outputs(network) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_any_flipped_byte_is_found(folder: Path) -> None:
     rng = np.random.default_rng(0)
     lplr.models.load(folder).tensors.verify()

@@ -20,6 +20,7 @@ from lplr.storage.atomic import write_atomic
 from lplr.storage.text import from_json
 
 __all__ = [
+    "FORMAT",
     "MANIFEST",
     "as_text",
     "check_file",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_families import config_of, network
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import BadIndexError, CorruptFileError, InputError
 from lplr.models.families import family_of
 from lplr.models.families.sentence import sentence_settings
 
@@ -120,6 +120,9 @@ def test_what_a_network_is_not_for() -> None:
         network("bert").logits(np.array([[1, 2]]))
     with pytest.raises(InputError, match="encoder"):
         network("llama").embeddings(np.array([[1, 2]]))
+    for i in (-1, 2):
+        with pytest.raises(BadIndexError, match=f"no block {i}; they are 0 to 1"):
+            network("llama").block(i)
 
 
 # --- the files of the sentence-transformers --------------------------------------------------

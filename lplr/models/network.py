@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import BadIndexError, InputError
 from lplr.models.block import Block, Context
 from lplr.models.families.base import Family
 from lplr.parallel import run_blocks
@@ -46,7 +46,11 @@ class Network:
         self._outside = _Kept(tensors)  # tensors that belong to no block
 
     def block(self, i: int) -> Block:
-        """Block i; its tensors are read now."""
+        """Block i; its tensors are read now. BadIndexError if there is none."""
+        if not 0 <= i < self.family.n_blocks:
+            raise BadIndexError(
+                f"i: there is no block {i}; they are 0 to {self.family.n_blocks - 1}"
+            )
         return self.family.block(self.tensors, i)
 
     def embed(self, ids: np.ndarray, context: Context | None = None) -> np.ndarray:

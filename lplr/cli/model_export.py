@@ -27,7 +27,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="a folder to make, or a .gguf file"
+        "-o", "--out", required=True, metavar="OUT", help="a folder to make, or a .gguf file"
     )
     parser.add_argument(
         "--dtype",
@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from lplr.models.exporting import export
 
     with Progress(1.0) as progress, watch_compilation(progress):
-        export(args.model, args.output, dtype=args.dtype, progress=progress.tell)
-    nbytes = _nbytes(args.output)
+        export(args.model, args.out, dtype=args.dtype, progress=progress.tell)
+    nbytes = _nbytes(args.out)
     if args.json:
-        print_json({"model": args.model, "output": args.output, "nbytes": nbytes})
+        print_json({"model": args.model, "out": args.out, "nbytes": nbytes})
     else:
-        print(f"{args.output}: {in_bytes(nbytes)}")
+        print(f"{args.out}: {in_bytes(nbytes)}")
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lplr.cli.options import add_command, add_json, print_json
@@ -161,6 +162,24 @@ def _error(entry: Mapping[str, Any]) -> str:
     return f"{entry['relative_error']:.5f}" if "relative_error" in entry else ""
 
 
+def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings that one chooses."""
+    for name, value in settings.items():
+        if name == "calibration" and isinstance(value, Mapping):
+            yield name, "{} x {} tokens".format(*value["shape"])
+        elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) < 20):
+            yield name, value  # but no digests
+
+
+def _briefly(code: str) -> str:
+    """A code with the name of the quantizer once, where its parts share one."""
+    names = set(re.findall(r"\b(?!to )([a-z][\w-]*) [\d.]", code))
+    if len(names) != 1:
+        return code
+    (name,) = names
+    return f"{name}: {code.replace(f'{name} ', '').replace(' bits', '')} bits"
+
+
 def _print_packed(document: Mapping[str, Any]) -> None:
     from lplr.cli.tables import in_bytes, in_shape, shown, table
 
@@ -168,11 +187,11 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     more = [("layers", f"{len(layers)}: {_in_words(totals['layers'])}")]
     if document["embedding"]:
         more.append(("embedding", _in_words(totals["embedding"])))
+    made = ", ".join(f"{name} {value}" for name, value in _call(document["settings"]))
     disk = f"{in_bytes(document['files_nbytes'])}, with configuration, tokenizer and records"
     kept = f"{len(document['kept'])}: {_in_words(totals['kept'])}"
-    _print_head(
-        document, [*more, ("kept", kept), ("whole", _in_words(totals["whole"])), ("on disk", disk)]
-    )
+    more += [("kept", kept), ("whole", _in_words(totals["whole"])), ("on disk", disk)]
+    _print_head(document, [*more, ("made by", made)])
     kinds = [
         [
             shown(kind["name"]),
@@ -187,7 +206,7 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     rows = [
         [
             shown(layer["name"]),
-            layer["code"],
+            _briefly(layer["code"]),
             in_shape(layer["shape"]),
             f"{layer['bits_per_entry']:.4f}",
             str(layer["rank"] or ""),

@@ -10,34 +10,48 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
+    "compare_encoders": "lplr.models.evaluation.encoders",
+    "embed_texts": "lplr.models.evaluation.encoders",
     "export": "lplr.models.exporting",
     "generate": "lplr.models.generation",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
+    "read_labelled": "lplr.models.evaluation.encoders",
     "read_questions": "lplr.models.evaluation.choices",
     "score": "lplr.models.evaluation.scores",
+    "score_encoder": "lplr.models.evaluation.encoders",
     "token_windows": "lplr.models.texts",
 }
 
 __all__ = [
     "answer",
     "compare",
+    "compare_encoders",
+    "embed_texts",
     "export",
     "generate",
     "load",
     "open_checkpoint",
     "open_network",
     "open_tokenizer",
+    "read_labelled",
     "read_questions",
     "score",
+    "score_encoder",
     "token_windows",
 ]
 
 if TYPE_CHECKING:
     from lplr.models.checkpoint import open_checkpoint
     from lplr.models.evaluation.choices import answer, read_questions
+    from lplr.models.evaluation.encoders import (
+        compare_encoders,
+        embed_texts,
+        read_labelled,
+        score_encoder,
+    )
     from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export
     from lplr.models.generation import generate

@@ -244,6 +244,11 @@ def compare_encoders(
     InputError
         If there are too few texts, one label only or not one for each text, or a network is no
         encoder or does not fit the tokenizer.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> found = lplr.models.compare_encoders(a, b, tokenizer, texts)  # doctest: +SKIP
     """
     return _scores([original, compressed], tokenizer, texts, labels, progress)
 
@@ -274,6 +279,11 @@ def score_encoder(
     ------
     InputError
         As `compare_encoders`.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> lplr.models.score_encoder(network, tokenizer, texts, labels).accuracy  # doctest: +SKIP
     """
     return _scores([network], tokenizer, texts, labels, progress)
 

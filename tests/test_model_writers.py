@@ -108,11 +108,11 @@ def test_a_gguf_file_needs_a_place_for_everything(tmp_path: Path) -> None:
         export_gguf(out, config, {}, read, {})
     with pytest.raises(InputError, match="the kind 'Unigram' has no name in GGUF"):
         export_gguf(out, config, {}, read, tokenizer)
+    with pytest.raises(CorruptFileError, match="tokenizer.json is not valid"):
+        export_gguf(out, config, {}, read, {"tokenizer.json": b"{"})
     config["rope_parameters"] = {"rope_type": "yarn", "factor": 2.0}
     with pytest.raises(InputError, match="rope_scaling of type 'yarn' "):
         export_gguf(out, config, {}, read, tokenizer)
-    with pytest.raises(CorruptFileError, match="tokenizer.json is not valid"):
-        export_gguf(out, config, {}, read, {"tokenizer.json": b"{"})
     assert not out.exists()
 
 

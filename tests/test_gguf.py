@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.models.base import TensorInfo
 from lplr.models.checkpoint import open_checkpoint
 from lplr.models.families import family_of
 from lplr.models.gguf_file import GGUFFile
@@ -53,31 +54,24 @@ def metadata_of(path: Path) -> dict[str, Any]:
 # --- types -----------------------------------------------------------------------------------
 
 
-QUANTIZED = [
-    kind.name
-    for kind in gguf.GGMLQuantizationType
-    if kind.name not in ("F32", "F16", "F64", "I8", "I16", "I32", "I64", "Q8_1", "Q8_K", "Q1_0")
-]
-
-
-@pytest.mark.parametrize("name", ["F32", "F16", *QUANTIZED])
-def test_a_tensor_of_each_type(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("dtype", gguf.GGMLQuantizationType, ids=lambda dtype: dtype.name)
+def test_a_tensor_of_each_type(tmp_path: Path, dtype: Any) -> None:
     """Any bytes are codes; the scales among them may be no numbers, in both alike."""
-    dtype = gguf.GGMLQuantizationType[name]
     entries, size = gguf.GGML_QUANT_SIZES[dtype]
     raw = np.random.default_rng(0).integers(0, 256, (5, 512 // entries * size), np.uint8)
     found = writer(tmp_path / "m.gguf")
     found.add_tensor("w.weight", raw, raw_shape=raw.shape, raw_dtype=dtype)
-    if name in ("F32", "F16"):  # the writer counts these in entries
-        found.tensors[-1]["w.weight"].shape = (5, 512)
     finish(found)
     checkpoint = open_checkpoint(tmp_path / "m.gguf")
-    assert checkpoint.info("w.weight").dtype == name
-    assert checkpoint.info("w.weight").shape == (5, 512)
-    assert checkpoint.info("w.weight").nbytes == raw.nbytes
+    assert checkpoint.info("w.weight") == TensorInfo(dtype.name, (5, 512), raw.nbytes)
     with np.errstate(all="ignore"):
-        expected = gguf.dequantize(raw, dtype)
-        np.testing.assert_array_equal(checkpoint["w.weight"], expected.reshape(5, 512))
+        try:
+            expected = gguf.dequantize(raw, dtype).reshape(5, 512)
+        except NotImplementedError:
+            with pytest.raises(InputError, match=f"'w.weight' has the type {dtype.name}, which"):
+                checkpoint["w.weight"]
+        else:
+            np.testing.assert_array_equal(checkpoint["w.weight"], expected)
 
 
 def test_a_large_tensor_is_converted_piece_by_piece(

@@ -33,10 +33,12 @@ def gguf_pieces(
 
     Parameters
     ----------
-    config, shapes, files
+    config, shapes
         As of `lplr.models.writers.export_gguf`.
     read : callable
         ``read(code, name)`` returns a tensor as "F16" or "F32".
+    files
+        As of `lplr.models.writers.export_gguf`.
     """
     gguf = optional("gguf", "writing a GGUF file")
     architecture = architecture_of(config)

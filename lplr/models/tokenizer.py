@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.models.packages import optional
+from lplr.extras import optional
 
 __all__ = ["Tokenizer", "open_tokenizer"]
 

@@ -144,7 +144,10 @@ def test_what_is_missing_is_said(folder: Path) -> None:
     with pytest.raises(MissingFileError, match="pytorch_model.bin may hold pickled code"):
         open_checkpoint(folder)
     (folder / "m.gguf").write_bytes(b"")
-    with pytest.raises(MissingFileError, match="name the .gguf file itself"):
+    with pytest.raises(MissingFileError, match=r"name the .gguf file itself: m.gguf"):
+        open_checkpoint(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(MissingFileError, match=r"no file 'config.json' .*itself: m.gguf"):
         open_checkpoint(folder)
 
 

@@ -28,6 +28,7 @@ HOUSE = {
     # --- what everything stands on ---
     "_version": "",
     "exceptions": "",
+    "extras": "exceptions",
     "progress": "exceptions",
     "data": "",
     "kernels": "exceptions",
@@ -58,8 +59,8 @@ HOUSE = {
     ),
     # --- whole networks ---
     "models": (
-        "_version exceptions parallel processes validation provenance progress kernels linalg "
-        "quantizers matrices neighbours coding planning algorithms estimator storage inputs "
+        "_version exceptions extras parallel processes validation provenance progress kernels "
+        "linalg quantizers matrices neighbours coding planning algorithms estimator storage inputs "
         "datasets"
     ),
     "lplr": (  # the public names
@@ -67,8 +68,8 @@ HOUSE = {
         "theory models"
     ),
     "evaluation": (
-        "exceptions parallel processes validation progress kernels linalg quantizers matrices "
-        "neighbours coding planning storage datasets theory lplr"
+        "exceptions extras parallel processes validation progress kernels linalg quantizers "
+        "matrices neighbours coding planning storage datasets theory lplr"
     ),
     # --- the command line ---
     "cli": (

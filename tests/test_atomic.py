@@ -7,13 +7,13 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from forge import small
 
-from lplr.exceptions import InputError, StorageError
+from lplr.exceptions import CorruptFileError, InputError, StorageError
 from lplr.storage import atomic
 from lplr.storage.container import load, save, verify
 
@@ -155,6 +155,18 @@ def test_interrupt_at_every_step_leaves_the_old_file_alone(
                 save(path, small(n=5, d=5), overwrite=True)
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_an_error_of_what_is_written_stays_what_it_is(tmp_path: Path) -> None:
+    """It may be of another file, which the parts are read from."""
+
+    def parts() -> Iterator[bytes]:
+        yield b"first"
+        raise CorruptFileError("the source is damaged")
+
+    with pytest.raises(CorruptFileError, match="^the source is damaged$"):
+        atomic.write_atomic(tmp_path / "file", parts())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_returns_other_bytes_is_noticed(

@@ -91,7 +91,7 @@ def _narrow(f: Any, A: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _by_faiss(A: np.ndarray, X: np.ndarray, lengths: np.ndarray, k: int, metric: str) -> Neighbours:
     """By the flat index of faiss; ``lengths`` are the norms of the queries before `_narrow`."""
-    from lplr.evaluation.extras import optional
+    from lplr.extras import optional
 
     faiss = optional("faiss", "engine='faiss'")
     if metric == "cosine":

@@ -83,7 +83,7 @@ def ssim(A: Any, B: Any, *, peak: float | None = None) -> float:
     .. [1] Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
        structural similarity", IEEE Transactions on Image Processing 13(4), 2004.
     """
-    from lplr.evaluation.extras import optional
+    from lplr.extras import optional
 
     metrics = optional("skimage.metrics", "ssim")
     a, b = same_shape(A, B)

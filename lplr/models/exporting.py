@@ -72,7 +72,9 @@ def export(
     with tracked(progress, "exporting"):
         tensors = open_tensors(model)
         family = family_of(tensors.config)
-        check_checkpoint(tensors, family.tensors(), ignored=family.ignored)
+        check_checkpoint(
+            tensors, family.tensors(), ignored=family.ignored, tied=family.tied_tensors
+        )
         shapes = family.tensors()
         total, done = sum(map(math.prod, shapes.values())), 0
 

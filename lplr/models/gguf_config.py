@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.models.families.llama import Llama
 from lplr.models.families.rotary import Rotary
 from lplr.models.gguf_file import GGUFFile
 from lplr.models.gguf_names import ROPE_FACTORS
@@ -50,7 +51,7 @@ _CLASSES = {
     "gpt2": "GPT2LMHeadModel",
 }
 _POOLINGS = ("none", "mean", "cls")  # by their number in the metadata
-# All but the factor, in every published model with this scaling (Llama 3.1, 3.2 and 3.3).
+# In every published model with this scaling (Llama 3.1, 3.2 and 3.3).
 _LLAMA3: dict[str, Any] = {
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
@@ -132,21 +133,30 @@ def _add_attention(file: GGUFFile, config: dict[str, Any]) -> None:
 
 
 def _llama3(file: GGUFFile, config: dict[str, Any]) -> dict[str, Any]:
-    """The scaling whose factors are those of the file."""
-    factors = file.read(ROPE_FACTORS)
-    scaling = _LLAMA3 | {"factor": float(factors.max(initial=0))}
-    expected = None
-    if np.isfinite(factors).all() and scaling["factor"] > 0:
-        expected = rope_factors(config | {"rope_scaling": scaling})
-    # The factors were made in float32, a few roundings of 6e-8 each.
-    if expected is None or not (
-        factors.shape == expected.shape and np.allclose(factors, expected, rtol=1e-5, atol=0)
-    ):
-        raise InputError(
-            f"{file.path}: the factors {ROPE_FACTORS!r} are not those of Llama 3, and no others "
-            "are read"
-        )
-    return scaling
+    """The scaling whose factors are those of the file.
+
+    The largest factor is that of all slow frequencies. One between it and 1, of a frequency w,
+    says how many turns fit in the context c of the first training: w c / 2 pi.
+    """
+    factors = file.read(ROPE_FACTORS).astype(np.float64)
+    width = config["head_dim"]
+    plain = Rotary({"rope_theta": config["rope_theta"]}, width).frequencies
+    if factors.shape == plain.shape and np.isfinite(factors).all() and factors.min() >= 1:
+        scaling = _LLAMA3 | {"factor": float(factors.max())}
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        between = (factors > 1) & (factors < factors.max())
+        if between.any():
+            i = int(between.argmax())
+            share = (1 / factors[i] - 1 / factors.max()) / (1 - 1 / factors.max())
+            context = 2 * np.pi / plain[i] * (low + share * (high - low))
+            scaling["original_max_position_embeddings"] = max(1, round(float(context)))
+        scaled = Rotary(config | {"rope_scaling": scaling}, width).frequencies
+        if np.allclose(plain / scaled, factors, rtol=1e-5, atol=0):  # made in float32
+            return scaling
+    raise InputError(
+        f"{file.path}: the factors {ROPE_FACTORS!r} are not those of Llama 3, and no others are "
+        "read"
+    )
 
 
 def rope_factors(config: Mapping[str, Any]) -> np.ndarray | None:
@@ -212,6 +222,11 @@ def config_to_gguf(config: Mapping[str, Any]) -> dict[str, int | float | str | b
                 f"config.json: rope_scaling of type {scaling['rope_type']!r} cannot be written "
                 "as GGUF; these can: default, linear, llama3"
             )
-        if config["model_type"] == "mistral" and config.get("sliding_window"):
-            found["attention.sliding_window"] = config["sliding_window"]
+        windows = {window for window in Llama(config).windows if window is not None}
+        if windows and config["model_type"] != "mistral":
+            raise InputError(
+                f"config.json: the attention windows {sorted(windows)} cannot be written as GGUF"
+            )
+        if windows:
+            found["attention.sliding_window"] = windows.pop()
     return {f"{architecture}.{key}": value for key, value in found.items()}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.models.packages import optional
+from lplr.extras import optional
 
 __all__ = ["GGUFFile", "GGUFTensor"]
 

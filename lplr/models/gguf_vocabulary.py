@@ -54,7 +54,10 @@ def _metadata(
     whole: dict[str, Any], settings: dict[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any]:
     model = whole["model"]
-    ids = dict(model["vocab"]) | {t["content"]: t["id"] for t in whole["added_tokens"]}
+    added = whole.get("added_tokens") or []
+    if model["type"] not in ("BPE", "WordPiece"):
+        raise InputError(f"tokenizer.json: the kind {model['type']!r} has no name in GGUF")
+    ids = dict(model["vocab"]) | {token["content"]: token["id"] for token in added}
     size = config["vocab_size"]
     tokens = [f"[PAD{i}]" for i in range(size)]  # readers ask for a token for each row
     types = [UNUSED] * size
@@ -65,14 +68,14 @@ def _metadata(
                 "tokenizer of another model"
             )
         tokens[i], types[i] = token, NORMAL
-    for token in whole["added_tokens"]:
+    for token in added:
         types[token["id"]] = CONTROL if token["special"] else USER
     found: dict[str, Any] = {}
     if model["type"] == "WordPiece":
         found["model"] = "bert"
         tokens = [_marked(*pair) for pair in zip(tokens, types, strict=True)]
         found["token_type_count"] = config.get("type_vocab_size", 2)
-    elif model["type"] == "BPE" and model.get("byte_fallback"):
+    elif model.get("byte_fallback"):
         found["model"] = "llama"
         if model.get("unk_token") in ids:
             types[ids[model["unk_token"]]] = UNKNOWN
@@ -82,12 +85,10 @@ def _metadata(
         found["scores"] = _scores(tokens, _merges(model))
         prepends = '"Prepend"' in json.dumps(whole["normalizer"])
         found["add_space_prefix"] = prepends
-    elif model["type"] == "BPE":
+    else:
         found["model"] = "gpt2"
         found["pre"] = _splitter(whole["pre_tokenizer"])
         found["merges"] = [f"{a} {b}" for a, b in _merges(model)]
-    else:
-        raise InputError(f"tokenizer.json: the kind {model['type']!r} has no name in GGUF")
     special = {name: ids.get(_content(settings.get(f"{name}_token"))) for name in _SPECIAL}
     special = {n: config.get(f"{n}_token_id") if i is None else i for n, i in special.items()}
     around = _around(whole.get("post_processor"))

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from lplr.extras import optional
 from lplr.models.gguf_config import architecture_of, config_to_gguf, rope_factors
 from lplr.models.gguf_names import ROPE_FACTORS, is_transposed, rows_to_gguf, to_gguf
 from lplr.models.gguf_vocabulary import tokenizer_to_gguf
-from lplr.models.packages import optional
 
 __all__ = ["gguf_pieces"]
 
@@ -33,10 +33,12 @@ def gguf_pieces(
 
     Parameters
     ----------
-    config, shapes, files
+    config, shapes
         As of `lplr.models.writers.export_gguf`.
     read : callable
         ``read(code, name)`` returns a tensor as "F16" or "F32".
+    files
+        As of `lplr.models.writers.export_gguf`.
     """
     gguf = optional("gguf", "writing a GGUF file")
     architecture = architecture_of(config)

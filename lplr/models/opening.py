@@ -92,7 +92,7 @@ def open_tensors(path: str | os.PathLike[str]) -> PackedModel | Checkpoint:
 def _network(tensors: PackedModel | Checkpoint) -> Network:
     """The network, if the tensors have the names and shapes that their config asks for."""
     family = family_of(tensors.config)
-    check_checkpoint(tensors, family.tensors(), ignored=family.ignored)
+    check_checkpoint(tensors, family.tensors(), ignored=family.ignored, tied=family.tied_tensors)
     return Network(family, tensors)
 
 

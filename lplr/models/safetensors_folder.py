@@ -7,6 +7,7 @@ of Hugging Face, whose folders ``snapshots/<commit>/`` are made of links to ``bl
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from lplr.models.float8 import apply_scale, block_of, scales_of
 __all__ = ["open_folder", "read_json"]
 
 _INDEX = "model.safetensors.index.json"
+_PICKLED = (".bin", ".pt", ".pth")
 # Bytes; the largest published ones are 100 times smaller.
 _MAX_JSON = 1 << 26
 _MAX_TOKENIZER_FILE = 1 << 28
@@ -37,6 +39,9 @@ _BESIDE = (
 
 def open_folder(folder: Path, only: str = "") -> Checkpoint:
     """Open a folder, or one of its files; see `lplr.models.checkpoint.open_checkpoint`."""
+    if not os.path.lexists(folder / "config.json"):
+        message = f"path: there is no file 'config.json' in {folder}{_advice(folder)}"
+        raise MissingFileError(message, str(folder))
     config_path = inside(folder, "config.json")
     config = read_json(config_path)
     shards = [only] if only else None
@@ -128,13 +133,19 @@ def _single(folder: Path) -> str:
             f"path: {folder} has {len(found)} .safetensors files and no {_INDEX}; name one: "
             f"{', '.join(found[:5])}"
         )
-    other = sorted(p.name for p in folder.iterdir() if p.suffix in (".gguf", ".bin", ".pt", ".pth"))
-    advice = ""
-    if any(name.endswith(".gguf") for name in other):
-        advice = f"; name the .gguf file itself: {', '.join(other[:5])}"
-    elif other:
-        advice = f"; {other[0]} may hold pickled code, which is never run: convert it"
-    raise MissingFileError(f"path: {folder} has no .safetensors file{advice}", str(folder))
+    message = f"path: {folder} has no .safetensors file{_advice(folder)}"
+    raise MissingFileError(message, str(folder))
+
+
+def _advice(folder: Path) -> str:
+    """What else may be meant by a folder that is no checkpoint."""
+    gguf = sorted(path.name for path in folder.glob("*.gguf"))
+    if gguf:
+        return f"; name the .gguf file itself: {', '.join(gguf[:5])}"
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+    if pickled:
+        return f"; {pickled[0]} may hold pickled code, which is never run: convert it"
+    return ""
 
 
 def _explain(folder: Path, index: dict[str, str], where: dict[str, str]) -> None:

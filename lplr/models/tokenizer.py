@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.models.packages import optional
+from lplr.extras import optional
 
 __all__ = ["Tokenizer", "open_tokenizer"]
 
@@ -103,10 +103,11 @@ class Tokenizer:
         if not isinstance(text, str):
             raise InputError(f"text must be a str, not {type(text).__name__}")
         try:
-            found = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
-        except (TypeError, UnicodeEncodeError) as error:  # of half a surrogate pair
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:  # half a surrogate pair
             raise InputError(f"text is no valid Unicode: {error}") from None
-        return np.array(found, np.int64)
+        found = self._tokenizer.encode(text, add_special_tokens=special_tokens)
+        return np.array(found.ids, np.int64)
 
     def decode(self, ids: Any, *, special_tokens: bool = True) -> str:
         """The text of token ids.

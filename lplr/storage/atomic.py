@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lplr.exceptions import ExistingFileError, InputError, StorageError
+from lplr.exceptions import ExistingFileError, InputError, LplrError, StorageError
 
 __all__ = ["write_atomic"]
 
@@ -63,7 +63,7 @@ def write_atomic(
         raise ExistingFileError(
             f"overwrite is False and {name!r} exists; pass overwrite=True or another path", name
         ) from exc
-    except StorageError:
+    except LplrError:  # also what the parts are made from may be damaged
         raise
     except OSError as exc:
         raise StorageError(

@@ -22,8 +22,8 @@ from lplr.evaluation.baselines.stored import (
     unpack_indices,
 )
 from lplr.evaluation.baselines.vectors import cut, subvector_plans, vector_quantized
-from lplr.evaluation.extras import optional
 from lplr.exceptions import BudgetError, MissingPackageError
+from lplr.extras import optional
 from lplr.matrices.errors import ReadRows
 
 __all__ = ["SLACK", "optimized_product", "product", "rabitq", "scalar"]

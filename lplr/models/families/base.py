@@ -26,6 +26,8 @@ class Family(ABC):
     n_blocks, width, vocabulary : int
     max_tokens : int or None
         The longest sequence, where positions are learned; None where there is no limit.
+    tied_tensors : (str, str) or None
+        Head and embedding, where the configuration says that they are one matrix.
     """
 
     model_types: ClassVar[tuple[str, ...]]
@@ -36,6 +38,7 @@ class Family(ABC):
     width: int
     vocabulary: int
     max_tokens: int | None = None
+    tied_tensors: tuple[str, str] | None = None
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any]) -> None: ...

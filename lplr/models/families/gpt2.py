@@ -39,6 +39,7 @@ class GPT2(Family):
         self.head_width = multiple(self.width, self.heads, "n_embd", "n_head")
         self.eps = number(config, "layer_norm_epsilon", 1e-5, float)
         self.tied = flag(config, "tie_word_embeddings", True)
+        self.tied_tensors = (_HEAD, _TOKENS) if self.tied else None
         self.scaled = flag(config, "scale_attn_weights", True)
         self.scaled_by_depth = flag(config, "scale_attn_by_inverse_layer_idx", False)
         self.activation = ACTIVATIONS[

@@ -48,6 +48,7 @@ class Llama(Family):
             raise InputError(f"config.json: head_dim {self.head_width} must be even")
         self.eps = number(config, "rms_norm_eps", 1e-6, float)
         self.tied = flag(config, "tie_word_embeddings", False)
+        self.tied_tensors = (_HEAD, _TOKENS) if self.tied else None
         bias = kind in ("llama", "qwen3") and flag(config, "attention_bias", False)
         self.qkv_bias, self.out_bias = bias or kind == "qwen2", bias
         self.mlp_bias = kind == "llama" and flag(config, "mlp_bias", False)

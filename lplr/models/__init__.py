@@ -11,6 +11,7 @@ _PUBLIC = {
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
     "compare_encoders": "lplr.models.evaluation.encoders",
+    "compress": "lplr.models.compress_model",
     "embed_texts": "lplr.models.evaluation.encoders",
     "export": "lplr.models.exporting",
     "generate": "lplr.models.generation",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
+    "plan": "lplr.models.compress_model",
     "read_labelled": "lplr.models.evaluation.encoders",
     "read_questions": "lplr.models.evaluation.choices",
     "score": "lplr.models.evaluation.scores",
@@ -29,6 +31,7 @@ __all__ = [
     "answer",
     "compare",
     "compare_encoders",
+    "compress",
     "embed_texts",
     "export",
     "generate",
@@ -36,6 +39,7 @@ __all__ = [
     "open_checkpoint",
     "open_network",
     "open_tokenizer",
+    "plan",
     "read_labelled",
     "read_questions",
     "score",
@@ -45,6 +49,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lplr.models.checkpoint import open_checkpoint
+    from lplr.models.compress_model import compress, plan
     from lplr.models.evaluation.choices import answer, read_questions
     from lplr.models.evaluation.encoders import (
         compare_encoders,

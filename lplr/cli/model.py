@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lplr.cli import model_evaluate, model_export, model_info
+from lplr.cli import model_calibrate, model_compress, model_evaluate, model_export, model_info
 from lplr.cli.options import add_command
 
 __all__ = ["add_parser"]
 
-_COMMANDS = (model_evaluate, model_export, model_info)  # in the order in which one uses them
+# In the order in which one uses them.
+_COMMANDS = (model_compress, model_calibrate, model_evaluate, model_export, model_info)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
+    "compress": "lplr.models.compress_model",
     "export": "lplr.models.exporting",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
+    "plan": "lplr.models.compress_model",
     "read_questions": "lplr.models.evaluation.choices",
     "score": "lplr.models.evaluation.scores",
     "token_windows": "lplr.models.texts",
@@ -23,11 +25,13 @@ _PUBLIC = {
 __all__ = [
     "answer",
     "compare",
+    "compress",
     "export",
     "load",
     "open_checkpoint",
     "open_network",
     "open_tokenizer",
+    "plan",
     "read_questions",
     "score",
     "token_windows",
@@ -35,6 +39,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lplr.models.checkpoint import open_checkpoint
+    from lplr.models.compress_model import compress, plan
     from lplr.models.evaluation.choices import answer, read_questions
     from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export

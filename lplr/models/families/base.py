@@ -91,6 +91,11 @@ class Family(ABC):
     def _names(self) -> frozenset[str]:
         return frozenset(self.tensors())
 
+    def stages(self, i: int) -> list[tuple[str, ...]]:
+        """Modules of the linear layers of block i that share an input, in order."""
+        stages = self.block(_Names(), i).stages
+        return [tuple(self.prefix(i) + name for name in stage.linears) for stage in stages]
+
     def linears(self, i: int) -> dict[str, tuple[int, int]]:
         """Modules of the linear layers of block i, with (outputs, inputs), in order."""
         shapes = self.tensors()

@@ -1,0 +1,210 @@
+"""What compressing a network would take: bytes of each layer, time, memory and disk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lplr.models.families import Family
+from lplr.models.methods import Method
+from lplr.parallel import matmul, n_threads
+
+__all__ = ["LayerPlan", "Plan", "layers_of", "plan_of"]
+
+# Seconds of a core of 2026 that a unit of `lplr.planning.work` takes, times products a second of
+# it: coding is products, triangular solves and searches in equal parts, and follows their speed.
+_CODING = 0.55 * 200e9
+_OVERHEAD = 300e6  # bytes of interpreter, libraries and compiled kernels
+_DISK = 3e8  # bytes a second that are written, synced and read back
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """A linear layer before it is coded.
+
+    Parameters
+    ----------
+    name : str
+        Of its module.
+    block : int
+    shape : (int, int)
+        Outputs and inputs.
+    nbytes : int
+        That will be stored at most.
+    seconds : float
+        For its coding.
+    """
+
+    name: str
+    block: int
+    shape: tuple[int, int]
+    nbytes: int
+    seconds: float
+
+    @property
+    def weights(self) -> int:
+        """Entries of the matrix."""
+        return prod(self.shape)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits over entries."""
+        return 8 * self.nbytes / self.weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compression before it is done.
+
+    Parameters
+    ----------
+    layers : tuple of LayerPlan
+        In the order in which they are coded.
+    tokens : (int, int)
+        Calibration sequences and tokens of each; (0, 0) where none are needed.
+    kept_nbytes : int
+        Of everything but the linear layers in the output.
+    seconds : dict of str to float
+        By kind of work.
+    memory, disk : int
+        Bytes at the peak; disk includes the output.
+    """
+
+    layers: tuple[LayerPlan, ...]
+    tokens: tuple[int, int]
+    kept_nbytes: int
+    seconds: dict[str, float]
+    memory: int
+    disk: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all linear layers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits of all linear layers over their weights."""
+        return 8 * self.nbytes / sum(layer.weights for layer in self.layers)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "layers": [
+                {
+                    "name": layer.name,
+                    "shape": list(layer.shape),
+                    "nbytes": layer.nbytes,
+                    "bits_per_weight": layer.bits_per_weight,
+                    "seconds": layer.seconds,
+                }
+                for layer in self.layers
+            ],
+            "calibration": {"sequences": self.tokens[0], "tokens": self.tokens[1]},
+            "nbytes": self.nbytes,
+            "bits_per_weight": self.bits_per_weight,
+            "kept_nbytes": self.kept_nbytes,
+            "seconds": {**self.seconds, "all": sum(self.seconds.values())},
+            "memory_nbytes": self.memory,
+            "disk_nbytes": self.disk,
+        }
+
+
+def layers_of(family: Family) -> dict[str, tuple[int, tuple[int, int]]]:
+    """Block and shape of every linear layer, by the name of its module."""
+    return {
+        name: (i, shape)
+        for i in range(family.n_blocks)
+        for name, shape in family.linears(i).items()
+    }
+
+
+def plan_of(
+    family: Family,
+    method: Method,
+    tokens: tuple[int, int],
+    kept_nbytes: int,
+    states_on_disk: bool,
+) -> Plan:
+    """The plan of a network by its configuration alone.
+
+    Parameters
+    ----------
+    family : Family
+    method : Method
+    tokens : (int, int)
+        Calibration sequences and tokens of each.
+    kept_nbytes : int
+        Bytes of the tensors that are kept.
+    states_on_disk : bool
+        Whether hidden states are mapped from a file.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    BudgetError
+        If the budget of a layer is too small; the message names the layer.
+    """
+    speed = _speed()
+    layers = tuple(
+        LayerPlan(name, i, shape, method.nbytes(name, shape), method.work(shape) * _CODING / speed)
+        for name, (i, shape) in layers_of(family).items()
+    )
+    tokens = tokens if method.calibrated else (0, 0)
+    states = 2 * 4 * prod(tokens) * family.width
+    seconds = {"coding": sum(layer.seconds for layer in layers)}
+    if method.calibrated:
+        seconds |= {
+            "forward passes": 2 * _forward(family, layers, tokens) / speed,
+            "second moments": _moments(family, layers, prod(tokens)) / speed,
+            "hidden states": family.n_blocks * states / _DISK,
+        }
+    disk = sum(layer.nbytes for layer in layers) + kept_nbytes + (2 + states_on_disk) * states
+    memory = _memory(family, layers, tokens) + (0 if states_on_disk else states)
+    return Plan(layers, tokens, kept_nbytes, seconds, int(memory), int(disk))
+
+
+def _forward(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int]) -> float:
+    """Operations of one pass of all sequences through all blocks."""
+    sequences, length = tokens
+    linear = 2 * sum(layer.weights for layer in layers)
+    attention = 4 * length * family.width * family.n_blocks  # about, where heads have other widths
+    return float(sequences * length * (linear + attention))
+
+
+def _moments(family: Family, layers: tuple[LayerPlan, ...], tokens: int) -> float:
+    """Operations for second moments, and for solving with them."""
+    shapes = {layer.name: layer.shape for layer in layers}
+    inputs = [shapes[names[0]][1] for i in range(family.n_blocks) for names in family.stages(i)]
+    sums = sum(2 * 2 * d * d * tokens for d in inputs)
+    solves = sum(2 * 4 * d * d * (n + d / 12) for n, d in shapes.values())
+    return float(sums + solves)  # the latter twice as many as they are, in float64
+
+
+def _memory(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int]) -> float:
+    """Bytes at the peak beside the hidden states."""
+    block = sum(layer.weights for layer in layers if layer.block == 0)
+    widest = max(layer.shape[1] for layer in layers)
+    largest = max(layer.weights for layer in layers)
+    coding = 40 * largest + 6 * 8 * widest * widest
+    embedding = 4 * family.vocabulary * family.width
+    return _OVERHEAD + 2 * 4 * block + coding + embedding
+
+
+def _speed() -> float:
+    """Operations a second of products of float32 matrices on all threads, measured for 0.2 s."""
+    a = np.ones((1024 * n_threads(), 1024), np.float32)
+    b = np.ones((1024, 1024), np.float32)
+    matmul(a, b)
+    start, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < 0.2:
+        matmul(a, b)
+        done += 1
+    return done * 2 * len(a) * 1024 * 1024 / elapsed

@@ -12,7 +12,7 @@ import pytest
 from lplr import datasets
 from lplr.data import make_data
 from lplr.datasets import bundled, phantom
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError
 from lplr.linalg.qr import haar
 
 K = np.arange(1, 31)
@@ -322,3 +322,33 @@ def test_make_data_refuses_what_it_cannot_store() -> None:
         make_data.lower_triangle(np.full((1, 1), 1.1, np.float32), 1e-9)
     with pytest.raises(ValueError, match="not dequantized"):
         make_data.split_q4_1(np.linspace(0, 1, 64, dtype=np.float32).reshape(2, 32))
+
+
+PAGE = """<html><head><title>A title</title></head><body>
+  <p>One &amp;   two.</p>
+
+  <pre>listing</pre><p class="x">Three.</p><table><tr><td>cell</td></tr></table></body></html>
+"""
+
+
+def test_debian_texts(tmp_path: Path) -> None:
+    fortunes, reference = tmp_path / "fortunes", tmp_path / "reference"
+    fortunes.mkdir()
+    reference.mkdir()
+    items = [f"{topic} {i:02d} " + 40 * "x" for topic in ("art", "zippy") for i in range(10)]
+    (fortunes / "zippy").write_text("\n%\n".join([*items[10:], "too short to be kept"]) + "\n%\n")
+    (fortunes / "art").write_text("\n%\n".join(items[:10]) + "\n%\n")
+    (fortunes / "ascii-art").write_text(50 * "/" + "\n%\n")
+    (fortunes / "art.dat").write_bytes(b"\xff\x00")
+    (fortunes / "art.u8").symlink_to("art")
+    (reference / "ch01.en.html").write_text(PAGE)
+    (reference / "ch02.en.html").write_text("<p>Four.</p>")
+    (reference / "index.en.html").write_text("<p>Contents</p>")
+    texts = datasets.debian_texts(fortunes=fortunes, reference=reference)
+    calibration, same = (texts[name].split("\n\n") for name in ("calibration", "test_same"))
+    assert len(calibration) == 15
+    assert sorted(calibration + same) == items
+    assert calibration + same == [items[i] for i in np.random.default_rng(0).permutation(20)]
+    assert texts["test_other"] == "A title\n One & two.\n\n Three.\n\n\nFour."
+    with pytest.raises(MissingFileError, match="apt-get install debian-reference-en"):
+        datasets.debian_texts(fortunes=fortunes, reference=tmp_path)

@@ -6,6 +6,7 @@ neighbouring entries undergo the same operations.
 """
 
 import numpy as np
+from numba import types
 
 from lplr.kernels.jit import kernel
 
@@ -147,3 +148,35 @@ def hadamard_columns(X, pre, post, out, first, last):
         y = out[k, first:last]
         for c in range(width):
             y[c] = factor * x[c]
+
+
+def _vector_signature(dtype):
+    # Arguments that are only read have read-only types, which accept writable arrays as well.
+    vector, matrix = (types.Array(dtype, ndim, "C", readonly=True) for ndim in (1, 2))
+    return types.void(vector, vector, matrix, dtype[::1], types.boolean)
+
+
+@kernel([_vector_signature(types.float32), _vector_signature(types.float64)])
+def hadamard_vector(x, factors, block, out, inverse):
+    """``out = (H kron P) @ (factors * x)``, or with ``inverse`` ``factors * ((H kron P.T) @ x)``.
+
+    ``x``, ``factors`` and ``out`` are float32 or float64 (n,); ``block`` is (b, b), the transpose
+    of what stands for P or P.T here, and n / b is a power of two. One vector takes a few
+    microseconds, which the general path would spend on its way here.
+    """
+    n, order = len(x), len(block)
+    group = np.empty(order, out.dtype)
+    for start in range(0, n, order):
+        group[:] = 0
+        for c in range(order):
+            value = x[start + c]
+            if not inverse:
+                value *= factors[start + c]
+            row = block[c]
+            for r in range(order):
+                group[r] += row[r] * value
+        out[start : start + order] = group
+    _all_stages(out, order)
+    if inverse:
+        for i in range(n):
+            out[i] *= factors[i]

@@ -7,7 +7,7 @@ import numpy as np
 from lplr.linalg.paley import block_order, paley
 from lplr.parallel import run_blocks
 
-__all__ = ["mix"]
+__all__ = ["mix", "mix_vector"]
 
 _TILE = 1 << 19  # entries a thread handles at a time: they stay in the second-level cache
 _FEW_COLUMNS = 16
@@ -34,6 +34,21 @@ def mix(X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dt
     order = block_order(n)
     out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
     return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
+
+
+def mix_vector(x: np.ndarray, factors: np.ndarray, inverse: bool) -> np.ndarray:
+    """As `mix`, for one vector of a size with a Hadamard matrix, in the time of a small product.
+
+    ``x`` and ``factors``, the signs over the root of n, are contiguous and of one dtype.
+    """
+    from lplr.kernels.hadamard import hadamard_vector
+
+    out = np.empty_like(factors)
+    order = block_order(len(x))
+    # The kernel reads the block by columns, so it gets the transpose of the one that acts.
+    block = np.ones((1, 1), out.dtype) if order == 1 else paley(order, out.dtype, not inverse)
+    hadamard_vector(x, factors, block, out, inverse)
+    return out
 
 
 def _along_rows(

@@ -44,7 +44,7 @@ from functools import cached_property
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.linalg.orthogonal import mix
+from lplr.linalg.orthogonal import mix, mix_vector
 from lplr.linalg.paley import block_order
 from lplr.parallel import run_blocks
 from lplr.validation import check_flag, check_integer, check_rng
@@ -137,6 +137,12 @@ class RandomizedTransform:
         signs = 1 - 2 * bits.astype(np.int8)
         signs.flags.writeable = False
         return signs
+
+    @cached_property
+    def _factors(self) -> dict[np.dtype, np.ndarray]:
+        """The signs over the root of n, by dtype."""
+        kinds = np.dtype(np.float32), np.dtype(np.float64)
+        return {kind: np.full(self.n, 1 / np.sqrt(self.n), kind) * self.signs for kind in kinds}
 
     @property
     def nbytes(self) -> int:
@@ -336,6 +342,8 @@ class RandomizedTransform:
         if X.shape[axis] != self.n:
             raise InputError(f"X: must have size {self.n} along axis {axis}, found {X.shape}")
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        if X.ndim == 1 and self.blocks == 1 and block_order(self.n):
+            return mix_vector(np.ascontiguousarray(X, dtype), self._factors[dtype], inverse)
         if self.blocks == 1:
             return mix(X, self.signs, axis, inverse, dtype)
         out = np.empty(X.shape, dtype)

@@ -245,6 +245,7 @@ class PackedMatrix(LinearOperator):
         return max(8, _BLOCK // self.shape[1] // 8 * 8)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
+        """The product with a matrix or, in all packed matrices, a vector."""
         return self._multiply(self._row_reader(), X)
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
@@ -252,7 +253,7 @@ class PackedMatrix(LinearOperator):
 
     def _multiply(self, rows: ReadRows, X: np.ndarray) -> np.ndarray:
         """The product of the matrix that ``rows`` decodes with X, a block of rows at a time."""
-        out = np.empty((self.shape[0], X.shape[1]), np.result_type(self.dtype, X))
+        out = np.empty((self.shape[0], *X.shape[1:]), np.result_type(self.dtype, X))
 
         def block(start: int, stop: int) -> None:
             np.matmul(rows(start, stop), X, out=out[start:stop])
@@ -270,10 +271,10 @@ class PackedMatrix(LinearOperator):
         return sum(parts[1:], start=parts[0])  # in this order at any number of threads
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._matmat(x.reshape(-1, 1))
+        return self._matmat(x.reshape(-1))
 
     def _rmatvec(self, y: np.ndarray) -> np.ndarray:
-        return self._rmatmat(y.reshape(-1, 1))
+        return self._rmatmat(y.reshape(-1))
 
     def _summary(self) -> list[tuple[str, str]]:
         """What a reader wants to know, by name."""

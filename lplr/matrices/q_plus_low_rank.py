@@ -188,11 +188,11 @@ class QPlusLowRank(PackedMatrix):
         if X.dtype not in (np.float32, np.float64):
             X = X.astype(np.result_type(X, np.float32))
         if before is not None:
-            X = before.apply(np.ascontiguousarray(X), axis=0)
+            X = before.apply(np.ascontiguousarray(X))
         out = getattr(self.backbone, name)(X)
         if self.low_rank is not None:
             out = out + getattr(self.low_rank, name)(X)
-        return out if after is None else after.undo(np.ascontiguousarray(out), axis=0)
+        return out if after is None else after.undo(np.ascontiguousarray(out))
 
     @property
     def _version(self) -> int:

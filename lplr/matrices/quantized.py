@@ -19,6 +19,8 @@ from lplr.quantizers.trellis_codebook import TrellisCodebook
 
 __all__ = ["Quantized", "part"]
 
+_SHARE = 1 << 20  # entries of a product with a vector that are worth a thread: 0.2 ms
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Quantized(PackedMatrix):
@@ -134,7 +136,7 @@ class Quantized(PackedMatrix):
 
     def _row_reader(self) -> ReadRows:
         def rows(start: int, stop: int) -> np.ndarray:
-            out = self._points(start, stop)
+            out = np.ascontiguousarray(self._points(start, stop))
             out *= part(self.scale, start, stop)
             if self.offset is not None:
                 out += part(self.offset, start, stop)
@@ -143,71 +145,81 @@ class Quantized(PackedMatrix):
         return rows
 
     def _points(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` in code units, float32, contiguous."""
+        """Rows ``start`` to ``stop`` in code units, float32, new, in any order in memory."""
         book = self.codebook
         group = book.group if self.axis == 0 else 1
         word_rows = slice(start // group, -(-stop // group))
         out = book.unpack(self.codes, self._words, word_rows, self.axis)
-        out = out[start % group : start % group + stop - start, : self.shape[1]]
-        return np.ascontiguousarray(out)
+        return out[start % group : start % group + stop - start, : self.shape[1]]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        packed = X.shape[1] == 1 and X.dtype == np.float32 and self._has_packed_products
-        points = self._dot if packed else partial(self._multiply, self._points)
-        return self._affine(points, X, _sides)
+        if X.ndim == 2 and X.shape[1] == 1:
+            return self._matmat(X[:, 0])[:, None]
+        if self._multiplies_packed(X):
+            return self._affine(self._dot, X)
+        with reproducible():
+            return self._affine(partial(self._multiply, self._points), X)
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
-        packed = Y.shape[1] == 1 and Y.dtype == np.float32 and self._has_packed_products
-        points = (
-            self._dot_transposed if packed else partial(self._multiply_transposed, self._points)
-        )
-        return self._affine(points, Y, lambda scale: _sides(scale)[::-1])
+        if Y.ndim == 2 and Y.shape[1] == 1:
+            return self._rmatmat(Y[:, 0])[:, None]
+        if self._multiplies_packed(Y):
+            return self._affine(self._dot_transposed, Y, transposed=True)
+        with reproducible():
+            points = partial(self._multiply_transposed, self._points)
+            return self._affine(points, Y, transposed=True)
 
     def _affine(
         self,
         points: Callable[[np.ndarray], np.ndarray],
         X: np.ndarray,
-        sides: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+        transposed: bool = False,
     ) -> np.ndarray:
         """A product with the points; its scales act on what goes in and out, not on the matrix."""
-        with reproducible():
-            before, after = sides(self.scale)
-            out = after * points(before * X)
-            if self.offset is not None:
-                before, after = sides(self.offset)
-                out = out + after * (before * X).sum(axis=0, keepdims=True)
+        out = _scaled(self.scale, points, X, transposed)
+        if self.offset is not None:
+            out = out + _scaled(self.offset, lambda X: X.sum(axis=0, keepdims=True), X, transposed)
         return out
 
-    @property
-    def _has_packed_products(self) -> bool:
-        """Whether a vector is multiplied by the packed codes, which has to lie down columns."""
-        return isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
+    def _multiplies_packed(self, X: np.ndarray) -> bool:
+        """Whether the packed codes multiply X: a vector, where they lie down columns."""
+        packed = isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
+        return packed and X.ndim == 1 and X.dtype == np.float32
 
-    def _dot(self, X: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _span(self) -> int:
+        """Code words down a column that one thread multiplies; only then are they worth one."""
+        book = cast("E8P | TrellisCodebook", self.codebook)
+        segment = book.segment_length(self.shape[0])
+        return segment // book.group * max(1, _SHARE // (segment * self.shape[1]))
+
+    def _dot(self, x: np.ndarray) -> np.ndarray:
         book, (words, _) = cast("E8P | TrellisCodebook", self.codebook), self._words
-        x = np.ascontiguousarray(X[:, 0])
-        g = book.group
-        out = np.empty(g * words, np.float32)
+        x = np.ascontiguousarray(x)
+        if words <= self._span:
+            return book.dot(self.codes, self._words, slice(0, words), x)[: self.shape[0]]
+        out = np.empty(book.group * words, np.float32)
 
         def block(start: int, stop: int) -> None:
-            out[g * start : g * stop] = book.dot(self.codes, self._words, slice(start, stop), x)
+            entries = slice(book.group * start, book.group * stop)
+            out[entries] = book.dot(self.codes, self._words, slice(start, stop), x)
 
-        run_blocks(block, words, book.segment_length(self.shape[0]) // g)
-        return out[: self.shape[0], None]
+        run_blocks(block, words, self._span)
+        return out[: self.shape[0]]
 
-    def _dot_transposed(self, Y: np.ndarray) -> np.ndarray:
+    def _dot_transposed(self, y: np.ndarray) -> np.ndarray:
         book, (words, d) = cast("E8P | TrellisCodebook", self.codebook), self._words
-        g, span = book.group, book.segment_length(self.shape[0]) // book.group
-        y = np.zeros(g * words, np.float32)
-        y[: self.shape[0]] = Y[:, 0]
+        g, span = book.group, self._span
+        padded = np.zeros(g * words, np.float32)
+        padded[: self.shape[0]] = y
         parts = np.empty((-(-words // span), d), np.float32)
 
         def block(start: int, stop: int) -> None:
-            rows, part_of_y = slice(start, stop), y[g * start : g * stop]
+            rows, part_of_y = slice(start, stop), padded[g * start : g * stop]
             parts[start // span] = book.dot_transposed(self.codes, self._words, rows, part_of_y)
 
         run_blocks(block, words, span)
-        return parts.sum(axis=0)[:, None]
+        return parts.sum(axis=0)
 
     def _state(self) -> dict[str, Any]:
         state = {
@@ -241,7 +253,15 @@ def part(scale: np.ndarray, start: int, stop: int) -> np.ndarray:
     return scale[start:stop] if scale.shape[0] > 1 else scale
 
 
-def _sides(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of the columns and of the rows whose outer product a scale stands for."""
-    one = np.ones((1, 1), np.float32)
-    return (one, scale) if scale.shape[0] > 1 else (scale.T, one)
+def _scaled(
+    scale: np.ndarray,
+    product: Callable[[np.ndarray], np.ndarray],
+    X: np.ndarray,
+    transposed: bool,
+) -> np.ndarray:
+    """A product with X in which a scale acts on what goes in, or on what comes out."""
+    factors = scale.reshape(-1, *[1] * (X.ndim - 1))
+    of_rows = scale.shape[0] > 1
+    if of_rows == transposed:  # the rows of the matrix, or of its transpose, are those of X
+        return product(factors * X)
+    return factors * product(X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -121,76 +122,78 @@ class Trellis:
 
         ``shape`` is the number of sequences and of entries of each; slices have a start and a stop.
         """
+        out = np.empty((sequences.stop - sequences.start, entries.stop - entries.start), np.float32)
+        self.unpack_into(packed, shape[1], sequences.start, entries.start, out, 0, out.shape[1])
+        return out
+
+    def unpack_into(
+        self,
+        packed: np.ndarray,
+        n: int,
+        sequence: int,
+        start: int,
+        out: np.ndarray,
+        first: int,
+        last: int,
+    ) -> None:
+        """As `unpack`, for consecutive sequences of n entries, to some columns of ``out``."""
         from lplr.kernels.project_trellis import decode
 
-        rows, n = sequences.stop - sequences.start, entries.stop - entries.start
-        out = np.empty((rows, n), np.float32)
-        decode(*self._stream(packed, shape, sequences.start), self.table, entries.start, out)
-        return out
+        total, wraps = self.sequence_bits(n), self.wraps(n)
+        even, odd = self._pairs
+        decode(packed, sequence, total, wraps, self._widths, even, odd, start, out, first, last)
 
-    def dot(
-        self, packed: np.ndarray, shape: tuple[int, int], entries: slice, x: np.ndarray
-    ) -> np.ndarray:
-        """Some entries of the sum of all sequences, each times an entry of ``x``; see `unpack`.
+    def dot(self, packed: np.ndarray, n: int, size: int, x: np.ndarray) -> np.ndarray:
+        """Sum of vectors of n entries, each times an entry of ``x``, from their packed bits.
 
-        The products are made straight from the packed bits.
+        The vectors are cut into segments of ``size`` entries, see `TrellisCodebook`.
         """
         from lplr.kernels.project_trellis import multiply
-        from lplr.kernels.project_trellis_bytes import multiply_bytes
 
-        start, n = entries.start, entries.stop - entries.start
         out = np.zeros(n, np.float32)
-        packed, _, total, wraps, widths = self._stream(packed, shape, 0)
-        done = 0
-        if self._bytewise(shape[1]) and start % 16 == 0:
-            done = n - n % 16
-            table, step = self._four
-            multiply_bytes(packed, total // 8, wraps, table, start, step, x, out[:done])
-        if done < n:
-            values = np.empty(n - done, np.float32)
-            multiply(packed, total, wraps, widths, self.table, start + done, x, values, out[done:])
+        multiply(packed, size, *self._products, x, out)
         return out
 
-    def dot_transposed(
-        self, packed: np.ndarray, shape: tuple[int, int], sequences: slice, y: np.ndarray
-    ) -> np.ndarray:
-        """Inner products of some sequences with a vector, from the packed bits; see `unpack`."""
+    def dot_transposed(self, packed: np.ndarray, m: int, size: int, y: np.ndarray) -> np.ndarray:
+        """Inner products of m vectors with ``y``, from their packed bits; see `dot`."""
         from lplr.kernels.project_trellis import multiply_transposed
-        from lplr.kernels.project_trellis_bytes import multiply_bytes_transposed
 
-        out = np.empty(sequences.stop - sequences.start, np.float32)
-        packed, first, total, wraps, widths = self._stream(packed, shape, sequences.start)
-        if self._bytewise(shape[1]) and shape[1] % 16 == 0:
-            table, step = self._four
-            multiply_bytes_transposed(packed, first, total // 8, wraps, table, step, y, out)
-        else:
-            values = np.empty(shape[1], np.float32)
-            multiply_transposed(packed, first, total, wraps, widths, self.table, y, values, out)
+        out = np.zeros(m, np.float32)
+        multiply_transposed(packed, size, *self._products, y, out)
         return out
 
-    def _bytewise(self, n: int) -> bool:
-        """Whether products may look up four entries of sequences of n entries at a time."""
-        return self.bits == 2 and n >= 16 and n % 4 == 0 and bool(self._four[1] > 0)
+    @property
+    def _products(self) -> tuple[Any, ...]:
+        """What the kernels of products know of the code."""
+        return _WRAP * self.state_bits, self._widths, *self._pairs, *self._fours
 
     @cached_property
-    def _four(self) -> tuple[np.ndarray, np.float32]:
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values of two consecutive entries by their joint window, for entries 0 and 1, 2 and 3."""
+        window = np.arange(1 << (self.state_bits + max(self.widths[1], self.widths[3])))
+        states = len(self.table) - 1
+
+        def by(width: int) -> np.ndarray:
+            return read_only(self.table[np.stack([window, window >> width], axis=1) & states])
+
+        even = by(self.widths[1])
+        return even, even if self.widths[3] == self.widths[1] else by(self.widths[3])
+
+    @cached_property
+    def _fours(self) -> tuple[np.ndarray, np.float32]:
         """Four consecutive values at two bits, by the window of all four: int8 multiples of a step.
 
-        The step is 0 if the values are no such multiples, or if the table would outgrow the caches.
+        One row and 1 where the values are no such multiples, or the table would outgrow the caches.
         """
+        none = read_only(np.zeros((1, 4), np.int8)), np.float32(1)
+        if self.bits != 2 or self.state_bits > 12 or not self.table.any():
+            return none
         step = np.abs(self.table).max() / np.float32(127)
         numbers = np.round(self.table / step)
-        if self.state_bits > 12 or not np.allclose(numbers * step, self.table, 0, 1e-5 * step):
-            return np.zeros((1, 4), np.int8), np.float32(0.0)
+        if not np.allclose(numbers * step, self.table, 0, 1e-5 * step):
+            return none
         window = np.arange(1 << (self.state_bits + 6))[:, None] >> np.array([0, 2, 4, 6])
-        return numbers.astype(np.int8)[window & (len(self.table) - 1)], step
-
-    def _stream(
-        self, packed: np.ndarray, shape: tuple[int, int], sequence: int
-    ) -> tuple[np.ndarray, int, int, bool, np.ndarray]:
-        """What the kernels need to read a sequence."""
-        n = shape[1]
-        return read_only(packed), sequence, self.sequence_bits(n), self.wraps(n), self._widths
+        return read_only(numbers.astype(np.int8)[window & (len(self.table) - 1)]), step
 
 
 def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:

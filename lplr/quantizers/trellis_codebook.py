@@ -90,40 +90,36 @@ class TrellisCodebook:
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, axis: int
     ) -> np.ndarray:
         """Values of some rows of a packed matrix; see `Codebook.unpack`."""
-        out = np.empty((rows.stop - rows.start, words[1]), np.float32)
         length, count = words if axis == 0 else words[::-1]
         first, last = (rows.start, rows.stop) if axis == 0 else (0, length)
+        vectors = slice(0, count) if axis == 0 else rows
+        out = np.empty((vectors.stop - vectors.start, last - first), np.float32)
         for s, stream in self._streams(packed, length, count, first, last):
-            shape = count, s.stop - s.start
-            if axis == 1:
-                out[:, s] = self.trellis.unpack(stream, shape, rows, slice(0, shape[1]))
-                continue
-            start, stop = max(s.start, rows.start), min(s.stop, rows.stop)
-            entries = slice(start - s.start, stop - s.start)
-            values = self.trellis.unpack(stream, shape, slice(0, count), entries)
-            out[start - rows.start : stop - rows.start] = values.T
-        return out
+            start, stop = max(s.start, first), min(s.stop, last)
+            place = s.stop - s.start, vectors.start, start - s.start
+            self.trellis.unpack_into(stream, *place, out, start - first, stop - first)
+        return out.T if axis == 0 else out
 
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
     ) -> np.ndarray:
-        """Product of one segment of all columns with a vector; see `E8P.dot`."""
-        stream, shape = self._at(packed, words, rows)
-        return self.trellis.dot(stream, shape, slice(0, shape[1]), x)
+        """Product of some segments of all columns with a vector; see `E8P.dot`."""
+        stream, size = self._from(packed, words, rows)
+        return self.trellis.dot(stream, rows.stop - rows.start, size, x)
 
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:
-        """Product of the transpose of one segment with a vector; see `E8P.dot_transposed`."""
-        stream, shape = self._at(packed, words, rows)
-        return self.trellis.dot_transposed(stream, shape, slice(0, shape[0]), y)
+        """Product of the transpose of some segments with a vector; see `E8P.dot_transposed`."""
+        stream, size = self._from(packed, words, rows)
+        return self.trellis.dot_transposed(stream, words[1], size, y)
 
-    def _at(
+    def _from(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """The stream of one segment of all columns; the number and the length of its sequences."""
-        ((_, stream),) = self._streams(packed, *words, rows.start, rows.stop)
-        return stream, (words[1], rows.stop - rows.start)
+    ) -> tuple[np.ndarray, int]:
+        """The stream from the segment on that begins with some rows, and the size of segments."""
+        size = self.segment_length(words[0])
+        return packed[rows.start // size * self.trellis.nbytes((words[1], size)) :], size
 
 
 @cache

@@ -141,6 +141,7 @@ class Trellis:
 
         total, wraps = self.sequence_bits(n), self.wraps(n)
         even, odd = self._pairs
+        packed = _readable(packed)
         decode(packed, sequence, total, wraps, self._widths, even, odd, start, out, first, last)
 
     def dot(self, packed: np.ndarray, n: int, size: int, x: np.ndarray) -> np.ndarray:
@@ -151,7 +152,7 @@ class Trellis:
         from lplr.kernels.project_trellis import multiply
 
         out = np.zeros(n, np.float32)
-        multiply(packed, size, *self._products, x, out)
+        multiply(_readable(packed), size, *self._products, x, out)
         return out
 
     def dot_transposed(self, packed: np.ndarray, m: int, size: int, y: np.ndarray) -> np.ndarray:
@@ -159,7 +160,7 @@ class Trellis:
         from lplr.kernels.project_trellis import multiply_transposed
 
         out = np.zeros(m, np.float32)
-        multiply_transposed(packed, size, *self._products, y, out)
+        multiply_transposed(_readable(packed), size, *self._products, y, out)
         return out
 
     @property
@@ -207,6 +208,11 @@ def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:
     quarters = int(4 * bits)
     w = [(t + 1) * quarters // 4 - t * quarters // 4 for t in range(4)]
     return w[0], w[1], w[2], w[3]
+
+
+def _readable(packed: np.ndarray) -> np.ndarray:
+    """The stream, with zeros after one that is shorter than the words that kernels read."""
+    return packed if packed.size >= 8 else np.append(packed, np.zeros(8, np.uint8))
 
 
 @cache

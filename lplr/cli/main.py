@@ -117,6 +117,8 @@ def _run(argv: Sequence[str] | None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, args)
             return int(args.run(args))
+    except BrokenPipeError:  # of standard output, by a command that writes as it goes
+        return BROKEN_PIPE
     except Exception as error:
         if hasattr(args, "debug"):
             traceback.print_exc()

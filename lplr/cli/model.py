@@ -8,13 +8,27 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lplr.cli import model_calibrate, model_compress, model_evaluate, model_export, model_info
+from lplr.cli import (
+    model_calibrate,
+    model_compress,
+    model_evaluate,
+    model_export,
+    model_generate,
+    model_info,
+)
 from lplr.cli.options import add_command
 
 __all__ = ["add_parser"]
 
 # In the order in which one uses them.
-_COMMANDS = (model_compress, model_calibrate, model_evaluate, model_export, model_info)
+_COMMANDS = (
+    model_compress,
+    model_calibrate,
+    model_evaluate,
+    model_generate,
+    model_export,
+    model_info,
+)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ _PUBLIC = {
     "compare": "lplr.models.evaluation.scores",
     "compress": "lplr.models.compress_model",
     "export": "lplr.models.exporting",
+    "generate": "lplr.models.generation",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
@@ -27,6 +28,7 @@ __all__ = [
     "compare",
     "compress",
     "export",
+    "generate",
     "load",
     "open_checkpoint",
     "open_network",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lplr.models.evaluation.choices import answer, read_questions
     from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export
+    from lplr.models.generation import generate
     from lplr.models.opening import load, open_network
     from lplr.models.texts import token_windows
     from lplr.models.tokenizer import open_tokenizer

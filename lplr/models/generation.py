@@ -67,15 +67,14 @@ def generate(
     Examples
     --------
     >>> import numpy as np
-    >>> from lplr.models.families.llama import Llama
-    >>> from lplr.models.generate import generate
+    >>> import lplr
+    >>> from lplr.models.families import family_of
     >>> from lplr.models.network import Network
-    >>> family = Llama({"model_type": "llama", "hidden_size": 8, "intermediate_size": 16,
-    ...                 "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20})
-    >>> rng, shapes = np.random.default_rng(0), family.tensors()
-    >>> network = Network(family, {name: rng.standard_normal(shapes[name]) for name in shapes})
-    >>> len(list(generate(network, [3, 1, 4], max_tokens=5)))
-    5
+    >>> family = family_of({"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2,
+    ...                     "n_positions": 16, "vocab_size": 50})
+    >>> ones = {name: np.ones(shape, np.float32) for name, shape in family.tensors().items()}
+    >>> list(lplr.models.generate(Network(family, ones), [3, 1, 4], max_tokens=2))
+    [0, 0]
     """
     given = _check_ids(network, ids)
     max_tokens = check_integer(max_tokens, "max_tokens", 1)

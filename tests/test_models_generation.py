@@ -10,13 +10,13 @@ import pytest
 from lplr.exceptions import InputError
 from lplr.models.block import Context
 from lplr.models.families.base import Family
-from lplr.models.families.llama import Llama
-from lplr.models.generate import draw, generate
+from lplr.models.families import family_of
+from lplr.models.generation import draw, generate
 from lplr.models.network import Network
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 50}
 FAMILIES: dict[str, Family] = {
-    kind: Llama({"model_type": kind, **SIZES, "num_attention_heads": 4, **more})
+    kind: family_of({"model_type": kind, **SIZES, "num_attention_heads": 4, **more})
     for kind, more in {
         "llama": {"num_key_value_heads": 2, "tie_word_embeddings": True},
         "mistral": {"num_key_value_heads": 1, "sliding_window": 5},
@@ -24,6 +24,10 @@ FAMILIES: dict[str, Family] = {
         "qwen3": {"head_dim": 8},
     }.items()
 }
+FAMILIES["gpt2"] = family_of(
+    {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 50}
+    | {"n_positions": 20}
+)
 
 
 def tiny(family: Family) -> Network:
@@ -98,6 +102,13 @@ def test_draws_have_the_probabilities_of_the_nucleus(temperature: float, top_p: 
     for token, p in expected.items():
         # Five standard deviations of a binomial share: 6e-7 of fair draws are outside.
         assert abs(drawn.count(token) / n - p) <= 5 * np.sqrt(p * (1 - p) / n)
+
+
+def test_learned_positions_end_it() -> None:
+    network = tiny(FAMILIES["gpt2"])
+    assert len(list(generate(network, [1] * 15, max_tokens=10))) == 5
+    with pytest.raises(InputError, match="20 positions"):
+        generate(network, [1] * 20)
 
 
 @pytest.mark.parametrize(

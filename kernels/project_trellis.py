@@ -16,7 +16,7 @@ vectorise, and every target lowers them to its own.
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int64, int8, types, uint8, void
+from numba import float32, int8, int64, types, uint8, void
 from numba.extending import models, register_model
 
 from lplr.kernels.jit import intrinsic, kernel

@@ -59,7 +59,8 @@ def test_ids_and_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "generate", str(folder), "--ids", "3", "4", "--max-tokens", "6"]) == 0
     found = capsys.readouterr()
     assert found.out == "".join(f"{token} " for token in tokens) + "\n"
-    assert found.err.startswith("2 tokens read in ") and "tokens/s" in found.err
+    assert found.err.startswith("2 tokens read in ")
+    assert "tokens/s" in found.err
     options = ["--prompt", "ab", "--max-tokens", "6"]
     assert main(["model", "generate", str(folder), *options]) == 0
     tokenizer = lplr.models.open_tokenizer(lplr.models.open_network(folder).tensors)
@@ -97,4 +98,5 @@ def test_refusals(
 ) -> None:
     assert main(["model", "generate", str(folder), *options]) == 2
     found = capsys.readouterr()
-    assert found.out == "" and said in found.err
+    assert found.out == ""
+    assert said in found.err

@@ -9,8 +9,8 @@ import pytest
 
 from lplr.exceptions import InputError
 from lplr.models.block import Context
-from lplr.models.families.base import Family
 from lplr.models.families import family_of
+from lplr.models.families.base import Family
 from lplr.models.generation import draw, generate
 from lplr.models.network import Network
 

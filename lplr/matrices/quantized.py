@@ -101,7 +101,7 @@ class Quantized(PackedMatrix):
         """The codebook that the codes index."""
         return get_codebook(self.quantizer, self.bits)
 
-    @property
+    @cached_property
     def _words(self) -> tuple[int, int]:
         """Shape of the array of code words."""
         n, d = self.shape
@@ -181,10 +181,13 @@ class Quantized(PackedMatrix):
             out = out + _scaled(self.offset, lambda X: X.sum(axis=0, keepdims=True), X, transposed)
         return out
 
+    @cached_property
+    def _lies_down(self) -> bool:
+        """Whether packed codes can multiply a vector, for which they have to lie down columns."""
+        return isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
+
     def _multiplies_packed(self, X: np.ndarray) -> bool:
-        """Whether the packed codes multiply X: a vector, where they lie down columns."""
-        packed = isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
-        return packed and X.ndim == 1 and X.dtype == np.float32
+        return self._lies_down and X.ndim == 1 and X.dtype == np.float32
 
     @cached_property
     def _span(self) -> int:

@@ -163,7 +163,7 @@ class Trellis:
         multiply_transposed(_readable(packed), size, *self._products, y, out)
         return out
 
-    @property
+    @cached_property
     def _products(self) -> tuple[Any, ...]:
         """What the kernels of products know of the code."""
         return _WRAP * self.state_bits, self._widths, *self._pairs, *self._fours

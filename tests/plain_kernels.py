@@ -17,6 +17,7 @@ import lplr.kernels
 from lplr.kernels import bitpack
 from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
 from lplr.kernels.nearest import keep_least
+from lplr.linalg.transforms import RandomizedTransform
 
 # The shape of a matrix, and of the part of it that the slow searches go through.
 _WHOLE, _PART = (32, 16), (4, 16)
@@ -59,6 +60,8 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
     strided = rng.standard_normal((2, 48)).astype(np.float32)
     hadamard_strided(strided, 3, 0, 2)
     yield "strided", strided
+    V = RandomizedTransform(48, 0)
+    yield "product with a transform", V.undo(V.apply(strided[0])[::-1])
     stream, codes = rng.integers(0, 256, 30, np.uint8), np.empty(16, np.uint8)
     bitpack.unpack(stream, 5, 1, codes)
     yield "unpacked", codes

@@ -11,6 +11,7 @@ import numpy as np
 
 from lplr.models.families import Family
 from lplr.models.methods import Method
+from lplr.models.walk import LANES
 from lplr.parallel import matmul, n_threads
 
 __all__ = ["LayerPlan", "Plan", "layers_of", "plan_of"]
@@ -180,12 +181,15 @@ def _forward(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, i
 
 
 def _moments(family: Family, layers: tuple[LayerPlan, ...], tokens: int) -> float:
-    """Operations for second moments, and for solving with them."""
+    """Operations for second moments, for errors of outputs, and for solving with both."""
     shapes = {layer.name: layer.shape for layer in layers}
-    inputs = [shapes[names[0]][1] for i in range(family.n_blocks) for names in family.stages(i)]
-    sums = sum(2 * 2 * d * d * tokens for d in inputs)
-    solves = sum(2 * 4 * d * d * (n + d / 12) for n, d in shapes.values())
-    return float(sums + solves)  # the latter twice as many as they are, in float64
+    stages = [
+        [shapes[name] for name in s] for i in range(family.n_blocks) for s in family.stages(i)
+    ]
+    sums = sum(d * d for (_, d), *_ in stages)  # half of a product: it is symmetric
+    errors = sum(2 * n * d for (n, d), *more in stages if not more)
+    solves = sum(8 * d * d * (n + d / 12) for n, d in shapes.values())  # twice, in float64
+    return float(tokens * (sums + errors) + solves)
 
 
 def _memory(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int]) -> float:
@@ -194,8 +198,10 @@ def _memory(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, in
     widest = max(layer.shape[1] for layer in layers)
     largest = max(layer.weights for layer in layers)
     coding = 40 * largest + 6 * 8 * widest * widest
+    sums = 8 * LANES * widest * widest
+    between = 2 * 2 * prod(tokens) * widest  # what a stage leaves for the next, 16 bits an entry
     embedding = 4 * family.vocabulary * family.width
-    return _OVERHEAD + 2 * 4 * block + coding + embedding
+    return _OVERHEAD + 2 * 4 * block + max(coding, sums) + between + embedding
 
 
 def _speed() -> float:

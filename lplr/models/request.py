@@ -85,7 +85,8 @@ class Request:
 
 def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
     """Refuse a checkpoint whose tensors are not those of its network, or not finite."""
-    check_checkpoint(checkpoint, family.tensors(), ignored=family.ignored)
+    tied = family.tied_tensors
+    check_checkpoint(checkpoint, family.tensors(), ignored=family.ignored, tied=tied)
     count = counter(len(checkpoint))
     check_finite(checkpoint, progress=lambda name: count(1))
 

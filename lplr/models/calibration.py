@@ -96,12 +96,15 @@ def compress_block(
             known = all(at + name in done for name in stage.linears)
             with until(0.5):
                 walk.inputs(stage, None if known else sums.see)
+            if not known:
+                H, tokens = sums.mean()
+                targets = {n: sums.target(first.linears[n].weight) for n in stage.linears}
+            del sums  # as large as what coding needs
             for name in stage.linears:
                 if at + name in done:
                     packed = done[at + name]
                 else:
-                    H, tokens = sums.mean()
-                    target, record = sums.target(first.linears[name].weight)
+                    target, record = targets[name]
                     packed = code(at + name, target, H)
                     keep(at + name, packed, {**record, "tokens": tokens})
                 linears[name] = Linear(packed.to_dense(), first.linears[name].bias)

@@ -262,7 +262,10 @@ class _Run:
         with until(0.01, "embedding"):
             start, found = self.job.states(shape)
             mask = ids != PADDING
-            found = found or first_states(self.network, np.where(mask, ids, 0))
+            if found is None:  # by another network, since one keeps its embedding in memory
+                network = Network(self.request.family, self.checkpoint)
+                found = first_states(network, np.where(mask, ids, 0))
+                del network
             states.original[:], states.compressed[:] = found.original, found.compressed
             states.mask = None if mask.all() else mask
             del found

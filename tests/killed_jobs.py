@@ -40,7 +40,7 @@ def main(checkpoint: str, out: Path, kills: int) -> None:
         if child == 0:
             run(checkpoint, str(out))
             os._exit(0)
-        time.sleep(chance.uniform(0, alone / 4))
+        time.sleep(chance.uniform(0, alone))
         if os.waitpid(child, os.WNOHANG)[0] == 0:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)

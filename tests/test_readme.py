@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import TOKENS, tiny_checkpoint
 
 import lplr
 from lplr.cli.main import main
@@ -40,11 +41,27 @@ def run(command: str) -> int:
     return main([*words, "--help"] if command.startswith(_ELSEWHERE) else words)
 
 
+def stand_in(folder: Path) -> None:
+    """A tiny network and token ids for the examples of whole models."""
+    tokenizers = pytest.importorskip("tokenizers")
+    letters = ["<end>", *sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())]
+    model = tokenizers.models.BPE({letter: i for i, letter in enumerate(letters)}, merges=[])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    config = {"max_position_embeddings": 64, "rms_norm_eps": 1e-5, "vocab_size": len(letters)}
+    tiny = tiny_checkpoint(folder / "SmolLM2", **config)
+    (tiny / "tokenizer.json").write_text(tokenizer.to_str())
+    np.save(folder / "calibration.npy", TOKENS)
+    np.save(folder / "test.npy", TOKENS[:2])
+
+
 def test_examples_and_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # In the order of the README, in one folder: later examples use the files of earlier ones.
     monkeypatch.chdir(tmp_path)
+    stand_in(tmp_path)
     ran = 0
     following = [*BLOCKS[1:], ("", "")]
     for (kind, block), (next_kind, next_block) in zip(BLOCKS, following, strict=True):

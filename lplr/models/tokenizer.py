@@ -137,13 +137,16 @@ class Tokenizer:
         Yields
         ------
         str
-            Pieces that make the same text as `decode` does; bytes of no character become U+FFFD.
+            Pieces that make the same text as `decode` does; bytes of no character become U+FFFD,
+            and ids past the vocabulary no text.
         """
         # The text of the ids from `begin` on, of which those before `end` are written already.
         # A few written ones stay: what a token writes can depend on the one before it.
         window: list[int] = []
         written = 0
         for i in ids:
+            if i >= self.vocabulary_size:  # a network may have a few rows more than tokens
+                continue
             window += self._checked([i])
             before = self.decode(window[:written], special_tokens=special_tokens)
             text = self.decode(window, special_tokens=special_tokens)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 
-__all__ = ["matmul", "n_threads", "reproducible", "run_blocks", "single_threaded"]
+__all__ = ["at_most", "matmul", "n_threads", "reproducible", "run_blocks", "single_threaded"]
 
 
 def n_threads() -> int:
@@ -30,8 +31,8 @@ def n_threads() -> int:
     Returns
     -------
     int
-        ``LPLR_NUM_THREADS`` if it is set, else the first number of ``OMP_NUM_THREADS``, else the
-        number of cores that this process may use.
+        What `at_most` says around the call; else ``LPLR_NUM_THREADS`` if it is set, else the first
+        number of ``OMP_NUM_THREADS``, else the number of cores that this process may use.
 
     Raises
     ------
@@ -44,6 +45,9 @@ def n_threads() -> int:
     >>> n_threads() >= 1
     True
     """
+    limit = _limit.get()
+    if limit is not None:
+        return limit
     own = os.environ.get("LPLR_NUM_THREADS", "").strip()
     if own:
         if not (own.isdecimal() and int(own) > 0):
@@ -56,6 +60,27 @@ def n_threads() -> int:
     if omp.isdecimal() and int(omp) > 0:
         return int(omp)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_limit: ContextVar[int | None] = ContextVar("lplr_threads", default=None)
+
+
+@contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Inside, so many threads are used where there is work for them; None changes nothing.
+
+    Examples
+    --------
+    >>> from lplr.parallel import at_most, n_threads
+    >>> with at_most(3):
+    ...     n_threads()
+    3
+    """
+    before = _limit.set(_limit.get() if threads is None else threads)
+    try:
+        yield
+    finally:
+        _limit.reset(before)
 
 
 def run_blocks(fn: Callable[[int, int], Any], n: int, block: int) -> None:

@@ -24,6 +24,7 @@ from lplr.models.block import Context
 from lplr.models.compress_model import compress, plan
 from lplr.models.job import Job, progress_of
 from lplr.models.opening import load, open_network
+from lplr.parallel import n_threads, run_blocks
 
 QUICK: dict[str, Any] = {"method": "caldera", "rank": 2, "calibration": TOKENS}
 METHODS: list[dict[str, Any]] = [
@@ -112,6 +113,23 @@ def test_a_plan_needs_a_configuration_alone(tmp_path: Path) -> None:
     assert planned.disk >= 2 * states + planned.nbytes + planned.kept_nbytes
     twice = plan(tmp_path, bits_per_weight=2, calibration=(640, 512))
     assert twice.disk - planned.disk == 2 * states
+
+
+def test_the_number_of_threads_is_an_argument_that_changes_nothing(
+    source: Path, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+
+    def watched(*args: Any) -> None:
+        seen.add(n_threads())
+        run_blocks(*args)
+
+    monkeypatch.setattr("lplr.models.walk.run_blocks", watched)
+    compress(source, tmp_path / "small", jobs=3, **QUICK)
+    assert seen == {3}
+    assert content(tmp_path / "small") == expected
+    with pytest.raises(InputError, match="jobs"):
+        compress(source, tmp_path / "other", jobs=0, **QUICK)
 
 
 # --- interrupts and kills ---------------------------------------------------------------------

@@ -71,6 +71,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     add_seed(parser)
     parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="threads to use (default: one for each core); the result does not depend on it",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="say what every layer would take, and time, memory and disk; write nothing",
@@ -123,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         "prefix": args.prefix,
         "embedding_bits": args.embedding_bits,
         "rng": args.seed,
+        "jobs": args.jobs,
         **{name: getattr(args, name) for name in _OPTIONS},
     }
     report, show = (

@@ -29,8 +29,9 @@ from lplr.models.network import Network
 from lplr.models.request import Request, on_disk, request_of
 from lplr.models.store import finish, write_rest
 from lplr.models.texts import PADDING
-from lplr.parallel import reproducible
+from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, counter, parts, tracked, until
+from lplr.validation import check_integer
 
 __all__ = ["compress", "plan"]
 
@@ -47,6 +48,7 @@ def compress(
     prefix: bool = True,
     embedding_bits: int | None = None,
     rng: int = 0,
+    jobs: int | None = None,
     progress: Progress = False,
     **options: Any,
 ) -> dict[str, Any]:
@@ -79,6 +81,9 @@ def compress(
         Bits of embedding and head, with a scale for each row; None keeps their type.
     rng : int
         Seed of every layer.
+    jobs : int, optional
+        Threads to use; by default one for each core, or what ``LPLR_NUM_THREADS`` says. The result
+        does not depend on it.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -119,7 +124,7 @@ def compress(
     ...     "SmolLM2-135M", "small", bits_per_weight=2, calibration="tokens.npy"
     ... )  # doctest: +SKIP
     """
-    with tracked(progress, "reading"), reproducible():
+    with tracked(progress, "reading"), reproducible(), at_most(_threads(jobs)):
         request = request_of(
             checkpoint, calibration, method, bits_per_weight, rng, prefix, embedding_bits, options
         )
@@ -144,6 +149,7 @@ def plan(
     prefix: bool = True,
     embedding_bits: int | None = None,
     rng: int = 0,
+    jobs: int | None = None,
     **options: Any,
 ) -> Plan:
     """What `compress` would take, from the configuration of a network alone.
@@ -156,7 +162,7 @@ def plan(
         As in `compress`.
     calibration : str, path, array_like of int, or pair of int, optional
         As in `compress`, or the numbers of sequences and of tokens in each; by default (320, 512).
-    method, prefix, embedding_bits, rng, **options
+    method, prefix, embedding_bits, rng, jobs, **options
         As in `compress`.
 
     Returns
@@ -178,7 +184,7 @@ def plan(
     >>> len(planned.layers), round(planned.nbytes / 1e9, 2)
     (224, 1.62)
     """
-    with reproducible():
+    with reproducible(), at_most(_threads(jobs)):
         return request_of(
             checkpoint,
             calibration,
@@ -190,6 +196,10 @@ def plan(
             options,
             True,
         ).plan()
+
+
+def _threads(jobs: Any) -> int | None:
+    return None if jobs is None else check_integer(jobs, "jobs", 1)
 
 
 def _checked_output(out: Any) -> Path:

@@ -16,6 +16,7 @@ import pytest
 import lplr
 from lplr.exceptions import InputError
 from lplr.progress import counter, parts, tracked, until
+from lplr.progress.display import in_seconds
 
 A = lplr.datasets.synthetic(120, 80, "power", exponent=1.0, rng=0)
 # Each public function that reports: a call with this matrix.
@@ -249,3 +250,8 @@ def test_a_bar_of_tqdm_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     assert bar.closed
     assert bar.n == pytest.approx(bar.options["total"]) == 1.0
     assert "singular values" in bar.words
+
+
+def test_durations_are_told_as_people_read_them() -> None:
+    said = [in_seconds(s) for s in (0.423, 12.4, 185, 3599, 7505, 400_000)]
+    assert said == ["0.42 s", "12 s", "3:05", "59:59", "2 h 05 min", "111 h 06 min"]

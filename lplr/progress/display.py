@@ -172,9 +172,11 @@ def spelled_out(text: str) -> str:
 
 
 def in_seconds(seconds: float) -> str:
-    """A duration as people read it: ``0.42 s``, ``12 s``, ``3:05``."""
+    """A duration as people read it: ``0.42 s``, ``12 s``, ``3:05``, ``2 h 05 min``."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
+    if seconds >= 3600:
+        return f"{int(seconds) // 3600} h {int(seconds) // 60 % 60:02d} min"
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -90,6 +90,20 @@ def test_nothing_outside_the_folder_is_opened(folder: Path, name: str) -> None:
         open_checkpoint(inner)
 
 
+@pytest.mark.parametrize("name", ["loop.safetensors", "\0.safetensors", "\ud800.safetensors"])
+def test_names_that_lead_to_no_file(folder: Path, name: str) -> None:
+    (folder / "loop.safetensors").symlink_to("loop.safetensors")
+    write_index(folder, a=name)
+    with pytest.raises(UnsafeFileError, match="leads to no file"):
+        open_checkpoint(folder)
+
+
+def test_a_compressed_model_is_no_checkpoint(folder: Path) -> None:
+    (folder / "model.json").write_text("{}")
+    with pytest.raises(InputError, match="give the checkpoint that it was made from"):
+        open_checkpoint(folder)
+
+
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [

@@ -193,7 +193,10 @@ def test_an_interrupt_is_resumable(
     assert not out.exists()
 
     # Another call on the same folder is refused, and leaves what is there.
-    assert "it differs in rng)" in refused(capsys, *command, "--seed", "1")
+    assert main([*command, "--seed", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "it differs in rng)" in said
+    assert "the same command goes on" not in said
     assert progress_of(out) == 14
     (tmp_path / "small.job" / "states-00002.npy").unlink()  # then the layers lead there again
     (tmp_path / "small.job" / "model" / "layers" / "00003.h5").write_bytes(b"damaged")
@@ -211,6 +214,9 @@ def test_a_second_process_fails_at_once(source: Path, tmp_path: Path) -> None:
     (tmp_path / "small.job" / "diary.txt").write_text("mine")
     with pytest.raises(InputError, match="files of others"):
         compress(source, tmp_path / "small", **QUICK)
+    (tmp_path / "small.job" / "diary.txt").rename(tmp_path / "diary.txt")
+    (tmp_path / "small.job" / "job.json").write_text("[]")  # parts of an unknown call
+    compress(source, tmp_path / "small", **QUICK)
 
 
 def test_a_full_disk_is_one_error_and_resumable(
@@ -244,6 +250,8 @@ def test_too_little_space_is_known_before(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"out": "a\0b"}, "out: must be the name"),
+        ({"out": "/"}, "out: / exists"),
         ({"bits_per_weight": None}, "bits_per_weight: is missing"),
         ({"bits_per_weight": -1}, "bits_per_weight: must be finite and above 0"),
         ({"bits_per_weight": 0.01}, r"q_proj, 32 x 32, by the method 'compress'; use at least 0\."),
@@ -262,7 +270,7 @@ def test_too_little_space_is_known_before(
 def test_bad_arguments(source: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     call = {"bits_per_weight": 3 if "method" not in change else 1.0, "calibration": TOKENS}
     with pytest.raises(InputError, match=words):
-        compress(source, tmp_path / "small", **(call | change))
+        compress(source, **({"out": tmp_path / "small"} | call | change))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -57,7 +57,7 @@ def test_an_export_that_fails_leaves_nothing(
     layer.write_bytes(data)
     before = files_of(tmp_path)
     said = refused(capsys, "model", "export", small, "-o", tmp_path / "dense")
-    assert "00009.h5: is damaged" in said
+    assert said.startswith(f"{layer}: is damaged")  # not: cannot be written
     said = refused(capsys, "model", "export", source, "-o", small)
     assert "exists" in said
     said = refused(capsys, "model", "export", source, "-o", tmp_path / "no" / "dense")

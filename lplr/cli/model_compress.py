@@ -173,8 +173,9 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
             manifest = compress(
                 checkpoint, args.out, calibration=calibration, progress=line.tell, **given
             )
-        except BaseException:
-            if done := progress_of(args.out):
+        except BaseException as error:
+            refused = isinstance(error, InputError)  # the same command would be, too
+            if not refused and (done := progress_of(args.out)):
                 line.say(
                     f"stopped; {done} layers are done and kept in {args.out}.job; the same "
                     "command goes on from there"

@@ -10,6 +10,7 @@ from lplr.models.base import Checkpoint, TensorInfo
 from lplr.models.families import class_of
 from lplr.models.families.sentence import sentence_settings
 from lplr.models.gguf_checkpoint import open_gguf
+from lplr.models.manifest import MANIFEST
 from lplr.models.safetensors_folder import open_folder
 
 __all__ = ["Checkpoint", "TensorInfo", "open_checkpoint"]
@@ -36,7 +37,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     MissingFileError
         If ``path``, config.json or a file that the index names is not there.
     InputError
-        If there is no one set of tensors, or a GGUF file is of an unknown architecture.
+        If there is no one set of tensors, a GGUF file is of an unknown architecture, or the folder
+        is a compressed model.
     CorruptFileError
         If a file is truncated, altered or not what its name says; UnsafeFileError if a name
         leaves the folder.
@@ -62,6 +64,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         found = Path(path)
     except TypeError:
         raise InputError(f"path must be the name of a folder or file, not {path!r}") from None
+    if (found / MANIFEST).is_file():
+        raise InputError(
+            f"path: {str(found)!r} is a compressed model; give the checkpoint that it was made from"
+        )
     if found.is_dir():
         return _in_our_terms(open_folder(found))
     if not found.exists():

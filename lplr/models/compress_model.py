@@ -7,7 +7,6 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from lplr.exceptions import (
     DampingWarning,
     InputError,
     LplrError,
-    MissingFileError,
     StorageError,
 )
 from lplr.matrices.base import PackedMatrix
@@ -26,6 +24,7 @@ from lplr.models.costs import LayerPlan, Plan
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
 from lplr.models.network import Network
+from lplr.models.output import new_path
 from lplr.models.request import Request, on_disk, request_of
 from lplr.models.store import finish, write_rest
 from lplr.models.texts import PADDING
@@ -128,7 +127,7 @@ def compress(
         request = request_of(
             checkpoint, calibration, method, bits_per_weight, rng, prefix, embedding_bits, options
         )
-        target = _checked_output(out)
+        target = new_path(out)
         with until(_SURVEY, "checking the tensors"):
             request.check()
             planned, call = request.plan(), request.call()
@@ -200,19 +199,6 @@ def plan(
 
 def _threads(jobs: Any) -> int | None:
     return None if jobs is None else check_integer(jobs, "jobs", 1)
-
-
-def _checked_output(out: Any) -> Path:
-    try:
-        path = Path(os.path.abspath(out))
-    except TypeError:
-        raise InputError(f"out: must be the name of a folder, found {out!r}") from None
-    if os.path.lexists(path):
-        raise InputError(f"out: {out} exists; name another folder, or delete it")
-    if not path.parent.is_dir():
-        message = f"out: the folder {str(path.parent)!r} does not exist; make it first"
-        raise MissingFileError(message, str(path.parent))
-    return path
 
 
 def _check_disk(job: Job, planned: Plan) -> None:

@@ -8,14 +8,14 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError, MissingFileError, StorageError
+from lplr.exceptions import InputError, LplrError, StorageError
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import family_of
 from lplr.models.opening import open_tensors
+from lplr.models.output import new_path
 from lplr.models.packed import PackedModel
 from lplr.models.writers import export_folder, export_gguf
 from lplr.progress import Progress, tracked, until
@@ -66,7 +66,7 @@ def export(
     >>> lplr.models.export("smaller", "smaller-dense", dtype="bfloat16")  # doctest: +SKIP
     """
     check_choice(dtype, "dtype", DTYPES)
-    target = _checked(out)
+    target = new_path(out)
     if target.suffix == ".gguf" and dtype != "float16":
         raise InputError(f"dtype: matrices of a GGUF file are float16, not {dtype}; leave it out")
     with tracked(progress, "exporting"):
@@ -91,29 +91,15 @@ def export(
             _complete(target, lambda folder: export_folder(folder, *given, dtype=dtype))
 
 
-def _checked(out: Any) -> Path:
-    """The path, if something new can be made there."""
-    try:
-        path = Path(os.path.abspath(out))
-    except TypeError:
-        raise InputError(f"out: must be the name of a folder or file, found {out!r}") from None
-    if os.path.lexists(path):
-        raise InputError(f"out: {out} exists; name another, or delete it")
-    if not path.parent.is_dir():
-        message = f"out: the folder {str(path.parent)!r} does not exist; make it first"
-        raise MissingFileError(message, str(path.parent))
-    return path
-
-
 def _complete(target: Path, write: Callable[[Path], None]) -> None:
     """A folder that ``write(folder)`` fills, under its name when it is complete."""
     temporary = target.with_name(f".lplr-{secrets.token_hex(16)}.tmp")
     try:
         write(temporary)
         os.rename(temporary, target)
+    except LplrError:  # of what is read, or written, which some of them are OSErrors for
+        raise
     except OSError as error:
-        if isinstance(error, (InputError, StorageError)):
-            raise
         raise StorageError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

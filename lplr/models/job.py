@@ -35,8 +35,7 @@ _TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")
 
 def folder_of(out: str | os.PathLike[str]) -> Path:
     """Where the unfinished parts of a model are."""
-    path = Path(out)
-    return path.with_name(f"{path.name}.job")
+    return Path(f"{os.path.abspath(out)}.job")
 
 
 def progress_of(out: str | os.PathLike[str]) -> int:
@@ -105,9 +104,10 @@ class Job:
 
     def _call(self) -> Any:
         try:
-            return json.loads((self.folder / _CALL).read_text(encoding="utf-8"))
+            found = json.loads((self.folder / _CALL).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # not there, or damaged
             return None
+        return found if isinstance(found, dict) else None
 
     def _clear(self) -> None:
         """Parts of an unknown call are of no use."""

@@ -82,7 +82,10 @@ def open_folder(folder: Path, only: str = "") -> Checkpoint:
 def inside(folder: Path, name: str) -> Path:
     """The file of a folder; MissingFileError and UnsafeFileError refuse all else."""
     path = folder / name
-    real, home = path.resolve(), folder.resolve()
+    try:
+        real, home = path.resolve(), folder.resolve()
+    except (ValueError, RuntimeError) as error:  # a character that no name has; a loop of links
+        raise UnsafeFileError(f"{folder}: {name!r} leads to no file: {error}") from None
     homes = [home]
     if home.parent.name == "snapshots":  # of the cache of Hugging Face
         homes.append(home.parent.parent / "blobs")

@@ -31,10 +31,11 @@ def new_path(out: Any) -> Path:
     """
     try:
         path = Path(os.path.abspath(out))
-        exists = os.path.lexists(path)
+        if b"\0" in os.fsencode(path):
+            raise ValueError
     except (TypeError, ValueError):  # no name, or a character that no name has
         raise InputError(f"out: must be the name of a folder or file, found {out!r}") from None
-    if exists:
+    if os.path.lexists(path):
         raise InputError(f"out: {out or path} exists; name another, or delete it")
     if not path.parent.is_dir():
         message = f"out: the folder {str(path.parent)!r} does not exist; make it first"

@@ -20,6 +20,7 @@ from lplr.cli.options import (
     add_seed,
     check_output,
     print_json,
+    refuse_model,
 )
 from lplr.exceptions import BudgetWarning, InputError
 
@@ -176,6 +177,7 @@ def _one_or_two(kind: Callable[[str], Any]) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    refuse_model(args.input, "compress")
     call = call_of(args)
     check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 

@@ -14,6 +14,7 @@ from lplr.cli.options import (
     add_output,
     check_output,
     print_json,
+    refuse_model,
 )
 
 __all__ = ["add_parser", "run"]
@@ -41,6 +42,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    refuse_model(args.input, "export")
     check_output(args.output, (".npy", ".npz", ".safetensors"), args.overwrite, args.input)
 
     import os

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from lplr.cli.options import add_command, add_json, add_name, print_json
+from lplr.cli.options import add_command, add_json, add_name, print_json, refuse_model
 
 __all__ = ["add_parser", "facts", "matrix_of", "run"]
 
@@ -35,12 +34,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    from lplr.exceptions import FolderError
     from lplr.storage.stored import read_stored
 
-    if os.path.isdir(args.file):
-        said = f"{args.file}: is a folder; lplr model info shows what is in the one of a model"
-        raise FolderError(said, args.file)
+    refuse_model(args.file, "info")
     stored = read_stored(args.file)
     document = {"file": args.file, **stored.describe()}
     if stored.names is None or args.name is not None:

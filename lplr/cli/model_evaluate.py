@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     original = open_network(args.original) if args.original else None
     tasks = list(_tasks(args, network, original))
     results = []
-    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell):
+    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "reading"):
         for source, calls in parts(tasks, what=lambda task: task[0]):
             results.append(as_result(source, *(call() for call in parts(calls))))
     document = describe(args.model, network, args.original, results)

@@ -30,6 +30,7 @@ __all__ = [
     "check_output",
     "near",
     "print_json",
+    "refuse_model",
     "with_option",
 ]
 
@@ -92,6 +93,27 @@ def add_seed(parser: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
     )
+
+
+def refuse_model(name: str, command: str) -> None:
+    """Point to ``lplr model`` where a whole network is named instead of a file.
+
+    Parameters
+    ----------
+    name : str
+    command : str
+        The one of ``lplr model`` that does for networks what was asked for.
+
+    Raises
+    ------
+    FolderError, InputError
+        If it is a folder, or a GGUF file.
+    """
+    instead = f"this command takes none; for a whole network use: lplr model {command}"
+    if os.path.isdir(name):
+        raise FolderError(f"{name}: is a folder, and {instead}", name)
+    if name.lower().endswith(".gguf"):
+        raise InputError(f"{name}: is a GGUF file, and {instead}")
 
 
 def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: str) -> None:

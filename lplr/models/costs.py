@@ -82,6 +82,14 @@ class Plan:
     memory: int
     disk: int
 
+    def __repr__(self) -> str:
+        seconds = sum(self.seconds.values())
+        return (
+            f"Plan({len(self.layers)} layers at {self.bits_per_weight:.3f} bits per weight: "
+            f"{self.nbytes} bytes, and {self.kept_nbytes} kept; {seconds:.0f} s, "
+            f"{self.memory} bytes of memory, {self.disk} of disk)"
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all linear layers."""

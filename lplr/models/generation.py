@@ -9,8 +9,8 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, KeyValues
-from lplr.models.network import Network
-from lplr.validation import check_integer, check_real, check_rng
+from lplr.models.network import Network, check_network
+from lplr.validation import as_array, check_integer, check_real, check_rng
 
 __all__ = ["draw", "generate"]
 
@@ -93,13 +93,20 @@ def generate(
                 f"{longest} positions"
             )
         max_tokens = min(max_tokens, longest - len(given))
-    return _tokens(network, given, max_tokens, temperature, top_p, rng, frozenset(stop))
+    return _tokens(network, given, max_tokens, temperature, top_p, rng, _check_stop(stop))
+
+
+def _check_stop(stop: Any) -> frozenset[int]:
+    try:
+        return frozenset(stop)
+    except TypeError:
+        raise InputError(f"stop: must be several token ids, found {stop!r}") from None
 
 
 def _check_ids(network: Network, ids: Any) -> np.ndarray:
-    if not network.family.causal:
+    if not check_network(network).family.causal:
         raise InputError("network: is an encoder, which predicts no next token")
-    found = np.asarray(ids)
+    found = as_array(ids, "ids")
     if found.size == 0:
         raise InputError("ids: is empty; give at least one token to go on from")
     if found.ndim != 1 or found.dtype.kind not in "iu":

@@ -13,7 +13,7 @@ from lplr.models.families.base import Family
 from lplr.parallel import run_blocks
 from lplr.validation import as_array
 
-__all__ = ["Network"]
+__all__ = ["Network", "check_network"]
 
 
 class Network:
@@ -44,6 +44,13 @@ class Network:
     def __init__(self, family: Family, tensors: Mapping[str, Any]) -> None:
         self.family, self.tensors = family, tensors
         self._outside = _Kept(tensors)  # tensors that belong to no block
+
+    def __repr__(self) -> str:
+        family = self.family
+        return (
+            f"Network({type(family).__name__}: {family.n_blocks} blocks of width {family.width}, "
+            f"{family.vocabulary} tokens)"
+        )
 
     def block(self, i: int) -> Block:
         """Block i; its tensors are read now. BadIndexError if there is none."""
@@ -188,6 +195,16 @@ class Network:
                 f"found {mask.dtype} of shape {mask.shape}"
             )
         return mask.astype(bool)
+
+
+def check_network(network: Any, name: str = "network") -> Network:
+    """The network; InputError, under this name, if it is anything else, such as a path."""
+    if not isinstance(network, Network):
+        raise InputError(
+            f"{name}: must be a network, as lplr.models.load and open_network open one; found a "
+            f"{type(network).__name__}"
+        )
+    return network
 
 
 class _Kept(dict[str, Any]):

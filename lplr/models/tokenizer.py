@@ -27,7 +27,8 @@ def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    checkpoint : Checkpoint or PackedModel
+        What `open_checkpoint` returns, or ``network.tensors`` of a network from disk.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
     Raises
     ------
     InputError
-        If it has no tokenizer.json, or a vocabulary that is larger than its embedding.
+        If it is none, has no tokenizer.json, or a vocabulary that is larger than its embedding.
     CorruptFileError
         If tokenizer.json is not valid.
     MissingPackageError
@@ -52,6 +53,11 @@ def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
     ...
     lplr.exceptions.InputError: the model has no tokenizer.json; give token ids instead of texts
     """
+    if not hasattr(checkpoint, "tokenizer_files"):
+        raise InputError(
+            "checkpoint: must be a checkpoint, or the tensors of a network (network.tensors); "
+            f"found a {type(checkpoint).__name__}"
+        )
     files = checkpoint.tokenizer_files()
     if "tokenizer.json" not in files:
         raise InputError("the model has no tokenizer.json; give token ids instead of texts")

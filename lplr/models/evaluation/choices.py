@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.scores import token_losses
-from lplr.models.network import Network
+from lplr.models.network import Network, check_network
 from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
 from lplr.progress import Progress, tracked
 
@@ -186,7 +186,7 @@ def answer(
     >>> import numpy as np
     >>> from lplr.models.evaluation.choices import Question, answer
     >>> from lplr.models.families.llama import Llama
-    >>> from lplr.models.network import Network
+    >>> from lplr.models.network import Network, check_network
     >>> family = Llama({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8,
     ...     "vocab_size": 128, "intermediate_size": 8, "num_attention_heads": 2})
     >>> tensors = {name: np.zeros(shape, np.float32) for name, shape in family.tensors().items()}
@@ -232,7 +232,7 @@ def _log_likelihoods(network: Network, pairs: Sequence[tuple[list[int], int]]) -
     for row, (tokens, context) in enumerate(pairs):
         ids[row, : len(tokens)] = tokens
         asked[row, context - 1 : len(tokens) - 1] = True
-    vocabulary = network.family.vocabulary
+    vocabulary = check_network(network).family.vocabulary
     ids = check_ids(ids, vocabulary=vocabulary, name="questions", hint="is the tokenizer its?")
     losses = token_losses([network], ids, asked)[0]
     return -np.bincount(np.nonzero(asked)[0], losses, minlength=len(ids))

@@ -13,7 +13,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.forward import batches, hidden_states
-from lplr.models.network import Network
+from lplr.models.network import Network, check_network
 from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
 from lplr.neighbours.search import Neighbours, search
 from lplr.neighbours.vote import class_shares
@@ -176,6 +176,9 @@ def _encoded(
     network: Network, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> tuple[np.ndarray, int]:
     """Padded token ids, and how many texts were cut."""
+    if isinstance(texts, str):
+        raise InputError("texts: must be several texts, found a str; put it into a list")
+    check_network(network)
     if not texts:
         raise InputError("texts: there is none; give at least one")
     rows = [np.asarray(tokenizer.encode(text)) for text in texts]

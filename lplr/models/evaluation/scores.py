@@ -11,8 +11,8 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, ratio_of
 from lplr.models.evaluation.forward import batches, hidden_states
-from lplr.models.network import Network
-from lplr.models.texts import PADDING, check_ids
+from lplr.models.network import Network, check_network
+from lplr.models.texts import PADDING, token_windows
 from lplr.parallel import run_blocks
 from lplr.progress import Progress, counter, tracked
 
@@ -83,8 +83,9 @@ def compare(
     ----------
     original, compressed : Network
         Both predict the next token, from the same vocabulary.
-    ids : array_like of int, of shape (windows, tokens)
-        Token ids; -1 after the last token of a shorter window.
+    ids : str, path or array_like of int, of shape (windows, tokens)
+        Token ids, or a file of them, see `token_windows`; -1 after the last token of a shorter
+        window.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -96,8 +97,8 @@ def compare(
     Raises
     ------
     InputError
-        If ids are none of the vocabulary or no sequences, a network does not predict tokens, the
-        vocabularies differ, or logits are not finite.
+        If ids are none of the vocabulary or no sequences, a network is none or does not predict
+        tokens, the vocabularies differ, or logits are not finite.
 
     Notes
     -----
@@ -120,7 +121,8 @@ def compare(
     >>> found.kl.value, found.agreement.value, found.tokens
     (0.0, 1.0, 15)
     """
-    sizes = original.family.vocabulary, compressed.family.vocabulary
+    check_network(original, "original")
+    sizes = original.family.vocabulary, check_network(compressed, "compressed").family.vocabulary
     if sizes[0] != sizes[1]:
         raise InputError(
             f"compressed: has a vocabulary of {sizes[1]} tokens, the original one of {sizes[0]}; "
@@ -159,12 +161,12 @@ def score(network: Network, ids: Any, *, progress: Progress = False) -> Scores:
     >>> round(score(Network(family, tensors), [[1, 2, 3], [3, 2, 1]]).perplexity.value, 6)
     10.0
     """
-    return _scores([network], ids, progress)
+    return _scores([check_network(network)], ids, progress)
 
 
 def _scores(networks: list[Network], ids: Any, progress: Progress) -> Scores:
     """Of the last network, with the first as the original where there are two."""
-    ids = check_ids(ids, vocabulary=networks[0].family.vocabulary)
+    ids = token_windows(ids, vocabulary=networks[0].family.vocabulary)
     asked = ids[:, 1:] != PADDING
     with tracked(progress, "evaluation"):
         found = token_losses(networks, ids, asked)

@@ -225,7 +225,14 @@ SIZE = ("-o", "out.h5", "--rank", "2")
         (("compress", "a.npy", "-o", "out.npy", "--rank", "2"), ".h5"),
         (("compress", "a.npy", "-o", "no/out.h5", "--rank", "2"), "does not exist"),
         (("compress", "missing.npy", *SIZE), "no such file"),
-        (("compress", ".", *SIZE), "not a regular file"),
+        (
+            ("compress", ".", *SIZE),
+            "is a folder, and this command takes none; for a whole network "
+            "use: lplr model compress",
+        ),
+        (("compress", "model.gguf", *SIZE), "use: lplr model compress"),
+        (("decompress", ".", "-o", "out.npy"), "use: lplr model export"),
+        (("info", "."), "use: lplr model info"),
         (("compress", "text.txt", *SIZE), ".npz"),
         (("decompress", "a.npy", "-o", "out.npy"), "not an lplr file"),
         (("decompress", "good.h5", "-o", "out.h5"), ".npy"),

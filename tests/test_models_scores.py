@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import llama, nudged
+from networks import Bytes, llama, nudged
 
 from lplr.exceptions import InputError
 from lplr.models.evaluation import forward, scores
+from lplr.models.evaluation.choices import Question, answer
+from lplr.models.evaluation.encoders import embed_texts
 from lplr.models.evaluation.estimate import Estimate, mean_of, ratio_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.evaluation.scores import compare, mean_kl, score
+from lplr.models.generation import generate
 from lplr.models.network import Network
+from lplr.models.tokenizer import open_tokenizer
 
 ORIGINAL = llama()
 COMPRESSED = nudged(ORIGINAL, 0.03)
@@ -147,3 +152,27 @@ def test_a_standard_error_covers_as_often_as_it_says() -> None:
 def test_one_sample_has_no_standard_error() -> None:
     assert np.isnan(mean_of([2.0]).standard_error)
     assert Estimate(0.0, 0.5).exp() == Estimate(1.0, 0.5)
+
+
+def test_tokens_from_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "ids.npy", IDS)
+    assert score(ORIGINAL, tmp_path / "ids.npy") == score(ORIGINAL, IDS)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: score("model", IDS), "network: must be a network.*found a str"),
+        (lambda: compare("model", ORIGINAL, IDS), "original: must be a network"),
+        (lambda: compare(ORIGINAL, None, IDS), "compressed: must be a network.*NoneType"),
+        (lambda: generate(Path("model"), [1]), "network: must be a network.*lplr.models.load"),
+        (lambda: generate(ORIGINAL, [1], stop=5), "stop: must be several token ids, found 5"),
+        (lambda: embed_texts("model", Bytes(), ["a"]), "network: must be a network"),
+        (lambda: embed_texts(ORIGINAL, Bytes(), "abc"), "texts: must be several texts"),
+        (lambda: answer("model", Bytes(), [Question("a", ("b", "c"), 0)]), "must be a network"),
+        (lambda: open_tokenizer("model"), "checkpoint: must be a checkpoint.*network.tensors"),
+    ],
+)
+def test_what_stands_for_a_network_and_is_none(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        call()

@@ -66,8 +66,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise InputError(f"path must be the name of a folder or file, not {path!r}") from None
     if (found / MANIFEST).is_file():
         raise InputError(
-            f"path: {str(found)!r} is a compressed model; give the checkpoint that it was made from, "
-            "or open it with lplr.models.load"
+            f"path: {str(found)!r} is a compressed model; give the checkpoint that it was made "
+            "from, or open it with lplr.models.load"
         )
     if found.is_dir():
         return _in_our_terms(open_folder(found))

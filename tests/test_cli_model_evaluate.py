@@ -107,7 +107,7 @@ def test_a_page_with_other_networks(folder: Path, capsys: pytest.CaptureFixture[
     assert text.count("<svg") == 2  # divergence and bits; all layers have the same error
     assert "Error of all layers: 0.250" in text
     assert "smaller" in text
-    assert "model.layers.1.mlp.down_<wbr>proj" in text
+    assert "model.<wbr>layers.1.<wbr>mlp.<wbr>down_proj" in text
     assert "exists; pass --overwrite" in refused(capsys, *args, *with_other)
 
 

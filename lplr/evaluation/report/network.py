@@ -162,7 +162,7 @@ def _charts(runs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             for label, points in curves.items()
             if not log or all(y > 0 for _, y, *_ in points)
         }
-        if not curves:
+        if sum(map(len, curves.values())) < 2:  # one network alone is no chart
             continue
         styles = {label: _style(label, label == _label(runs[0])) for label in curves}
         ordered = {label: curves[label] for label in in_order(curves)}
@@ -260,7 +260,8 @@ def _heat(layers: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             continue
         low, high = float(known.min()), float(known.max())
         if high - low < 0.02 * high:
-            said = f"{axis} of all layers: {low:.3f} to {high:.3f}"
+            ends = dict.fromkeys(f"{value:.3f}" for value in (low, high))
+            said = f"{axis} of all layers: {' to '.join(ends)}"
             yield f'<p class="dim">{escape(said.capitalize())}.</p>'
             continue
         worst = max(range(len(layers)), key=lambda i: layers[i].get(name, -math.inf))

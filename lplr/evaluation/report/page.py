@@ -116,7 +116,9 @@ def table(
 
 def _breakable(text: str) -> str:
     """A name that a narrow column may break where its words meet: ``TruncatedSVD``, ``a_b``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(text))
+    dots = r"(?<=\.)(?=[a-z])"  # where a name has them, as those of modules do: nowhere else
+    meet = dots if re.search(dots, text) else r"(?<=[a-z])(?=[A-Z])|(?<=_)"
+    return re.sub(meet, "<wbr>", escape(text))
 
 
 def captioned(content: str, caption: str) -> str:

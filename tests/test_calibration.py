@@ -55,8 +55,8 @@ def tokens(sequences: int, length: int) -> np.ndarray:
 
 @pytest.mark.parametrize("config", [LLAMA, BERT])
 def test_a_walk_ends_where_the_block_does(config: dict[str, Any]) -> None:
-    net, ids = network(config), tokens(5, 16)
-    mask = np.arange(16) < np.array([16, 9, 16, 4, 12])[:, None]
+    net, ids = network(config), tokens(5, 20)
+    mask = np.arange(20) < np.array([16, 9, 16, 4, 12])[:, None]
     h = net.embed(ids)
     expected = net.block(0)(h, Context(mask=mask))
     walk = Walk((net.block(0),), (h,), mask)
@@ -69,8 +69,7 @@ def test_a_walk_ends_where_the_block_does(config: dict[str, Any]) -> None:
 
 def test_second_moments_are_those_of_the_inputs() -> None:
     net, ids = network(LLAMA), tokens(3, 16)
-    mask = np.ones(ids.shape, bool)
-    mask[1, 10:] = False
+    mask = np.arange(16) < np.array([14, 10, 14])[:, None]
     found = {name: (H, n) for names, H, n in second_moments(net, ids, mask) for name in names}
     assert set(found) == {name for i in range(2) for name in net.family.linears(i)}
     block = net.block(0)

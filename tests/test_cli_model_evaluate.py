@@ -12,7 +12,9 @@ import pytest
 from command import refused, report
 from packed_models import FIXTURES, compressed
 
+import lplr.models
 from lplr.cli.main import main
+from lplr.models.evaluation.encoders import embed_texts
 from lplr.models.evaluation.scores import compare
 from lplr.models.opening import open_network
 from lplr.models.texts import token_windows
@@ -76,13 +78,21 @@ def test_texts_and_choices(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tokenizers")
-    source = checkpoint("bert", tmp_path / "source")
-    small = compressed(source, tmp_path / "small", bits=2)
+    source, small = checkpoint("bert", tmp_path / "source"), tmp_path / "small"
     words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
     lines = [f"{a} {b}\t{len(a)}" for a in words for b in words]
     (tmp_path / "texts.tsv").write_text("\n".join(lines))
+    texts = ("--texts", tmp_path / "texts.tsv")
+    told = report(capsys, "model", "calibrate", source, "-o", tmp_path / "H.npz", *texts)
+    assert told["sequences"] == 81
+    assert told["tokens"] == sum(len(line.partition("\t")[0]) for line in lines)  # no padding
+    command = ("model", "compress", source, "-o", small, *texts, "--method", "caldera")
+    report(capsys, *command, "--rank", "2")
+    embedded = embed_texts(small, ["the lazy dog", "a fox"])
+    alone = lplr.models.load(small).embeddings(np.array([[1, 0, 6, 15, 24]]))
+    np.testing.assert_allclose(embedded[1:], alone, atol=1e-5)
     both = ("model", "evaluate", small, "--original", source)
-    found = report(capsys, *both, "--texts", tmp_path / "texts.tsv")["results"][0]
+    found = report(capsys, *both, *texts)["results"][0]
     assert found["kind"] == "embeddings"
     assert found["protocol"].startswith("texts 65 to 81 look for their neighbours")
     assert 0.1 < found["numbers"]["recall"]["value"] < 1

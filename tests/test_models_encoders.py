@@ -36,11 +36,11 @@ def embedding(network: object, text: str) -> np.ndarray:
 
 def test_embeddings_are_those_of_single_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = np.array([embedding(ORIGINAL, text) for text in TEXTS])
-    found = embed_texts(ORIGINAL, Bytes(), TEXTS)
+    found = embed_texts(ORIGINAL, TEXTS, tokenizer=Bytes())
     np.testing.assert_allclose(found, expected, atol=2e-6)  # float32, of length one
     monkeypatch.setattr(forward, "_TOKENS", 50)
     monkeypatch.setattr(forward, "_STATES", 4 * 32 * 60)
-    np.testing.assert_allclose(embed_texts(ORIGINAL, Bytes(), TEXTS), expected, atol=2e-6)
+    np.testing.assert_allclose(embed_texts(ORIGINAL, TEXTS, tokenizer=Bytes()), expected, atol=2e-6)
 
 
 def test_scores_are_those_of_plain_loops() -> None:
@@ -112,4 +112,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(InputError, match="predicts tokens and is no encoder"):
         compare_encoders(ORIGINAL, llama(vocab_size=256), Bytes(), TEXTS)
     with pytest.raises(InputError, match="the vocabulary has 100.*is the tokenizer its"):
-        embed_texts(bert(vocab_size=100), Bytes(), TEXTS)
+        embed_texts(bert(vocab_size=100), TEXTS, tokenizer=Bytes())

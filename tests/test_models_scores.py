@@ -12,12 +12,13 @@ from networks import Bytes, llama, nudged
 from lplr.exceptions import InputError
 from lplr.models.evaluation import forward, scores
 from lplr.models.evaluation.choices import Question, answer
-from lplr.models.evaluation.encoders import embed_texts
+from lplr.models.evaluation.encoders import score_encoder
 from lplr.models.evaluation.estimate import Estimate, mean_of, ratio_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.evaluation.scores import compare, mean_kl, score
 from lplr.models.generation import generate
 from lplr.models.network import Network
+from lplr.models.texts import padded_texts
 from lplr.models.tokenizer import open_tokenizer
 
 ORIGINAL = llama()
@@ -167,8 +168,8 @@ def test_tokens_from_a_file(tmp_path: Path) -> None:
         (lambda: compare(ORIGINAL, None, IDS), "compressed: must be a network.*NoneType"),
         (lambda: generate(Path("model"), [1]), "network: must be a network.*lplr.models.load"),
         (lambda: generate(ORIGINAL, [1], stop=5), "stop: must be several token ids, found 5"),
-        (lambda: embed_texts("model", Bytes(), ["a"]), "network: must be a network"),
-        (lambda: embed_texts(ORIGINAL, Bytes(), "abc"), "texts: must be several texts"),
+        (lambda: score_encoder("model", Bytes(), ["a"] * 50, list("ab") * 25), "must be a network"),
+        (lambda: padded_texts("abc", Bytes()), "texts: must be several texts"),
         (lambda: answer("model", Bytes(), [Question("a", ("b", "c"), 0)]), "must be a network"),
         (lambda: open_tokenizer("model"), "checkpoint: must be a checkpoint.*network.tensors"),
     ],

@@ -10,7 +10,13 @@ import pytest
 from networks import Bytes
 
 from lplr.exceptions import InputError, MissingFileError
-from lplr.models.texts import check_ids, text_windows, token_windows
+from lplr.models.texts import (
+    check_ids,
+    padded_texts,
+    shortest_first,
+    text_windows,
+    token_windows,
+)
 
 
 def test_windows_of_a_file(tmp_path: Path) -> None:
@@ -32,6 +38,17 @@ def test_windows_of_texts_run_over_the_ends_of_files(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("defgh")
     found = text_windows([tmp_path / "a", tmp_path / "b"], Bytes(), length=4)
     assert bytes(found.astype(np.uint8).ravel()) == b"abcdefgh"
+
+
+def test_texts_in_rows_of_their_own() -> None:
+    found, cut = padded_texts(["abcdef", "xy", "pqr"], Bytes(), length=4)
+    assert [bytes(row[row >= 0].astype(np.uint8)) for row in found] == [b"abcf", b"xy", b"pqr"]
+    assert (found.shape, cut) == ((3, 4), 1)
+    lengths = [(row >= 0).sum() for row in shortest_first(found)]
+    assert lengths == [2, 3, 4]
+    assert padded_texts(["abcdef", "xy"], Bytes())[0].shape == (2, 6)
+    with pytest.raises(InputError, match="texts: there is none"):
+        padded_texts([], Bytes())
 
 
 def test_texts_that_cannot_be_used(tmp_path: Path) -> None:

@@ -90,9 +90,10 @@ def _write(output: str, overwrite: bool, checkpoint: Any, family: Any, ids: Any)
     from lplr.cli.dense import npz, safetensors
     from lplr.models.calibration import second_moments
     from lplr.models.network import Network
-    from lplr.models.texts import PADDING
+    from lplr.models.texts import PADDING, shortest_first
     from lplr.storage.atomic import write_atomic
 
+    ids = shortest_first(ids)
     mask = ids != PADDING
     network = Network(family, checkpoint)
     found = second_moments(network, np.where(mask, ids, 0), None if mask.all() else mask)

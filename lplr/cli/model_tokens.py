@@ -28,30 +28,38 @@ def add_tokens(parser: Any) -> Any:
         "--texts",
         nargs="+",
         metavar="FILE",
-        help="texts in UTF-8, read by the tokenizer of the model (pip install 'lplr[models]')",
+        help="texts in UTF-8, read by the tokenizer of the model (pip install 'lplr[models]'); of "
+        "an encoder one text in each line, or .jsonl, as lplr model evaluate takes them",
     )
     group.add_argument(
         "--length",
         type=int,
-        default=512,
         metavar="T",
-        help="tokens of a sequence, where something is cut (default: 512)",
+        help="tokens of a sequence, where something is cut (default: 512; of an encoder's texts, "
+        "what the model takes)",
     )
     return group
 
 
 def tokens_of(args: argparse.Namespace, checkpoint: Checkpoint) -> np.ndarray | None:
     """Token ids (sequences, tokens); None if no option names some."""
+    from lplr.models.evaluation.encoders import read_labelled
     from lplr.models.families import family_of
-    from lplr.models.texts import text_windows, token_windows
+    from lplr.models.texts import padded_texts, text_windows, token_windows
     from lplr.models.tokenizer import open_tokenizer
 
     if args.tokens is not None and args.texts is not None:
         raise InputError("--tokens: does not go with --texts; give one of them")
-    vocabulary = family_of(checkpoint.config).vocabulary
+    family = family_of(checkpoint.config)
+    given = {"vocabulary": family.vocabulary}
+    if args.length is not None:
+        given["length"] = args.length
     if args.tokens is not None:
-        return token_windows(args.tokens, length=args.length, vocabulary=vocabulary)
-    if args.texts is not None:
-        tokenizer: Any = open_tokenizer(checkpoint)
-        return text_windows(args.texts, tokenizer, length=args.length, vocabulary=vocabulary)
-    return None
+        return token_windows(args.tokens, **given)
+    if args.texts is None:
+        return None
+    tokenizer: Any = open_tokenizer(checkpoint)
+    if family.causal:
+        return text_windows(args.texts, tokenizer, **given)
+    texts = [text for file in args.texts for text in read_labelled(file)[0]]
+    return padded_texts(texts, tokenizer, **{"length": family.longest_text, **given})[0]

@@ -19,6 +19,7 @@ _PUBLIC = {
     "open_checkpoint": "lplr.models.checkpoint",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
+    "padded_texts": "lplr.models.texts",
     "plan": "lplr.models.compress_model",
     "read_labelled": "lplr.models.evaluation.encoders",
     "read_questions": "lplr.models.evaluation.choices",
@@ -39,6 +40,7 @@ __all__ = [
     "open_checkpoint",
     "open_network",
     "open_tokenizer",
+    "padded_texts",
     "plan",
     "read_labelled",
     "read_questions",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from lplr.models.exporting import export
     from lplr.models.generation import generate
     from lplr.models.opening import load, open_network
-    from lplr.models.texts import token_windows
+    from lplr.models.texts import padded_texts, token_windows
     from lplr.models.tokenizer import open_tokenizer
 
 

@@ -207,4 +207,4 @@ class _Residues:
 
 def _tokens(y: np.ndarray, mask: np.ndarray | None, part: slice) -> np.ndarray:
     """The tokens of some sequences that are no padding, one a row."""
-    return y.reshape(-1, y.shape[-1]) if mask is None else y[mask[part]]
+    return y.reshape(-1, y.shape[-1]) if mask is None else y[mask[part, : y.shape[1]]]

@@ -17,6 +17,7 @@ from lplr.models.families import family_of
 from lplr.models.opening import open_tensors
 from lplr.models.output import new_path
 from lplr.models.packed import PackedModel
+from lplr.models.store import carried_tensors
 from lplr.models.writers import export_folder, export_gguf
 from lplr.progress import Progress, tracked, until
 from lplr.validation import check_choice
@@ -76,6 +77,8 @@ def export(
             tensors, family.tensors(), ignored=family.ignored, tied=family.tied_tensors
         )
         shapes = family.tensors()
+        if target.suffix != ".gguf":
+            shapes |= carried_tensors(family, tensors)
         total, done = sum(map(math.prod, shapes.values())), 0
 
         def read(name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from lplr.models.families import Family, family_of
 from lplr.models.methods import Method, method_of
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import is_embedding, other_tensors
-from lplr.models.texts import PADDING, token_windows
+from lplr.models.texts import PADDING, shortest_first, token_windows
 from lplr.progress import counter
 from lplr.provenance import versions
 from lplr.validation import check_flag, warn_caller
@@ -52,9 +52,8 @@ class Request:
     def plan(self) -> Plan:
         """What it would take."""
         states = 8 * prod(self.tokens) * self.family.width
-        kept = sum(
-            self._kept_nbytes(name, shape) for name, shape in other_tensors(self.family).items()
-        )
+        others = other_tensors(self.family, self.checkpoint)
+        kept = sum(self._kept_nbytes(name, shape) for name, shape in others.items())
         return plan_of(self.family, self.method, self.tokens, kept, on_disk(states))
 
     def _kept_nbytes(self, name: str, shape: tuple[int, ...]) -> int:
@@ -116,7 +115,7 @@ def request_of(
     elif dry and isinstance(calibration, tuple) and len(calibration) == 2:
         tokens = calibration
     elif calibration is not None:
-        ids = token_windows(calibration, vocabulary=family.vocabulary)
+        ids = shortest_first(token_windows(calibration, vocabulary=family.vocabulary))
         tokens = ids.shape
         check_enough(ids, family)
     elif not dry:

@@ -28,7 +28,7 @@ from lplr.storage.container import save
 from lplr.storage.safetensors import as_bytes, safetensors
 from lplr.storage.stored import read_stored
 
-__all__ = ["KEPT", "finish", "layer_file", "write_layer", "write_rest"]
+__all__ = ["KEPT", "carried_tensors", "finish", "layer_file", "write_layer", "write_rest"]
 
 KEPT = "kept.safetensors"
 _AS_IT_IS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
@@ -85,7 +85,7 @@ def write_rest(
     folder.mkdir(parents=True, exist_ok=True)
     kept = {}
     packed = 0
-    for name, shape in other_tensors(family).items():
+    for name, shape in other_tensors(family, checkpoint).items():
         if embedding_bits is not None and is_embedding(family, shape):
             q = quantize_rows(checkpoint[name], embedding_bits)
             _write(folder / "embedding" / f"{packed:05}.h5", name, q, {})
@@ -100,10 +100,16 @@ def write_rest(
         write_atomic(folder / name, [content], overwrite=True)
 
 
-def other_tensors(family: Family) -> dict[str, tuple[int, ...]]:
+def other_tensors(family: Family, checkpoint: Checkpoint | None) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors but the weights of the linear layers in blocks, by name."""
     linear = {f"{name}.weight" for i in range(family.n_blocks) for name in family.linears(i)}
-    return {name: shape for name, shape in family.tensors().items() if name not in linear}
+    shapes = family.tensors() | carried_tensors(family, checkpoint or {})
+    return {name: shape for name, shape in shapes.items() if name not in linear}
+
+
+def carried_tensors(family: Family, tensors: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of those that only other programs use."""
+    return {name: tensors.info(name).shape for name in tensors if family.carried(name)}
 
 
 def is_embedding(family: Family, shape: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Token ids for calibration and evaluation: windows of equally many tokens, from files or texts."""
+"""Token ids for calibration and evaluation: windows of equally many tokens, or padded texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 from lplr.exceptions import FolderError, InputError, MissingFileError
 from lplr.validation import as_array, check_integer
 
-__all__ = ["PADDING", "Tokenizer", "check_ids", "read_text", "text_windows", "token_windows"]
+__all__ = [
+    "PADDING",
+    "Tokenizer",
+    "check_ids",
+    "padded_texts",
+    "read_text",
+    "shortest_first",
+    "text_windows",
+    "token_windows",
+]
 
 PADDING = -1  # stands where a sequence has no token
 
@@ -131,6 +140,67 @@ def text_windows(
     return check_ids(windows, vocabulary=vocabulary, name=name, hint="is it of this model?")
 
 
+def padded_texts(
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    length: int | None = None,
+    vocabulary: int | None = None,
+) -> tuple[np.ndarray, int]:
+    """Token ids of texts, each in a row of its own: what an encoder is calibrated on.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    tokenizer : Tokenizer
+        Its own special tokens are put around each text.
+    length : int, optional
+        Tokens of a text, at most. A longer one is cut and keeps its last token, which ends a text
+        in encoders.
+    vocabulary : int, optional
+        Number of tokens that the network knows.
+
+    Returns
+    -------
+    ids : ndarray of shape (texts, tokens), int32
+        As wide as the longest text; -1 after the last token of a shorter one.
+    cut : int
+        How many texts were cut.
+
+    Raises
+    ------
+    InputError
+        If there is no text, one has no token, or a token is none of the vocabulary.
+
+    Examples
+    --------
+    >>> from lplr.models.texts import padded_texts
+    >>> class Bytes:
+    ...     vocabulary_size = 256
+    ...     def encode(self, text):
+    ...         return list(text.encode())
+    >>> padded_texts(["abcde", "xy"], Bytes(), length=3)
+    (array([[ 97,  98, 101],
+           [120, 121,  -1]], dtype=int32), 1)
+    """
+    if isinstance(texts, str):
+        raise InputError("texts: must be several texts, found a str; put it into a list")
+    if not texts:
+        raise InputError("texts: there is none; give at least one")
+    if length is not None:
+        check_integer(length, "length", 1)
+    rows = [np.asarray(tokenizer.encode(text)) for text in texts]
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), min(longest, length or longest)), PADDING)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = tokens[: len(row)]
+        if len(tokens) > len(row):
+            row[-1] = tokens[-1]
+    hint = "is the tokenizer its?"
+    ids = check_ids(ids, vocabulary=vocabulary, name="texts", hint=hint, fewest=1)
+    return ids, sum(len(row) > ids.shape[1] for row in rows)
+
+
 def read_text(file: str | os.PathLike[str]) -> str:
     """The text of a file.
 
@@ -240,6 +310,19 @@ def check_ids(
         row = int(np.argmax(short))
         raise InputError(f"{name}: row {row} has less than {fewest} tokens; leave it out")
     return found
+
+
+def shortest_first(ids: np.ndarray) -> np.ndarray:
+    """Sequences of `check_ids` in the order of their lengths, so that neighbours pad little.
+
+    Examples
+    --------
+    >>> from lplr.models.texts import check_ids, shortest_first
+    >>> shortest_first(check_ids([[1, 2, 3], [4, 5, -1]]))
+    array([[ 4,  5, -1],
+           [ 1,  2,  3]], dtype=int32)
+    """
+    return ids[np.argsort((ids != PADDING).sum(axis=1), kind="stable")]
 
 
 def _cut(tokens: np.ndarray, length: int, name: str) -> np.ndarray:

@@ -47,12 +47,13 @@ class Walk:
         sequences, tokens = states[0].shape[:2]
         self._size = max(1, _TOKENS // tokens)
         self.chunks = -(-sequences // self._size)
+        self._lengths = None if mask is None else tokens - mask[:, ::-1].argmax(axis=1)
 
     def inputs(self, stage: Stage, see: See | None) -> None:
         """Finish the stage before; show the inputs of this one.
 
         ``see(lane, chunk, sequences, inputs)`` is called for each chunk of sequences; the inputs
-        are (sequences, tokens, columns), one array for each block.
+        are (sequences, tokens, columns), one array for each block, as long as the longest of them.
         """
         self._go(stage, see)
         self._before = stage
@@ -82,14 +83,16 @@ class Walk:
         self, k: int, stage: Stage | None, part: slice, left: list[_Rows] | None
     ) -> np.ndarray | None:
         """Finish the stage before for some sequences of one network; the inputs of this stage."""
-        h = self.states[k][part]
-        x = None if self._left is None else self._left[k].get(part)
+        longest = None if self._lengths is None else self._lengths[part].max()
+        at = part, slice(longest)
+        h = self.states[k][at]
+        x = None if self._left is None else self._left[k].get(at)
         if self._before is not None:
-            mask = None if self.mask is None else self.mask[part]
+            mask = None if self.mask is None else self.mask[at]
             h, x = self.blocks[k].step(self._before, h, x, Context(mask=mask))
-            self.states[k][part] = h
+            self.states[k][at] = h
             if left is not None and x is not None:
-                left[k].put(part, x)
+                left[k].put(at, x)
         return None if stage is None else stage.inputs(h, x)
 
     def _room(self) -> list[_Rows] | None:
@@ -115,13 +118,13 @@ class _Rows:
         self.values = np.empty(shape, np.int16)
         self.scale = np.empty((*shape[:-1], 1), np.float32)
 
-    def put(self, part: slice, x: np.ndarray) -> None:
+    def put(self, at: tuple[slice, slice], x: np.ndarray) -> None:
         scale = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
         scale[scale == 0] = 1
         scale /= _STEPS
-        self.scale[part] = scale
+        self.scale[at] = scale
         steps = x / scale
-        self.values[part] = np.rint(steps, out=steps)
+        self.values[at] = np.rint(steps, out=steps)
 
-    def get(self, part: slice | tuple[slice, ...]) -> np.ndarray:
-        return self.values[part] * self.scale[part]
+    def get(self, at: tuple[slice, slice]) -> np.ndarray:
+        return self.values[at] * self.scale[at]

@@ -186,7 +186,7 @@ def answer(
     >>> import numpy as np
     >>> from lplr.models.evaluation.choices import Question, answer
     >>> from lplr.models.families.llama import Llama
-    >>> from lplr.models.network import Network, check_network
+    >>> from lplr.models.network import Network
     >>> family = Llama({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8,
     ...     "vocab_size": 128, "intermediate_size": 8, "num_attention_heads": 2})
     >>> tensors = {name: np.zeros(shape, np.float32) for name, shape in family.tensors().items()}

@@ -14,7 +14,9 @@ from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.network import Network, check_network
-from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
+from lplr.models.opening import open_network
+from lplr.models.texts import PADDING, Tokenizer, padded_texts, read_text
+from lplr.models.tokenizer import open_tokenizer
 from lplr.neighbours.search import Neighbours, search
 from lplr.neighbours.vote import class_shares
 from lplr.progress import Progress, counter, tracked, until
@@ -137,16 +139,22 @@ def _of_json(line: str, where: str) -> tuple[str, str | None]:
 
 
 def embed_texts(
-    network: Network, tokenizer: Tokenizer, texts: Sequence[str], *, progress: Progress = False
+    model: str | os.PathLike[str] | Network,
+    texts: Sequence[str],
+    *,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress = False,
 ) -> np.ndarray:
-    """Embeddings of texts, cut to the greatest length that the network takes.
+    """Embeddings of texts by an encoder, compressed or not.
 
     Parameters
     ----------
-    network : Network
-        An encoder.
-    tokenizer : Tokenizer
+    model : str, path or Network
+        The name of a model, see `lplr.models.open_network`, or an encoder that is open.
     texts : sequence of str
+        Longer ones are cut to what the network takes.
+    tokenizer : Tokenizer, optional
+        By default the one of the model.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -154,20 +162,26 @@ def embed_texts(
     Returns
     -------
     ndarray of shape (texts, width), float32
+        Pooled and, if the model's configuration says so, of length one.
 
     Raises
     ------
     InputError
-        If the network predicts tokens, or the tokenizer gives some that it does not know.
+        If the network predicts tokens, there is no text, or the tokenizer gives tokens that the
+        network does not know; as `open_network` too.
+    MissingPackageError
+        If the model's tokenizer is needed and the package ``tokenizers`` is not installed.
 
     Examples
     --------
     >>> import lplr
-    >>> from lplr.models.evaluation.encoders import embed_texts
-    >>> network = lplr.models.open_network("all-MiniLM-L6-v2")  # doctest: +SKIP
-    >>> embed_texts(network, tokenizer, ["a cat", "a rose"]).shape  # doctest: +SKIP
+    >>> lplr.models.embed_texts("all-MiniLM-L6-v2", ["a cat", "a rose"]).shape  # doctest: +SKIP
     (2, 384)
     """
+    network = model if isinstance(model, Network) else open_network(model)
+    if network.family.causal:
+        raise InputError("model: predicts tokens and is no encoder; only encoders embed texts")
+    tokenizer = tokenizer or open_tokenizer(network.tensors)  # type: ignore[arg-type]
     with tracked(progress, "embeddings"):
         return _embeddings(network, _encoded(network, tokenizer, texts)[0])
 
@@ -176,27 +190,9 @@ def _encoded(
     network: Network, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> tuple[np.ndarray, int]:
     """Padded token ids, and how many texts were cut."""
-    if isinstance(texts, str):
-        raise InputError("texts: must be several texts, found a str; put it into a list")
     check_network(network)
-    if not texts:
-        raise InputError("texts: there is none; give at least one")
-    rows = [np.asarray(tokenizer.encode(text)) for text in texts]
-    most = max(map(len, rows))
-    longest = min(most, network.family.max_tokens or most)
-    ids = np.full((len(rows), longest), PADDING)
-    for row, tokens in zip(ids, rows, strict=True):
-        row[: len(tokens)] = tokens[:longest]
-        if len(tokens) > longest:
-            row[-1] = tokens[-1]  # ends a text in the networks of this kind
-    ids = check_ids(
-        ids,
-        vocabulary=network.family.vocabulary,
-        name="texts",
-        hint="is the tokenizer its?",
-        fewest=1,
-    )
-    return ids, sum(len(row) > longest for row in rows)
+    family = network.family
+    return padded_texts(texts, tokenizer, length=family.longest_text, vocabulary=family.vocabulary)
 
 
 def _embeddings(network: Network, ids: np.ndarray) -> np.ndarray:

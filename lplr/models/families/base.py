@@ -26,6 +26,8 @@ class Family(ABC):
     n_blocks, width, vocabulary : int
     max_tokens : int or None
         The longest sequence, where positions are learned; None where there is no limit.
+    longest_text : int or None
+        Of an encoder: the tokens to which texts are cut, at most ``max_tokens``.
     tied_tensors : (str, str) or None
         Head and embedding, where the configuration says that they are one matrix.
     """
@@ -38,6 +40,7 @@ class Family(ABC):
     width: int
     vocabulary: int
     max_tokens: int | None = None
+    longest_text: int | None = None
     tied_tensors: tuple[str, str] | None = None
 
     @abstractmethod
@@ -54,6 +57,10 @@ class Family(ABC):
 
     def ignored(self, name: str) -> bool:
         """Whether a tensor of the checkpoint may be there though nothing uses it."""
+        return False
+
+    def carried(self, name: str) -> bool:
+        """Whether such a tensor goes along in what is written, for other programs."""
         return False
 
     @abstractmethod

@@ -32,9 +32,9 @@ _NORM = "embeddings.LayerNorm"
 class Bert(Family):
     """A network of the BERT family, without the pooler and the heads of its training.
 
-    Beside the keys of config.json, these two say what an embedding of a text is:
-    ``pooling``, "mean" or "cls", and ``normalize``; `lplr.models.families.sentence` reads them
-    from the files of the sentence-transformers.
+    Beside the keys of config.json, these say what an embedding of a text is: ``pooling``, "mean"
+    or "cls", ``normalize``, and ``max_seq_length``, to which texts are cut;
+    `lplr.models.families.sentence` reads them from the files of the sentence-transformers.
     """
 
     model_types = ("bert",)
@@ -45,6 +45,7 @@ class Bert(Family):
         self.width = number(config, "hidden_size")
         self.vocabulary = number(config, "vocab_size")
         self.max_tokens = number(config, "max_position_embeddings")
+        self.longest_text = min(self.max_tokens, number(config, "max_seq_length", self.max_tokens))
         self.types = number(config, "type_vocab_size", 2)
         self.hidden = number(config, "intermediate_size")
         self.heads = number(config, "num_attention_heads")
@@ -93,6 +94,9 @@ class Bert(Family):
 
     def ignored(self, name: str) -> bool:
         return name.startswith(("pooler.", "cls.")) or name == "embeddings.position_ids"
+
+    def carried(self, name: str) -> bool:
+        return name.startswith("pooler.")  # transformers would begin a new one at random
 
     def prefix(self, i: int) -> str:
         return f"encoder.layer.{i}."

@@ -43,6 +43,15 @@ def test_embeddings_are_those_of_single_texts(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(embed_texts(ORIGINAL, TEXTS, tokenizer=Bytes()), expected, atol=2e-6)
 
 
+def test_texts_are_cut_where_the_sentence_encoder_says() -> None:
+    short = bert(max_seq_length=8)
+    cut = [text if len(text) <= 8 else text[:7] + text[-1] for text in TEXTS]
+    found = embed_texts(short, TEXTS, tokenizer=Bytes())
+    np.testing.assert_array_equal(found, embed_texts(ORIGINAL, cut, tokenizer=Bytes()))
+    protocol = score_encoder(short, Bytes(), TEXTS, LABELS).protocol
+    assert f"{sum(len(text) > 8 for text in TEXTS)} of which were cut" in protocol
+
+
 def test_scores_are_those_of_plain_loops() -> None:
     found = compare_encoders(ORIGINAL, COMPRESSED, Bytes(), TEXTS, LABELS)
     both = [np.array([embedding(n, text) for text in TEXTS]) for n in (ORIGINAL, COMPRESSED)]
@@ -111,5 +120,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_encoders(ORIGINAL, COMPRESSED, Bytes(), TEXTS, ["x"] * 60)
     with pytest.raises(InputError, match="predicts tokens and is no encoder"):
         compare_encoders(ORIGINAL, llama(vocab_size=256), Bytes(), TEXTS)
+    with pytest.raises(InputError, match="tokenizer: is missing"):
+        embed_texts(ORIGINAL, TEXTS)
+    with pytest.raises(InputError, match="model: predicts tokens"):
+        embed_texts(llama(vocab_size=256), TEXTS, tokenizer=Bytes())
     with pytest.raises(InputError, match="the vocabulary has 100.*is the tokenizer its"):
         embed_texts(bert(vocab_size=100), TEXTS, tokenizer=Bytes())

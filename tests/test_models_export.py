@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from command import refused, report
 from packed_models import FIXTURES, compressed, outputs
+from tiny_models import tiny_checkpoint
 
 import lplr
 from lplr.models.manifest import files_of
+
+BERT = {"model_type": "bert", "max_position_embeddings": 24}
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
@@ -28,6 +31,19 @@ def test_a_folder_has_the_values_of_the_packed_layers(
     # The same sums in another order: float32, and some 30 steps between input and output.
     a, b = outputs(network), outputs(exported)
     assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+
+
+def test_the_pooler_of_an_encoder_goes_along(tmp_path: Path) -> None:
+    pooler = {
+        "pooler.dense.weight": np.eye(32, dtype=np.float32) / 3,
+        "pooler.dense.bias": np.ones(32, np.float32),
+    }
+    source = tiny_checkpoint(tmp_path / "source", lambda found: found.update(pooler), **BERT)
+    small = compressed(source, tmp_path / "small", 4)
+    lplr.models.export(small, tmp_path / "dense", dtype="float32")
+    for folder in (small, tmp_path / "dense"):
+        found = lplr.models.open_network(folder).tensors
+        assert all(np.array_equal(found[name], tensor) for name, tensor in pooler.items())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

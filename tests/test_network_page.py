@@ -69,6 +69,8 @@ def test_it_says_what_was_measured(page: Path) -> None:
     assert "KL, nats 0.6000 ± 0.0600, perplexity 30.00 ± 3.00, same likeliest token 50.0" in text
     assert "<b>" not in text  # what comes from files is escaped
     assert "another-2.3: 1.4000 at 2.3 bits" in text
+    assert ">perplexity</dt>" in text
+    assert ">kNN accuracy</dt>" not in text  # words of what was measured alone
     assert "Error by kind and block, 0.100 to 0.200" in text
 
 

@@ -45,6 +45,7 @@ def print_summary(report: Mapping[str, Any]) -> None:
     """What was made, and how far it is from the original."""
     totals = report["totals"]
     errors = [layer["relative_error"] for layer in report["layers"]]
+    what = "weights" if report["settings"]["method"] == "quantize" else "layers' outputs"
     worst = max(report["layers"], key=lambda layer: layer["relative_error"])
     lines = [
         ("output", report["output"]),
@@ -56,7 +57,7 @@ def print_summary(report: Mapping[str, Any]) -> None:
         ("whole", f"{_size(*_of(totals['whole']))}; {in_bytes(report['file_nbytes'])} on disk"),
         (
             "errors",
-            f"of the layers' outputs {100 * sum(errors) / len(errors):.3g} % on average, at most "
+            f"of the {what} {100 * sum(errors) / len(errors):.3g} % on average, at most "
             f"{100 * worst['relative_error']:.3g} % ({shown(worst['name'])})",
         ),
     ]

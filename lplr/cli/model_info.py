@@ -217,9 +217,9 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     head = ("layer", "code", "shape", "bits per weight", "rank", "error")
     print("\n" + table(head, rows, left=2))
     if any(map(_error, layers)):
-        print(
-            "\nerror: relative, of the outputs on the calibration inputs; of a kind the usual one"
-        )
+        calibrated = document["settings"].get("method") != "quantize"
+        what = "the outputs on the calibration inputs" if calibrated else "the weights"
+        print(f"\nerror: relative, of {what}; of a kind the usual one")
 
 
 def _print_checkpoint(document: Mapping[str, Any]) -> None:

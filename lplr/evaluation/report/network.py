@@ -84,7 +84,7 @@ def _page(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
     sections = {
         "Measured": _measured(runs),
         "Layers": _layers(found["layers"]),
-        "Words": terms(),
+        "Words": terms({result["kind"] for run in runs for result in run["results"]}),
         "Settings": listing(found["settings"]) if found["settings"] else "",
     }
     shown = {name: content for name, content in sections.items() if content}
@@ -107,7 +107,7 @@ def _head(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
         (
             "Network",
             f"{about['model_type']}, {about['blocks']} blocks of width {about['width']}, "
-            f"{about['vocabulary']} tokens.",
+            f"vocabulary of {about['vocabulary']} tokens.",
         ),
         *(
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -39,20 +39,37 @@ HEADS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 _SHARES = ("agreement", "by_sum", "by_length", "recall", "accuracy")
-_TERMS = {
-    "KL": "The mean Kullback-Leibler divergence, sum_v p(v) log(p(v) / q(v)) in nats, p the "
-    "original's distribution of the next token and q this network's. 0 says that they are equal.",
-    "perplexity": "exp of the mean of -log p(token), over tokens of a text: as uncertain as a "
-    "choice among so many tokens that are equally likely. Less is better.",
-    "same likeliest token": "How often both networks find the same next token likeliest.",
-    "accuracy by sum, by length": "Multiple choice: the network chooses the continuation with the "
-    "greatest log-likelihood, as it is or divided by its number of characters.",
-    "neighbours kept": "Of the 10 texts nearest to a query by the original's embeddings, the share "
-    "that is among the 10 nearest by this network's.",
+# What is explained of each kind of measurement, and on every page.
+_MEASURED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "predictions": {
+            "KL": "The mean Kullback-Leibler divergence, sum_v p(v) log(p(v) / q(v)) in nats, p "
+            "the original's distribution of the next token and q this network's. 0 says that they "
+            "are equal.",
+            "perplexity": "exp of the mean of -log p(token), over tokens of a text: as uncertain "
+            "as a choice among so many tokens that are equally likely. Less is better.",
+            "same likeliest token": "How often both networks find the same next token likeliest.",
+        },
+        "choices": {
+            "accuracy by sum, by length": "Multiple choice: the network chooses the continuation "
+            "with the greatest log-likelihood, as it is or divided by its number of characters.",
+        },
+        "embeddings": {
+            "cosine to original": "The mean cosine of the two embeddings of a text, the "
+            "original's and this network's. 1 says that they point the same way.",
+            "neighbours kept": "Of the 10 texts nearest to a query by the original's embeddings, "
+            "the share that is among the 10 nearest by this network's.",
+            "kNN accuracy": "How often the label of a query is that of most of its 11 nearest "
+            "texts; original: by the original's embeddings.",
+        },
+    }
+)
+_ALWAYS = {
     "bits per weight": "Everything that decoding needs, codes, scales, codebooks and seeds, in "
     "bits, over the number of weights: of the linear layers, or of the whole network.",
     "error": "Of a layer's outputs: sqrt(tr((W - V) H (W - V)^T) / tr(W H W^T)), V what is stored "
-    "of W, and H the mean of x x^T over the inputs x of the layer.",
+    "of W, and H the mean of x x^T over the inputs x of the layer; without calibration, the "
+    "identity.",
     "standard error": "How far a measured mean is likely to be from the true one: within twice "
     "this in 95 % of cases.",
 }
@@ -89,9 +106,13 @@ def in_words(name: str, found: Mapping[str, Any] | None) -> str:
     return number(value, error)
 
 
-def terms() -> str:
-    """What the words mean."""
+def terms(kinds: Container[str]) -> str:
+    """What the words mean, on a page of these kinds of measurements."""
+    found = {
+        name: text for kind in HEADS if kind in kinds for name, text in _MEASURED[kind].items()
+    }
     said = "".join(
-        f"<dt>{escape(name)}</dt><dd>{typeset(text)}</dd>" for name, text in _TERMS.items()
+        f"<dt>{escape(name)}</dt><dd>{typeset(text)}</dd>"
+        for name, text in {**found, **_ALWAYS}.items()
     )
     return f'<dl class="terms">{said}</dl>'

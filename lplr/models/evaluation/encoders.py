@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -181,9 +182,12 @@ def embed_texts(
     network = model if isinstance(model, Network) else open_network(model)
     if network.family.causal:
         raise InputError("model: predicts tokens and is no encoder; only encoders embed texts")
-    tokenizer = tokenizer or open_tokenizer(network.tensors)  # type: ignore[arg-type]
+    tensors: Any = network.tensors
+    if tokenizer is None and not hasattr(tensors, "tokenizer_files"):
+        raise InputError("tokenizer: is missing, and the network was not opened from disk; give it")
+    reader: Any = tokenizer or open_tokenizer(tensors)
     with tracked(progress, "embeddings"):
-        return _embeddings(network, _encoded(network, tokenizer, texts)[0])
+        return _embeddings(network, _encoded(network, reader, texts)[0])
 
 
 def _encoded(

@@ -120,8 +120,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_encoders(ORIGINAL, COMPRESSED, Bytes(), TEXTS, ["x"] * 60)
     with pytest.raises(InputError, match="predicts tokens and is no encoder"):
         compare_encoders(ORIGINAL, llama(vocab_size=256), Bytes(), TEXTS)
-    with pytest.raises(InputError, match="tokenizer: is missing"):
-        embed_texts(ORIGINAL, TEXTS)
     with pytest.raises(InputError, match="model: predicts tokens"):
         embed_texts(llama(vocab_size=256), TEXTS, tokenizer=Bytes())
     with pytest.raises(InputError, match="the vocabulary has 100.*is the tokenizer its"):

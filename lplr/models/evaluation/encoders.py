@@ -183,8 +183,6 @@ def embed_texts(
     if network.family.causal:
         raise InputError("model: predicts tokens and is no encoder; only encoders embed texts")
     tensors: Any = network.tensors
-    if tokenizer is None and not hasattr(tensors, "tokenizer_files"):
-        raise InputError("tokenizer: is missing, and the network was not opened from disk; give it")
     reader: Any = tokenizer or open_tokenizer(tensors)
     with tracked(progress, "embeddings"):
         return _embeddings(network, _encoded(network, reader, texts)[0])

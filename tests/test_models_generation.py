@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lplr
 from lplr.exceptions import InputError
-from lplr.models.block import Context
+from lplr.models.block import Context, KeyValues
 from lplr.models.families import family_of
 from lplr.models.families.base import Family
-from lplr.models.generation import draw, generate
+from lplr.models.generation import _logits, draw, generate
 from lplr.models.network import Network
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 50}
@@ -57,6 +58,26 @@ def test_generation_is_that_of_a_network_without_cache(kind: str) -> None:
         assert logits[token] >= logits.max() - 1e-5 * np.abs(logits).max()
         ids = [*ids, token]
     assert len(ids) == 18
+
+
+def test_packed_layers_say_what_decoded_ones_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few tokens at once, then one, whose layers are multiplied on a thread each."""
+    monkeypatch.setattr("lplr.models.block._LEAST", 0)
+    family, tensors = FAMILIES["llama"], dict(tiny(FAMILIES["llama"]).tensors)
+    for name in (name for i in range(family.n_blocks) for name in family.linears(i)):
+        tensors[f"{name}.weight"] = lplr.caldera(tensors[f"{name}.weight"], rank=2, rng=0)
+    network = Network(family, tensors)
+    blocks = [network.block(i) for i in range(family.n_blocks)]
+    found = []
+    for threads in "13":
+        monkeypatch.setenv("LPLR_NUM_THREADS", threads)
+        caches = [KeyValues() for _ in blocks]
+        _logits(network, blocks, caches, np.array([7, 3, 49]), 0)
+        found.append(_logits(network, blocks, caches, np.array([12]), 3))
+    assert found[0].tobytes() == found[1].tobytes()
+    decoded = Network(family, {name: np.asarray(tensor) for name, tensor in tensors.items()})
+    expected = logits_of_all(decoded, [7, 3, 49, 12])
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_token_to_stop_at_is_the_last_one() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,11 @@ import lplr
 from lplr.coding.feedback import quantize_feedback
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularize
+from lplr.linalg.transforms import RandomizedTransform
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 from lplr.quantizers import get_codebook
 
 # One entry; one short segment; whole bytes of four entries at 2 bits; two segments, the second one
@@ -57,6 +63,33 @@ def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> N
     lengths = [min(n - start, length) for start in range(0, n, length)]
     assert q.codes.nbytes == sum(-(-count * int(bits * length) // 8) for length in lengths)
     assert q.codebook.nbytes(n, count) == q.codes.nbytes
+
+
+def test_one_vector_is_multiplied_by_parts_of_all_kinds() -> None:
+    rng = np.random.default_rng(0)
+
+    def part(shape: tuple[int, int], bits: float, axis: int, scale: tuple[int, int]) -> Quantized:
+        factors = rng.uniform(0.5, 1, scale).astype(np.float32)
+        return replace(quantized(shape, bits, axis)[0], scale=factors)
+
+    columns = [
+        part((40, 5), 2, 0, (1, 1)),
+        part((40, 6), 1.75, 0, (1, 6)),
+        part((40, 3), 2.5, 1, (40, 1)),
+        part((40, 2), 1, 0, (40, 1)),
+    ]
+    lattice = lplr.quantize(rng.standard_normal((10, 4)), bits=2, quantizer="e8p")
+    lattice = replace(lattice, offset=None)
+    left = Stacked([part((30, 4), 1.5, 0, (1, 1)), lattice], axis=0)
+    right = Stacked([part((1, 16), 2, 1, (1, 1)), part((3, 16), 1, 1, (3, 1))], axis=0)
+    U, V = RandomizedTransform(40, 1), RandomizedTransform(16, 2)
+    f = QPlusLowRank(Stacked(columns, axis=1), LowRank(left, right, shift=0.25), U, V)
+    x = rng.standard_normal(32).astype(np.float32)[::2]  # not contiguous
+    # Each entry is a float32 sum of less than 64 terms, of Q or of L times sums of R.
+    size = np.linalg.norm(f.backbone.to_dense()) + np.linalg.norm(f.low_rank.to_dense())
+    bound = 64 * np.finfo(np.float32).eps * size * np.linalg.norm(x)
+    np.testing.assert_allclose(f.times(x), f.to_dense() @ x.astype(float), rtol=0, atol=bound)
+    np.testing.assert_array_equal(f @ x, f.times(x))
 
 
 def test_damaged_streams_are_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import PackedMatrix
+from lplr.matrices.base import AddProduct, PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
@@ -97,6 +97,19 @@ class LowRank(PackedMatrix):
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         out = self.left._matmat(self.right._matmat(X))
         return out + self.shift * X.sum(axis=0) if self.shift else out
+
+    def _adder(self) -> AddProduct:
+        add_left, add_right = self.left._adder(), self.right._adder()
+        shift, rank = np.float32(self.shift), self.rank
+
+        def add(x: np.ndarray, out: np.ndarray) -> None:
+            inner = np.zeros(rank, np.float32)
+            add_right(x, inner)
+            add_left(inner, out)
+            if shift:
+                out += shift * x.sum()
+
+        return add
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         out = self.right._rmatmat(self.left._rmatmat(Y))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import PackedMatrix
+from lplr.matrices.base import AddProduct, PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 
@@ -117,6 +117,21 @@ class Stacked(PackedMatrix):
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._product(X, "_matmat", joined=self.axis == 0)
+
+    def _adder(self) -> AddProduct:
+        adds = [block._adder() for block in self.blocks]
+        places = [slice(low, high) for low, high in pairwise(self._edges)]
+        each = list(zip(adds, places, strict=True))
+        joined = self.axis == 0
+
+        def add(x: np.ndarray, out: np.ndarray) -> None:
+            for add_block, place in each:
+                if joined:
+                    add_block(x, out[place])
+                else:
+                    add_block(x[place], out)
+
+        return add
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         return self._product(Y, "_rmatmat", joined=self.axis == 1)

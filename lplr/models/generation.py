@@ -10,6 +10,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, KeyValues
 from lplr.models.network import Network, check_network
+from lplr.parallel import reproducible
 from lplr.validation import as_array, check_integer, check_real, check_rng
 
 __all__ = ["draw", "generate"]
@@ -93,7 +94,9 @@ def generate(
                 f"{longest} positions"
             )
         max_tokens = min(max_tokens, longest - len(given))
-    return _tokens(network, given, max_tokens, temperature, top_p, rng, _check_stop(stop))
+    last = _check_stop(stop)
+    blocks = [network.block(i) for i in range(network.family.n_blocks)]
+    return _tokens(network, blocks, given, max_tokens, temperature, top_p, rng, last)
 
 
 def _check_stop(stop: Any) -> frozenset[int]:
@@ -123,6 +126,7 @@ def _check_ids(network: Network, ids: Any) -> np.ndarray:
 
 def _tokens(
     network: Network,
+    blocks: list[Block],
     given: np.ndarray,
     max_tokens: int,
     temperature: float,
@@ -130,7 +134,6 @@ def _tokens(
     rng: np.random.Generator,
     stop: frozenset[int],
 ) -> Iterator[int]:
-    blocks = [network.block(i) for i in range(network.family.n_blocks)]
     caches = [KeyValues() for _ in blocks]
     new, start = given, 0
     for _ in range(max_tokens):
@@ -147,10 +150,11 @@ def _logits(
     network: Network, blocks: list[Block], caches: list[KeyValues], new: np.ndarray, start: int
 ) -> np.ndarray:
     """Logits after the last of the new tokens, the first of which has the position ``start``."""
-    h = network.embed(new[None], Context(start))
-    for block, cache in zip(blocks, caches, strict=True):
-        h = block(h, Context(start, cache=cache))
-    return network.head(h[:, -1:])[0, 0]
+    with reproducible():
+        h = network.embed(new[None], Context(start))
+        for block, cache in zip(blocks, caches, strict=True):
+            h = block(h, Context(start, cache=cache))
+        return network.head(h[:, -1:])[0, 0]
 
 
 def draw(logits: np.ndarray, temperature: float, top_p: float, rng: np.random.Generator) -> int:

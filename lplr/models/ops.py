@@ -161,7 +161,7 @@ def attention(
         place = keys - queries + start  # position of the first of these queries
         end = place + stop - start if causal else keys
         begin = 0 if window is None else max(0, place - window + 1)
-        hidden = _hidden(place, end, begin, window) if causal else None
+        hidden = _hidden(place, end, begin, window) if causal and stop - start > 1 else None
         weights = room[: heads * (stop - start) * (end - begin)].reshape(shared, -1, end - begin)
         for s in range(n):
             rows = np.ascontiguousarray(grouped[s, :, :, start:stop])

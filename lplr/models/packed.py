@@ -17,6 +17,7 @@ from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST, check_file, read_manifest
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import KEPT
+from lplr.parallel import matmul
 from lplr.progress import parts, until
 from lplr.storage.container import load
 
@@ -193,7 +194,7 @@ class Rows:
         return self[:]
 
     def __matmul__(self, x: np.ndarray) -> np.ndarray:
-        return self._dense @ x
+        return matmul(self._dense, x) if x.shape[1] == 1 else self._dense @ x
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or np.float32, copy=False)

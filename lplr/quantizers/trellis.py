@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from collections.abc import Callable
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,19 @@ class Trellis:
         even, odd = self._pairs
         packed = _readable(packed)
         decode(packed, sequence, total, wraps, self._widths, even, odd, start, out, first, last)
+
+    def adding(
+        self, packed: np.ndarray, size: int, axis: int
+    ) -> Callable[[np.ndarray, np.ndarray], None]:
+        """A function ``(x, out)`` for many products; see `TrellisCodebook.adding`.
+
+        With vectors of segments of ``size`` entries down columns (axis 0) it is `dot`, along rows
+        `dot_transposed`.
+        """
+        from lplr.kernels.project_trellis import multiply, multiply_transposed
+
+        kernel = multiply if axis == 0 else multiply_transposed
+        return partial(kernel, _readable(packed), size, *self._products)
 
     def dot(self, packed: np.ndarray, n: int, size: int, x: np.ndarray) -> np.ndarray:
         """Sum of vectors of n entries, each times an entry of ``x``, from their packed bits.

@@ -215,7 +215,7 @@ class PackedMatrix(LinearOperator):
         >>> f.times(np.ones(8, np.float32)).round(1)
         array([1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
         """
-        return self._matmat(x)
+        return self._matvec(x)
 
     def _adder(self) -> AddProduct:
         """A function ``(x, out)`` for many products with a vector: ``out += self @ x``.
@@ -308,8 +308,7 @@ class PackedMatrix(LinearOperator):
         return sum(parts[1:], start=parts[0])  # in this order at any number of threads
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        x = x.reshape(-1)
-        return self.times(x) if x.dtype == np.float32 else self._matmat(x)
+        return self._matmat(x.reshape(-1))
 
     def _rmatvec(self, y: np.ndarray) -> np.ndarray:
         return self._rmatmat(y.reshape(-1))

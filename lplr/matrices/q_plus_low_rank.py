@@ -175,7 +175,10 @@ class QPlusLowRank(PackedMatrix):
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         return self._product(Y, self.left, self.right, "_rmatmat")
 
-    def times(self, x: np.ndarray) -> np.ndarray:
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        x = x.reshape(-1)
+        if x.dtype != np.float32:
+            return self._matmat(x)
         x = np.ascontiguousarray(x) if self.right is None else self.right.apply(x)
         out = np.zeros(self.shape[0], np.float32)
         for add in self._adders:

@@ -203,19 +203,20 @@ def _print_packed(document: Mapping[str, Any]) -> None:
         for kind in document["kinds"]
     ]
     print("\n" + table(("kind", "layers", "shape", "bits per weight", "error"), kinds))
+    blocks = document["kinds"][0]["name"].partition("*")[0]  # what all names begin with
     rows = [
         [
-            shown(layer["name"]),
-            _briefly(layer["code"]),
+            shown(layer["name"].removeprefix(blocks)),
             in_shape(layer["shape"]),
             f"{layer['bits_per_entry']:.4f}",
             str(layer["rank"] or ""),
             _error(layer),
+            _briefly(layer["code"]),
         ]
         for layer in [*layers, *document["embedding"]]
     ]
-    head = ("layer", "code", "shape", "bits per weight", "rank", "error")
-    print("\n" + table(head, rows, left=2))
+    head = (f"layer ({shown(blocks)})", "shape", "bits", "rank", "error", "code")
+    print("\n" + table(head, rows, wrapped=True))
     if any(map(_error, layers)):
         calibrated = document["settings"].get("method") != "quantize"
         what = "the outputs on the calibration inputs" if calibrated else "the weights"

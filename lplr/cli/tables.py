@@ -13,24 +13,28 @@ __all__ = ["columns", "in_bytes", "in_seconds", "in_shape", "shown", "table"]
 _NARROWEST = 20  # characters of a column of text that is wrapped
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, *, wrapped: bool = False
+) -> str:
     """A table with the first ``left`` columns flush left and the others flush right.
 
-    If all columns are flush left, the last one is wrapped where the terminal is narrower than the
-    table.
+    If all columns are flush left, or ``wrapped``, the last one is flush left, and is wrapped where
+    the terminal is narrower than the table.
     """
+    wrapped = wrapped or left == len(head)
     cells = [list(head), *(list(map(spelled_out, row)) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    if left == len(head):
+    if wrapped:
         terminal = shutil.get_terminal_size(fallback=(10_000, 24)).columns
         space = max(terminal - sum(widths[:-1]) - 2 * (len(head) - 1), _NARROWEST)
         cells = [line for row in cells for line in _wrapped(row, space)]
         widths[-1] = min(widths[-1], space)
+    flush_left = {*range(left), *([len(head) - 1] if wrapped else [])}
     cells.insert(1, ["-" * width for width in widths])
 
     def line(row: list[str]) -> str:
         padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
+            cell.ljust(width) if i in flush_left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return "  ".join(padded).rstrip()

@@ -18,6 +18,7 @@ from lplr.cli.options import (
     add_json,
     add_output,
     add_seed,
+    bits,
     check_output,
     print_json,
     refuse_model,
@@ -101,7 +102,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     factors.add_argument("--rank", type=int, metavar="K", help="number of columns of L")
     factors.add_argument(
         "--bits",
-        type=_one_or_two(_width),
+        type=_one_or_two(bits),
         metavar="B|BL,BR",
         help="bits per entry of L and of R: 1 to 8 or 16, of trellis codes 1 to 6 in quarters "
         "(default with --rank: 4)",
@@ -129,10 +130,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank "
         "(here 64 by default) and --quantizer (of Q).",
     )
-    both.add_argument("--q-bits", type=_width, metavar="B", help="bits per entry of Q (default: 2)")
+    both.add_argument("--q-bits", type=bits, metavar="B", help="bits per entry of Q (default: 2)")
     both.add_argument(
         "--factor-bits",
-        type=_one_or_two(_width),
+        type=_one_or_two(bits),
         metavar="B|BL,BR",
         help="bits per entry of L and of R (default: 4)",
     )
@@ -151,15 +152,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="S times the mean diagonal of H is added to its diagonal (default: 0.01)",
     )
     parser.set_defaults(run=run)
-
-
-def _width(text: str) -> float:
-    """Bits per entry: whole, or in quarters for some codes."""
-    bits = float(text)
-    return int(bits) if bits.is_integer() else bits
-
-
-_width.__name__ = "number"
 
 
 def _one_or_two(kind: Callable[[str], Any]) -> Any:

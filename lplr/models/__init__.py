@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 # Public name -> module that defines it.
 _PUBLIC = {
+    "Network": "lplr.models.network",
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
     "compare_encoders": "lplr.models.evaluation.encoders",
@@ -29,6 +30,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Network",
     "answer",
     "compare",
     "compare_encoders",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export
     from lplr.models.generation import generate
+    from lplr.models.network import Network
     from lplr.models.opening import load, open_network
     from lplr.models.texts import padded_texts, token_windows
     from lplr.models.tokenizer import open_tokenizer

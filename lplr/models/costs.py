@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from math import prod
@@ -161,7 +162,7 @@ def plan_of(
     BudgetError
         If the budget of a layer is too small; the message names the layer.
     """
-    speed = _speed()
+    speed = _speed(n_threads())
     layers = tuple(
         LayerPlan(name, i, shape, method.nbytes(name, shape), method.work(shape) * _CODING / speed)
         for name, (i, shape) in layers_of(family).items()
@@ -212,9 +213,10 @@ def _memory(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, in
     return _OVERHEAD + 2 * 4 * block + max(coding, sums) + between + embedding
 
 
-def _speed() -> float:
+@functools.cache
+def _speed(threads: int) -> float:
     """Operations a second of products of float32 matrices on all threads, measured for 0.2 s."""
-    a = np.ones((1024 * n_threads(), 1024), np.float32)
+    a = np.ones((1024 * threads, 1024), np.float32)
     b = np.ones((1024, 1024), np.float32)
     matmul(a, b)
     start, done = time.perf_counter(), 0

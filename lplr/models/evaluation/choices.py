@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation.estimate import Estimate, mean_of
+from lplr.models.evaluation.estimate import Estimate, Measured, mean_of
 from lplr.models.evaluation.scores import token_losses
 from lplr.models.network import Network, check_network
 from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
@@ -42,7 +42,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(Measured):
     """What a network answered.
 
     Parameters

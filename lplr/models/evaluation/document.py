@@ -6,13 +6,12 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from lplr.exceptions import InputError
 from lplr.models.evaluation.choices import Answers
 from lplr.models.evaluation.encoders import EncoderScores
-from lplr.models.evaluation.estimate import Estimate, mean_of
+from lplr.models.evaluation.estimate import mean_of
 from lplr.models.evaluation.scores import Scores
 from lplr.models.network import Network
 from lplr.models.texts import read_text
@@ -50,8 +49,7 @@ def as_result(
     >>> as_result("a.txt", Scores(Estimate(20.0, 1.0), 3, 10, 27))["numbers"]
     {'perplexity': {'value': 20.0, 'standard_error': 1.0}}
     """
-    values = {field.name: getattr(found, field.name) for field in fields(found)}
-    numbers = {name: value for name, value in values.items() if isinstance(value, Estimate)}
+    numbers = found.numbers
     if isinstance(found, Answers) and original is not None:
         for i, name in enumerate(("by_sum", "by_length")):
             numbers[f"original_{name}"] = getattr(original, name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation.estimate import Estimate, mean_of
+from lplr.models.evaluation.estimate import Estimate, Measured, mean_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.network import Network, check_network
 from lplr.models.opening import open_network
@@ -29,7 +29,7 @@ _RECALL, _VOTERS = 10, 11
 
 
 @dataclass(frozen=True)
-class EncoderScores:
+class EncoderScores(Measured):
     """What embeddings of texts are worth; the first 80 % of them are the database, the rest ask.
 
     Parameters

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["Estimate", "mean_of", "ratio_of"]
+__all__ = ["Estimate", "Measured", "mean_of", "ratio_of"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Estimate:
     >>> from lplr.models.evaluation.estimate import Estimate
     >>> Estimate(3.0, 0.1).exp()
     Estimate(value=20.085536923187668, standard_error=2.008553692318767)
+    >>> print(Estimate(3.0, 0.1).exp())
+    20.1 ± 2.0
     """
 
     value: float
@@ -34,6 +37,40 @@ class Estimate:
         """Its exponential; the error by the delta method, ``exp(x) se(x)``."""
         value = math.exp(self.value) if self.value < 700 else math.inf
         return Estimate(value, value * self.standard_error)
+
+    def __str__(self) -> str:
+        """The number to two digits of its error."""
+        if not (math.isfinite(self.value) and 0 < self.standard_error < math.inf):
+            return f"{self.value:.4g}"
+        digits = max(0, 1 - math.floor(math.log10(self.standard_error)))
+        return f"{self.value:.{digits}f} ± {self.standard_error:.{digits}f}"
+
+
+class Measured:
+    """Numbers with their errors, and how they were measured; printed, they stand in lines.
+
+    A dataclass, whose numbers are the fields that hold an `Estimate`.
+
+    Attributes
+    ----------
+    protocol : str
+        How the numbers were measured, in a line.
+    """
+
+    protocol: Any
+
+    @property
+    def numbers(self) -> dict[str, Estimate]:
+        """What was measured, by name."""
+        found = ((field.name, getattr(self, field.name)) for field in fields(cast(Any, self)))
+        return {name: value for name, value in found if isinstance(value, Estimate)}
+
+    def __str__(self) -> str:
+        width = max(map(len, self.numbers), default=0)
+        lines = [
+            f"{name.replace('_', ' '):{width}}  {value}" for name, value in self.numbers.items()
+        ]
+        return "\n".join([*lines, self.protocol])
 
 
 def ratio_of(totals: ArrayLike, counts: ArrayLike) -> Estimate:

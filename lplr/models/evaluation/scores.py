@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation.estimate import Estimate, ratio_of
+from lplr.models.evaluation.estimate import Estimate, Measured, ratio_of
 from lplr.models.evaluation.forward import batches, hidden_states
 from lplr.models.network import Network, check_network
 from lplr.models.texts import PADDING, token_windows
@@ -24,7 +24,7 @@ _HEAD = 8.0  # work of a token in the head, in units of a block's
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Measured):
     """How a network predicts the next token in windows of a text.
 
     Parameters
@@ -120,6 +120,12 @@ def compare(
     >>> found = compare(network, network, rng.integers(0, 10, (3, 6)))
     >>> found.kl.value, found.agreement.value, found.tokens
     (0.0, 1.0, 15)
+    >>> print(found)  # doctest: +ELLIPSIS
+    perplexity           ...
+    kl                   0
+    agreement            1
+    3 windows of 6 tokens, nothing put before them; each predicts its tokens 2 to 6, 15 in all; \
+± is the standard error over windows
     """
     check_network(original, "original")
     sizes = original.family.vocabulary, check_network(compressed, "compressed").family.vocabulary

@@ -13,7 +13,7 @@ from lplr.storage.safetensors import safetensors
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_attention_heads": 4,

@@ -53,7 +53,21 @@ class Network:
         )
 
     def block(self, i: int) -> Block:
-        """Block i; its tensors are read now. BadIndexError if there is none."""
+        """One block, whose tensors are read now.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        Block
+
+        Raises
+        ------
+        BadIndexError
+            If there is none of this number.
+        """
         if not 0 <= i < self.family.n_blocks:
             raise BadIndexError(
                 f"i: there is no block {i}; they are 0 to {self.family.n_blocks - 1}"
@@ -61,17 +75,40 @@ class Network:
         return self.family.block(self.tensors, i)
 
     def embed(self, ids: np.ndarray, context: Context | None = None) -> np.ndarray:
-        """Hidden states (sequences, tokens, width) before the first block.
+        """Hidden states before the first block.
 
-        InputError if ``ids`` are not whole numbers within the vocabulary, (sequences, tokens), or
-        reach past the last position that the network has learned.
+        Parameters
+        ----------
+        ids : ndarray of shape (sequences, tokens), int
+        context : Context, optional
+            Says at which position they begin; by default at the first one.
+
+        Returns
+        -------
+        ndarray of shape (sequences, tokens, width), float32
+
+        Raises
+        ------
+        InputError
+            If ``ids`` are not whole numbers within the vocabulary, or reach past the last position
+            that the network has learned.
         """
         context = context or Context()
         ids = self._checked(ids, context.start)
         return self.family.embed(self._outside, ids, context)
 
     def head(self, h: np.ndarray) -> np.ndarray:
-        """Logits (sequences, tokens, vocabulary) of the hidden states after the last block."""
+        """What the hidden states after the last block say.
+
+        Parameters
+        ----------
+        h : ndarray of shape (sequences, tokens, width), float32
+
+        Returns
+        -------
+        ndarray of shape (sequences, tokens, vocabulary), float32
+            Logits; of an encoder its last hidden states.
+        """
         return self.family.head(self._outside, h)
 
     def hidden(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

@@ -327,7 +327,7 @@ def test_command(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     shutil.rmtree(out)
     assert main([*map(str, command)]) == 0
-    assert "of the layers' outputs" in capsys.readouterr().out
+    assert "of the weights" in capsys.readouterr().out
     assert "--tokens: is missing" in refused(capsys, *base[:4], tmp_path / "other", *base[5:])
 
 

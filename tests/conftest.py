@@ -22,6 +22,8 @@ os.environ["MPLBACKEND"] = "Agg"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+collect_ignore = ["fixtures"]  # a script there needs torch
+
 # No deadline: the first example may compile a kernel. Derandomized: a failure is reproducible on
 # every machine, and a new seed is one option away (--hypothesis-seed=N with another profile).
 hypothesis.settings.register_profile("lplr", deadline=None, derandomize=True, print_blob=True)

@@ -305,7 +305,10 @@ def test_a_place_that_cannot_be_read_is_pythons_own_error_too(
             kind, str(error), code, error.filename,
         )  # fmt: skip
     assert main(["compress", name, "-o", "out.h5", "--rank", "2"]) == 2
-    assert capsys.readouterr().err == f"lplr: error: {error}\n"
+    if kind is exceptions.FolderError:  # the command knows what a folder may be
+        assert "for a whole network use: lplr model compress" in capsys.readouterr().err
+    else:
+        assert capsys.readouterr().err == f"lplr: error: {error}\n"
 
 
 def test_other_places_and_suffixes(A: np.ndarray) -> None:

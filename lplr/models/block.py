@@ -6,7 +6,6 @@ which needs the inputs of every linear layer, and generation, which keeps keys a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,14 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lplr.matrices.base import PackedMatrix
-from lplr.parallel import matmul, run_blocks
+from lplr.parallel import matmul
 
 __all__ = ["Block", "Context", "KeyValues", "Linear", "Stage"]
 
 _FEW = 8  # inputs for which packed products one by one cost less than to decode the matrix
-# Layers of a stage multiply one token on a thread each, where that is worth a thread, unless their
-# products use threads themselves.
-_LEAST, _MOST = 1 << 17, 1 << 20  # entries of the largest
 
 State: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 
@@ -75,7 +71,9 @@ class Linear:
         if isinstance(self.weight, np.ndarray):
             y = matmul(self.weight, rows.T).T if len(rows) == 1 else rows @ self.weight.T
         elif isinstance(self.weight, PackedMatrix) and len(rows) <= _FEW:
-            y = np.stack([self.weight.times(row) for row in rows])
+            y = np.empty((len(rows), self.weight.shape[0]), np.float32)
+            for row, out in zip(rows, y, strict=True):
+                out[:] = self.weight.times(row)
         else:
             y = (self.weight @ rows.T).T
         if self.bias is not None:
@@ -126,14 +124,5 @@ class Block:
     def step(self, stage: Stage, h: np.ndarray, x: np.ndarray | None, context: Context) -> State:
         """One stage further."""
         found = stage.inputs(h, x)
-        linears = [self.linears[name] for name in stage.linears]
-        sizes = [math.prod(linear.weight.shape) for linear in linears]
-        if found.size > found.shape[-1] or len(sizes) < 2 or not _LEAST < max(sizes) <= _MOST:
-            return stage.apply(h, x, [linear(found) for linear in linears], context)
-        outputs: list[Any] = [None] * len(linears)
-
-        def multiply(i: int, _: int) -> None:
-            outputs[i] = linears[i](found)
-
-        run_blocks(multiply, len(linears), 1)
+        outputs = [self.linears[name](found) for name in stage.linears]
         return stage.apply(h, x, outputs, context)

@@ -15,29 +15,35 @@ from lplr.matrices.stacked import Stacked
 from lplr.quantizers import get_codebook
 from lplr.storage.container import load, save
 
+RNG = np.random.default_rng(0)
 
-def stacks() -> tuple[Stacked, Stacked]:
-    rng = np.random.default_rng(0)
 
-    def part(n: int, d: int, bits: int, granularity: str) -> Quantized:
-        q = lplr.quantize(rng.standard_normal((n, d)), bits=bits, granularity=granularity)
-        return replace(q, offset=None)
+def part(n: int, d: int, bits: int, granularity: str = "tensor") -> Quantized:
+    q = lplr.quantize(RNG.standard_normal((n, d)), bits=bits, granularity=granularity)
+    return replace(q, offset=None)
 
-    kinds = ((3, 2, "tensor"), (1, 8, "row"), (4, 5, "column"))
-    wide = [part(9, k, bits, granularity) for k, bits, granularity in kinds]
-    tall = [part(k, 9, bits, granularity) for k, bits, granularity in kinds]
-    return Stacked(wide, axis=1), Stacked(tall, axis=0)
+
+KINDS = ((3, 2, "tensor"), (1, 8, "row"), (4, 5, "column"))
+WIDE = Stacked([part(9, k, bits, granularity) for k, bits, granularity in KINDS], axis=1)
+TALL = Stacked([part(k, 9, bits, granularity) for k, bits, granularity in KINDS], axis=0)
+# Blocks of rows, some in groups of columns, and the other way round.
+ROWS = Stacked((WIDE, part(5, 8, 3), WIDE), axis=0)
+COLUMNS = Stacked((TALL, part(8, 7, 4)), axis=1)
+STACKS = (WIDE, TALL, ROWS, COLUMNS)
 
 
 def test_a_stack_is_its_parts() -> None:
     rng = np.random.default_rng(1)
-    for stack, join in zip(stacks(), (np.hstack, np.vstack), strict=True):
+    for stack in STACKS:
+        join = np.vstack if stack.axis == 0 else np.hstack
         dense = join([part.to_dense() for part in stack.blocks])
         np.testing.assert_array_equal(stack.to_dense(), dense)
         for start, stop in ((0, 0), (0, 2), (2, 7), (3, 4), (1, stack.shape[0])):
             np.testing.assert_array_equal(stack.rows(start, stop), dense[start:stop])
         X, Y = rng.standard_normal((stack.shape[1], 2)), rng.standard_normal(stack.shape[0])
         np.testing.assert_allclose(stack @ X, dense @ X, rtol=1e-6, atol=1e-5)
+        x = X[:, 0].astype(np.float32)
+        np.testing.assert_allclose(stack.times(x), dense @ x, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(stack.T @ Y, dense.T @ Y, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(stack.scaled(-2.0).to_dense(), -2 * dense, rtol=1e-6)
         assert stack.nbytes == sum(part.nbytes for part in stack.blocks)
@@ -45,27 +51,36 @@ def test_a_stack_is_its_parts() -> None:
 
 
 def test_a_stack_refuses_what_does_not_fit() -> None:
-    wide, tall = stacks()
-    for parts, axis in (((), 0), ((wide.blocks[0],), 2), ((wide.blocks[0], tall.blocks[0]), 0)):
+    for parts, axis in (((), 0), ((WIDE.blocks[0],), 2), ((WIDE.blocks[0], TALL.blocks[0]), 0)):
         with pytest.raises(InputError):
             Stacked(parts, axis=axis)
     with pytest.raises(InputError):
         Stacked((np.ones((2, 2)),))
+    for inner, axis in ((WIDE, 1), (TALL, 0), (ROWS, 1)):
+        with pytest.raises(InputError, match="other axis"):
+            Stacked((inner,), axis=axis)
     with pytest.raises(InputError):
-        wide.rows(0, 10)
+        WIDE.rows(0, 10)
     with pytest.raises(InputError, match="offset"):
         Stacked((lplr.quantize(np.eye(3), bits=4),))
-    for stack in (wide, tall):
+    for stack in STACKS:
         state = stack._state()
         np.testing.assert_array_equal(Stacked._from_state(state).to_dense(), stack.to_dense())
-        broken = [{}, {**state, "more": 1}, {**state, "axis": 2}, {**state, "across": 8}]
+        broken = [{}, {**state, "more": 1}, {**state, "axis": 2}, {**state, "across": 7}]
         broken += [{k: v for k, v in state.items() if k != name} for name in state]
         broken += [{**state, name: state[name][1:]} for name in ("blocks", "codes", "scale")]
-        first = state["blocks"][0]
+        inner = state["blocks"][0]
+        first, *others = inner["blocks"] if isinstance(inner, dict) else state["blocks"]
+        lists = [[], 3, [first[:5]], "x", [None]]
         for i, wrong in enumerate(("e8p ", 2.1, -first[2], 2, [3, -1], -first[5])):
-            changed = [*first[:i], wrong, *first[i + 1 :]]
-            broken.append({**state, "blocks": [changed, *state["blocks"][1:]]})
-        broken += [{**state, "blocks": wrong} for wrong in ([], 3, [first[:5]], "x", [None])]
+            lists.append([[*first[:i], wrong, *first[i + 1 :]], *others])
+        for blocks in lists:
+            if isinstance(inner, dict):
+                blocks = [{**inner, "blocks": blocks}, *state["blocks"][1:]]
+            broken.append({**state, "blocks": blocks})
+        if isinstance(inner, dict):
+            for wrong in ({}, {**inner, "more": 1}, {**inner, "across": inner["across"] - 1}):
+                broken.append({**state, "blocks": [wrong, *state["blocks"][1:]]})
         for nonsense in broken:
             with pytest.raises(ValueError, match="."):
                 Stacked._from_state(nonsense)

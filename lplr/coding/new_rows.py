@@ -8,6 +8,7 @@ columns that have codebooks of their own are coded in turn, each with all others
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, starmap
 
@@ -32,9 +33,7 @@ def pattern_of(coded: Quantized | Stacked) -> list[Quantized]:
 
     InputError says that the scales are those of rows, which new rows cannot share.
     """
-    if isinstance(coded, Stacked) and coded.axis == 0:
-        coded = coded.blocks[0]  # rows that were appended are coded like the first ones
-    blocks = list(coded.blocks) if isinstance(coded, Stacked) else [coded]
+    blocks = list(_columns(coded))
     scales = [scale for block in blocks for scale in (block.scale, block.offset)]
     if any(scale is not None and scale.shape[0] > 1 for scale in scales):
         raise InputError(
@@ -42,6 +41,15 @@ def pattern_of(coded: Quantized | Stacked) -> list[Quantized]:
             "themselves, or make f with lplr.factorize"
         )
     return blocks
+
+
+def _columns(coded: Quantized | Stacked) -> Iterator[Quantized]:
+    """The blocks of columns of the first rows: rows that were appended are coded like these."""
+    if isinstance(coded, Quantized):
+        yield coded
+    else:
+        for block in coded.blocks[: 1 if coded.axis == 0 else None]:
+            yield from _columns(block)
 
 
 def usual_squares(blocks: list[Quantized]) -> np.ndarray:

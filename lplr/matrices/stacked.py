@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -23,8 +23,9 @@ class Stacked(PackedMatrix):
 
     Parameters
     ----------
-    blocks : sequence of Quantized
-        Equal in the other dimension, and without offsets.
+    blocks : sequence of Quantized or Stacked
+        Equal in the other dimension, and without offsets. A stack in it is of the other axis and
+        consists of Quantized matrices: blocks of rows, for instance, each in groups of columns.
     axis : {0, 1}
         Above each other (0), or side by side (1).
     meta : mapping
@@ -46,20 +47,25 @@ class Stacked(PackedMatrix):
     80
     """
 
-    blocks: tuple[Quantized, ...]
+    blocks: tuple[Quantized | Stacked, ...]
     axis: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    encoding: ClassVar[tuple[str, int]] = ("stacked", 2)
+    encoding: ClassVar[tuple[str, int]] = ("stacked", 3)  # 1 and 2 had no stacks in a stack
 
     def __post_init__(self) -> None:
         blocks = tuple(self.blocks)
-        if not blocks or not all(isinstance(block, Quantized) for block in blocks):
-            raise InputError("blocks: must be one or more Quantized matrices")
-        if any(block.offset is not None for block in blocks):
-            raise InputError("blocks: must have no offset")
+        if not blocks or not all(isinstance(block, (Quantized, Stacked)) for block in blocks):
+            raise InputError("blocks: must be one or more Quantized or Stacked matrices")
         if self.axis not in (0, 1):
             raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
+        for block in blocks:
+            if isinstance(block, Quantized) and block.offset is not None:
+                raise InputError("blocks: must have no offset")
+            if isinstance(block, Stacked) and (block.axis == self.axis or block._is_nested):
+                raise InputError(
+                    "blocks: a stack in a stack must be of the other axis, of Quantized matrices"
+                )
         sizes = {block.shape[1 - self.axis] for block in blocks}
         if len(sizes) > 1:
             raise InputError(f"blocks: differ in the other dimension, found {sorted(sizes)}")
@@ -80,8 +86,8 @@ class Stacked(PackedMatrix):
     @property
     def code(self) -> str:
         """The quantizers and the range of bits, in words."""
-        names = sorted({block.quantizer for block in self.blocks})
-        bits = [block.bits for block in self.blocks]
+        names = sorted({q.quantizer for q in self._leaves()})
+        bits = [q.bits for q in self._leaves()]
         return f"{' and '.join(names)} {min(bits)} to {max(bits)} bits"
 
     def scaled(self, factor: float) -> Stacked:
@@ -92,6 +98,16 @@ class Stacked(PackedMatrix):
         factor : float
         """
         return replace(self, blocks=tuple(block.scaled(factor) for block in self.blocks))
+
+    @property
+    def _is_nested(self) -> bool:
+        """Whether there are stacks in it."""
+        return any(isinstance(block, Stacked) for block in self.blocks)
+
+    def _leaves(self) -> Iterator[Quantized]:
+        """The matrices that it is made of in the end, in the order of the blocks."""
+        for block in self.blocks:
+            yield from block._leaves() if isinstance(block, Stacked) else (block,)
 
     @property
     def _edges(self) -> list[int]:
@@ -144,18 +160,25 @@ class Stacked(PackedMatrix):
         terms = [getattr(q, name)(x) for q, x in zip(self.blocks, pieces, strict=True)]
         return sum(terms[1:], start=terms[0])
 
+    @property
+    def _version(self) -> int:
+        return 3 if self._is_nested else 2
+
     def _state(self) -> dict[str, Any]:
         """The arrays of all blocks in two, since each array of a file costs some bytes."""
         return {
-            "axis": self.axis,
-            "across": self.shape[1 - self.axis],
-            "blocks": [
-                [q.quantizer, q.bits, q.shape[self.axis], q.axis, list(q.scale.shape), q.codes.size]
-                for q in self.blocks
-            ],
-            "codes": np.concatenate([q.codes for q in self.blocks]),
-            "scale": np.concatenate([q.scale.reshape(-1) for q in self.blocks]),
+            **self._layout(),
+            "codes": np.concatenate([q.codes for q in self._leaves()]),
+            "scale": np.concatenate([q.scale.reshape(-1) for q in self._leaves()]),
         }
+
+    def _layout(self) -> dict[str, Any]:
+        """The state without its arrays: that of a stack in a stack lies among the blocks."""
+        blocks = [
+            block._layout() if isinstance(block, Stacked) else _described(block, self.axis)
+            for block in self.blocks
+        ]
+        return {"axis": self.axis, "across": self.shape[1 - self.axis], "blocks": blocks}
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
@@ -164,41 +187,67 @@ class Stacked(PackedMatrix):
         try:
             if "blocks" not in state:
                 state = _from_version_1(state)
-            axis, across = state["axis"], state["across"]
-            if len(state) != 5 or axis not in (0, 1):
-                raise ValueError("a stack of matrices has other members")
-            quantizers, bits, sizes, vectors, scales, nbytes = zip(*state["blocks"], strict=True)
-            arrays = zip(
-                _split(state["codes"], nbytes),
-                _split(state["scale"], [rows * columns for rows, columns in scales]),
-                strict=True,
-            )
-            blocks = [
-                Quantized(
-                    (size, across) if axis == 0 else (across, size),
-                    quantizers[i],
-                    bits[i],
-                    codes,
-                    scale.reshape(scales[i]),
-                    axis=vectors[i],
-                )
-                for i, (size, (codes, scale)) in enumerate(zip(sizes, arrays, strict=True))
-            ]
+            codes, scale = _Pieces(state.pop("codes")), _Pieces(state.pop("scale"))
+            stack = cls._laid_out(state, codes, scale)
+            codes.check_used()
+            scale.check_used()
         except (KeyError, AttributeError, TypeError, IndexError, np.exceptions.AxisError) as error:
             raise ValueError(f"not a stack of matrices: {error}") from error
-        return cls(tuple(blocks), axis, meta)
+        return replace(stack, meta=meta)
+
+    @classmethod
+    def _laid_out(cls, layout: dict[str, Any], codes: _Pieces, scale: _Pieces) -> Self:
+        """The stack of a layout, its arrays taken from those of all."""
+        axis, across, entries = layout["axis"], layout["across"], layout["blocks"]
+        if len(layout) != 3 or axis not in (0, 1):
+            raise ValueError("a stack of matrices has other members")
+        blocks: list[Quantized | Stacked] = []
+        for entry in entries:
+            if isinstance(entry, dict):
+                block: Quantized | Stacked = cls._laid_out(entry, codes, scale)
+                if block.shape[1 - axis] != across:
+                    raise ValueError("the blocks of a stack of matrices do not fit each other")
+            else:
+                quantizer, bits, size, vectors, (rows, columns), nbytes = entry
+                block = Quantized(
+                    (size, across) if axis == 0 else (across, size),
+                    quantizer,
+                    bits,
+                    codes.next(nbytes),
+                    scale.next(rows * columns).reshape(rows, columns),
+                    axis=vectors,
+                )
+            blocks.append(block)
+        return cls(tuple(blocks), axis)
+
+
+def _described(q: Quantized, axis: int) -> list[Any]:
+    """What a layout says of a block."""
+    return [q.quantizer, q.bits, q.shape[axis], q.axis, list(q.scale.shape), q.codes.size]
+
+
+class _Pieces:
+    """An array that is taken in consecutive pieces."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, self._start = array, 0
+
+    def next(self, size: int) -> np.ndarray:
+        """The next ``size`` entries."""
+        start, self._start = self._start, self._start + size
+        if size < 0 or self._start > self._array.size:
+            raise ValueError("the blocks of a stack of matrices do not add up to it")
+        return self._array[start : self._start]
+
+    def check_used(self) -> None:
+        """ValueError says that something is left."""
+        if self._start != self._array.size:
+            raise ValueError("the blocks of a stack of matrices do not add up to it")
 
 
 def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of today from that of version 1, with an array for each column of blocks."""
+    """The state of version 2 from that of version 1, with an array for each column of blocks."""
     columns = [state.pop("quantizers").split(" ")]
     for name in ("bits", "sizes", "vectors", "scales", "code_bytes"):
         columns.append(state.pop(name).tolist())
     return {**state, "blocks": list(zip(*columns, strict=True))}
-
-
-def _split(array: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """Consecutive pieces of the given sizes, all of the array."""
-    if min(sizes, default=0) < 0 or sum(sizes) != array.size:
-        raise ValueError("the blocks of a stack of matrices do not add up to it")
-    return np.split(array, np.cumsum(sizes)[:-1])

@@ -21,7 +21,7 @@ _MARGIN = 1e-9
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
 
-def check_hessian(hessian: Any, columns: int | None = None) -> np.ndarray:
+def check_hessian(hessian: Any, columns: int | None = None, name: str = "hessian") -> np.ndarray:
     """The Hessian that an argument stands for; every function that takes one asks here.
 
     The argument is a symmetric second moment (d, d), its diagonal (d,), or calibration inputs X
@@ -35,66 +35,66 @@ def check_hessian(hessian: Any, columns: int | None = None) -> np.ndarray:
     if np.shape(hessian) == H.shape and H.ndim == 2:  # else it has no negative eigenvalue
         shift = DAMPING_STEPS[-1] * np.trace(H) / len(H)
         if not _is_positive_definite(H + shift * np.eye(len(H))):
-            raise _indefinite()
+            raise _indefinite(name)
     return H
 
 
-def _as_moment(hessian: Any, columns: int | None) -> np.ndarray:
+def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.ndarray:
     """What `check_hessian` returns, before its eigenvalues are checked."""
     try:
         columns = np.shape(hessian)[-1] if columns is None else columns
     except (IndexError, ValueError):
         found = type(hessian).__name__
-        raise InputError(f"hessian: must be a matrix or a diagonal, found {found}") from None
+        raise InputError(f"{name}: must be a matrix or a diagonal, found {found}") from None
     if np.ndim(hessian) == 1:
-        diagonal = check_matrix(np.reshape(hessian, (1, -1)), "hessian", dtype=np.float64)[0]
+        diagonal = check_matrix(np.reshape(hessian, (1, -1)), name, dtype=np.float64)[0]
         if diagonal.shape != (columns,):
             raise InputError(
-                f"hessian: a diagonal must have {columns} entries, found {len(diagonal)}"
+                f"{name}: a diagonal must have {columns} entries, found {len(diagonal)}"
             )
-        _check_diagonal(diagonal)
+        _check_diagonal(diagonal, name)
         return diagonal
-    H = check_matrix(hessian, "hessian", dtype=np.float64)
+    H = check_matrix(hessian, name, dtype=np.float64)
     m, d = H.shape
     if d != columns:
         raise InputError(
-            f"hessian: must have shape ({columns}, {columns}), ({columns},) or (m, {columns}) for "
+            f"{name}: must have shape ({columns}, {columns}), ({columns},) or (m, {columns}) for "
             f"calibration inputs, found {H.shape}"
         )
     if m != d:
         if m < d:
             warn_caller(
-                f"hessian: {m} calibration inputs for {d} columns leave directions without weight, "
+                f"{name}: {m} calibration inputs for {d} columns leave directions without weight, "
                 "in which errors go unseen; more inputs are better",
                 DampingWarning,
             )
         H = matmul(H.T, H) / m
-        _check_diagonal(np.diagonal(H))
+        _check_diagonal(np.diagonal(H), name)
         return (H + H.T) / 2
     if np.linalg.norm(H - H.T) > _SYMMETRY * np.linalg.norm(H):
         raise HessianError(
-            "hessian: is not symmetric; pass a second moment, or calibration inputs with more or "
+            f"{name}: is not symmetric; pass a second moment, or calibration inputs with more or "
             f"fewer rows than its {d} columns"
         )
-    _check_diagonal(np.diagonal(H))
+    _check_diagonal(np.diagonal(H), name)
     return (H + H.T) / 2
 
 
-def _indefinite() -> HessianError:
+def _indefinite(name: str = "hessian") -> HessianError:
     return HessianError(
-        f"hessian: has eigenvalues below -{DAMPING_STEPS[-1]:g} of its mean diagonal; it is not a "
+        f"{name}: has eigenvalues below -{DAMPING_STEPS[-1]:g} of its mean diagonal; it is not a "
         "second moment"
     )
 
 
-def _check_diagonal(diagonal: np.ndarray) -> None:
+def _check_diagonal(diagonal: np.ndarray, name: str) -> None:
     if diagonal.min() < 0:
         k = int(diagonal.argmin())
         raise HessianError(
-            f"hessian: entry ({k}, {k}) is {diagonal[k]:.3g}; a second moment has no negative one"
+            f"{name}: entry ({k}, {k}) is {diagonal[k]:.3g}; a second moment has no negative one"
         )
     if diagonal.max() == 0:
-        raise HessianError("hessian: is zero; leave it out to weigh all columns alike")
+        raise HessianError(f"{name}: is zero; leave it out to weigh all columns alike")
 
 
 def _is_positive_definite(H: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.parallel import matmul
 from lplr.validation import check_matrix, check_real, warn_caller
 
-__all__ = ["DAMPING", "DAMPING_STEPS", "check_hessian", "regularize"]
+__all__ = ["DAMPING", "DAMPING_STEPS", "check_hessian", "regularize", "regularized"]
 
 DAMPING = 0.01  # share of the mean diagonal that is added by default
 # Shares that are tried, one after the other, once the asked one fails.
@@ -18,6 +18,11 @@ DAMPING_STEPS = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
 # Least eigenvalue asked for, over the mean diagonal: factorizations in another basis or another
 # order then succeed in spite of rounding, which grows with the square of the number of columns.
 _MARGIN = 1e-9
+# What the rows of an argument are that is no moment, and what its entries weigh.
+_WORDS = {
+    "hessian": ("calibration inputs", "columns"),
+    "output_hessian": ("output gradients", "rows"),
+}
 _SYMMETRY = 1e-5  # of the norm: what a second moment summed in float32 may miss
 
 
@@ -31,7 +36,7 @@ def check_hessian(hessian: Any, columns: int | None = None, name: str = "hessian
     within 1e-5 of its norm, a negative diagonal entry, and an eigenvalue below -0.1 of the mean
     diagonal. DampingWarning says that there are fewer inputs than columns, so that H is singular.
     """
-    H = _as_moment(hessian, columns)
+    H = _as_moment(hessian, columns, name)
     if np.shape(hessian) == H.shape and H.ndim == 2:  # else it has no negative eigenvalue
         shift = DAMPING_STEPS[-1] * np.trace(H) / len(H)
         if not _is_positive_definite(H + shift * np.eye(len(H))):
@@ -41,6 +46,7 @@ def check_hessian(hessian: Any, columns: int | None = None, name: str = "hessian
 
 def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.ndarray:
     """What `check_hessian` returns, before its eigenvalues are checked."""
+    samples, sides = _WORDS[name]
     try:
         columns = np.shape(hessian)[-1] if columns is None else columns
     except (IndexError, ValueError):
@@ -59,13 +65,13 @@ def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.n
     if d != columns:
         raise InputError(
             f"{name}: must have shape ({columns}, {columns}), ({columns},) or (m, {columns}) for "
-            f"calibration inputs, found {H.shape}"
+            f"{samples}, found {H.shape}"
         )
     if m != d:
         if m < d:
             warn_caller(
-                f"{name}: {m} calibration inputs for {d} columns leave directions without weight, "
-                "in which errors go unseen; more inputs are better",
+                f"{name}: {m} {samples} for {d} {sides} leave directions without weight, in which "
+                "errors go unseen; more are better",
                 DampingWarning,
             )
         H = matmul(H.T, H) / m
@@ -73,8 +79,8 @@ def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.n
         return (H + H.T) / 2
     if np.linalg.norm(H - H.T) > _SYMMETRY * np.linalg.norm(H):
         raise HessianError(
-            f"{name}: is not symmetric; pass a second moment, or calibration inputs with more or "
-            f"fewer rows than its {d} columns"
+            f"{name}: is not symmetric; pass a second moment, or {samples} with more or fewer rows "
+            f"than its {d} columns"
         )
     _check_diagonal(np.diagonal(H), name)
     return (H + H.T) / 2
@@ -94,7 +100,7 @@ def _check_diagonal(diagonal: np.ndarray, name: str) -> None:
             f"{name}: entry ({k}, {k}) is {diagonal[k]:.3g}; a second moment has no negative one"
         )
     if diagonal.max() == 0:
-        raise HessianError(f"{name}: is zero; leave it out to weigh all columns alike")
+        raise HessianError(f"{name}: is zero; leave it out to weigh all {_WORDS[name][1]} alike")
 
 
 def _is_positive_definite(H: np.ndarray) -> bool:
@@ -152,7 +158,14 @@ def regularize(
            [0.  , 1.51]])
     """
     damping = check_real(damping, "damping", strict=False)
-    H = _as_moment(hessian, columns)
+    return regularized(hessian, columns, damping=damping)
+
+
+def regularized(
+    hessian: Any, columns: int | None, name: str = "hessian", *, damping: float = DAMPING
+) -> tuple[np.ndarray, float]:
+    """What `regularize` returns, for the argument ``name``: of two weights errors say which."""
+    H = _as_moment(hessian, columns, name)
     H = H if H.ndim == 2 else np.diag(H)
     H = H / np.mean(np.diagonal(H))
     diagonal = np.diagonal(H).copy()
@@ -164,8 +177,8 @@ def regularize(
         np.fill_diagonal(H, diagonal + share)
         if share > damping:
             warn_caller(
-                f"hessian: is not positive definite; added {share:g} of its mean diagonal",
+                f"{name}: is not positive definite; added {share:g} of its mean diagonal",
                 DampingWarning,
             )
         return H, share
-    raise _indefinite()
+    raise _indefinite(name)

@@ -7,7 +7,7 @@ which needs the inputs of every linear layer, and generation, which keeps keys a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +20,10 @@ __all__ = ["Block", "Context", "KeyValues", "Linear", "Stage"]
 _FEW = 8  # inputs for which packed products one by one cost less than to decode the matrix
 
 State: TypeAlias = tuple[np.ndarray, np.ndarray | None]
+Gains: TypeAlias = dict[str, np.ndarray]
+InputsBack: TypeAlias = tuple[np.ndarray | None, np.ndarray | None, Gains]
+StateBack: TypeAlias = tuple[np.ndarray, np.ndarray | None, list[np.ndarray], Gains]
+See: TypeAlias = Callable[[str, np.ndarray, np.ndarray], None]
 
 
 @dataclass
@@ -61,10 +65,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Linear:
-    """``y = W x + b``; W (outputs, inputs) is an array or a packed matrix."""
+    """``y = scale W x + L (R x) + b``; W (outputs, inputs) is an array or a packed matrix.
+
+    The correction (L, R) is (outputs, rank) and (rank, inputs); most layers have none.
+    """
 
     weight: Any
     bias: np.ndarray | None = None
+    correction: tuple[np.ndarray, np.ndarray] | None = None
+    scale: float = 1.0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         rows = x.reshape(-1, x.shape[-1])
@@ -76,6 +85,11 @@ class Linear:
                 out[:] = self.weight.times(row)
         else:
             y = (self.weight @ rows.T).T
+        if self.scale != 1:
+            y *= np.float32(self.scale)
+        if self.correction is not None:
+            L, R = self.correction
+            y += (rows @ R.T) @ L.T
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], -1)
@@ -83,8 +97,23 @@ class Linear:
     def decoded(self) -> Linear:
         """The same layer with an array for its weight, for products with many inputs."""
         if isinstance(self.weight, PackedMatrix):
-            return Linear(self.weight.to_dense(), self.bias)
+            return replace(self, weight=self.weight.to_dense())
         return self
+
+    def back(self, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, float]:
+        """The gradients by x and by the scale from that by y."""
+        rows = dy.reshape(-1, dy.shape[-1])
+        if isinstance(self.weight, np.ndarray):
+            dx = rows @ self.weight
+        else:
+            dx = self.weight.rmatmat(rows.T).T
+        dscale = float(np.vdot(x, dx))
+        if self.scale != 1:
+            dx *= np.float32(self.scale)
+        if self.correction is not None:
+            L, R = self.correction
+            dx += (rows @ L) @ R
+        return dx.reshape(x.shape), dscale
 
 
 @dataclass(frozen=True)
@@ -94,12 +123,22 @@ class Stage:
     With hidden states h and what the stage before has left, x, the input of the linear layers
     ``linears`` is ``inputs(h, x)``; ``apply(h, x, outputs, context)`` is the new (h, x). Where
     ``adds``, the output of the only linear layer is added to h.
+
+    The way back: ``inputs_back(h, x, du)`` is (dh, dx, gains) from the gradient by the input of
+    the linear layers, and ``apply_back(h, x, outputs, context, dh, dx)`` is (dh, dx, douts, gains)
+    from the gradients by the new (h, x): those by the old (h, x), and by the outputs. None stands
+    for a gradient that is zero. ``gains`` are the gradients of gains and biases of norms, by the
+    names of their tensors within the block, summed over all tokens.
+    ``outputs`` may be empty where ``linear``: what follows them is linear in them.
     """
 
     linears: tuple[str, ...]
     inputs: Callable[[np.ndarray, Any], np.ndarray]
     apply: Callable[[np.ndarray, Any, list[np.ndarray], Context], State]
+    inputs_back: Callable[[np.ndarray, Any, np.ndarray], InputsBack]
+    apply_back: Callable[[np.ndarray, Any, list[np.ndarray], Context, np.ndarray, Any], StateBack]
     adds: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,3 +165,66 @@ class Block:
         found = stage.inputs(h, x)
         outputs = [self.linears[name](found) for name in stage.linears]
         return stage.apply(h, x, outputs, context)
+
+    def backward(
+        self,
+        h: np.ndarray,
+        dh: np.ndarray,
+        context: Context | None = None,
+        see: See | None = None,
+    ) -> tuple[np.ndarray, Gains]:
+        """The way back through the block, which is computed anew from its input.
+
+        Parameters
+        ----------
+        h : ndarray of shape (sequences, tokens, width)
+            Hidden states before the block.
+        dh : ndarray of shape (sequences, tokens, width)
+            Gradient of a loss by the hidden states after it; zero for padding.
+        context : Context, optional
+            As in the forward pass, and without a cache.
+        see : callable, optional
+            ``see(name, u, dy)`` is called for each linear layer with its input, (sequences,
+            tokens, inputs), and the gradient by its output, (sequences, tokens, outputs): that of
+            its weight is the sum of ``dy u^T`` over the tokens, that of its bias the sum of dy.
+
+        Returns
+        -------
+        dh : ndarray of shape (sequences, tokens, width)
+            Gradient by the hidden states before the block.
+        gains : dict of str to ndarray
+            Gradients of gains and biases of norms, by name within the block, and of the ``scale``
+            of each linear layer as ``name.scale``; summed over all tokens.
+        """
+        context = context or Context()
+        x: np.ndarray | None = None
+        passed: list[tuple[Stage, np.ndarray, Any, np.ndarray, list[np.ndarray]]] = []
+        for stage in self.stages:
+            u = stage.inputs(h, x)
+            last = stage is self.stages[-1]
+            outputs = [] if last and stage.linear else [self.linears[n](u) for n in stage.linears]
+            passed.append((stage, h, x, u, outputs))
+            if not last:
+                h, x = stage.apply(h, x, outputs, context)
+        dx: np.ndarray | None = None
+        gains: Gains = {}
+        while passed:
+            stage, h, x, u, outputs = passed.pop()
+            dh, dx, douts, found = stage.apply_back(h, x, outputs, context, dh, dx)
+            gains |= found
+            du: Any = None
+            for name, dy in zip(stage.linears, douts, strict=True):
+                if see is not None:
+                    see(name, u, dy)
+                part, scale = self.linears[name].back(u, dy)
+                gains[f"{name}.scale"] = np.array(scale)
+                du = _plus(du, part)
+            by_h, by_x, found = stage.inputs_back(h, x, du)
+            gains |= found
+            dh, dx = _plus(dh, by_h), _plus(dx, by_x)
+        return dh, gains
+
+
+def _plus(a: Any, b: Any) -> Any:
+    """The sum, new, of gradients of which None is zero."""
+    return a + b if a is not None and b is not None else b if a is None else a

@@ -7,22 +7,30 @@ Callers compute several sequences at once by `lplr.parallel.run_blocks`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 __all__ = [
+    "ACTIVATIONS",
+    "FAR",
+    "GATES",
     "attention",
+    "exponentials",
     "gelu",
     "gelu_tanh",
+    "hide",
+    "inverse_gate",
     "layer_norm",
+    "merge_heads",
+    "query_blocks",
     "rms_norm",
     "rotate",
     "silu",
     "split_heads",
 ]
 
-_LEAST, _TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
+_LEAST = np.finfo(np.float32).min
 _QUERIES = 64  # rows of the attention matrix at a time: they stay in the cache
 
 
@@ -41,9 +49,14 @@ def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, eps: float) ->
     return out
 
 
+_SLOPE = (8 / np.pi) ** 0.5
+_PIECE = 1 << 15  # entries at a time: they stay in the cache
+FAR = 5.5  # where the gates below are 0 or 1 to the precision of float32
+
+
 def silu(x: np.ndarray) -> np.ndarray:
     """``x / (1 + exp(-x))``."""
-    return _gated(x, (1.0,))
+    return _gated(x, GATES["silu"]())
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -51,37 +64,37 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
     Within 2e-7 of it, relative to the larger of 1 and |x|.
     """
-    return _gated(x, _normal())
+    return _gated(x, GATES["gelu"]())
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
     """``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) / 2``, the `gelu` of GPT-2."""
-    return _gated(x, (_SLOPE, 0.044715 * _SLOPE))
-
-
-_SLOPE = (8 / np.pi) ** 0.5
-_PIECE = 1 << 15  # entries at a time: they stay in the cache
-_FAR = 5.5  # where the gates below are 0 or 1 to the precision of float32
+    return _gated(x, GATES["gelu_new"]())
 
 
 def _gated(x: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
-    """``x / (1 + exp(-x r(x**2)))``, r the polynomial of these coefficients up to ``_FAR``."""
+    """``x / (1 + exp(-x r(x**2)))``, r the polynomial of these coefficients up to ``FAR``."""
     flat = np.ravel(x)
     out = np.empty_like(flat)
     with np.errstate(over="ignore"):  # infinite where x is far below zero, and x / inf is right
         for start in range(0, flat.size, _PIECE):
             piece, r = flat[start : start + _PIECE], out[start : start + _PIECE]
-            r[...] = -coefficients[-1]
-            if len(coefficients) > 1:
-                square = np.minimum(piece * piece, _FAR**2)
-            for c in coefficients[-2::-1]:
-                r *= square
-                r -= c
-            r *= piece
-            np.exp(r, out=r)
-            r += 1
+            inverse_gate(piece, coefficients, r)
             np.divide(piece, r, out=r)
     return out.reshape(x.shape)
+
+
+def inverse_gate(x: np.ndarray, coefficients: tuple[float, ...], out: np.ndarray) -> None:
+    """``1 + exp(-x r(x**2))``."""
+    out[...] = -coefficients[-1]
+    if len(coefficients) > 1:
+        square = np.minimum(x * x, FAR**2)
+    for c in coefficients[-2::-1]:
+        out *= square
+        out -= c
+    out *= x
+    np.exp(out, out=out)
+    out += 1
 
 
 @functools.cache
@@ -92,16 +105,34 @@ def _normal() -> tuple[float, ...]:
     """
     from scipy.special import log_ndtr, ndtr
 
-    x = np.linspace(1e-3, _FAR, 4000)
+    x = np.linspace(1e-3, FAR, 4000)
     r = (log_ndtr(x) - log_ndtr(-x)) / x
     slope = x**2 * ndtr(x) * ndtr(-x)  # of the result by r
-    fit = np.polynomial.Chebyshev.fit(x**2, r, 6, domain=[0, _FAR**2], w=slope + 1e-9)
+    fit = np.polynomial.Chebyshev.fit(x**2, r, 6, domain=[0, FAR**2], w=slope + 1e-9)
     return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())
+
+
+def _tanh() -> tuple[float, ...]:
+    return _SLOPE, 0.044715 * _SLOPE
+
+
+# The coefficients of each activation that is x times a gate.
+GATES: dict[str, Callable[[], tuple[float, ...]]] = {
+    "silu": lambda: (1.0,),
+    "gelu": _normal,
+    "gelu_new": _tanh,
+    "gelu_pytorch_tanh": _tanh,
+}
 
 
 def split_heads(x: np.ndarray, width: int) -> np.ndarray:
     """(sequences, tokens, heads * width) as (sequences, heads, tokens, width), not copied."""
     return np.swapaxes(x.reshape(*x.shape[:2], -1, width), 1, 2)
+
+
+def merge_heads(x: np.ndarray) -> np.ndarray:
+    """(sequences, heads, tokens, width) as (sequences, tokens, heads * width)."""
+    return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
 def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
@@ -156,30 +187,50 @@ def attention(
     grouped = q.reshape(n, shared, group, queries, width) * np.float32(scale)
     columns = np.swapaxes(k, 2, 3)
     room = np.empty(heads * min(_QUERIES, queries) * keys, q.dtype)
+    for start, stop, begin, end, hidden in query_blocks(queries, keys, causal, window):
+        weights = room[: heads * (stop - start) * (end - begin)].reshape(shared, -1, end - begin)
+        for s in range(n):
+            rows = np.ascontiguousarray(grouped[s, :, :, start:stop])
+            np.matmul(rows.reshape(shared, -1, width), columns[s, :, :, begin:end], out=weights)
+            each = weights.reshape(shared, group, stop - start, end - begin)
+            hide(each, hidden, None if mask is None else mask[s, begin:end])
+            total = exponentials(weights)
+            found = weights @ v[s, :, begin:end]
+            found /= total
+            by_head = found.reshape(heads, stop - start, width)
+            out[s, start:stop] = np.swapaxes(by_head, 0, 1)
+    return out.reshape(n, queries, heads * width)
+
+
+def query_blocks(
+    queries: int, keys: int, causal: bool, window: int | None
+) -> Iterator[tuple[int, int, int, int, np.ndarray | None]]:
+    """Queries ``start`` to ``stop``, the keys ``begin`` to ``end`` that they see, and `_hidden`."""
     for start in range(0, queries, _QUERIES):
         stop = min(start + _QUERIES, queries)
         place = keys - queries + start  # position of the first of these queries
         end = place + stop - start if causal else keys
         begin = 0 if window is None else max(0, place - window + 1)
         hidden = _hidden(place, end, begin, window) if causal and stop - start > 1 else None
-        weights = room[: heads * (stop - start) * (end - begin)].reshape(shared, -1, end - begin)
-        for s in range(n):
-            rows = np.ascontiguousarray(grouped[s, :, :, start:stop])
-            np.matmul(rows.reshape(shared, -1, width), columns[s, :, :, begin:end], out=weights)
-            each = weights.reshape(shared, group, stop - start, end - begin)
-            if hidden is not None:
-                each[..., end - begin - hidden.shape[1] :] += hidden
-            if mask is not None:
-                each += np.where(mask[s, begin:end], np.float32(0), np.float32(-np.inf))
-            # A query that sees no key, as before padding, has only zeros.
-            weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
-            np.exp(weights, out=weights)
-            total = np.maximum(weights.sum(axis=-1, keepdims=True), _TINY)
-            found = weights @ v[s, :, begin:end]
-            found /= total
-            by_head = found.reshape(heads, stop - start, width)
-            out[s, start:stop] = np.swapaxes(by_head, 0, 1)
-    return out.reshape(n, queries, heads * width)
+        yield start, stop, begin, end, hidden
+
+
+def hide(weights: np.ndarray, hidden: np.ndarray | None, mask: np.ndarray | None) -> None:
+    """Minus infinity for keys that a query must not see: the last axis of ``weights``."""
+    if hidden is not None:
+        weights[..., weights.shape[-1] - hidden.shape[1] :] += hidden
+    if mask is not None:
+        weights += np.where(mask, np.float32(0), np.float32(-np.inf))
+
+
+def exponentials(weights: np.ndarray) -> np.ndarray:
+    """Replace rows by their exponentials up to a factor, the greatest 1; the sum of each row.
+
+    Of a row that sees no key, as before padding, only zeros are left; its sum is called 1.
+    """
+    weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
+    np.exp(weights, out=weights)
+    return np.maximum(weights.sum(axis=-1, keepdims=True), 1)
 
 
 def _hidden(place: int, end: int, begin: int, window: int | None) -> np.ndarray:

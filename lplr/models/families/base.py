@@ -5,13 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from lplr.models.block import Block, Context, Linear, Stage, State
+from lplr.models.block import Block, Context, Gains, Linear, Stage, State, StateBack
+from lplr.models.families.norm import Norm
+from lplr.models.ops import ACTIVATIONS
+from lplr.models.ops_backward import SLOPES
 
-__all__ = ["Family", "added", "rows_of"]
+__all__ = ["Family", "Loss", "activated", "added", "rows_of"]
+
+Loss: TypeAlias = Callable[[np.ndarray, slice], tuple[float, np.ndarray]]
+
+_TOKENS = 64  # whose logits are kept at a time
 
 
 class Family(ABC):
@@ -75,9 +82,54 @@ class Family(ABC):
     def embed(self, tensors: Mapping[str, Any], ids: np.ndarray, context: Context) -> np.ndarray:
         """Hidden states before the first block, (sequences, tokens, width), of token ids."""
 
-    @abstractmethod
+    def last(self, tensors: Mapping[str, Any]) -> tuple[Norm, Any] | None:
+        """The norm after the last block, and the matrix of the logits; None of an encoder."""
+        return None
+
     def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
         """Logits of the last hidden states; of an encoder, its last hidden states."""
+        last = self.last(tensors)
+        return h if last is None else Linear(last[1])(last[0](h))
+
+    def head_back(
+        self, tensors: Mapping[str, Any], h: np.ndarray, loss: Loss
+    ) -> tuple[float, np.ndarray, Gains]:
+        """A loss of the last hidden states, and the way back to them, some tokens at a time.
+
+        Parameters
+        ----------
+        tensors : mapping of str to array or packed matrix
+            A packed matrix of the logits is decoded, once a call.
+        h : ndarray of shape (tokens, width)
+            Hidden states after the last block.
+        loss : callable
+            ``loss(logits, part)`` is (the loss, its gradient by the logits) of the tokens ``part``,
+            a slice; it may overwrite the logits. See `lplr.models.losses`. Of an encoder it gets
+            all hidden states in place of logits.
+
+        Returns
+        -------
+        loss : float
+            The sum.
+        dh : ndarray of shape (tokens, width)
+        gains : dict of str to ndarray
+            Gradients of the tensors of the last norm, by their full names.
+        """
+        last = self.last(tensors)
+        if last is None:
+            return *loss(h.copy(), slice(0, len(h))), {}
+        norm, linear = last[0], Linear(last[1]).decoded()
+        total, dh = 0.0, np.empty_like(h)
+        gains: Gains = {}
+        for start in range(0, len(h), _TOKENS):
+            part = slice(start, start + _TOKENS)
+            u = norm(h[part])
+            value, dlogits = loss(linear(u), part)
+            total += value
+            dh[part], found = norm.back(h[part], linear.back(u, dlogits)[0])
+            for name, gain in found.items():
+                gains[name] = gains[name] + gain if name in gains else gain
+        return total, dh, gains
 
     def pool(self, h: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Of an encoder: one embedding for each text, (texts, width), of the last hidden states."""
@@ -121,13 +173,44 @@ class _Names(dict[str, Any]):
         return None
 
 
-def added(name: str, then: Callable[[np.ndarray], np.ndarray] = lambda h: h) -> Stage:
+def added(name: str, then: Norm | None = None) -> Stage:
     """The stage of one linear layer whose output is added to h; ``then`` is of the sum."""
 
     def add(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-        return then(h + outputs[0]), None
+        h = h + outputs[0]
+        return h if then is None else then(h), None
 
-    return Stage((name,), lambda h, x: x, add, adds=True)
+    def add_back(
+        h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: np.ndarray, dx: Any
+    ) -> StateBack:
+        dh, gains = (dh, {}) if then is None else then.back(h + outputs[0], dh)
+        return dh, None, [dh], gains
+
+    return Stage(
+        (name,),
+        lambda h, x: x,
+        add,
+        lambda h, x, du: (None, du, {}),
+        add_back,
+        adds=True,
+        linear=then is None,
+    )
+
+
+def activated(name: str) -> tuple[Callable[..., State], Callable[..., StateBack]]:
+    """Apply and back of the stage whose only output goes through this activation."""
+
+    def apply(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
+        return h, ACTIVATIONS[name](outputs[0])
+
+    def back(
+        h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: np.ndarray, dx: Any
+    ) -> StateBack:
+        _, slope = SLOPES[name](outputs[0])
+        slope *= dx
+        return dh, None, [slope], {}
+
+    return apply, back
 
 
 def rows_of(tensor: Any, ids: np.ndarray) -> np.ndarray:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lplr.models.block import Block, Context, Stage, State
-from lplr.models.families.base import Family, added, rows_of
+from lplr.models.block import Block, Context, InputsBack, Stage, State, StateBack
+from lplr.models.families.base import Family, activated, added, rows_of
 from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number, refuse
-from lplr.models.ops import ACTIVATIONS, attention, layer_norm, split_heads
+from lplr.models.families.norm import Norm
+from lplr.models.ops import ACTIVATIONS, attention, merge_heads, split_heads
+from lplr.models.ops_backward import attention_back
 
 __all__ = ["Bert"]
 
@@ -51,7 +53,7 @@ class Bert(Family):
         self.heads = number(config, "num_attention_heads")
         self.head_width = multiple(self.width, self.heads, "hidden_size", "num_attention_heads")
         self.eps = number(config, "layer_norm_eps", 1e-12, float)
-        self.activation = ACTIVATIONS[choice(config, "hidden_act", ACTIVATIONS, "gelu")]
+        self.activation = choice(config, "hidden_act", ACTIVATIONS, "gelu")
         choice(config, "position_embedding_type", ["absolute"], "absolute")
         refuse(config, "is_decoder", "add_cross_attention")
         self.pooling = choice(config, "pooling", ["mean", "cls"], "mean")
@@ -102,21 +104,36 @@ class Bert(Family):
         return f"encoder.layer.{i}."
 
     def block(self, tensors: Mapping[str, Any], i: int) -> Block:
-        between, after = (self._norm(tensors, self.prefix(i) + norm) for norm in _NORMS)
+        at = self.prefix(i)
+        between, after = (Norm.of(tensors, at, name, self.eps, bias=True) for name in _NORMS)
+        options: dict[str, Any] = {"scale": self.head_width**-0.5, "causal": False}
+
+        def heads(outputs: list[np.ndarray]) -> list[np.ndarray]:
+            return [split_heads(y, self.head_width) for y in outputs]
 
         def attend(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            q, k, v = (split_heads(y, self.head_width) for y in outputs)
-            scale = self.head_width**-0.5
-            return h, attention(q, k, v, scale=scale, causal=False, mask=context.mask)
+            q, k, v = heads(outputs)
+            return h, attention(q, k, v, mask=context.mask, **options)
 
-        def activate(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            return h, self.activation(outputs[0])
+        def attend_back(
+            h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
+        ) -> StateBack:
+            q, k, v = heads(outputs)
+            found = attention_back(q, k, v, dx, mask=context.mask, **options)
+            return dh, None, [merge_heads(d) for d in found], {}
 
+        def same(h: np.ndarray, x: Any) -> np.ndarray:
+            return h
+
+        def same_back(h: np.ndarray, x: Any, du: np.ndarray) -> InputsBack:
+            return du, None, {}
+
+        activate, activate_back = activated(self.activation)
         stages = (
-            Stage((_QUERY, _KEY, _VALUE), lambda h, x: h, attend),
-            added(_OUT, lambda h: layer_norm(h, *between, self.eps)),
-            Stage((_UP,), lambda h, x: h, activate),
-            added(_DOWN, lambda h: layer_norm(h, *after, self.eps)),
+            Stage((_QUERY, _KEY, _VALUE), same, attend, same_back, attend_back),
+            added(_OUT, between),
+            Stage((_UP,), same, activate, same_back, activate_back),
+            added(_DOWN, after),
         )
         return self.of_stages(tensors, i, stages)
 
@@ -124,10 +141,7 @@ class Bert(Family):
         places = slice(context.start, context.start + ids.shape[1])
         h = rows_of(tensors[_TOKENS], ids)
         h += tensors[_POSITIONS][places] + tensors[_TYPES][0]
-        return layer_norm(h, *self._norm(tensors, _NORM), self.eps)
-
-    def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
-        return h
+        return Norm.of(tensors, "", _NORM, self.eps, bias=True)(h)
 
     def pool(self, h: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if self.pooling == "cls":
@@ -138,6 +152,3 @@ class Bert(Family):
         if self.normalize:
             found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found
-
-    def _norm(self, tensors: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-        return tensors[f"{name}.weight"], tensors[f"{name}.bias"]

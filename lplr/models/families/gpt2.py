@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from lplr.models.block import Block, Context, Linear, Stage, State
-from lplr.models.families.base import Family, added, rows_of
+from lplr.models.block import Block, Context, Stage, State, StateBack
+from lplr.models.families.base import Family, activated, added, rows_of
 from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number, refuse
-from lplr.models.ops import ACTIVATIONS, attention, layer_norm, split_heads
+from lplr.models.families.norm import Norm
+from lplr.models.ops import ACTIVATIONS, attention, merge_heads, split_heads
+from lplr.models.ops_backward import attention_back
 
 __all__ = ["GPT2"]
 
 _QKV, _OUT = "attn.c_attn", "attn.c_proj"
+_NORMS = ("ln_1", "ln_2")
 _UP, _DOWN = "mlp.c_fc", "mlp.c_proj"
 _TOKENS, _POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 _NORM, _HEAD = "transformer.ln_f", "lm_head.weight"
@@ -42,9 +45,7 @@ class GPT2(Family):
         self.tied_tensors = (_HEAD, _TOKENS) if self.tied else None
         self.scaled = flag(config, "scale_attn_weights", True)
         self.scaled_by_depth = flag(config, "scale_attn_by_inverse_layer_idx", False)
-        self.activation = ACTIVATIONS[
-            choice(config, "activation_function", ACTIVATIONS, "gelu_new")
-        ]
+        self.activation = choice(config, "activation_function", ACTIVATIONS, "gelu_new")
         refuse(config, "add_cross_attention")
 
     @classmethod
@@ -67,7 +68,7 @@ class GPT2(Family):
             ):
                 shapes[f"{at}{name}.weight"] = (d, n)
                 shapes[f"{at}{name}.bias"] = (n,)
-            for norm in ("ln_1", "ln_2"):
+            for norm in _NORMS:
                 shapes[f"{at}{norm}.weight"] = shapes[f"{at}{norm}.bias"] = (width,)
         shapes[f"{_NORM}.weight"] = shapes[f"{_NORM}.bias"] = (width,)
         if not self.tied:
@@ -83,24 +84,32 @@ class GPT2(Family):
 
     def block(self, tensors: Mapping[str, Any], i: int) -> Block:
         at = self.prefix(i)
-        before, between = (self._norm(tensors, f"{at}{norm}") for norm in ("ln_1", "ln_2"))
+        before, between = (Norm.of(tensors, at, name, self.eps, bias=True) for name in _NORMS)
         scale = self.head_width**-0.5 if self.scaled else 1.0
         if self.scaled_by_depth:
             scale /= i + 1
 
+        def heads(outputs: list[np.ndarray]) -> list[np.ndarray]:
+            return [split_heads(y, self.head_width) for y in np.split(outputs[0], 3, axis=-1)]
+
         def attend(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            q, k, v = (split_heads(y, self.head_width) for y in np.split(outputs[0], 3, axis=-1))
+            q, k, v = heads(outputs)
             if context.cache is not None:
                 k, v = context.cache.extend(k, v)
             return h, attention(q, k, v, scale=scale, causal=True, mask=context.mask)
 
-        def activate(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            return h, self.activation(outputs[0])
+        def attend_back(
+            h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
+        ) -> StateBack:
+            q, k, v = heads(outputs)
+            found = attention_back(q, k, v, dx, scale=scale, causal=True, mask=context.mask)
+            return dh, None, [np.concatenate([merge_heads(d) for d in found], axis=-1)], {}
 
+        activate, activate_back = activated(self.activation)
         stages = (
-            Stage((_QKV,), lambda h, x: layer_norm(h, *before, self.eps), attend),
+            Stage((_QKV,), before.inputs, attend, before.inputs_back, attend_back),
             added(_OUT),
-            Stage((_UP,), lambda h, x: layer_norm(h, *between, self.eps), activate),
+            Stage((_UP,), between.inputs, activate, between.inputs_back, activate_back),
             added(_DOWN),
         )
         return self.of_stages(tensors, i, stages)
@@ -109,9 +118,6 @@ class GPT2(Family):
         places = slice(context.start, context.start + ids.shape[1])
         return rows_of(tensors[_TOKENS], ids) + np.asarray(tensors[_POSITIONS][places], np.float32)
 
-    def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
-        h = layer_norm(h, *self._norm(tensors, _NORM), self.eps)
-        return Linear(tensors[_TOKENS if self.tied else _HEAD])(h)
-
-    def _norm(self, tensors: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-        return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+    def last(self, tensors: Mapping[str, Any]) -> tuple[Norm, Any]:
+        norm = Norm.of(tensors, "", _NORM, self.eps, bias=True)
+        return norm, tensors[_TOKENS if self.tied else _HEAD]

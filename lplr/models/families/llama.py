@@ -6,23 +6,27 @@ biases to query, key and value; Qwen3 norms of queries and keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.block import Block, Context, Linear, Stage, State
+from lplr.models.block import Block, Context, Gains, Stage, State, StateBack
 from lplr.models.families.base import Family, added, rows_of
 from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, number
+from lplr.models.families.norm import Norm
 from lplr.models.families.rotary import Rotary
-from lplr.models.ops import ACTIVATIONS, attention, rms_norm, rotate, split_heads
+from lplr.models.ops import ACTIVATIONS, attention, merge_heads, rms_norm, rotate, split_heads
+from lplr.models.ops_backward import SLOPES, attention_back, rms_norm_back, rotate_back
 
 __all__ = ["Llama"]
 
 _QUERY, _KEY, _VALUE = "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
 _OUT = "self_attn.o_proj"
-_TOKENS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_HEAD_NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+_TOKENS, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm", "lm_head.weight"
 _GATE, _UP, _DOWN = "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
 
 
@@ -54,7 +58,7 @@ class Llama(Family):
         self.mlp_bias = kind == "llama" and flag(config, "mlp_bias", False)
         self.head_norms = kind == "qwen3"
         self.windows = _windows(config, self.n_blocks)
-        self.activation = ACTIVATIONS[choice(config, "hidden_act", ACTIVATIONS, "silu")]
+        self.activation = choice(config, "hidden_act", ACTIVATIONS, "silu")
         self.rotary = Rotary(config, self.head_width)
 
     @classmethod
@@ -66,14 +70,14 @@ class Llama(Family):
         for i in range(self.n_blocks):
             for name, shape in self._of_block().items():
                 shapes[self.prefix(i) + name] = shape
-        shapes["model.norm.weight"] = (self.width,)
+        shapes[f"{_NORM}.weight"] = (self.width,)
         if not self.tied:
             shapes[_HEAD] = (self.vocabulary, self.width)
         return shapes
 
     def _of_block(self) -> dict[str, tuple[int, ...]]:
         q, kv = self.heads * self.head_width, self.shared * self.head_width
-        shapes: dict[str, tuple[int, ...]] = {"input_layernorm.weight": (self.width,)}
+        shapes: dict[str, tuple[int, ...]] = {f"{_NORMS[0]}.weight": (self.width,)}
         for name, n, d, bias in (
             (_QUERY, q, self.width, self.qkv_bias),
             (_KEY, kv, self.width, self.qkv_bias),
@@ -87,9 +91,8 @@ class Llama(Family):
             if bias:
                 shapes[f"{name}.bias"] = (n,)
         if self.head_norms:
-            shapes["self_attn.q_norm.weight"] = (self.head_width,)
-            shapes["self_attn.k_norm.weight"] = (self.head_width,)
-        shapes["post_attention_layernorm.weight"] = (self.width,)
+            shapes |= dict.fromkeys(_HEAD_NORMS, (self.head_width,))
+        shapes[f"{_NORMS[1]}.weight"] = (self.width,)
         return shapes
 
     def ignored(self, name: str) -> bool:
@@ -100,61 +103,86 @@ class Llama(Family):
 
     def block(self, tensors: Mapping[str, Any], i: int) -> Block:
         at = self.prefix(i)
-        before = tensors[f"{at}input_layernorm.weight"]
-        between = tensors[f"{at}post_attention_layernorm.weight"]
-        norms = [
-            tensors[f"{at}self_attn.{side}_norm.weight"] if self.head_norms else None
-            for side in "qk"
-        ]
-        window = self.windows[i]
+        before, between = (Norm.of(tensors, at, name, self.eps, bias=False) for name in _NORMS)
+        norms = [tensors[at + name] if self.head_norms else None for name in _HEAD_NORMS]
+        options: dict[str, Any] = {
+            "scale": self.head_width**-0.5,
+            "causal": True,
+            "window": self.windows[i],
+        }
 
         def attend(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            return h, self._attend(outputs, norms, window, context)
+            q, k, v = self._heads(outputs, norms, context)
+            if context.cache is not None:
+                k, v = context.cache.extend(k, v)
+            return h, attention(q, k, v, mask=context.mask, **options)
+
+        def attend_back(
+            h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
+        ) -> StateBack:
+            q, k, v = self._heads(outputs, norms, context)
+            found = attention_back(q, k, v, dx, mask=context.mask, **options)
+            return dh, None, *self._heads_back(outputs, norms, context, found)
 
         def gated(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
             gate, up = outputs
-            x = self.activation(gate)
+            x = ACTIVATIONS[self.activation](gate)
             x *= up
             return h, x
 
+        def gated_back(
+            h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
+        ) -> StateBack:
+            gate, up = outputs
+            value, slope = SLOPES[self.activation](gate)
+            slope *= up
+            slope *= dx
+            value *= dx
+            return dh, None, [slope, value], {}
+
         stages = (
-            Stage((_QUERY, _KEY, _VALUE), lambda h, x: rms_norm(h, before, self.eps), attend),
+            Stage((_QUERY, _KEY, _VALUE), before.inputs, attend, before.inputs_back, attend_back),
             added(_OUT),
-            Stage((_GATE, _UP), lambda h, x: rms_norm(h, between, self.eps), gated),
+            Stage((_GATE, _UP), between.inputs, gated, between.inputs_back, gated_back),
             added(_DOWN),
         )
         return self.of_stages(tensors, i, stages)
 
-    def _attend(
+    def _heads(
+        self, outputs: list[np.ndarray], norms: list[Any], context: Context
+    ) -> list[np.ndarray]:
+        """Queries, keys and values, (sequences, heads, tokens, width), of the outputs of layers."""
+        heads = [split_heads(y, self.head_width) for y in outputs]
+        cos, sin = self.rotary.tables(context.start, context.start + heads[0].shape[2])
+        for i, gain in enumerate(norms):
+            if gain is not None:
+                heads[i] = rms_norm(heads[i], gain, self.eps)
+            heads[i] = rotate(heads[i], cos, sin)
+        return heads
+
+    def _heads_back(
         self,
         outputs: list[np.ndarray],
-        norms: list[np.ndarray | None],
-        window: int | None,
+        norms: list[Any],
         context: Context,
-    ) -> np.ndarray:
-        q, k, v = (split_heads(y, self.head_width) for y in outputs)
-        if norms[0] is not None and norms[1] is not None:
-            q, k = rms_norm(q, norms[0], self.eps), rms_norm(k, norms[1], self.eps)
-        cos, sin = self.rotary.tables(context.start, context.start + q.shape[2])
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if context.cache is not None:
-            k, v = context.cache.extend(k, v)
-        return attention(
-            q,
-            k,
-            v,
-            scale=self.head_width**-0.5,
-            causal=True,
-            mask=context.mask,
-            window=window,
-        )
+        dheads: Sequence[np.ndarray],
+    ) -> tuple[list[np.ndarray], Gains]:
+        """Gradients by the outputs, and of the gains, from those by queries, keys and values."""
+        dheads, gains = list(dheads), {}
+        cos, sin = self.rotary.tables(context.start, context.start + dheads[0].shape[2])
+        for i, (name, gain) in enumerate(zip(_HEAD_NORMS, norms, strict=True)):
+            dheads[i] = rotate_back(dheads[i], cos, sin)
+            if gain is not None:
+                x = split_heads(outputs[i], self.head_width)
+                dheads[i], gains[name] = rms_norm_back(x, gain, self.eps, dheads[i])
+        return [merge_heads(d) for d in dheads], gains
 
     def embed(self, tensors: Mapping[str, Any], ids: np.ndarray, context: Context) -> np.ndarray:
         return rows_of(tensors[_TOKENS], ids)
 
-    def head(self, tensors: Mapping[str, Any], h: np.ndarray) -> np.ndarray:
-        h = rms_norm(h, tensors["model.norm.weight"], self.eps)
-        return Linear(tensors[_TOKENS if self.tied else _HEAD])(h)
+    def last(self, tensors: Mapping[str, Any]) -> tuple[Norm, Any]:
+        norm = Norm.of(tensors, "", _NORM, self.eps, bias=False)
+        return norm, tensors[_TOKENS if self.tied else _HEAD]
 
 
 def _windows(config: Mapping[str, Any], n_blocks: int) -> list[int | None]:

@@ -23,8 +23,8 @@ __all__ = ["broadcast"]
 _PAIRS = ("shape", "steps", "ranges")  # a tuple or a list of two is a value for each side
 # What is an array, a matrix or a word as a whole. All other parameters are numbers.
 _WHOLE = (
-    *("singular_values", "row_norms", "rounding_errors", "hessian", "A", "W", "values", "largest"),
-    "order",
+    *("singular_values", "row_norms", "rounding_errors", "A", "W", "values", "largest"),
+    *("hessian", "output_hessian", "order"),
 )
 
 

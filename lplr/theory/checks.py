@@ -127,9 +127,9 @@ def check_probability(value: Any, name: str = "failure_probability") -> float:
     return probability
 
 
-def check_second_moment(hessian: Any, d: int | None = None) -> np.ndarray:
+def check_second_moment(hessian: Any, d: int | None = None, name: str = "hessian") -> np.ndarray:
     """H as a symmetric (d, d) matrix in float64; without d, its own last axis says how wide."""
-    H = check_hessian(hessian, d)
+    H = check_hessian(hessian, d, name)
     return H if H.ndim == 2 else np.diag(H)
 
 

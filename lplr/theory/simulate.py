@@ -26,6 +26,7 @@ __all__ = [
     "round_to_grid",
     "solve",
     "squared_error",
+    "two_sided_round",
     "unit_factor",
 ]
 
@@ -158,6 +159,52 @@ def feedback_round(
         y = W[k] + C[k + 1 :, k] @ E[k + 1 :]
         Q = step * (np.floor(y / step + (u[k] - 0.5)) + 0.5)
         E[k], eta[k] = W[k] - Q, y - Q
+    return E, eta
+
+
+def two_sided_round(
+    W: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    step: float,
+    dither: Dither,
+    subtractive: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Feedback on both sides of W under G = B diag(D_G) B^T and H = C diag(D_H) C^T.
+
+    Parameters
+    ----------
+    W : ndarray of shape (n, d), float64
+    B, C : ndarrays of shape (n, n) and (d, d), float64, unit lower triangular
+    step : float
+        Step of the grid of `round_endless`.
+    dither : callable
+    subtractive : bool
+        Subtract the dither again from what it has rounded.
+
+    Returns
+    -------
+    E : ndarray of shape (n, d)
+        W - Q.
+    eta : ndarray of shape (n, d)
+        The rounding errors: each entry as it was rounded, feedback included, minus the result.
+
+    Notes
+    -----
+    Entry (i, j) rounds ``W_ij + sum B[a, i] E_ab C[b, j]`` over the other (a, b), a >= i, b >= j.
+    Entries of one i + j do not wait for one another. So, up to rounding in float64,
+    ``eta = B^T E C``, and the loss tr(G E H E^T) is ``sum D_G[i] eta[i, j]^2 D_H[j]``.
+    """
+    n, d = W.shape
+    E, eta, fed = np.empty_like(W), np.empty_like(W), np.zeros_like(W)  # fed: B^T E so far
+    u = np.broadcast_to(dither(W.shape), W.shape) - 0.5
+    for diagonal in range(n + d - 2, -1, -1):
+        i = np.arange(max(0, diagonal - d + 1), min(n, diagonal + 1))
+        j = diagonal - i
+        y = W[i, j] + np.einsum("kb,bk->k", fed[i], C[:, j])
+        Q = step * (np.floor(y / step + u[i, j]) + 0.5 - subtractive * u[i, j])
+        E[i, j], eta[i, j] = W[i, j] - Q, y - Q
+        fed[:, j] += B[i].T * E[i, j]
     return E, eta
 
 

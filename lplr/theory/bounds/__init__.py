@@ -55,6 +55,12 @@ from lplr.theory.bounds.saturation import (
     sketch_range,
     solution_range,
 )
+from lplr.theory.bounds.two_sided import (
+    incoherent_pivot_bound,
+    two_sided_bound,
+    two_sided_expected_loss,
+    two_sided_loss,
+)
 
 __all__ = [
     "caldera_pivot_bound",
@@ -64,6 +70,7 @@ __all__ = [
     "dithered_moments",
     "dithered_variance_bound",
     "feedback_lplr_bound",
+    "incoherent_pivot_bound",
     "ldl_pivots",
     "ldlq_expected_loss",
     "ldlq_loss",
@@ -89,5 +96,8 @@ __all__ = [
     "saturated_entries",
     "sketch_range",
     "solution_range",
+    "two_sided_bound",
+    "two_sided_expected_loss",
+    "two_sided_loss",
     "uniform_step",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "ldlq_expected_loss",
     "ldlq_loss",
     "ldlq_ratio",
+    "pivots_of",
     "rounding_expected_loss",
     "rounding_worst_loss",
 ]
@@ -55,9 +56,14 @@ def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
     >>> ldl_pivots([[4.0, 2.0], [2.0, 2.0]], order="min-pivot")
     array([2., 2.])
     """
+    return pivots_of(hessian, order)
+
+
+def pivots_of(hessian: Any, order: str, name: str = "hessian") -> np.ndarray:
+    """`ldl_pivots` of the argument of this name."""
     from lplr.linalg.ldl import ldl, min_pivot_ldl
 
-    H = check_second_moment(hessian)
+    H = check_second_moment(hessian, name=name)
     check_choice(order, "order", ORDERS)
     try:
         if order == "natural":
@@ -65,7 +71,7 @@ def ldl_pivots(hessian: Any, *, order: str = "natural") -> np.ndarray:
         places, _, D = min_pivot_ldl(H)
     except np.linalg.LinAlgError:
         raise HessianError(
-            "hessian: is assumed positive definite; add a share of its mean diagonal"
+            f"{name}: is assumed positive definite; add a share of its mean diagonal"
         ) from None
     pivots = np.empty_like(D)
     pivots[places] = D

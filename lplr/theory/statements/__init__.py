@@ -15,6 +15,7 @@ from lplr.theory.statements.ldlq import LDLQ_STATEMENTS
 from lplr.theory.statements.lplr import LPLR_STATEMENTS
 from lplr.theory.statements.quantizers import QUANTIZER_STATEMENTS
 from lplr.theory.statements.sketches import SKETCH_STATEMENTS
+from lplr.theory.statements.two_sided import TWO_SIDED_STATEMENTS
 
 __all__ = ["STATEMENTS", "find_statements"]
 
@@ -26,6 +27,7 @@ STATEMENTS: dict[str, Statement] = {
         *QUANTIZER_STATEMENTS,
         *SKETCH_STATEMENTS,
         *LDLQ_STATEMENTS,
+        *TWO_SIDED_STATEMENTS,
         *CALDERA_STATEMENTS,
     )
 }

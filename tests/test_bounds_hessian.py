@@ -15,7 +15,7 @@ from spectra import mean_and_error, second_moment
 from lplr.coding.feedback import min_pivot_ldl, quantize_feedback
 from lplr.linalg.least_squares import rank_constrained
 from lplr.quantizers import get_codebook
-from lplr.theory import bounds
+from lplr.theory import bounds, simulate
 
 # --- LDLQ ------------------------------------------------------------------------------------
 
@@ -104,6 +104,88 @@ def test_pivots_and_ratio() -> None:
         for j in range(4)
     ]
     np.testing.assert_allclose(bounds.ldl_pivots(X.T @ X), distances, rtol=1e-10)
+
+
+# --- errors weighed on both sides ------------------------------------------------------------
+
+
+def both_ways(
+    W: np.ndarray, H: np.ndarray, G: np.ndarray, order: str, top: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """Feedback on both sides to the integers up to ``top``: LDLQ of vec(W) under G x H."""
+    places = [np.arange(len(M)) if order == "natural" else min_pivot_ldl(M)[0] for M in (G, H)]
+    G, H = (M[np.ix_(p, p)] for M, p in zip((G, H), places, strict=True))
+    C = np.linalg.cholesky(np.kron(G, H))
+    L, w = C / np.diagonal(C), W[np.ix_(*places)].ravel()
+    e, eta = np.zeros_like(w), np.zeros_like(w)
+    for k in range(len(w) - 1, -1, -1):
+        y = w[k] + e[k + 1 :] @ L[k + 1 :, k]
+        q = np.clip(np.round(y), -top, top)
+        e[k], eta[k] = w[k] - q, y - q
+    back = np.ix_(*(np.argsort(p) for p in places))
+    return e.reshape(W.shape)[back], eta.reshape(W.shape)[back]
+
+
+@pytest.mark.parametrize("order", ["natural", "min-pivot"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (5, 8)])
+def test_two_sided_identity(shape: tuple[int, int], order: str) -> None:
+    rng = np.random.default_rng(shape[1])
+    G, H = (second_moment(size, rng) for size in shape)
+    W = rng.standard_normal(shape) * 3
+    E, eta = both_ways(W, H, G, order)
+    loss = np.trace(G @ E @ H @ E.T)
+    assert bounds.two_sided_loss(eta, H, G, order=order) == pytest.approx(loss, rel=1e-10)
+    assert loss <= bounds.two_sided_expected_loss(H, G, 1 / 4, order=order)
+    assert bounds.two_sided_expected_loss(H, G, 1 / 4, order=order) <= bounds.two_sided_bound(
+        H, G, 1.0
+    )
+    # The simulation's loop, which takes a diagonal at a time, is the same.
+    if order == "natural":
+        factors = (simulate.unit_factor(M)[0] for M in (G, H))
+        half, half_eta = simulate.two_sided_round(W - 0.5, *factors, 1.0, simulate.nearest)
+        np.testing.assert_allclose(half, E, atol=1e-9)  # its levels are the odd halves
+        np.testing.assert_allclose(half_eta, eta, atol=1e-9)
+
+
+def test_two_sided_with_one_side_flat_is_ldlq() -> None:
+    rng = np.random.default_rng(3)
+    H, eta = second_moment(6, rng), rng.standard_normal((4, 6))
+    assert bounds.two_sided_loss(eta, H, np.ones(4)) == pytest.approx(bounds.ldlq_loss(eta, H))
+    assert bounds.two_sided_loss(eta.T, np.ones(4), H) == pytest.approx(bounds.ldlq_loss(eta, H))
+    whole = bounds.two_sided_expected_loss(H, np.ones(4), 0.25)
+    assert whole == pytest.approx(bounds.ldlq_expected_loss(H, 4, 0.25))
+
+
+def test_two_sided_bound_ends_with_the_grid() -> None:
+    """Entries beyond the last level break the bound on the loss, and not the identity."""
+    rng = np.random.default_rng(4)
+    G, H = second_moment(6, rng), second_moment(8, rng)
+    W = rng.standard_normal((6, 8)) * 2
+    for top, holds in ((np.inf, True), (1.0, False)):
+        E, eta = both_ways(W, H, G, "natural", top)
+        loss = np.trace(G @ E @ H @ E.T)
+        assert bounds.two_sided_loss(eta, H, G) == pytest.approx(loss, rel=1e-10)
+        assert (loss <= bounds.two_sided_expected_loss(H, G, 1 / 4)) is np.bool_(holds)
+
+
+def test_pivots_and_roots() -> None:
+    rng = np.random.default_rng(11)
+    for d in (2, 5, 30):
+        for samples in (d + 4, max(1, d // 2)):
+            H = second_moment(d, rng, samples)
+            values, vectors = np.linalg.eigh(H)
+            roots = np.sqrt(np.maximum(values, 0))
+            bound = bounds.incoherent_pivot_bound(H)
+            # Between the sum of the pivots and Lemma 2 of QuIP.
+            mu = np.sqrt(d) * np.abs(vectors).max()
+            assert bound <= mu**2 / d * roots.sum() ** 2 * (1 + 1e-12)
+            for order in ("natural", "min-pivot"):
+                pivots = bounds.ldl_pivots(H + 1e-9 * np.eye(d), order=order)
+                assert pivots.sum() <= bound * (1 + 1e-3)
+    # Attained by a flat one and by one of rank 1; a diagonal one has nothing to gain.
+    assert bounds.incoherent_pivot_bound(2 * np.eye(3)) == pytest.approx(6)
+    assert bounds.incoherent_pivot_bound(np.ones((3, 3))) == pytest.approx(1)
+    assert bounds.incoherent_pivot_bound([9.0, 1.0]) == pytest.approx(3 * (3 + 1))
 
 
 # --- CALDERA ---------------------------------------------------------------------------------

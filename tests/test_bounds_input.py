@@ -131,6 +131,9 @@ def test_steps(steps: Any) -> None:
         (lambda: bounds.ldl_pivots(None), "hessian"),
         (lambda: bounds.ldlq_loss([[1.0]], H), "rounding_errors"),
         (lambda: bounds.ldlq_loss([[np.nan, 0.0]], H), "rounding_errors"),
+        (lambda: bounds.two_sided_loss([[1.0, 1.0]], H, H), "rounding_errors"),
+        (lambda: bounds.two_sided_expected_loss(H, H, -0.1), "variance"),
+        (lambda: bounds.two_sided_bound(H, H, -1.0), "step"),
         (lambda: bounds.ldlq_expected_loss(H, 0, 0.1), "n"),
         (lambda: bounds.ldlq_expected_loss(H, 1, -0.1), "variance"),
         (lambda: bounds.rounding_expected_loss(H, 1, np.nan), "variance"),
@@ -164,8 +167,15 @@ OF_HESSIAN: dict[str, Callable[[Any], Any]] = {
     "rounding_expected_loss": lambda H: bounds.rounding_expected_loss(H, 1, 1.0),
     "rounding_worst_loss": lambda H: bounds.rounding_worst_loss(H, 1, 1.0),
     "optimum": lambda H: bounds.rank_constrained_optimum(np.ones((2, 2)), H, 1),
+    "two_sided_loss": lambda H: bounds.two_sided_loss(np.ones((2, 2)), H, [1.0, 2.0]),
+    "two_sided_expected_loss": lambda H: bounds.two_sided_expected_loss(H, [1.0, 2.0], 1.0),
+    "two_sided_bound": lambda H: bounds.two_sided_bound(H, [1.0, 2.0], 1.0),
+    "incoherent_pivot_bound": bounds.incoherent_pivot_bound,
 }
-SEMIDEFINITE = ("rounding_expected_loss", "rounding_worst_loss", "optimum")
+SEMIDEFINITE = (
+    *("rounding_expected_loss", "rounding_worst_loss", "optimum"),
+    *("two_sided_bound", "incoherent_pivot_bound"),
+)
 
 
 @pytest.mark.parametrize("name", OF_HESSIAN)
@@ -185,6 +195,22 @@ def test_every_function_of_a_hessian_has_the_gate(name: str) -> None:
             function(singular)
     with pytest.raises(HessianError, match="^hessian: has eigenvalues below"):
         function([[1.0, 2.0], [2.0, 1.0]])
+
+
+def test_an_output_hessian_has_the_gate_and_its_own_name() -> None:
+    for function in (
+        lambda G: bounds.two_sided_loss(np.ones((2, 3)), np.ones(3), G),
+        lambda G: bounds.two_sided_expected_loss(np.ones(3), G, 1.0),
+        lambda G: bounds.two_sided_bound(np.ones(3), G, 1.0),
+    ):
+        np.testing.assert_allclose(function([2.0, 3.0]), function(np.diag([2.0, 3.0])))
+        for bad in ([[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]], np.zeros(2)):
+            with pytest.raises(HessianError, match="^output_hessian: "):
+                function(bad)
+        with pytest.raises(InputError, match="^output_hessian: "):
+            function([np.nan, 1.0])
+    with pytest.raises(HessianError, match="^output_hessian: is assumed positive definite"):
+        bounds.two_sided_expected_loss(np.ones(3), np.ones((2, 2)), 1.0)
 
 
 # --- the gate that takes matrices and arrays -------------------------------------------------

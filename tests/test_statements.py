@@ -17,6 +17,7 @@ from lplr.theory import bounds, simulate
 from lplr.theory.montecarlo import run
 from lplr.theory.records import KINDS, Cell, Outcome, Setting, Statement, Trial
 from lplr.theory.statements import STATEMENTS, find_statements, ldlq, lplr, matrices, quantizers
+from lplr.theory.statements import two_sided as both_sides
 
 ALL = tuple(STATEMENTS)
 TRUE = {"holds", "not refuted"}  # what is an equality is measured above itself half of the time
@@ -39,7 +40,7 @@ def cells_of(
 
 
 def test_registry_is_well_formed() -> None:
-    assert len(STATEMENTS) == 36
+    assert len(STATEMENTS) == 43
     for name, s in STATEMENTS.items():
         assert s.name == name
         assert s.kind in KINDS
@@ -156,6 +157,7 @@ def test_holds_across_its_grid(name: str) -> None:
         "dithered-moments-mean",
         "sketch-energy",
         "ldlq-expected-loss-high-rate",
+        "two-sided-expected-loss-subtractive",
     ],
 )
 def test_thin_margins_are_not_refuted(name: str) -> None:
@@ -258,10 +260,11 @@ def test_m_minus_k_plus_one() -> None:
         "naive-bound-dithered",
         "ldlq-expected-loss-dithered",
         "nearest-error-bound",
+        "two-sided-expected-loss-dithered",
     ],
 )
 def test_quarter_of_a_squared_step_becomes_a_sixteenth(name: str) -> None:
-    # All four bounds are step^2/4 times what does not depend on the step.
+    # All these bounds are step^2/4 times what does not depend on the step.
     broken = altered(name, scaled(0.25))
     broken = replace(broken, grid=broken.grid[::5])
     assert len(refuted(broken, trials=40)) == len(broken.grid)
@@ -294,6 +297,51 @@ def test_feedback_in_the_wrong_direction(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(ldlq, "feedback_round", broken)
         for name in ("ldlq-loss", "ldlq-expected-loss-dithered", "ldlq-expected-loss-nearest"):
             assert {c.verdict for c in cells_of(name, some, 30)} == {"refuted"}
+
+
+def test_feedback_on_both_sides_that_is_wrong_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def altered_rows(change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., object]:
+        def wrong(W: np.ndarray, B: np.ndarray, *rest: object) -> object:
+            return simulate.two_sided_round(W, change(B), *rest)  # type: ignore[arg-type]
+
+        return wrong
+
+    def outliers(s: Setting) -> bool:
+        return s["matrix"] == "k^-2" and s["outputs"] == "outlier"
+
+    def eye(B: np.ndarray) -> np.ndarray:
+        return np.eye(len(B))
+
+    def subtracted(B: np.ndarray) -> np.ndarray:
+        return 2 * np.eye(len(B)) - B
+
+    for change in (eye, subtracted):  # errors of other rows forgotten; subtracted, not added
+        monkeypatch.setattr(both_sides, "two_sided_round", altered_rows(change))
+        for name in ("two-sided-loss", "two-sided-expected-loss-subtractive"):
+            assert {c.verdict for c in cells_of(name, outliers, 60)} == {"refuted"}
+
+
+def test_trace_in_place_of_the_pivots_of_one_side() -> None:
+    """A tr(D_G) that is too small by what feedback down the columns gains is refuted."""
+    s = STATEMENTS["two-sided-gain"]
+    broken = altered("two-sided-gain", scaled(0.8))
+    grid = tuple(x for x in s.grid if x["matrix"] == "flat")
+    assert not refuted(replace(s, grid=grid, full=()), trials=100)
+    assert len(refuted(replace(broken, grid=grid), trials=100)) == len(grid) == 2
+
+
+def test_incoherence_left_out() -> None:
+    """``tr(D) <= tr(H^1/2)^2/d``: true of a flat diagonal of the root only."""
+
+    def prepare(setting: Setting, rng: np.random.Generator) -> Trial:
+        trial = STATEMENTS["incoherent-pivot-bound"].prepare(setting, rng)
+        sigma = np.arange(1.0, setting["d"] + 1) ** -2.0
+        root = float(np.sqrt(sigma + 1e-6 * sigma.mean()).sum())
+        return lambda rng: trial(rng)._replace(bound=root**2 / setting["d"])
+
+    broken = replace(STATEMENTS["incoherent-pivot-bound"], prepare=prepare, full=())
+    grid = tuple(s for s in broken.grid if s["matrix"] == "k^-2" and s["d"] == 8)
+    assert len(refuted(replace(broken, grid=grid), trials=50)) == len(grid) == 1
 
 
 def test_biased_dither(monkeypatch: pytest.MonkeyPatch) -> None:

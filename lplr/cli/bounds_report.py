@@ -26,7 +26,9 @@ LPLR: A ~ L R with L = Q(A S) and R = Q'(W), W the least squares solution of L W
 CALDERA: W ~ Q + L R, where Q is W rounded with feedback and L R has rank k
 H: a symmetric d x d matrix, the mean of x x' over the inputs x of a layer W
 loss: tr(E H E') of an error E; H = C D C', C unit lower triangular, D diagonal (the pivots)
-feedback: W is rounded column by column, each after a correction for the errors so far (LDLQ)
+G: a symmetric n x n matrix that weighs the rows of E as H weighs its columns: tr(G E H E')
+feedback: W is rounded column by column, each after a correction for the errors so far (LDLQ);
+on both sides: entry by entry, after corrections from its row and its column
 eta: the rounding errors of feedback, each relative to the corrected column
 epsilon: what the rounding of L and R adds; lambda_i, sigma_i: eigenvalues, singular values
 ..._bound, ..._bounds, sketch_range: functions of lplr.theory.bounds, with formula and derivation
@@ -39,7 +41,8 @@ layers of language models, text embeddings and an image.
 
 Settings: m columns of the sketch; rank k; bits per entry of L and R (bits_right: of R), in CALDERA
 of Q (factor_bits: of L and R); power_iterations: q; epsilon: as a share of |A|^2; damping: what is
-added to H, as a share of its mean eigenvalue; failure_probability: that of sketch_range.
+added to H, as a share of its mean eigenvalue; failure_probability: that of sketch_range; outputs:
+the eigenvalues of G.
 """
 
 

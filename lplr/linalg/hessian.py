@@ -35,6 +35,7 @@ def check_hessian(hessian: Any, columns: int | None = None, name: str = "hessian
     finite real array of such a shape; HessianError refuses zero, a moment that is not symmetric
     within 1e-5 of its norm, a negative diagonal entry, and an eigenvalue below -0.1 of the mean
     diagonal. DampingWarning says that there are fewer inputs than columns, so that H is singular.
+    All of them call the argument ``name``.
     """
     H = _as_moment(hessian, columns, name)
     if np.shape(hessian) == H.shape and H.ndim == 2:  # else it has no negative eigenvalue

@@ -86,12 +86,14 @@ def two_sided_expected_loss(
 
     Parameters
     ----------
-    hessian, output_hessian, order
+    hessian, output_hessian
         As in `two_sided_loss`.
     variance : float
         Mean squared rounding error of each entry. With ``step^2/4`` the result is an upper bound,
         in the mean for dithered rounding and always for nearest rounding; with ``step^2/12`` it is
         the value for subtractive dither, and at high rate for nearest rounding.
+    order
+        As in `ldl_pivots`, on both sides.
 
     Returns
     -------
@@ -132,9 +134,9 @@ def two_sided_expected_loss(
 
 @broadcast
 def two_sided_bound(hessian: Any, output_hessian: Any, step: float) -> float:
-    """Bound on the loss from the spectra of both weights, if these are incoherent.
+    """Bound on the loss from the roots of both weights: what incoherence is for.
 
-    ``step^2/4  mu_G^2/n tr(G^1/2)^2  mu_H^2/d tr(H^1/2)^2``
+    ``step^2/4  max_i (G^1/2)_ii tr(G^1/2)  max_j (H^1/2)_jj tr(H^1/2)``
 
     Parameters
     ----------
@@ -150,11 +152,12 @@ def two_sided_bound(hessian: Any, output_hessian: Any, step: float) -> float:
     Notes
     -----
     *Assumptions*: those of `two_sided_expected_loss` for nearest rounding (then always) or for
-    dithered rounding (then in the mean), in any order of the columns and of the rows. The product
-    of `incoherent_pivot_bound` of G and of H, in `two_sided_expected_loss`.
+    dithered rounding (then in the mean), in any order of the rows and of the columns. This is
+    `two_sided_expected_loss` with `incoherent_pivot_bound` for the sums of the pivots.
 
-    Rounding without feedback has ``step^2/4 tr(G) tr(H)``, to which this compares as
-    ``mu^2 tr(H^1/2)^2 / (d tr H)`` on either side: small where few eigenvalues dominate.
+    Where the diagonals of both roots are flat, as after a randomized Hadamard transform, it is
+    about ``n d step^2/4`` times the squared means of the roots of the eigenvalues. Rounding without
+    feedback has their mean squares there: more, the more unequal the eigenvalues are.
 
     Examples
     --------
@@ -164,22 +167,18 @@ def two_sided_bound(hessian: Any, output_hessian: Any, step: float) -> float:
     0.25
     """
     step = check_real(step, "step", strict=False)
-    columns = _incoherent(hessian, None, "hessian")
-    return step**2 / 4 * columns * _incoherent(output_hessian, None, "output_hessian")
+    rows, columns = _root_bound(output_hessian, "output_hessian"), _root_bound(hessian, "hessian")
+    return step**2 / 4 * rows * columns
 
 
 @broadcast
-def incoherent_pivot_bound(hessian: Any, mu: float | None = None) -> float:
-    """Bound on the sum of the pivots in any order: ``tr(D) <= mu^2/d tr(H^1/2)^2``.
+def incoherent_pivot_bound(hessian: Any) -> float:
+    """Bound on the sum of the pivots in any order: ``tr(D) <= max_k (H^1/2)_kk tr(H^1/2)``.
 
     Parameters
     ----------
     hessian : array_like of shape (d, d), (d,) or (m, d)
         H, as in `ldl_pivots`, but H may be singular.
-    mu : float, optional
-        Incoherence: ``sqrt(d)`` times the largest magnitude in an orthonormal basis of eigenvectors
-        of H. By default that of the basis that is computed. A randomized Hadamard transform of H
-        has ``mu <= sqrt(2 log(2 d^2/delta))`` but for a probability of delta.
 
     Returns
     -------
@@ -187,18 +186,19 @@ def incoherent_pivot_bound(hessian: Any, mu: float | None = None) -> float:
 
     Notes
     -----
-    *Assumption*: H positive semi-definite. Source: QuIP (Chee et al. 2023), Lemma 2; CALDERA
-    (NeurIPS 2024) rotates H for it. The proof here is another one.
+    *Assumption*: H positive semi-definite. Derived here; Lemma 2 of QuIP (Chee et al. 2023), which
+    has ``tr(D) <= mu^2/d tr(H^1/2)^2``, follows from it.
 
-    Let ``S = H^1/2 = sum_j s_j u_j u_j^T`` and S = Q R its QR decomposition. D_k is the squared
-    distance of column k of S from the span of those before it, ``R_kk^2``, and with q_k the columns
-    of Q and e_k those of I, ``R_kk = q_k^T S e_k = sum_j s_j (q_k . u_j)(u_j . e_k)``. Now
-    ``|u_j . e_k| <= mu/sqrt(d)``, and by Cauchy and Schwarz
-    ``R_kk^2 <= mu^2/d sum_j s_j sum_j s_j (q_k . u_j)^2``. In the sum over k the last factor becomes
-    ``sum_j s_j = tr S``, as the q_k are a basis. An order of the columns permutes the e_k, so that
-    nothing changes.
+    Let ``S = H^1/2 = sum_j s_j u_j u_j^T``, and S = Q R its QR decomposition. D_k is the squared
+    distance of column k of S from the span of those before it, which is ``R_kk^2``. With q_k the
+    columns of Q and e_k those of I, ``R_kk = q_k^T S e_k``, so that by Cauchy and Schwarz
+    ``R_kk^2 <= (e_k^T S e_k) (q_k^T S q_k)``. The first factor is at most the largest diagonal
+    entry of S, and the second ones sum to tr S, since the q_k are a basis. Another order of the
+    columns permutes the e_k, and nothing changes.
 
-    The loss of plain rounding has tr(H) in the place of tr(D).
+    H is called mu-incoherent if no entry of its eigenvectors u_j exceeds ``mu/sqrt(d)``; then
+    ``S_kk = sum_j s_j u_jk^2 <= mu^2/d tr S``. After a randomized Hadamard transform of H,
+    ``mu <= sqrt(2 log(2 d^2/delta))`` but for a probability of delta.
 
     Examples
     --------
@@ -211,15 +211,13 @@ def incoherent_pivot_bound(hessian: Any, mu: float | None = None) -> float:
     2.624
     4.0
     """
-    return _incoherent(hessian, mu, "hessian")
+    return _root_bound(hessian, "hessian")
 
 
-def _incoherent(hessian: Any, mu: float | None, name: str) -> float:
-    H = check_second_moment(hessian, name=name)
-    values, vectors = np.linalg.eigh(H)
-    root = float(np.sqrt(np.maximum(values, 0)).sum())
-    largest = np.abs(vectors).max() if mu is None else check_real(mu, "mu") / np.sqrt(len(H))
-    return float((largest * root) ** 2)
+def _root_bound(hessian: Any, name: str) -> float:
+    values, vectors = np.linalg.eigh(check_second_moment(hessian, name=name))
+    roots = np.sqrt(np.maximum(values, 0))
+    return float((np.square(vectors) @ roots).max() * roots.sum())
 
 
 def _both_pivots(hessian: Any, output_hessian: Any, order: str) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,6 @@ from lplr.theory.records import ROUNDING, Outcome, Setting, Statement, Trial
 from lplr.theory.simulate import (
     Dither,
     cheap_dither,
-    hessian_loss,
     nearest,
     two_sided_round,
     unit_factor,

@@ -21,6 +21,7 @@ _EXAMPLE = """\
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --tokens tokens.npy
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --texts *.txt
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --dry-run
+lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --tokens tokens.npy --output-moments
 lplr model compress SmolLM2-135M -o caldera --method caldera --rank 32 --tokens tokens.npy"""
 
 _DESCRIPTION = (
@@ -82,7 +83,17 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="say what every layer would take, and time, memory and disk; write nothing",
     )
     add_json(parser)
-    add_tokens(parser).add_argument(
+    calibration = add_tokens(parser)
+    calibration.add_argument(
+        "--output-moments",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="weigh errors by what is felt of them in the predictions: by the moments in FILE, "
+        "from lplr model calibrate --output with the same tokens; without FILE they are formed "
+        "first",
+    )
+    calibration.add_argument(
         "--no-prefix",
         dest="prefix",
         action="store_false",
@@ -119,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
         "bits_per_weight": args.bits_per_weight,
         "method": args.method,
         "prefix": args.prefix,
+        "output_moments": args.output_moments,
         "embedding_bits": args.embedding_bits,
         "rng": args.seed,
         "jobs": args.jobs,

@@ -26,7 +26,7 @@ import numpy as np
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.inputs.base import Input, choose
 
-__all__ = ["Tensor", "names", "read", "tensors"]
+__all__ = ["Tensor", "metadata", "names", "read", "tensors"]
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_DIMENSIONS = 32
@@ -59,6 +59,12 @@ def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     with open(path, "rb") as file:
         return _entries(file, os.fspath(path))
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts of a file beside its tensors; CorruptFileError as by `tensors`."""
+    with open(path, "rb") as file:
+        return _header(file, os.fspath(path))[1]
 
 
 def names(path: str) -> list[str]:
@@ -106,7 +112,8 @@ _TO_FLOAT32 = {
 }
 
 
-def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
+def _header(file: IO[bytes], path: str) -> tuple[list[tuple[str, Tensor]], dict[str, str], int]:
+    """Tensors, their offsets still counted from the end of the header; texts; and this end."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise CorruptFileError(f"{path}: is not a regular file")
@@ -114,17 +121,22 @@ def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > min(status.st_size - 8, _MAX_HEADER):
         raise CorruptFileError(f"{path}: is truncated or no .safetensors file")
-    start = 8 + length
     try:
         header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("it is no object")
-        metadata = header.pop("__metadata__", {})
-        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        texts = header.pop("__metadata__", {})
+        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
             raise ValueError("__metadata__ is not made of texts")
         found = [_entry(name, entry) for name, entry in header.items()]
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CorruptFileError(f"{path}: its header is not valid: {error}") from None
+    return found, texts, 8 + length
+
+
+def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
+    found, _, start = _header(file, path)
+    size = os.fstat(file.fileno()).st_size
     end = 0
     result = {}
     for name, tensor in sorted(found, key=lambda item: (item[1].offset, item[1].nbytes)):
@@ -133,10 +145,10 @@ def _entries(file: IO[bytes], path: str) -> dict[str, Tensor]:
             raise CorruptFileError(f"{path}: the tensor {name!r} {what}")
         end += tensor.nbytes
         result[name] = replace(tensor, offset=start + tensor.offset)
-    if start + end != status.st_size:
-        what = "is truncated" if start + end > status.st_size else "has bytes after its data"
+    if start + end != size:
+        what = "is truncated" if start + end > size else "has bytes after its data"
         raise CorruptFileError(
-            f"{path}: {what}: {status.st_size} bytes where its header declares {start + end}"
+            f"{path}: {what}: {size} bytes where its header declares {start + end}"
         )
     return result
 

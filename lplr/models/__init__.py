@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 # Public name -> module that defines it.
 _PUBLIC = {
     "Network": "lplr.models.network",
+    "OutputMoments": "lplr.models.moments_file",
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
     "compare_encoders": "lplr.models.evaluation.encoders",
@@ -18,8 +19,10 @@ _PUBLIC = {
     "generate": "lplr.models.generation",
     "load": "lplr.models.opening",
     "open_checkpoint": "lplr.models.checkpoint",
+    "open_moments": "lplr.models.moments_file",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
+    "output_moments": "lplr.models.moments_pass",
     "padded_texts": "lplr.models.texts",
     "plan": "lplr.models.compress_model",
     "read_labelled": "lplr.models.evaluation.encoders",
@@ -31,6 +34,7 @@ _PUBLIC = {
 
 __all__ = [
     "Network",
+    "OutputMoments",
     "answer",
     "compare",
     "compare_encoders",
@@ -40,8 +44,10 @@ __all__ = [
     "generate",
     "load",
     "open_checkpoint",
+    "open_moments",
     "open_network",
     "open_tokenizer",
+    "output_moments",
     "padded_texts",
     "plan",
     "read_labelled",
@@ -64,6 +70,8 @@ if TYPE_CHECKING:
     from lplr.models.evaluation.scores import compare, score
     from lplr.models.exporting import export
     from lplr.models.generation import generate
+    from lplr.models.moments_file import OutputMoments, open_moments
+    from lplr.models.moments_pass import output_moments
     from lplr.models.network import Network
     from lplr.models.opening import load, open_network
     from lplr.models.texts import padded_texts, token_windows

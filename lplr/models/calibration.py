@@ -2,14 +2,16 @@
 
 Two networks go through a block side by side, the original and the one whose linear layers are
 replaced as they are coded. Where the original has the input x and the hidden state h, the other
-has z and g. The second moment of z is that under which a layer is coded. Where its output is added
-to a hidden state, what is coded is not W itself but what `lplr.models.correction` makes of it.
+has z and g. The second moment of z is that under which a layer is coded, with a weight for each
+token where they are known, see `lplr.models.moments_pass`. Where its output is added to a hidden
+state, what is coded is not W itself but what `lplr.models.correction` makes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,7 @@ def compress_block(
     keep: Callable[[str, Any, dict[str, Any]], None],
     *,
     prefix: bool = True,
+    weights: Callable[[str], np.ndarray] | None = None,
 ) -> None:
     """Code the linear layers of block i, and take ``states`` through the block.
 
@@ -72,7 +75,8 @@ def compress_block(
     states : States
         Before the block; afterwards those behind it.
     code : callable
-        ``code(name, W, H)`` packs the layer of a module; ``H`` is the mean of ``z z^T``, float64.
+        ``code(name, W, H)`` packs the layer of a module; ``H`` is the mean of ``z z^T``, float64,
+        by the weights of the tokens.
     done : mapping of str to packed matrix
         Layers that are packed already.
     keep : callable
@@ -80,6 +84,9 @@ def compress_block(
     prefix : bool
         Whether layers are coded for the inputs behind the compressed layers, and corrected; else
         as they are, for those of the original network.
+    weights : callable, optional
+        ``weights(name)`` are those of the tokens for a layer, (sequences, tokens), float32; by
+        default all are alike.
     """
     first = original.block(i)
     linears: dict[str, Linear] = dict(first.linears)
@@ -88,24 +95,27 @@ def compress_block(
     at = original.family.prefix(i)
     for k, stage in enumerate(first.stages, 1):
         with until(k / (len(first.stages) + 1)):  # the last walk, and half of each of these
-            sums: _SecondMoment | _Residues
+            names = [at + name for name in stage.linears]
+            residues = moments = None
             if prefix and stage.adds:
-                sums = _Residues(first.linears[stage.linears[0]].weight, states, walk.chunks)
-            else:
-                sums = _SecondMoment(states.mask, int(prefix))
-            known = all(at + name in done for name in stage.linears)
+                residues = _Residues(first.linears[stage.linears[0]].weight, states, walk.chunks)
+            if residues is None or weights is not None:
+                moments = _SecondMoments(names, states.mask, int(prefix), weights)
+            sums = [each for each in (residues, moments) if each is not None]
+            known = all(name in done for name in names)
             with until(0.5):
-                walk.inputs(stage, None if known else sums.see)
+                walk.inputs(stage, None if known else partial(_see, sums))
             if not known:
-                H, tokens = sums.mean()
-                targets = {n: sums.target(first.linears[n].weight) for n in stage.linears}
-            del sums  # as large as what coding needs
+                hessians, tokens = sums[-1].means(names)
+                target = (lambda W: (W, {})) if residues is None else residues.target
+                targets = {at + n: target(first.linears[n].weight) for n in stage.linears}
+            del residues, moments, sums  # as large as what coding needs
             for name in stage.linears:
                 if at + name in done:
                     packed = done[at + name]
                 else:
-                    target, record = targets[name]
-                    packed = code(at + name, target, H)
+                    corrected, record = targets[at + name]
+                    packed = code(at + name, corrected, hessians[at + name])
                     keep(at + name, packed, {**record, "tokens": tokens})
                 linears[name] = Linear(packed.to_dense(), first.linears[name].bias)
     walk.finish()
@@ -136,36 +146,57 @@ def second_moments(
         block = network.block(i)
         walk = Walk((block,), (h,), mask)
         for stage in block.stages:
-            sums = _SecondMoment(mask)
-            walk.inputs(stage, sums.see)
-            H, tokens = sums.mean()
             names = tuple(network.family.prefix(i) + name for name in stage.linears)
-            yield names, H, tokens
+            sums = _SecondMoments(names, mask)
+            walk.inputs(stage, sums.see)
+            hessians, tokens = sums.means(names)
+            yield names, hessians[names[0]], tokens
         walk.finish()
 
 
-class _SecondMoment:
-    """The second moment of one input, as a walk passes its chunks."""
+def _see(sums: list[Any], lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
+    for each in sums:
+        each.see(lane, chunk, part, inputs)
 
-    def __init__(self, mask: np.ndarray | None, network: int = 0) -> None:
+
+class _SecondMoments:
+    """Second moments of one input, as a walk passes its chunks: of all tokens, or as each layer
+    weighs them."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        mask: np.ndarray | None,
+        network: int = 0,
+        weights: Callable[[str], np.ndarray] | None = None,
+    ) -> None:
         self.mask, self.network = mask, network
-        self.lanes: list[Any] = [0.0] * LANES
+        self.roots: dict[str, np.ndarray] = {}
+        if weights is not None:
+            self.roots = {name: _roots(weights(name), mask) for name in names}
+        self.lanes: list[list[Any]] = [[0.0] * LANES for _ in self.roots or names[:1]]
         self.tokens = [0] * LANES
 
     def see(self, lane: int, chunk: int, part: slice, inputs: list[np.ndarray]) -> None:
         """Add the tokens of a chunk."""
         z = _tokens(inputs[self.network], self.mask, part)
-        self.lanes[lane] += (z.T @ z).astype(np.float64)
+        for lanes, root in zip(self.lanes, self.roots.values() or [None], strict=True):
+            y = z if root is None else z * _tokens(root[part], self.mask, part)
+            lanes[lane] += (y.T @ y).astype(np.float64)
         self.tokens[lane] += len(z)
 
-    def mean(self) -> tuple[np.ndarray, int]:
-        """The mean over all tokens, and their number."""
+    def means(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
+        """The mean over all tokens, of each layer, and their number."""
         tokens = sum(self.tokens)
-        return sum(self.lanes) / tokens, tokens
+        found = [sum(lanes) / tokens for lanes in self.lanes]
+        return dict(zip(names, found * (len(names) // len(found)), strict=True)), tokens
 
-    def target(self, W: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """The layer itself."""
-        return W, {}
+
+def _roots(weights: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Roots of weights, (sequences, tokens, 1), of mean square 1 over the tokens."""
+    total = float(np.sum(weights if mask is None else weights[mask], dtype=np.float64))
+    tokens = weights.size if mask is None else int(mask.sum())
+    return np.sqrt(weights * (tokens / total)).astype(np.float32)[..., None]
 
 
 class _Residues:
@@ -194,10 +225,10 @@ class _Residues:
         else:
             total.add(found)
 
-    def mean(self) -> tuple[np.ndarray, int]:
+    def means(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
         """The second moment of the inputs, the mean over all tokens, and their number."""
         total = Moments.total([m for m in self.fit + self.held_out if m is not None])
-        return total.H / total.tokens, total.tokens
+        return dict.fromkeys(names, total.H / total.tokens), total.tokens
 
     def target(self, W: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """The layer with the correction."""

@@ -23,6 +23,8 @@ from lplr.models.calibration import States, compress_block, first_states
 from lplr.models.costs import LayerPlan, Plan
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
+from lplr.models.moments_file import OutputMoments, open_moments
+from lplr.models.moments_pass import felt, form_moments
 from lplr.models.network import Network
 from lplr.models.output import new_path
 from lplr.models.request import Request, on_disk, request_of
@@ -45,6 +47,7 @@ def compress(
     calibration: Any = None,
     method: str = "compress",
     prefix: bool = True,
+    output_moments: Any = None,
     embedding_bits: int | None = None,
     rng: int = 0,
     jobs: int | None = None,
@@ -76,6 +79,10 @@ def compress(
     prefix : bool
         Whether a layer is coded for the inputs that it will get behind the compressed layers, and
         corrected for what these have lost; else for those that it has in the original network.
+    output_moments : str, path, OutputMoments or bool, optional
+        Of these tokens, from `output_moments`: errors are weighed by what is felt of them in the
+        predictions, not by the outputs of the layer alone. True forms them first, by token, from
+        the same seed.
     embedding_bits : {None, 4, 8}
         Bits of embedding and head, with a scale for each row; None keeps their type.
     rng : int
@@ -125,7 +132,15 @@ def compress(
     """
     with tracked(progress, "reading"), reproducible(), at_most(_threads(jobs)):
         request = request_of(
-            checkpoint, calibration, method, bits_per_weight, rng, prefix, embedding_bits, options
+            checkpoint,
+            calibration,
+            method,
+            bits_per_weight,
+            rng,
+            prefix,
+            embedding_bits,
+            output_moments,
+            options,
         )
         target = new_path(out)
         with until(_SURVEY, "checking the tensors"):
@@ -146,6 +161,7 @@ def plan(
     calibration: Any = None,
     method: str = "compress",
     prefix: bool = True,
+    output_moments: Any = None,
     embedding_bits: int | None = None,
     rng: int = 0,
     jobs: int | None = None,
@@ -161,7 +177,7 @@ def plan(
         As in `compress`.
     calibration : str, path, array_like of int, or pair of int, optional
         As in `compress`, or the numbers of sequences and of tokens in each; by default (320, 512).
-    method, prefix, embedding_bits, rng, jobs, **options
+    method, prefix, output_moments, embedding_bits, rng, jobs, **options
         As in `compress`.
 
     Returns
@@ -192,6 +208,7 @@ def plan(
             rng,
             prefix,
             embedding_bits,
+            output_moments,
             options,
             True,
         ).plan()
@@ -219,10 +236,15 @@ class _Run:
         self.request, self.job, self.checkpoint = request, job, request.checkpoint
         self.layers = {layer.name: (k, layer) for k, layer in enumerate(planned.layers)}
         self.network = Network(request.family, request.checkpoint)
+        self.moments = request.moments if isinstance(request.moments, OutputMoments) else None
+        self.share = planned.share("output moments")
         self.errors: dict[str, float] = {}  # of the last layer, and of the hidden states
 
     def run(self, call: dict[str, Any]) -> None:
         """Do it."""
+        if self.request.moments is True:
+            with until(self.share * _CODED, "output moments"):
+                self._form_moments()
         with until(_CODED, "going through the blocks"):
             if self.request.method.calibrated:
                 self._blocks()
@@ -236,9 +258,24 @@ class _Run:
         seconds = {r["layer"]: {"seconds": r["seconds"]} for r in log if "layer" in r}
         blocks = {r["block"]: r["error"] for r in log if "block" in r}
         settings = {**call, "error_after_blocks": [blocks[i] for i in sorted(blocks)]}
+        if self.moments is not None:
+            settings["output_moments"] = {
+                **call["output_moments"],
+                "sha256": self.moments.digest,
+            }
         with until(1.0, "writing the manifest"):
             finish(self.job.model, settings, seconds, overwrite=True)
             self.job.finish()
+
+    def _form_moments(self) -> None:
+        if self.job.moments.exists():
+            self.moments = open_moments(self.job.moments)
+            return
+        ids, seed = self.request.ids, self.request.method.seed
+        assert ids is not None
+        self.moments = form_moments(
+            self.checkpoint, self.request.family, ids, self.job.moments, ("token",), seed
+        )
 
     def _rounded(self) -> None:
         """Every linear layer by itself."""
@@ -289,9 +326,19 @@ class _Run:
                 )
             return self._coded(name, W, H, place[name])
 
+        weights = None if self.moments is None else self.moments.token_weights
         with until(1.0, self._words(i)):
             prefix = self.request.prefix
-            compress_block(self.network, i, states, code, done, self._keep, prefix=prefix)
+            compress_block(
+                self.network,
+                i,
+                states,
+                code,
+                done,
+                self._keep,
+                prefix=prefix,
+                weights=weights,
+            )
         error = self.errors[f"after block {i + 1}"] = states.relative_error()
         self.errors.pop(f"after block {i}", None)
         self.job.log(block=i, error=error)
@@ -306,6 +353,8 @@ class _Run:
             except LplrError as error:
                 raise type(error)(f"{name} (block {layer.block}): {error}") from error
         self.record = {"relative_error": packed.relative_error(W, H)}
+        if self.moments is not None and H is not None:
+            self.record |= felt(self.moments.output_moment(name), W, packed.to_dense(), H)
         self.errors["last layer"] = self.record["relative_error"]
         self.job.log(layer=name, seconds=time.perf_counter() - start)
         return packed

@@ -91,6 +91,10 @@ class Plan:
             f"{self.memory} bytes of memory, {self.disk} of disk)"
         )
 
+    def share(self, kind: str) -> float:
+        """Of a kind of work in the time."""
+        return self.seconds.get(kind, 0.0) / sum(self.seconds.values())
+
     @property
     def nbytes(self) -> int:
         """Bytes of all linear layers."""
@@ -139,6 +143,9 @@ def plan_of(
     tokens: tuple[int, int],
     kept_nbytes: int,
     states_on_disk: bool,
+    *,
+    weighed: bool = False,
+    formed: bool = False,
 ) -> Plan:
     """The plan of a network by its configuration alone.
 
@@ -152,6 +159,10 @@ def plan_of(
         Bytes of the tensors that are kept.
     states_on_disk : bool
         Whether hidden states are mapped from a file.
+    weighed : bool
+        Whether tokens have weights, others for each layer.
+    formed : bool
+        Whether these weights are formed first.
 
     Returns
     -------
@@ -173,11 +184,19 @@ def plan_of(
     if method.calibrated:
         seconds |= {
             "forward passes": 2 * _forward(family, layers, tokens) / speed,
-            "second moments": _moments(family, layers, prod(tokens)) / speed,
+            "second moments": _moments(family, layers, prod(tokens), weighed) / speed,
             "hidden states": family.n_blocks * states / _DISK,
         }
     disk = sum(layer.nbytes for layer in layers) + kept_nbytes + (2 + states_on_disk) * states
     memory = _memory(family, layers, tokens) + (0 if states_on_disk else states)
+    if formed:
+        squares = sum(n * n for n, _ in (layer.shape for layer in layers))
+        # Three passes, of which the second is the first anew; gradients of inputs cost what the
+        # outputs cost; a sum is symmetric; and the head, whose errors go back to its inputs.
+        head = 2 * 3 * family.vocabulary * family.width * prod(tokens)
+        work = 3 * _forward(family, layers, tokens) + head + squares * prod(tokens)
+        seconds["output moments"] = work / speed
+        disk += 3 * 4 * squares + 2 * 4 * len(layers) * prod(tokens)
     return Plan(layers, tokens, kept_nbytes, seconds, int(memory), int(disk))
 
 
@@ -189,13 +208,14 @@ def _forward(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, i
     return float(sequences * length * (linear + attention))
 
 
-def _moments(family: Family, layers: tuple[LayerPlan, ...], tokens: int) -> float:
+def _moments(family: Family, layers: tuple[LayerPlan, ...], tokens: int, weighed: bool) -> float:
     """Operations for second moments, for errors of outputs, and for solving with both."""
     shapes = {layer.name: layer.shape for layer in layers}
     stages = [
         [shapes[name] for name in s] for i in range(family.n_blocks) for s in family.stages(i)
     ]
-    sums = sum(d * d for (_, d), *_ in stages)  # half of a product: it is symmetric
+    # Half of a product: it is symmetric. With weights, of each layer and not of each stage.
+    sums = sum(d * d * (1 + len(more) if weighed else 1) for (_, d), *more in stages)
     errors = sum(2 * n * d for (n, d), *more in stages if not more)
     solves = sum(8 * d * d * (n + d / 12) for n, d in shapes.values())  # twice, in float64
     return float(tokens * (sums + errors) + solves)

@@ -1,9 +1,9 @@
 """The folder OUT.job: what a compression of a network has finished, so that the same call goes on.
 
-It holds ``job.json`` (what every byte of the result depends on), ``lock``, ``model/`` (what becomes
-OUT), ``states-I.npy`` (the hidden states before block I, of the original network and behind the
-compressed blocks) and ``log.jsonl`` (times and errors). Each file is complete, or not there; a line
-of the log that a kill has cut off is left out.
+Beside what `lplr.models.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
+(the hidden states before block I, of the original network and behind the compressed blocks),
+``log.jsonl`` (times and errors) and, where they are formed first, ``moments.safetensors``. Each
+file is complete, or not there; a line of the log that a kill has cut off is left out.
 """
 
 from __future__ import annotations
@@ -19,23 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError, MissingFileError, StorageError
+from lplr.exceptions import CorruptFileError, MissingFileError, StorageError
 from lplr.matrices.base import PackedMatrix
 from lplr.models.calibration import States
 from lplr.models.store import layer_file, write_layer
+from lplr.models.workplace import Workplace, folder_of
 from lplr.storage.atomic import write_atomic
 
-__all__ = ["Job", "folder_of", "progress_of"]
+__all__ = ["Job", "progress_of"]
 
-_CALL, _LOCK, _LOG, _MODEL, _WORK = "job.json", "lock", "log.jsonl", "model", "work.npy"
+_LOG, _MODEL, _WORK, _MOMENTS = "log.jsonl", "model", "work.npy", "moments.safetensors"
 _STATES = re.compile(r"states-(\d{5})\.npy")
-_OURS = re.compile(r"job\.json|lock|log\.jsonl|model|work\.npy|states-\d{5}\.npy")
-_TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")
-
-
-def folder_of(out: str | os.PathLike[str]) -> Path:
-    """Where the unfinished parts of a model are."""
-    return Path(f"{os.path.abspath(out)}.job")
 
 
 def progress_of(out: str | os.PathLike[str]) -> int:
@@ -43,7 +37,7 @@ def progress_of(out: str | os.PathLike[str]) -> int:
     return len(list((folder_of(out) / _MODEL / "layers").glob("*.h5")))
 
 
-class Job:
+class Job(Workplace):
     """A compression that is under way; use as a context manager, which holds its lock.
 
     Parameters
@@ -62,65 +56,21 @@ class Job:
         If the folder cannot be made.
     """
 
-    def __init__(self, out: Path, call: dict[str, Any]) -> None:
-        self.out, self.folder = out, folder_of(out)
-        self.model = self.folder / _MODEL
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{self.folder}: cannot be made: {error.strerror}; name another output"
-            ) from None
-        self._lock = _locked(self.folder / _LOCK)
-        try:
-            self._adopt(call)
-        except BaseException:
-            self._lock.close()
-            raise
+    ours = re.compile(r"log\.jsonl|model|work\.npy|states-\d{5}\.npy|moments\.safetensors(\.job)?")
 
     def _adopt(self, call: dict[str, Any]) -> None:
-        before = self._call()
-        for path in list(self.folder.rglob("*")):
-            if _TEMPORARY.fullmatch(path.name):  # a kill has left it
-                path.unlink()
-        if before is None and any(not _OURS.fullmatch(p.name) for p in self.folder.iterdir()):
-            raise InputError(
-                f"{self.folder}: holds files of others and is needed for unfinished parts; move "
-                "them, or name another output"
-            )
-        if before is None:
-            self._clear()
-            text = json.dumps(call, indent=1, sort_keys=True)
-            write_atomic(self.folder / _CALL, [text.encode()], overwrite=True)
-        elif before != call:
-            differs = sorted(
-                key for key in before.keys() | call if before.get(key) != call.get(key)
-            )
-            raise InputError(
-                f"{self.folder}: holds what another call has finished (it differs in "
-                f"{', '.join(differs)}); repeat that call, or delete the folder"
-            )
+        super()._adopt(call)
         self.model.mkdir(exist_ok=True)
 
-    def _call(self) -> Any:
-        try:
-            found = json.loads((self.folder / _CALL).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not there, or damaged
-            return None
-        return found if isinstance(found, dict) else None
+    @property
+    def model(self) -> Path:
+        """What becomes OUT."""
+        return self.folder / _MODEL
 
-    def _clear(self) -> None:
-        """Parts of an unknown call are of no use."""
-        shutil.rmtree(self.model, ignore_errors=True)
-        for path in self.folder.iterdir():
-            if path.name != _LOCK:
-                path.unlink()
-
-    def __enter__(self) -> Job:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()
+    @property
+    def moments(self) -> Path:
+        """Output moments, where this call forms them."""
+        return self.folder / _MOMENTS
 
     # --- layers ---
 
@@ -229,37 +179,3 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     described = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, described)
     return file.getvalue()
-
-
-def _locked(path: Path) -> Any:
-    """The open lock file, which this process alone holds until it ends, however it ends."""
-    try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as it
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; name another output") from None
-    try:
-        _lock(file)
-    except OSError:
-        file.seek(0)
-        who = file.read().strip()
-        file.close()
-        raise InputError(
-            f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
-            "name another output"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _lock(file: Any) -> None:
-    """Take the lock of the operating system, which a kill releases; OSError if it is taken."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

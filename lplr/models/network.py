@@ -111,6 +111,25 @@ class Network:
         """
         return self.family.head(self._outside, h)
 
+    def head_back(self, h: np.ndarray, loss: Loss) -> tuple[float, np.ndarray, Gains]:
+        """A loss of the last hidden states of a sequence, and the way back to them.
+
+        Parameters
+        ----------
+        h : ndarray of shape (tokens, width), float32
+        loss : callable
+            As in `Family.head_back`.
+
+        Returns
+        -------
+        loss : float
+            The sum over the tokens.
+        dh : ndarray of shape (tokens, width), float32
+        gains : dict of str to ndarray
+            Gradients of the tensors of the last norm, by name.
+        """
+        return self.family.head_back(self._outside, h, loss)
+
     def hidden(self, ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Hidden states after the last block.
 

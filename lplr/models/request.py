@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from lplr.models.costs import Plan, layers_of, plan_of
 from lplr.models.embedding import EMBEDDING_BITS
 from lplr.models.families import Family, family_of
 from lplr.models.methods import Method, method_of
+from lplr.models.moments_file import OutputMoments, ids_of, open_moments
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import is_embedding, other_tensors
 from lplr.models.texts import PADDING, shortest_first, token_windows
@@ -26,7 +26,14 @@ from lplr.progress import counter
 from lplr.provenance import versions
 from lplr.validation import check_flag, warn_caller
 
-__all__ = ["Request", "check_enough", "check_tensors", "on_disk", "request_of"]
+__all__ = [
+    "Request",
+    "check_enough",
+    "check_predicts",
+    "check_tensors",
+    "on_disk",
+    "request_of",
+]
 
 _ASSUMED = (320, 512)  # sequences and tokens of a plan without calibration
 _IN_MEMORY = 0.25  # of the machine's memory: what hidden states may take of it
@@ -43,10 +50,17 @@ class Request:
     tokens: tuple[int, int]
     prefix: bool
     embedding_bits: int | None
+    moments: OutputMoments | bool = False  # True: to be formed first
 
     def check(self) -> None:
         """Refuse a checkpoint that is not what its configuration says, tensor by tensor."""
         assert self.checkpoint is not None
+        if isinstance(self.moments, OutputMoments):
+            self.moments.check(
+                {name: shape for name, (_, shape) in layers_of(self.family).items()},
+                self.checkpoint.digest(),
+                self.ids,
+            )
         check_tensors(self.checkpoint, self.family)
 
     def plan(self) -> Plan:
@@ -54,7 +68,15 @@ class Request:
         states = 8 * prod(self.tokens) * self.family.width
         others = other_tensors(self.family, self.checkpoint)
         kept = sum(self._kept_nbytes(name, shape) for name, shape in others.items())
-        return plan_of(self.family, self.method, self.tokens, kept, on_disk(states))
+        return plan_of(
+            self.family,
+            self.method,
+            self.tokens,
+            kept,
+            on_disk(states),
+            weighed=bool(self.moments),
+            formed=self.moments is True,
+        )
 
     def _kept_nbytes(self, name: str, shape: tuple[int, ...]) -> int:
         n = prod(shape)
@@ -66,20 +88,28 @@ class Request:
     def call(self) -> dict[str, Any]:
         """What every byte of the output depends on, in the words of `compress`."""
         assert self.checkpoint is not None
-        ids = self.ids
-        digest = None if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()
         bits = self.method.bits
         return {
             "checkpoint": self.checkpoint.digest(),
-            "calibration": None if ids is None else {"shape": list(ids.shape), "sha256": digest},
+            "calibration": None if self.ids is None else ids_of(self.ids),
             "method": self.method.name,
             "bits_per_weight": dict(bits) if isinstance(bits, Mapping) else bits,
             **self.method.options,
+            **self._of_moments(),
             "prefix": self.prefix,
             "embedding_bits": self.embedding_bits,
             "rng": self.method.seed,
             "versions of packages": versions(),
         }
+
+    def _of_moments(self) -> dict[str, Any]:
+        """Which output moments are used, if any are."""
+        if isinstance(self.moments, OutputMoments):
+            kinds = {key: self.moments.facts[key] for key in ("estimators", "rng")}
+            return {"output_moments": {**kinds, "sha256": self.moments.digest}}
+        if self.moments:
+            return {"output_moments": {"estimators": ["token"], "rng": self.method.seed}}
+        return {}
 
 
 def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
@@ -98,6 +128,7 @@ def request_of(
     seed: Any,
     prefix: Any,
     embedding_bits: Any,
+    output_moments: Any,
     options: Mapping[str, Any],
     dry: bool = False,
 ) -> Request:
@@ -122,10 +153,33 @@ def request_of(
         raise InputError(
             f"calibration: is missing; the method {method!r} needs token ids, some 100,000 of them"
         )
-    request = Request(found, family, way, ids, tokens, check_flag(prefix, "prefix"), embedding_bits)
+    moments = _moments(output_moments, way, family)
+    request = Request(
+        found, family, way, ids, tokens, check_flag(prefix, "prefix"), embedding_bits, moments
+    )
     for name, (_, shape) in layers_of(family).items():
         way.nbytes(name, shape)  # refuses what is too little
     return request
+
+
+def _moments(given: Any, method: Method, family: Family) -> OutputMoments | bool:
+    if given is None or given is False:
+        return False
+    if not method.calibrated:
+        raise InputError(f"output_moments: the method {method.name!r} takes none; leave them out")
+    check_predicts(family)
+    if given is True or isinstance(given, OutputMoments):
+        return given
+    return open_moments(given)
+
+
+def check_predicts(family: Family) -> None:
+    """Refuse an encoder where output moments are asked for."""
+    if not family.causal:
+        raise InputError(
+            "output_moments: the network is an encoder, which predicts no next token, so that no "
+            "labels can be drawn from its predictions; leave them out"
+        )
 
 
 def _opened(checkpoint: Any, dry: bool) -> tuple[Checkpoint | None, Mapping[str, Any]]:
@@ -142,15 +196,17 @@ def _opened(checkpoint: Any, dry: bool) -> tuple[Checkpoint | None, Mapping[str,
     return found, found.config
 
 
-def check_enough(ids: np.ndarray, family: Family) -> None:
-    """Warn of second moments that have fewer tokens than columns."""
+def check_enough(ids: np.ndarray, family: Family, outputs: bool = False) -> None:
+    """Warn of second moments that have fewer tokens than columns, or than outputs."""
     count = int((ids != PADDING).sum())
-    short = [f"{name} with {d}" for name, (_, (_, d)) in layers_of(family).items() if d > count]
+    sizes = {name: shape[not outputs] for name, (_, shape) in layers_of(family).items()}
+    short = [f"{name} with {size}" for name, size in sizes.items() if size > count]
     if short:
         warn_caller(
-            f"calibration: has {count} tokens, fewer than the columns of {len(short)} layers "
-            f"({short[0]}); their second moments are singular, and 1 % of the mean diagonal is "
-            "added to each; more tokens are better",
+            f"{'tokens' if outputs else 'calibration'}: has {count} tokens, fewer than the "
+            f"{'outputs' if outputs else 'columns'} of {len(short)} layers ({short[0]}); their "
+            "second moments are singular, and 1 % of the mean diagonal is added to each; more "
+            "tokens are better",
             DampingWarning,
         )
 

@@ -1,0 +1,127 @@
+"""The folder OUT.job of output moments: sums over the batches that are finished.
+
+Beside what `lplr.models.workplace` says it holds ``sums-0.bin`` and ``sums-1.bin`` (batch k adds
+its products to the sums of the one and writes the other, so that a kill at any moment leaves one
+of them as it was), ``weights.bin`` (of all tokens, each written by one batch) and ``done.json``
+(batches and their loss), which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import StorageError
+from lplr.models.workplace import Workplace
+from lplr.storage.atomic import write_atomic
+
+__all__ = ["MomentsJob"]
+
+
+class MomentsJob(Workplace):
+    """Moments that are under way; use as a context manager, which holds its lock.
+
+    Parameters
+    ----------
+    out : path
+        The file that is being made.
+    call : dict
+        What every byte of it depends on, as JSON holds it.
+    sums : sequence of mapping of str to (int, int)
+        Shapes of the sums of each block.
+    weights : (int, int, int)
+        Layers, sequences and tokens.
+
+    Raises
+    ------
+    InputError, StorageError
+        As `Workplace`, or if there is no space.
+    """
+
+    ours = re.compile(r"sums-[01]\.bin|weights\.bin|done\.json")
+
+    def __init__(
+        self,
+        out: Path,
+        call: dict[str, Any],
+        sums: Sequence[Mapping[str, tuple[int, int]]],
+        weights: tuple[int, int, int],
+    ) -> None:
+        super().__init__(out, call)
+        self._shapes = sums
+        starts = np.cumsum([0, *(sum(map(prod, block.values())) for block in sums)])
+        self._starts: list[int] = starts.tolist()
+        try:
+            for name in ("sums-0.bin", "sums-1.bin"):
+                self._reserve(name, 4 * self._starts[-1])
+            self._reserve("weights.bin", 4 * prod(weights))
+        except BaseException:
+            self._lock.close()
+            raise
+        self.weights: Any = None
+        if prod(weights):
+            path = self.folder / "weights.bin"
+            self.weights = np.memmap(path, np.float32, "r+", shape=weights)
+        self.batches, self.loss = self._done()
+
+    def _reserve(self, name: str, nbytes: int) -> None:
+        """A file of so many bytes, unless it is there."""
+        path = self.folder / name
+        if not nbytes or (path.exists() and path.stat().st_size == nbytes):
+            return
+        try:
+            with open(path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, nbytes)  # a full disk is noticed here
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StorageError(
+                f"{path}: {nbytes} bytes for sums cannot be had: {error.strerror}; free space and "
+                "repeat the call"
+            ) from None
+
+    def _done(self) -> tuple[int, float]:
+        """Batches that are finished, and the sum of their losses."""
+        try:
+            found = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
+            return int(found["batches"]), float(found["loss"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or damaged
+            return 0, 0.0
+
+    def sums(self, i: int, new: bool = False) -> dict[str, np.ndarray]:
+        """The sums of block i over the finished batches; the mapped room for the new ones."""
+        start, stop = self._starts[i : i + 2]
+        flat: np.ndarray
+        if self.batches == 0 and not new:
+            flat = np.zeros(stop - start, np.float32)
+        else:
+            path = self.folder / f"sums-{(self.batches + new) % 2}.bin"
+            flat = np.memmap(path, np.float32, "r+", offset=4 * start, shape=(stop - start,))
+        found = {}
+        at = 0
+        for name, shape in self._shapes[i].items():
+            found[name] = flat[at : at + prod(shape)].reshape(shape)
+            at += prod(shape)
+        return found
+
+    def finish_batch(self, loss: float) -> None:
+        """The new sums and weights are on disk; from here on they count."""
+        if self.weights is not None:
+            self.weights.flush()
+        with open(self.folder / f"sums-{(self.batches + 1) % 2}.bin", "rb+") as file:
+            os.fsync(file.fileno())
+        self.batches, self.loss = self.batches + 1, self.loss + loss
+        text = json.dumps({"batches": self.batches, "loss": self.loss})
+        write_atomic(self.folder / "done.json", [text.encode()], overwrite=True)
+
+    def discard(self) -> None:
+        """Delete the folder: what it was for is there."""
+        self.weights = None
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""The folder OUT.job beside something that is being made: one process, one call, until it is done.
+
+It holds ``job.json`` (what every byte of the result depends on), ``lock``, and what is finished so
+far, so that the same call, after an interrupt or a kill, goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from lplr.exceptions import InputError, StorageError
+from lplr.storage.atomic import write_atomic
+
+__all__ = ["Workplace", "folder_of"]
+
+_CALL, _LOCK = "job.json", "lock"
+_TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
+
+
+def folder_of(out: str | os.PathLike[str]) -> Path:
+    """Where the unfinished parts of an output are."""
+    return Path(f"{os.path.abspath(out)}.job")
+
+
+class Workplace:
+    """Work that is under way; use as a context manager, which holds its lock.
+
+    Parameters
+    ----------
+    out : path
+        What is being made.
+    call : dict
+        What every byte of it depends on, as JSON holds it.
+
+    Attributes
+    ----------
+    ours : pattern
+        Names of what lies in the folder beside ``job.json`` and ``lock``.
+
+    Raises
+    ------
+    InputError
+        If another process works on it, or the folder holds the parts of another call, or files of
+        others.
+    StorageError
+        If the folder cannot be made.
+    """
+
+    ours: ClassVar[re.Pattern[str]]
+
+    def __init__(self, out: Path, call: dict[str, Any]) -> None:
+        self.out, self.folder = out, folder_of(out)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder}: cannot be made: {error.strerror}; name another output"
+            ) from None
+        self._lock = _locked(self.folder / _LOCK)
+        try:
+            self._adopt(call)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _adopt(self, call: dict[str, Any]) -> None:
+        before = self._call()
+        for path in list(self.folder.rglob("*")):
+            if _TEMPORARY.fullmatch(path.name):  # a kill has left it
+                path.unlink()
+        if before is None and not all(self._is_ours(path.name) for path in self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder}: holds files of others and is needed for unfinished parts; move "
+                "them, or name another output"
+            )
+        if before is None:
+            self._clear()
+            text = json.dumps(call, indent=1, sort_keys=True)
+            write_atomic(self.folder / _CALL, [text.encode()], overwrite=True)
+        elif before != call:
+            differs = sorted(
+                key for key in before.keys() | call if before.get(key) != call.get(key)
+            )
+            raise InputError(
+                f"{self.folder}: holds what another call has finished (it differs in "
+                f"{', '.join(differs)}); repeat that call, or delete the folder"
+            )
+
+    def _is_ours(self, name: str) -> bool:
+        return name in (_CALL, _LOCK) or self.ours.fullmatch(name) is not None
+
+    def _call(self) -> Any:
+        try:
+            found = json.loads((self.folder / _CALL).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # not there, or damaged
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _clear(self) -> None:
+        """Parts of an unknown call are of no use."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:
+                path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+
+def _locked(path: Path) -> Any:
+    """The open lock file, which this process alone holds until it ends, however it ends."""
+    try:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as it
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}; name another output") from None
+    try:
+        _lock(file)
+    except OSError:
+        file.seek(0)
+        who = file.read().strip()
+        file.close()
+        raise InputError(
+            f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
+            "name another output"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _lock(file: Any) -> None:
+    """Take the lock of the operating system, which a kill releases; OSError if it is taken."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -293,6 +293,8 @@ class _Pass:
 
             found = self.network.head_back(h[start, :count], loss)
             losses[start], dh[start, :count] = found[:2]
+            if not np.isfinite(losses[start]):
+                raise InputError("tokens: the predictions are not finite; check the checkpoint")
             self.count(_HEAD / len(h))
 
         self.network.head(h[:1, :1])  # reads its weights, once for all threads

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import BadIndexError, InputError
-from lplr.models.block import Block, Context
-from lplr.models.families.base import Family
+from lplr.models.block import Block, Context, Gains
+from lplr.models.families.base import Family, Loss
 from lplr.parallel import run_blocks
 from lplr.validation import as_array
 

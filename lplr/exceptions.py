@@ -90,6 +90,10 @@ class LplrWarning(UserWarning):
     """Base of every warning of this package."""
 
 
+class AdaptationWarning(LplrWarning):
+    """Training ended early, or gained nothing; what was best is kept."""
+
+
 class BudgetWarning(LplrWarning):
     """A budget of bits is not below what the matrix already takes, so that nothing is gained."""
 

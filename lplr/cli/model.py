@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from lplr.cli import (
+    model_adapt,
     model_calibrate,
     model_compress,
     model_evaluate,
@@ -23,6 +24,7 @@ __all__ = ["add_parser"]
 # In the order in which one uses them.
 _COMMANDS = (
     model_compress,
+    model_adapt,
     model_calibrate,
     model_evaluate,
     model_generate,

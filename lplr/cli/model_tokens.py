@@ -1,4 +1,4 @@
-"""The options that say which tokens a network sees for calibration."""
+"""The options that say which tokens a network sees."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lplr.models.checkpoint import Checkpoint
+    from lplr.models.packed import PackedModel
 
 __all__ = ["add_tokens", "tokens_of"]
 
 
-def add_tokens(parser: Any) -> Any:
+def add_tokens(parser: Any, purpose: str = "calibration") -> Any:
     """The options ``--tokens``, ``--texts`` and ``--length``; the group that they are in."""
-    group = parser.add_argument_group("calibration", "One of the first two.")
+    group = parser.add_argument_group(purpose, "One of the first two.")
     group.add_argument(
         "--tokens",
         metavar="FILE.npy",
@@ -41,7 +42,7 @@ def add_tokens(parser: Any) -> Any:
     return group
 
 
-def tokens_of(args: argparse.Namespace, checkpoint: Checkpoint) -> np.ndarray | None:
+def tokens_of(args: argparse.Namespace, checkpoint: Checkpoint | PackedModel) -> np.ndarray | None:
     """Token ids (sequences, tokens); None if no option names some."""
     from lplr.models.evaluation.encoders import read_labelled
     from lplr.models.families import family_of

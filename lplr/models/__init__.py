@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "Network": "lplr.models.network",
     "OutputMoments": "lplr.models.moments_file",
+    "adapt": "lplr.models.adaptation.adapt_model",
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
     "compare_encoders": "lplr.models.evaluation.encoders",
@@ -35,6 +36,7 @@ _PUBLIC = {
 __all__ = [
     "Network",
     "OutputMoments",
+    "adapt",
     "answer",
     "compare",
     "compare_encoders",
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from lplr.models.adaptation.adapt_model import adapt
     from lplr.models.checkpoint import open_checkpoint
     from lplr.models.compress_model import compress, plan
     from lplr.models.evaluation.choices import answer, read_questions

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from lplr.storage.container import save
 from lplr.storage.safetensors import as_bytes, safetensors
 from lplr.storage.stored import read_stored
 
-__all__ = ["KEPT", "carried_tensors", "finish", "layer_file", "write_layer", "write_rest"]
+__all__ = ["KEPT", "carried_tensors", "finish", "layer_file", "write_kept", "write_layer", "write_rest"]
 
 KEPT = "kept.safetensors"
 _AS_IT_IS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
@@ -92,12 +92,21 @@ def write_rest(
             packed += 1
         else:
             kept[name] = (_code_of(checkpoint, name), shape)
-    pieces = safetensors(kept, lambda name: as_bytes(checkpoint[name], kept[name][0]))
-    write_atomic(folder / KEPT, pieces, overwrite=True)
+    write_kept(folder, kept, checkpoint.__getitem__)
     config = json.dumps(checkpoint.config, indent=2).encode() + b"\n"
     for name, content in {**checkpoint.tokenizer_files(), "config.json": config}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, [content], overwrite=True)
+
+
+def write_kept(
+    folder: Path,
+    kept: Mapping[str, tuple[str, tuple[int, ...]]],
+    read: Callable[[str], np.ndarray],
+) -> None:
+    """Write the tensors that are not packed, each of a dtype and a shape."""
+    pieces = safetensors(kept, lambda name: as_bytes(read(name), kept[name][0]))
+    write_atomic(folder / KEPT, pieces, overwrite=True)
 
 
 def other_tensors(family: Family, checkpoint: Checkpoint | None) -> dict[str, tuple[int, ...]]:

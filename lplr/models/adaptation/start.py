@@ -1,0 +1,78 @@
+"""Where corrections start: at what a compressed layer misses of the original, as far as it counts."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from lplr.linalg.least_squares import rank_constrained
+from lplr.models.adaptation.student import Student
+from lplr.models.calibration import second_moments
+from lplr.models.network import Network
+
+__all__ = ["balanced", "random_start", "start_at_errors"]
+
+
+def start_at_errors(
+    student: Student, original: Network, ids: np.ndarray, mask: np.ndarray | None
+) -> None:
+    """Set L and R of all layers to the best correction of their errors for some inputs.
+
+    With E the error of the weight and H the second moment of the inputs that the layer has in the
+    student, ``tr((E - L R) H (E - L R)^T)`` is least (CALDERA, Lemma 4.2).
+
+    Parameters
+    ----------
+    student : Student
+        Whose L or R are zero.
+    original : Network
+    ids : ndarray of int of shape (sequences, tokens)
+    mask : ndarray of bool of shape (sequences, tokens), optional
+        Which tokens are no padding.
+    """
+    found: dict[str, np.ndarray] = {}
+    blocks = {student.family.prefix(i): i for i in range(student.family.n_blocks)}
+    for names, H, _ in second_moments(student, ids, mask):
+        at = next(prefix for prefix in blocks if names[0].startswith(prefix))
+        ours, theirs = (network.block(blocks[at]).linears for network in (student, original))
+        for name in names:
+            L = student.values.get(f"{name}.L")
+            if L is None:
+                continue
+            short = name.removeprefix(at)
+            E = np.asarray(theirs[short].weight) - ours[short].weight
+            U, V = rank_constrained(E, H, L.shape[1])
+            found[f"{name}.L"], found[f"{name}.R"] = balanced(U, V)
+    for name, value in found.items():  # after the walk, which would see them
+        student.values[name][...] = value
+
+
+def balanced(L: np.ndarray, R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same product of a column of L and a row of R, both of the same length."""
+    ratio = np.sqrt(np.linalg.norm(L, axis=0) * np.linalg.norm(R, axis=1))
+
+    def to_length(X: np.ndarray, axis: int) -> np.ndarray:
+        norm = np.linalg.norm(X, axis=axis)
+        return np.divide(ratio, norm, out=np.zeros_like(norm), where=norm > 0)
+
+    return L * to_length(L, 0), R * to_length(R, 1)[:, None]
+
+
+def random_start(student: Student, seed: int, missing: bool = False) -> None:
+    """Set L to zero and R to normal numbers of variance 1/inputs: the correction is zero.
+
+    So does LoRA (Hu et al., ICLR 2022), section 4.1. Where only ``missing``, components that are
+    not zero stay; one whose L and R are both zero would have no gradient.
+    """
+    for name, R in student.values.items():
+        if not name.endswith(".R"):
+            continue
+        L = student.values[f"{name.removesuffix('.R')}.L"]
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        drawn = rng.standard_normal(R.shape, np.float32) / np.float32(np.sqrt(R.shape[1]))
+        if missing:
+            zero = ~(L.any(axis=0) & R.any(axis=1))
+        else:
+            zero = np.ones(len(R), bool)
+        L[:, zero], R[zero] = 0, drawn[zero]

@@ -1,9 +1,10 @@
-"""The folder OUT.job: what a compression of a network has finished, so that the same call goes on.
+"""The folder OUT.job: what a call that makes a model has finished, so that the same call goes on.
 
 Beside what `lplr.models.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
 (the hidden states before block I, of the original network and behind the compressed blocks),
-``log.jsonl`` (times and errors) and, where they are formed first, ``moments.safetensors``. Each
-file is complete, or not there; a line of the log that a kill has cut off is left out.
+``log.jsonl`` (times and errors) and, where they are formed first, ``moments.safetensors``; of an
+adaptation ``training.npz``. Each file is complete, or not there; a line of the log that a kill has
+cut off is left out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def progress_of(out: str | os.PathLike[str]) -> int:
 
 
 class Job(Workplace):
-    """A compression that is under way; use as a context manager, which holds its lock.
+    """A model that is being made; use as a context manager, which holds its lock.
 
     Parameters
     ----------
@@ -56,7 +57,9 @@ class Job(Workplace):
         If the folder cannot be made.
     """
 
-    ours = re.compile(r"log\.jsonl|model|work\.npy|states-\d{5}\.npy|moments\.safetensors(\.job)?")
+    ours = re.compile(
+        r"log\.jsonl|model|work\.npy|states-\d{5}\.npy|moments\.safetensors(\.job)?|training\.npz"
+    )
 
     def _adopt(self, call: dict[str, Any]) -> None:
         super()._adopt(call)
@@ -71,6 +74,11 @@ class Job(Workplace):
     def moments(self) -> Path:
         """Output moments, where this call forms them."""
         return self.folder / _MOMENTS
+
+    @property
+    def training(self) -> Path:
+        """Where an adaptation is."""
+        return self.folder / "training.npz"
 
     # --- layers ---
 

@@ -28,7 +28,15 @@ from lplr.storage.container import save
 from lplr.storage.safetensors import as_bytes, safetensors
 from lplr.storage.stored import read_stored
 
-__all__ = ["KEPT", "carried_tensors", "finish", "layer_file", "write_kept", "write_layer", "write_rest"]
+__all__ = [
+    "KEPT",
+    "carried_tensors",
+    "finish",
+    "layer_file",
+    "write_kept",
+    "write_layer",
+    "write_rest",
+]
 
 KEPT = "kept.safetensors"
 _AS_IT_IS = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}

@@ -7,10 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from lplr.exceptions import AdaptationWarning, DampingWarning
-from lplr.models.adaptation.request import Request, request_of
+from lplr.models.adaptation.request import request_of
 from lplr.models.adaptation.run import Run
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest

@@ -21,22 +21,23 @@ from lplr.coding.factor import (
     rescaled,
     weighted_gram,
 )
+from lplr.linalg.hessian import regularize
 from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.least_squares import gram
-from lplr.linalg.hessian import regularize
 from lplr.linalg.qr import haar, thin_qr
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
-from lplr.models.adaptation.settings import CODE
 from lplr.parallel import matmul
 from lplr.quantizers.base import get_codebook
+from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["adapted_layer", "code_factors"]
 
 _PASSES = 3  # over R and L: each but the first gains some 2 to 6 %
+_CODE = "lloyd-max"  # feedback in both directions takes a code of single entries
 _SMALLEST = 1e-12  # eigenvalue over the largest that is no rounding
 
 
@@ -45,7 +46,7 @@ def adapted_layer(
     scale: float,
     factors: tuple[np.ndarray, np.ndarray] | None,
     H: np.ndarray,
-    bits: float,
+    bits: int,
     replaced: bool,
 ) -> PackedMatrix:
     """A packed layer that stands for ``scale`` times what it was, plus L R in few bits.
@@ -57,7 +58,7 @@ def adapted_layer(
     factors : (ndarray of shape (n, rank), ndarray of shape (rank, d)), optional
     H : ndarray of shape (d, d), float64
         Second moment of the inputs.
-    bits : float
+    bits : int
         Of an entry of L or R.
     replaced : bool
         Whether L R takes the place of the factors that the layer has.
@@ -82,7 +83,7 @@ def adapted_layer(
     return replace(packed, low_rank=coded if before is None else _joined(before, coded))
 
 
-def code_factors(L: np.ndarray, R: np.ndarray, H: np.ndarray, bits: float) -> LowRank | None:
+def code_factors(L: np.ndarray, R: np.ndarray, H: np.ndarray, bits: int) -> LowRank | None:
     """L R, packed; None where it is zero.
 
     The components are mixed first, so that all count alike and feedback between them gains most.
@@ -94,7 +95,7 @@ def code_factors(L: np.ndarray, R: np.ndarray, H: np.ndarray, bits: float) -> Lo
     L : ndarray of shape (n, rank), float32
     R : ndarray of shape (rank, d), float32
     H : ndarray of shape (d, d), float64
-    bits : float
+    bits : int
         Of an entry.
     """
     if not (L.any() and R.any()):
@@ -102,15 +103,17 @@ def code_factors(L: np.ndarray, R: np.ndarray, H: np.ndarray, bits: float) -> Lo
     H, _ = regularize(H)
     order, T, D = min_pivot_ldl(H)
     factorization = order, T.astype(np.float32), D
-    books = get_codebook(CODE, bits), get_codebook(CODE, bits)
+    book = get_codebook(_CODE, bits)
+    assert isinstance(book, ScalarCodebook)
+    books = book, book
     meant = _mixed(L, R, H, books)
     left = meant[0]
     best: tuple[float, FactorPair] | None = None
     for _ in range(_PASSES):
-        right = quantize_right(_seen(left, meant), gram(left), factorization, books[1])
+        right = quantize_right(_seen(left, meant), gram(left), factorization, book)
         weighted, M = weighted_gram(right.values, H)
         onto = matmul(weighted.T.astype(np.float32), meant[1].T)
-        coded = quantize_factor(matmul(onto, meant[0]), M, books[0])
+        coded = quantize_factor(matmul(onto, meant[0]), M, book)
         left = coded.values
         scale = fit_scales(right, gram(left), _seen(left, meant), weighted.T.astype(np.float32))
         pair = coded, rescaled(right, scale)

@@ -15,13 +15,13 @@ from lplr.models.adaptation.parameters import Layout
 from lplr.models.adaptation.student import Student
 from lplr.models.block import Block
 from lplr.models.evaluation.forward import Batch, hidden_states
-from lplr.models.losses import cross_entropy, head_back, kl_divergence
+from lplr.models.losses import cross_entropy, kl_divergence
 from lplr.models.network import Network
 from lplr.parallel import run_blocks
 
 __all__ = ["Target", "loss_and_gradient", "mean_loss"]
 
-_LOGITS = 1 << 25  # bytes of the logits of one network in one thread
+_ROWS = 128  # tokens whose logits exist at a time, in one thread
 
 
 class Target:
@@ -61,10 +61,13 @@ def mean_loss(
     """
     group = [Batch(np.array([i]), ids[None]) for i, ids in enumerate(sequences)]
     states = hidden_states(student, group)
-    losses = np.empty(len(sequences))
+    losses = np.zeros(len(sequences))
 
     def head(s: int, _: int) -> None:
-        losses[s] = _of_head(student, target, sequences[s], states[s], known and known[s])[0]
+        loss = _loss_of(target, sequences[s], None if known is None else known[s])
+        for start in range(0, len(sequences[s]) - 1, _ROWS):
+            part = slice(start, min(start + _ROWS, len(sequences[s]) - 1))
+            losses[s] += loss(student.head(states[s][:, part])[0], part)[0]
 
     student.head(states[0][:, :1])  # reads its weights, once for all threads
     run_blocks(head, len(sequences), 1)
@@ -102,8 +105,11 @@ def loss_and_gradient(
     rest: list[dict[str, np.ndarray]] = [{}] * n
 
     def head(s: int, _: int) -> None:
-        found = _of_head(student, target, sequences[s], states[s].pop(), known and known[s], True)
-        losses[s], back[s], rest[s] = found
+        loss = _loss_of(target, sequences[s], None if known is None else known[s])
+        h = states[s].pop()
+        losses[s], dh, rest[s] = student.head_back(h[0, :-1], loss)
+        back[s] = np.zeros_like(h)
+        back[s][0, :-1] = dh
 
     student.head(states[0][0][:, :1])  # reads its weights, once for all threads
     run_blocks(head, n, 1)
@@ -168,28 +174,14 @@ class _Sum:
             gradient[self.span] += row
 
 
-def _of_head(
-    student: Student,
-    target: Target,
-    ids: np.ndarray,
-    h: np.ndarray,
-    known: np.ndarray | None,
-    slopes: bool = False,
-) -> tuple[float, np.ndarray, dict[str, np.ndarray]]:
-    """The sum of the losses of a sequence; its gradient by h and by tensors of the head."""
-    rows = max(1, _LOGITS // (4 * student.family.vocabulary))
-    total, dh, gains = 0.0, np.zeros_like(h), {}
-    for start in range(0, len(ids) - 1, rows):
-        part = slice(start, min(start + rows, len(ids) - 1))
-        logits = student.head(h[:, part])[0]
-        if target.original is None:
-            loss, slope = cross_entropy(logits, ids[part.start + 1 : part.stop + 1])
-        else:
-            assert known is not None
-            loss, slope = kl_divergence(logits, target.original.head(known[:, part])[0])
-        total += loss
-        if slopes:
-            dh[:, part], found = head_back(student, h[:, part], slope[None])
-            for name, value in found.items():
-                gains[name] = gains[name] + value if name in gains else value
-    return total, dh, gains
+def _loss_of(
+    target: Target, ids: np.ndarray, known: np.ndarray | None
+) -> Callable[[np.ndarray, slice], tuple[float, np.ndarray]]:
+    """The loss of logits of some tokens of a sequence, and its gradient; see `head_back`."""
+
+    def loss(logits: np.ndarray, part: slice) -> tuple[float, np.ndarray]:
+        if target.original is None or known is None:
+            return cross_entropy(logits, ids[1:][part])
+        return kl_divergence(logits, target.original.head(known[:, :-1][:, part])[0])
+
+    return loss

@@ -63,9 +63,7 @@ class Layout:
         return slice(found[0].start, found[-1].stop) if found else slice(0, 0)
 
 
-def layout_of(
-    family: Family, trained: tuple[str, ...], ranks: Mapping[str, int]
-) -> Layout:
+def layout_of(family: Family, trained: tuple[str, ...], ranks: Mapping[str, int]) -> Layout:
     """The parameters of a network that are trained.
 
     Parameters

@@ -12,14 +12,13 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.adaptation.settings import Settings, settings_of
-from lplr.models.adaptation.student import factors_of
 from lplr.models.base import Checkpoint
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import Family, family_of
 from lplr.models.manifest import MANIFEST, digest
 from lplr.models.opening import open_tensors
 from lplr.models.packed import PackedModel
-from lplr.models.texts import PADDING, token_windows
+from lplr.models.texts import token_windows
 from lplr.provenance import versions
 
 __all__ = ["Request", "request_of"]

@@ -61,7 +61,9 @@ class Run:
 
     def run(self) -> str:
         """Do it; returns what the caller should be warned of, if anything."""
-        sequences, held_out = (_each(ids) for ids in (self.request.sequences, self.request.held_out))
+        sequences, held_out = (
+            _each(ids) for ids in (self.request.sequences, self.request.held_out)
+        )
         with until(_STARTED, "predictions of the original"):
             with until(0.2):
                 known = self.target.states(held_out)

@@ -8,12 +8,9 @@ from typing import Any
 
 from lplr.exceptions import InputError
 from lplr.models.adaptation.presets import GROUPS, LOSSES, PRESETS
-from lplr.quantizers.base import get_codebook
 from lplr.validation import check_choice, check_integer, check_real
 
-__all__ = ["CODE", "Settings", "settings_of"]
-
-CODE = "lloyd-max"  # of L and R: feedback in both directions takes a code of single entries
+__all__ = ["Settings", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Settings:
     """Checked settings; `lplr.models.adapt` says what they mean."""
 
     rank: int | None
-    bits: float
+    bits: int
     steps: int
     batch: int
     rate: float
@@ -46,10 +43,9 @@ def settings_of(
     check_choice(loss, "loss", LOSSES)
     if isinstance(trained, str) or not trained or not set(trained) <= set(GROUPS):
         raise InputError(f"trained: must name some of {', '.join(GROUPS)}, found {trained!r}")
-    bits = get_codebook(CODE, bits).bits
     return Settings(
         rank=None if rank is None else check_integer(rank, "rank", 1),
-        bits=bits,
+        bits=check_integer(bits, "bits", 1, 8),
         steps=check_integer(chosen["steps"], "steps", 1),
         batch=check_integer(chosen["batch"], "batch", 1),
         rate=check_real(chosen["rate"], "rate"),

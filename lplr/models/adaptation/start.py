@@ -1,4 +1,4 @@
-"""Where corrections start: at what a compressed layer misses of the original, as far as it counts."""
+"""Where corrections start: at what compressed layers miss of the original, where it counts."""
 
 from __future__ import annotations
 
@@ -71,8 +71,5 @@ def random_start(student: Student, seed: int, missing: bool = False) -> None:
         L = student.values[f"{name.removesuffix('.R')}.L"]
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         drawn = rng.standard_normal(R.shape, np.float32) / np.float32(np.sqrt(R.shape[1]))
-        if missing:
-            zero = ~(L.any(axis=0) & R.any(axis=1))
-        else:
-            zero = np.ones(len(R), bool)
+        zero = ~(missing & L.any(axis=0) & R.any(axis=1))
         L[:, zero], R[zero] = 0, drawn[zero]

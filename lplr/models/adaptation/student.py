@@ -5,8 +5,7 @@ Of a linear layer with the compressed weight W, ``y = s W x + L R x + b``.
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
-from lplr.models.base import Checkpoint
 from lplr.models.adaptation.parameters import Layout
-from lplr.models.block import Block
-from lplr.models.families.base import Family
+from lplr.models.base import Checkpoint
+from lplr.models.block import Block, Gains
+from lplr.models.families.base import Family, Loss
 from lplr.models.network import Network
 from lplr.models.packed import PackedModel
 
@@ -33,13 +32,19 @@ class Dense(Mapping[str, np.ndarray]):
     read : callable
         ``read(name)`` is the array.
     keep : bool
+    given : mapping of str to ndarray
+        Those that need not be read.
     """
 
     def __init__(
-        self, names: Mapping[str, Any], read: Callable[[str], np.ndarray], keep: bool
+        self,
+        names: Collection[str],
+        read: Callable[[str], np.ndarray],
+        keep: bool,
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._names, self._read, self._keep = names, read, keep
-        self._found: dict[str, np.ndarray] = {}
+        self._found = dict(given or {})
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name in self._found:
@@ -98,7 +103,7 @@ class Student(Network):
 
         self.theta, self.layout = theta, layout
         self.values = layout.views(theta)
-        super().__init__(family, ChainMap(self.values, Dense(family.tensors(), read, keep)))
+        super().__init__(family, Dense(family.tensors(), read, keep, self.values))
 
     def block(self, i: int) -> Block:
         """One block with the parameters as they are now."""
@@ -112,6 +117,10 @@ class Student(Network):
                 scale=1.0 if scale is None else float(scale[0]),
             )
         return replace(block, linears=linears)
+
+    def head_back(self, h: np.ndarray, loss: Loss) -> tuple[float, np.ndarray, Gains]:
+        """A loss of last hidden states (tokens, width), and the way back; see `Family`."""
+        return self.family.head_back(self._outside, h, loss)
 
 
 def factors_of(packed: Any) -> tuple[np.ndarray, np.ndarray] | None:

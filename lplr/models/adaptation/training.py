@@ -121,9 +121,9 @@ def batch_rows(step: int, batch: int, n: int, seed: int) -> np.ndarray:
     places = np.arange(step * batch, (step + 1) * batch)
     orders = {
         epoch: np.random.default_rng([seed, epoch]).permutation(n)
-        for epoch in range(places[0] // n, places[-1] // n + 1)
+        for epoch in range(int(places[0]) // n, int(places[-1]) // n + 1)
     }
-    return np.array([orders[place // n][place % n] for place in places])
+    return np.array([orders[int(place) // n][place % n] for place in places])
 
 
 def train(

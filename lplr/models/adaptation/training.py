@@ -40,7 +40,7 @@ DIVERGED = (
 )
 
 _MEASURED = 15  # times that held-out sequences are looked at
-_PATIENCE = 3  # times in a row at which they may be no better
+_PATIENCE = 4  # times in a row at which they may be no better
 _FAR = 5.0  # times the loss at the start: what no good step leads to
 _SECONDS = 60.0  # between two saved states, at least
 _DECAY = 0.01  # of L and R, times the learning rate

@@ -183,7 +183,7 @@ def test_the_bytes_do_not_depend_on_threads(models: Path, adapted: dict[str, Any
     shutil.rmtree(out)
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
@@ -196,7 +196,7 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(
 
         def stop(done: float, what: str, share: float = share) -> None:
             if done >= share:
-                raise _Stop
+                raise _StopError
 
         try:
             lplr.models.adapt(
@@ -207,10 +207,68 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(
                 progress=stop,
                 **OPTIONS,
             )
-        except _Stop:
+        except _StopError:
             assert share < 1
             assert not out.exists()
         else:
             break
     assert _files(out) == _files(models / "adapted")
     shutil.rmtree(out)
+
+
+def _loss(made: dict[str, Any], key: str) -> float:
+    return float(made["settings"]["adaptations"][-1]["held_out_loss"][key])
+
+
+def test_a_network_adapted_to_itself_stays_as_it_is(models: Path) -> None:
+    out = models / "itself"
+    with pytest.warns(AdaptationWarning, match="nothing to train"):
+        made = lplr.models.adapt(models / "small", models / "small", TOKENS, out, **OPTIONS)
+    assert _loss(made, "before") == 0
+    before, after = _files(models / "small"), _files(out)
+    del before["model.json"], after["model.json"]
+    assert after == before
+
+
+def test_a_rate_that_diverges_is_said_and_does_no_harm(models: Path) -> None:
+    with pytest.warns(AdaptationWarning, match="use a smaller rate than 10"):
+        made = lplr.models.adapt(
+            models / "small", models / "original", TOKENS, models / "far", **{**OPTIONS, "rate": 10}
+        )
+    assert _loss(made, "stored") < _loss(made, "before")  # the start of the corrections was better
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rank": None}, "rank: no layer of .* has low-rank factors to train; give a rank"),
+        ({"rank": 0}, "rank"),
+        ({"bits": 9}, "bits"),
+        ({"steps": 0}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"rate": 0.0}, "rate"),
+        ({"preset": "slow"}, "preset"),
+        ({"loss": "mse"}, "loss"),
+        ({"trained": "factors"}, "trained: must name some of factors, scales, norms, biases"),
+        ({"trained": []}, "trained"),
+        ({"rng": -1}, "rng"),
+        ({"tokens": TOKENS[:1]}, "tokens: has one sequence"),
+        ({"tokens": TOKENS + 140}, "tokens: has token"),
+        ({"held_out": [[1.5, 2]]}, "held_out"),
+        ({"model": "original"}, "model: .* is not compressed, so there is nothing to adapt"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    models: Path, changed: dict[str, Any], message: str
+) -> None:
+    given = {**OPTIONS, "tokens": TOKENS, "model": "small", **changed}
+    with pytest.raises(InputError, match=message):
+        lplr.models.adapt(
+            models / given.pop("model"),
+            models / "original",
+            given.pop("tokens"),
+            models / "none",
+            **given,
+        )
+    assert not (models / "none").exists()
+    assert not (models / "none.job").exists()

@@ -38,7 +38,11 @@ class Tokenizer(Protocol):
 
 
 def token_windows(
-    source: str | os.PathLike[str] | Any, *, length: int = 512, vocabulary: int | None = None
+    source: str | os.PathLike[str] | Any,
+    *,
+    length: int = 512,
+    vocabulary: int | None = None,
+    name: str = "ids",
 ) -> np.ndarray:
     """Windows of token ids, from an array or from a file of one.
 
@@ -52,6 +56,8 @@ def token_windows(
         Tokens of a window, where one dimension is cut.
     vocabulary : int, optional
         Number of tokens that the network knows.
+    name : str
+        What messages call an array.
 
     Returns
     -------
@@ -73,7 +79,6 @@ def token_windows(
     from lplr.inputs import read_input
 
     check_integer(length, "length", 2)
-    name = "ids"
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         source = read_input(name).array

@@ -98,11 +98,11 @@ def request_of(
             f"model: {str(model)!r} is an encoder, which predicts no tokens; only networks that do "
             "can be adapted"
         )
-    ids = token_windows(tokens, vocabulary=family.vocabulary)
+    ids = token_windows(tokens, vocabulary=family.vocabulary, name="tokens")
     if held_out is None:
         ids, test = _divided(ids)
     else:
-        test = token_windows(held_out, vocabulary=family.vocabulary)
+        test = token_windows(held_out, vocabulary=family.vocabulary, name="held_out")
     longest = max(ids.shape[1], test.shape[1])
     if family.max_tokens is not None and longest > family.max_tokens:
         raise InputError(

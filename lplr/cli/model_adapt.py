@@ -110,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
     from lplr.cli.model_adapt_report import print_summary
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.models.adaptation.adapt_model import adapt
-    from lplr.models.job import folder_of
     from lplr.models.opening import open_tensors
+    from lplr.models.workplace import folder_of
 
     start = time.perf_counter()
     tokens = tokens_of(args, open_tensors(args.model))

@@ -52,7 +52,7 @@ def tokens_of(args: argparse.Namespace, checkpoint: Checkpoint | PackedModel) ->
     if args.tokens is not None and args.texts is not None:
         raise InputError("--tokens: does not go with --texts; give one of them")
     family = family_of(checkpoint.config)
-    given = {"vocabulary": family.vocabulary}
+    given: dict[str, Any] = {"vocabulary": family.vocabulary}
     if args.length is not None:
         given["length"] = args.length
     if args.tokens is not None:

@@ -121,6 +121,30 @@ def test_a_page_with_other_networks(folder: Path, capsys: pytest.CaptureFixture[
     assert "exists; pass --overwrite" in refused(capsys, *args, *with_other)
 
 
+def test_where_the_error_enters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = ("--tokens", f"{folder}/t.npz:same")
+    args = [*map(str, command(folder, *tokens, "--sensitivity", "2"))]
+    found = report(capsys, *args)["sensitivity"]
+    networks = open_network(folder / "source"), open_network(folder / "small")
+    measured = lplr.models.sensitivity(*networks, IDS[:2])
+    assert found["source"] == "t.npz:same"
+    assert found["errors"] == list(measured.errors)
+    assert found["kinds"]["mlp.up_proj"]["value"] == measured.kinds["mlp.up_proj"].value
+    assert main([*args, "--html", str(folder / "where.html")]) == 0
+    out = capsys.readouterr().out
+    for name, number in (("everything", measured.whole), ("1", measured.blocks[1])):
+        assert re.search(rf"^{name} +{number.value:.4f} ± ", out, re.MULTILINE)
+    assert ">Where the error enters</h2>" in (folder / "where.html").read_text()
+    small = command(folder)[2]
+    for wrong, said in (
+        ((*tokens, "--sensitivity", "0"), "at least one window, found 0"),
+        (("--choices", folder / "q.jsonl", "--sensitivity", "1"), "give --tokens or --texts too"),
+    ):
+        assert said in refused(capsys, *command(folder, *wrong))
+    alone = ("model", "evaluate", small, *tokens, "--sensitivity", "1")
+    assert "give --original too" in refused(capsys, *alone)
+
+
 def test_without_an_original_there_is_perplexity(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from browser import Browser, find
 
+from lplr.evaluation.report import llama_cpp
 from lplr.evaluation.report.network import write_network_page
 
 PROGRAM = find()
@@ -52,6 +53,20 @@ def described(method: str | None, bits: float, kl: float, name: str = "") -> dic
     }
 
 
+def parts() -> dict[str, Any]:
+    """What the two blocks and the two kinds of layers do alone."""
+    first, second = ({"value": 0.1 * i, "standard_error": 0.01 * i} for i in (1, 2))
+    return {
+        "source": "text.txt",
+        "protocol": "2 windows of parts",
+        "errors": [0.2, 0.3],
+        "whole": {"value": 0.6, "standard_error": None},
+        "outside": {"value": 0.0, "standard_error": 0.0},
+        "blocks": [first, second],
+        "kinds": {"self_attn.q_proj": second, "mlp.up_proj": first},
+    }
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
@@ -60,7 +75,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         described("quantize", 3.1, 2.5),
         described(None, 2.3, 1.4, "another"),
     ]
-    write_network_page(path, described("compress", 2.0, 0.6), others)
+    own = described("compress", 2.0, 0.6)
+    own["settings"]["output_moments"] = {"sha256": "ab"}
+    for layer in own["layers"]:
+        layer |= {"predicted_kl": 0.07, "two_sided_error": 0.2}
+    others[0]["settings"]["error_after_blocks"] = [0.4, 0.5]
+    write_network_page(path, own | {"sensitivity": parts()}, others)
     return path
 
 
@@ -72,6 +92,30 @@ def test_it_says_what_was_measured(page: Path) -> None:
     assert ">perplexity</dt>" in text
     assert ">kNN accuracy</dt>" not in text  # words of what was measured alone
     assert "Error by kind and block, 0.100 to 0.200" in text
+    assert "two-sided: 0.6000 at 2 bits" in text  # errors were weighed by output moments
+    assert "plain rounding: 2.5000 at 3.1 bits" in text
+
+
+def test_it_says_where_the_error_enters(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    said = "0.3000 in the sum over blocks, the most in block 1, 0.2000. One kind of layer alone"
+    assert said in text
+    assert "the most in self_attn.q_proj, 0.2000. The second moments predict 0.2800 for all" in text
+    assert ">block 1</th>" in text
+    assert "2 windows of parts" in text
+    assert ">predicted KL</dt>" in text
+
+
+def test_figures_of_llama_cpp_are_for_its_network_and_text_alone(tmp_path: Path) -> None:
+    checkpoint, tokens = llama_cpp._CHECKPOINT, next(iter(llama_cpp._TEXTS))
+    for known in ((checkpoint, tokens), (checkpoint, "ab"), ("ab", tokens)):
+        run = described("compress", 2.0, 0.6)
+        run["settings"]["checkpoint"] = known[0]
+        run["results"][0]["tokens"] = {"shape": [24, 512], "sha256": known[1]}
+        write_network_page(tmp_path / "page.html", run, overwrite=True)
+        text = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert ("llama.cpp" in text) == (known == (checkpoint, tokens))
+        assert (">IQ3_<wbr>XXS</th>" in text) == (known == (checkpoint, tokens))
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="needs Chromium (Debian: apt-get install chromium)")
@@ -83,7 +127,7 @@ def test_it_fits_the_window_and_sorts(page: Path, width: int, tmp_path: Path) ->
         assert browser.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
         kinds = ("Runtime.exceptionThrown", "Log.entryAdded")
         assert not [event for event in browser.events if event.get("method") in kinds]
-        layers = "document.querySelectorAll('table.sortable')[1]"
+        layers = "[...document.querySelectorAll('table.sortable')].at(-1)"
         browser.run(f"{layers}.tHead.rows[0].cells[4].querySelector('button').click()")
         errors = browser.run(f"[...{layers}.tBodies[0].rows].map(r => r.cells[4].textContent)")
         assert errors == ["0.1000", "0.1000", "0.2000", "0.2000"]

@@ -34,3 +34,22 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
         print(f"\n{table(head, rows)}")
         for protocol in dict.fromkeys(result["protocol"] for result in results):
             print(f"{protocol}.")
+    if "sensitivity" in document:
+        _print_parts(document["sensitivity"])
+
+
+def _print_parts(found: Mapping[str, Any]) -> None:
+    """What each part of the network does alone, and how the hidden states drift."""
+    from lplr.cli.tables import shown, table
+    from lplr.evaluation.report.network_words import in_words
+
+    parts = {"everything": found["whole"], "embedding, head": found["outside"], **found["kinds"]}
+    rows = [[name, in_words("kl", value)] for name, value in parts.items()]
+    print(f"\n{table(['compressed alone', 'KL, nats'], rows)}")
+    rows = [
+        [str(i), in_words("kl", value), f"{error:.3f}"]
+        for i, (value, error) in enumerate(zip(found["blocks"], found["errors"], strict=True))
+    ]
+    heads = ["block", "alone: KL, nats", "all: error of hidden states"]
+    print(f"\n{table(heads, rows)}")
+    print(f"{shown(found['source'], 40)}: {found['protocol']}.")

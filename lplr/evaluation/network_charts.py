@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,12 @@ _COLOURS = "cividis"  # even in lightness, to the colour-blind too
 
 
 def size_chart(
-    axis: str, curves: Mapping[str, Points], styles: Mapping[str, Style], *, log: bool
+    axis: str,
+    curves: Mapping[str, Points],
+    styles: Mapping[str, Style],
+    *,
+    log: bool,
+    apart: Container[str] = (),
 ) -> Any:
     """What was measured of networks against their stored bits.
 
@@ -35,6 +40,8 @@ def size_chart(
         Of each method.
     log : bool
         Whether values fall towards 0.
+    apart : container of str
+        Those whose points are different things, which no line joins.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def size_chart(
             style = styles[method]
             x, y, least, greatest = (np.array(values) for values in zip(*curve, strict=True))
             axes.vlines(x, least, greatest, color=style.colour, linewidth=1.2)
-            axes.plot(x, y, **style.line())
+            axes.plot(x, y, **style.line() | ({"linestyle": "none"} if method in apart else {}))
             end = style.colour, style.marker, 1 + style.bold, style.full
             ends.append(CurveEnd(x[-1], y[-1], method, *end))
         axes.set_xlabel("stored bits per weight of the layers", fontsize=_SIZE)

@@ -23,12 +23,14 @@ __all__ = [
     "INK",
     "NAVY",
     "PAPER",
+    "PINE",
     "PINK",
     "RED",
     "SETTINGS",
     "SKY",
     "STYLES",
     "VERMILION",
+    "VIOLET",
     "WINE",
     "Style",
     "css_colours",
@@ -51,6 +53,7 @@ FAMILIES: Mapping[str, tuple[str, Any, bool]] = MappingProxyType(
 )
 
 BLUE, GREEN, SKY, NAVY, FOREST = "#0050a0", "#009e73", "#3a8fd0", "#1d1650", "#117733"
+PINE, VIOLET = "#004c1f", "#6c00d9"
 VERMILION, WINE, PINK, RED = "#d55e00", "#882255", "#c8559b", "#c1121f"
 GREYS = ("#222222", "#555555", "#7a7a7a")
 
@@ -63,6 +66,8 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         SKY: "#9fd3ff",
         NAVY: "#c3b4ff",
         FOREST: "#7fcf7a",
+        PINE: "#c2f0c2",
+        VIOLET: "#b58cff",
         VERMILION: "#ff8c3a",
         WINE: "#e77fb5",
         PINK: "#f5a6d3",
@@ -150,6 +155,8 @@ def _table() -> dict[str, Style]:
     """Name, label, colour, marker, family; ``full`` where it is not that of the family."""
     rows: list[tuple[str, str, str, str, str]] = [
         ("compress", "compress (ours)", BLUE, "o", "ours"),
+        ("two-sided", "two-sided (ours)", PINE, "P", "ours"),
+        ("adapted", "adapted (ours)", VIOLET, "*", "ours"),
         ("feedback", "factorize (ours)", GREEN, "s", "ours"),
         ("caldera", "caldera (ours)", SKY, "D", "ours"),
         ("caldera, trellis", "caldera, trellis (ours)", NAVY, "^", "ours"),
@@ -159,6 +166,8 @@ def _table() -> dict[str, Style]:
         ("direct-svd", "direct-SVD (paper)", PINK, "v", "papers"),
         ("caldera, faithful", "CALDERA (paper)", RED, "o", "papers"),
         ("naive", "naive rounding", GREYS[0], "X", "libraries"),
+        ("llama.cpp", "llama.cpp", GREYS[0], "D", "libraries"),
+        ("llama.cpp, as built", "llama.cpp, as built", GREYS[1], "s", "libraries"),
     ]
     reduced = {
         "TruncatedSVD": "P",

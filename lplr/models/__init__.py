@@ -30,6 +30,7 @@ _PUBLIC = {
     "read_questions": "lplr.models.evaluation.choices",
     "score": "lplr.models.evaluation.scores",
     "score_encoder": "lplr.models.evaluation.encoders",
+    "sensitivity": "lplr.models.evaluation.sensitivity",
     "token_windows": "lplr.models.texts",
 }
 
@@ -56,6 +57,7 @@ __all__ = [
     "read_questions",
     "score",
     "score_encoder",
+    "sensitivity",
     "token_windows",
 ]
 
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
         score_encoder,
     )
     from lplr.models.evaluation.scores import compare, score
+    from lplr.models.evaluation.sensitivity import sensitivity
     from lplr.models.exporting import export
     from lplr.models.generation import generate
     from lplr.models.moments_file import OutputMoments, open_moments

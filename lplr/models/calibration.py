@@ -22,7 +22,7 @@ from lplr.models.network import Network
 from lplr.models.walk import LANES, Walk
 from lplr.progress import parts, until
 
-__all__ = ["States", "compress_block", "first_states", "second_moments"]
+__all__ = ["States", "compress_block", "first_states", "relative_squares", "second_moments"]
 
 _HELD_OUT = 8  # of so many chunks of sequences one is held out
 
@@ -40,11 +40,16 @@ class States:
         total = tokens = 0.0
         for s, (h, g) in enumerate(zip(self.original, self.compressed, strict=True)):
             seen = slice(None) if self.mask is None else self.mask[s]
-            norm = np.einsum("ij,ij->i", h[seen], h[seen])
-            gap = h[seen] - g[seen]
-            total += float(np.sum(np.einsum("ij,ij->i", gap, gap) / np.where(norm > 0, norm, 1)))
-            tokens += len(norm)
+            found = relative_squares(h[seen], g[seen])
+            total += float(found.sum())
+            tokens += len(found)
         return float(np.sqrt(total / tokens))
+
+
+def relative_squares(h: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """``|h - g|^2 / |h|^2`` of each row; where h is 0, ``|g|^2``."""
+    norm, gap = np.einsum("ij,ij->i", h, h), h - g
+    return np.einsum("ij,ij->i", gap, gap) / np.where(norm > 0, norm, 1)
 
 
 def first_states(network: Network, ids: np.ndarray, mask: np.ndarray | None = None) -> States:

@@ -24,11 +24,12 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, FolderError, InputError, MissingFileError
 from lplr.inputs import safetensors as stored
+from lplr.models.texts import fingerprint
 from lplr.storage.atomic import write_atomic
 from lplr.storage.safetensors import safetensors
 from lplr.storage.text import from_json, to_json
 
-__all__ = ["OutputMoments", "ids_of", "open_moments", "shapes_of", "write_moments"]
+__all__ = ["OutputMoments", "open_moments", "shapes_of", "write_moments"]
 
 _FORMAT = 1
 _FACTS = {"format", "estimators", "rng", "checkpoint", "calibration", "loss", "versions", "sha256"}
@@ -44,11 +45,6 @@ def shapes_of(
         "sequence": {"sequence.G": (n, n), "sequence.H": (d, d)},
     }
     return {f"{layer}.{name}": s for kind in estimators for name, s in each[kind].items()}
-
-
-def ids_of(ids: np.ndarray) -> dict[str, Any]:
-    """Which calibration tokens these are."""
-    return {"shape": list(ids.shape), "sha256": hashlib.sha256(ids.tobytes()).hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ class OutputMoments:
                 f"output_moments: {self.path} is of another checkpoint; form the moments of this "
                 "one"
             )
-        if ids is not None and self.facts["calibration"] != ids_of(ids):
+        if ids is not None and self.facts["calibration"] != fingerprint(ids):
             shape = " x ".join(map(str, self.facts["calibration"]["shape"]))
             raise InputError(
                 f"output_moments: {self.path} is of other tokens, {shape} of them; calibrate on "

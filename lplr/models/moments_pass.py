@@ -35,12 +35,12 @@ from lplr.models.block import Context
 from lplr.models.checkpoint import Checkpoint, open_checkpoint
 from lplr.models.families import Family, family_of
 from lplr.models.losses import sampled_loss
-from lplr.models.moments_file import OutputMoments, ids_of, shapes_of, write_moments
+from lplr.models.moments_file import OutputMoments, shapes_of, write_moments
 from lplr.models.moments_job import MomentsJob
 from lplr.models.network import Network
 from lplr.models.output import new_path
 from lplr.models.request import check_enough, check_predicts, check_tensors
-from lplr.models.texts import PADDING, shortest_first, token_windows
+from lplr.models.texts import PADDING, fingerprint, shortest_first, token_windows
 from lplr.parallel import matmul, reproducible, run_blocks
 from lplr.progress import Progress, counter, tracked, until
 from lplr.provenance import versions
@@ -164,7 +164,7 @@ def form_moments(
         "estimators": list(estimators),
         "rng": seed,
         "checkpoint": checkpoint.digest(),
-        "calibration": ids_of(ids),
+        "calibration": fingerprint(ids),
         "versions": versions(),
     }
     shapes = [

@@ -18,10 +18,10 @@ from lplr.models.costs import Plan, layers_of, plan_of
 from lplr.models.embedding import EMBEDDING_BITS
 from lplr.models.families import Family, family_of
 from lplr.models.methods import Method, method_of
-from lplr.models.moments_file import OutputMoments, ids_of, open_moments
+from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import is_embedding, other_tensors
-from lplr.models.texts import PADDING, shortest_first, token_windows
+from lplr.models.texts import PADDING, fingerprint, shortest_first, token_windows
 from lplr.progress import counter
 from lplr.provenance import versions
 from lplr.validation import check_flag, warn_caller
@@ -91,7 +91,7 @@ class Request:
         bits = self.method.bits
         return {
             "checkpoint": self.checkpoint.digest(),
-            "calibration": None if self.ids is None else ids_of(self.ids),
+            "calibration": None if self.ids is None else fingerprint(self.ids),
             "method": self.method.name,
             "bits_per_weight": dict(bits) if isinstance(bits, Mapping) else bits,
             **self.method.options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "PADDING",
     "Tokenizer",
     "check_ids",
+    "fingerprint",
     "padded_texts",
     "read_text",
     "shortest_first",
@@ -244,6 +246,11 @@ def read_text(file: str | os.PathLike[str]) -> str:
     if not text.strip():
         raise InputError(f"{path}: is empty; name a file with text")
     return text
+
+
+def fingerprint(ids: np.ndarray) -> dict[str, Any]:
+    """Shape and SHA-256 of token ids as `check_ids` returns them: equal for equal ones only."""
+    return {"shape": list(ids.shape), "sha256": hashlib.sha256(ids.tobytes()).hexdigest()}
 
 
 def check_ids(

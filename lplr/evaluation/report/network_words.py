@@ -64,6 +64,18 @@ _MEASURED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
+_OF_LAYERS = {
+    "two_sided_error": (
+        "two-sided error",
+        "As the error, and weighed by what the predictions feel of it: sqrt(tr(G E H E^T) / "
+        "tr(G W H W^T)), E = W - V, and G the mean of g g^T over gradients g of the loss at the "
+        "outputs of the layer, for labels drawn from the original's own predictions.",
+    ),
+    "predicted_kl": (
+        "predicted KL",
+        "What the layer adds to the KL while errors are small: 1/2 tr(G E H E^T), in nats.",
+    ),
+}
 _ALWAYS = {
     "bits per weight": "Everything that decoding needs, codes, scales, codebooks and seeds, in "
     "bits, over the number of weights: of the linear layers, or of the whole network.",
@@ -106,11 +118,12 @@ def in_words(name: str, found: Mapping[str, Any] | None) -> str:
     return number(value, error)
 
 
-def terms(kinds: Container[str]) -> str:
-    """What the words mean, on a page of these kinds of measurements."""
+def terms(kinds: Container[str], known: Container[str] = ()) -> str:
+    """What the words mean, on a page of these kinds of measurements, with these columns."""
     found = {
         name: text for kind in HEADS if kind in kinds for name, text in _MEASURED[kind].items()
     }
+    found |= {name: text for key, (name, text) in _OF_LAYERS.items() if key in known}
     said = "".join(
         f"<dt>{escape(name)}</dt><dd>{typeset(text)}</dd>"
         for name, text in {**found, **_ALWAYS}.items()

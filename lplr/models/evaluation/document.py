@@ -8,22 +8,29 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lplr.exceptions import InputError
 from lplr.models.evaluation.choices import Answers
 from lplr.models.evaluation.encoders import EncoderScores
-from lplr.models.evaluation.estimate import mean_of
+from lplr.models.evaluation.estimate import Estimate, mean_of
 from lplr.models.evaluation.scores import Scores
+from lplr.models.evaluation.sensitivity import Sensitivity
 from lplr.models.network import Network
-from lplr.models.texts import read_text
+from lplr.models.texts import fingerprint, read_text
 
-__all__ = ["as_result", "describe", "read_document"]
+__all__ = ["as_parts", "as_result", "describe", "read_document"]
 
 _KINDS = {Scores: "predictions", Answers: "choices", EncoderScores: "embeddings"}
 _FORMAT = "lplr model evaluate 1"
 
 
 def as_result(
-    source: str, found: Scores | Answers | EncoderScores, original: Answers | None = None
+    source: str,
+    found: Scores | Answers | EncoderScores,
+    original: Answers | None = None,
+    *,
+    ids: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """One measurement: its numbers by name, and how they were measured.
 
@@ -34,12 +41,14 @@ def as_result(
     found : Scores, Answers or EncoderScores
     original : Answers, optional
         Those of the original network to the same questions.
+    ids : ndarray of shape (windows, tokens), int32, optional
+        The tokens, where it was measured on some.
 
     Returns
     -------
     dict
-        ``kind``, ``source``, ``protocol``; and ``numbers``, by name ``value`` and
-        ``standard_error``.
+        ``kind``, ``source``, ``protocol``; ``tokens``, by which equal ones are known, where there
+        are any; and ``numbers``, by name ``value`` and ``standard_error``.
 
     Examples
     --------
@@ -54,12 +63,49 @@ def as_result(
         for i, name in enumerate(("by_sum", "by_length")):
             numbers[f"original_{name}"] = getattr(original, name)
             numbers[f"change_{name}"] = mean_of(found.right[i].astype(float) - original.right[i])
-    said = {
-        name: {"value": number.value, "standard_error": number.standard_error}
-        for name, number in numbers.items()
+    said = {name: _said(number) for name, number in numbers.items()}
+    tokens = {} if ids is None else {"tokens": fingerprint(ids)}
+    about = {"kind": _KINDS[type(found)], "source": source, **tokens}
+    return {**about, "numbers": said, "protocol": found.protocol}
+
+
+def as_parts(source: str, found: Sensitivity) -> dict[str, Any]:
+    """What each part of a network does alone.
+
+    Parameters
+    ----------
+    source : str
+        What it was measured on.
+    found : Sensitivity
+
+    Returns
+    -------
+    dict
+        ``source``, ``protocol``, ``errors``; and with ``value`` and ``standard_error`` each
+        ``whole``, ``outside``, ``blocks`` in a list, and ``kinds`` by name.
+
+    Examples
+    --------
+    >>> from lplr.models.evaluation.document import as_parts
+    >>> from lplr.models.evaluation.estimate import Estimate
+    >>> from lplr.models.evaluation.sensitivity import Sensitivity
+    >>> some = Estimate(0.2, 0.01)
+    >>> as_parts("a.txt", Sensitivity(some, some, (some,), {}, (0.1,), 2, 9, 16))["blocks"]
+    [{'value': 0.2, 'standard_error': 0.01}]
+    """
+    return {
+        "source": source,
+        "protocol": found.protocol,
+        "errors": list(found.errors),
+        "whole": _said(found.whole),
+        "outside": _said(found.outside),
+        "blocks": [_said(each) for each in found.blocks],
+        "kinds": {name: _said(each) for name, each in found.kinds.items()},
     }
-    kind = _KINDS[type(found)]
-    return {"kind": kind, "source": source, "numbers": said, "protocol": found.protocol}
+
+
+def _said(number: Estimate) -> dict[str, float]:
+    return {"value": number.value, "standard_error": number.standard_error}
 
 
 def describe(
@@ -67,6 +113,7 @@ def describe(
     network: Network,
     original: str | os.PathLike[str] | None,
     results: Sequence[Mapping[str, Any]],
+    parts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A network with what was measured of it.
 
@@ -80,13 +127,15 @@ def describe(
         Where the one was that it was compared with.
     results : sequence of mapping
         From `as_result`.
+    parts : mapping, optional
+        From `as_parts`.
 
     Returns
     -------
     dict
         ``model``, ``original``, ``network``, ``method`` (None of what is not compressed),
         ``totals`` (weights, bytes and bits per weight of the linear layers and of the whole),
-        ``settings``, ``layers`` and ``results``.
+        ``settings``, ``layers``, ``results``, and ``sensitivity`` where it was measured.
     """
     tensors: Any = network.tensors
     manifest = getattr(tensors, "manifest", {})
@@ -106,6 +155,7 @@ def describe(
         "settings": settings,
         "layers": manifest.get("layers", []),
         "results": list(results),
+        **({} if parts is None else {"sensitivity": parts}),
     }
 
 
@@ -165,6 +215,8 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
         for result in found["results"]:
             for number in result["numbers"].values():
                 float(number["value"]), number["standard_error"], result["kind"], result["source"]
+        if "sensitivity" in found:
+            sum(map(float, found["sensitivity"]["errors"])), found["sensitivity"]["source"]
         float(found["totals"]["layers"]["bits_per_weight"]), found["model"], found["method"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(

@@ -66,10 +66,12 @@ class Measured:
         return {name: value for name, value in found if isinstance(value, Estimate)}
 
     def __str__(self) -> str:
-        width = max(map(len, self.numbers), default=0)
-        lines = [
-            f"{name.replace('_', ' '):{width}}  {value}" for name, value in self.numbers.items()
-        ]
+        found = {  # fields in words; other names as they are
+            name.replace("_", " ") if hasattr(self, name) else name: value
+            for name, value in self.numbers.items()
+        }
+        width = max(map(len, found), default=0)
+        lines = [f"{name:{width}}  {value}" for name, value in found.items()]
         return "\n".join([*lines, self.protocol])
 
 

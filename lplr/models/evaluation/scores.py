@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,15 @@ from lplr.models.texts import PADDING, token_windows
 from lplr.parallel import run_blocks
 from lplr.progress import Progress, counter, tracked
 
-__all__ = ["Scores", "compare", "mean_kl", "score", "token_losses"]
+__all__ = [
+    "Scores",
+    "check_comparable",
+    "compare",
+    "divergences",
+    "mean_kl",
+    "score",
+    "token_losses",
+]
 
 _LOGITS = 1 << 26  # bytes of the logits of one network in one thread
 _TILE = 1 << 19  # entries whose exponentials are kept: they stay in the second-level cache
@@ -127,14 +135,25 @@ def compare(
     3 windows of 6 tokens, nothing put before them; each predicts its tokens 2 to 6, 15 in all; \
 ± is the standard error over windows
     """
-    check_network(original, "original")
-    sizes = original.family.vocabulary, check_network(compressed, "compressed").family.vocabulary
+    check_comparable(original, compressed)
+    return _scores([original, compressed], ids, progress)
+
+
+def check_comparable(original: Any, compressed: Any) -> None:
+    """InputError if these are not two networks that predict the tokens of one vocabulary."""
+    for name, network in (("original", original), ("compressed", compressed)):
+        _check_causal(name, check_network(network, name))
+    sizes = original.family.vocabulary, compressed.family.vocabulary
     if sizes[0] != sizes[1]:
         raise InputError(
             f"compressed: has a vocabulary of {sizes[1]} tokens, the original one of {sizes[0]}; "
             "compare networks of one tokenizer"
         )
-    return _scores([original, compressed], ids, progress)
+
+
+def _check_causal(name: str, network: Network) -> None:
+    if not network.family.causal:
+        raise InputError(f"{name}: is an encoder, which predicts no tokens; compare embeddings")
 
 
 def score(network: Network, ids: Any, *, progress: Progress = False) -> Scores:
@@ -214,8 +233,7 @@ def token_losses(networks: list[Network], ids: np.ndarray, asked: np.ndarray) ->
     """
     names = ["network"] if len(networks) == 1 else ["original", "compressed"]
     for name, network in zip(names, networks, strict=True):
-        if not network.family.causal:
-            raise InputError(f"{name}: is an encoder, which predicts no tokens; compare embeddings")
+        _check_causal(name, network)
     out = np.empty((1 if len(networks) == 1 else 4, asked.sum()))
     number = np.cumsum(asked).reshape(asked.shape) - 1  # of each token that is asked for
     groups = batches(ids, max(network.family.width for network in networks))
@@ -259,30 +277,79 @@ def _losses(
             out[:, place] = _of_logits([z[i : i + tile] for z in logits], targets[place])
         count(_HEAD * len(out) * (stop - start))
 
-    run_blocks(run, len(targets), max(1, min(_LOGITS // (4 * vocabulary), 256)))
+    run_blocks(run, len(targets), _slice(vocabulary))
     return out
 
 
-def _of_logits(logits: list[np.ndarray], targets: np.ndarray) -> list[np.ndarray]:
-    """The rows of `_losses`; the logits are changed.
+def _slice(vocabulary: int) -> int:
+    """Tokens whose logits are computed together."""
+    return max(1, min(_LOGITS // (4 * vocabulary), 256))
 
-    With z and y less their greatest entries, ``KL(p, q) = sum p (z - y) - lse(z) + lse(y)``.
-    """
-    each = np.arange(len(targets))
-    best, exps, totals, losses = [], [], [], []
-    for z in logits:
-        best.append(z.argmax(axis=1))
-        z -= z[each, best[-1]][:, None]
-        exps.append(np.exp(z))
-        totals.append(exps[-1].sum(axis=1, dtype=np.float64))
-        losses.append(np.log(totals[-1]) - z[each, targets])
-    if len(logits) == 1:
+
+class _Softmax:
+    """Exponentials of logits, which lose their greatest entries, and sums of them."""
+
+    def __init__(self, z: np.ndarray) -> None:
+        self.z, self.best = z, z.argmax(axis=1)
+        z -= z[np.arange(len(z)), self.best][:, None]
+        self.exps = np.exp(z)
+        self.totals = self.exps.sum(axis=1, dtype=np.float64)
+
+    def losses(self, targets: np.ndarray) -> np.ndarray:
+        return np.log(self.totals) - self.z[np.arange(len(targets)), targets]
+
+    def divergence(self, other: _Softmax) -> np.ndarray:
+        """KL from the other one, whose logits are overwritten.
+
+        With z and y less their greatest entries, ``sum p (z - y) - lse(z) + lse(y)``.
+        """
+        np.subtract(self.z, other.z, out=other.z)
+        kl = np.einsum("ij,ij->i", self.exps, other.z, dtype=np.float64) / self.totals
+        return kl + np.log(other.totals / self.totals)
+
+
+def _of_logits(logits: list[np.ndarray], targets: np.ndarray) -> list[np.ndarray]:
+    """The rows of `_losses`; the logits are changed."""
+    found = [_Softmax(z) for z in logits]
+    losses = [each.losses(targets) for each in found]
+    if len(found) == 1:
         return losses
-    z, y = logits
-    z -= y
-    kl = np.einsum("ij,ij->i", exps[0], z, dtype=np.float64) / totals[0]
-    kl += np.log(totals[1] / totals[0])
-    return [*losses, kl, best[0] == best[1]]
+    p, q = found
+    return [*losses, p.divergence(q), p.best == q.best]
+
+
+def divergences(states: Sequence[np.ndarray], networks: Sequence[Network]) -> np.ndarray:
+    """How far predictions are from the first ones, token by token.
+
+    Parameters
+    ----------
+    states : sequence of ndarray of shape (tokens, width), float32
+        Hidden states of the same tokens after the last block, those of the original first.
+    networks : sequence of Network
+        Whose heads they go through.
+
+    Returns
+    -------
+    ndarray of shape (len(states) - 1, tokens), float64
+        ``KL(p, q)`` in nats, p the original's distributions.
+    """
+    out = np.empty((len(states) - 1, len(states[0])))
+    vocabulary = networks[0].family.vocabulary
+    tile = max(1, _TILE // vocabulary)
+    for network, h in zip(networks, states, strict=True):
+        network.head(h[None, :1])  # reads its weights, once for all threads
+
+    def run(start: int, stop: int) -> None:
+        ours = networks[0].head(states[0][None, start:stop])[0]
+        first = [_Softmax(ours[i : i + tile]) for i in range(0, len(ours), tile)]
+        for row, h, network in zip(out, states[1:], networks[1:], strict=True):
+            theirs = network.head(h[None, start:stop])[0]
+            for i, p in zip(range(0, len(ours), tile), first, strict=True):
+                place = slice(start + i, start + i + len(p.z))
+                row[place] = p.divergence(_Softmax(theirs[i : i + tile]))
+
+    run_blocks(run, len(states[0]), _slice(vocabulary))
+    return out
 
 
 def mean_kl(
@@ -320,5 +387,4 @@ def mean_kl(
     True
     """
     states = [h.reshape(-1, h.shape[-1]) for h in (original_hidden, compressed_hidden)]
-    anything = np.zeros(len(states[0]), np.int64)
-    return float(_losses(states, [original, compressed], anything)[2].mean())
+    return float(divergences(states, [original, compressed]).mean())

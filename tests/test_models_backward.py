@@ -69,9 +69,11 @@ def test_norms() -> None:
 def test_activations(name: str) -> None:
     """Entry by entry, in more than one piece, and where the gate is 0 or 1."""
     x = np.concatenate([np.linspace(-8, 8, 40_001) + 1e-4, [-100, 100]])
-    value, found = ops_backward.SLOPES[name](x)
     of = ops.ACTIVATIONS[name]
-    np.testing.assert_allclose(value, of(x), rtol=1e-12)
+    found = ops_backward.activation_back(name, x, np.ones_like(x))
+    gate, up = ops_backward.gated_back(name, x, x + 3, x - 2)
+    np.testing.assert_allclose(gate, found * (x + 3) * (x - 2), rtol=1e-12)
+    np.testing.assert_allclose(up, of(x) * (x - 2), rtol=1e-12)
     near = np.abs(np.abs(x) - ops.FAR) > 2 * STEP  # where the gate has a corner
     expected = slope(lambda step: of(x + step))
     np.testing.assert_allclose(found[near], expected[near], rtol=0, atol=1e-8)

@@ -15,6 +15,7 @@ __all__ = [
     "ACTIVATIONS",
     "FAR",
     "GATES",
+    "QUERIES",
     "attention",
     "exponentials",
     "gelu",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _LEAST = np.finfo(np.float32).min
-_QUERIES = 64  # rows of the attention matrix at a time: they stay in the cache
+QUERIES = 64  # rows of the attention matrix at a time: they stay in the cache
 
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
@@ -183,22 +184,21 @@ def attention(
     n, heads, queries, width = q.shape
     shared, keys = k.shape[1:3]
     group = heads // shared
-    out = np.empty((n, queries, heads, width), q.dtype)
-    grouped = q.reshape(n, shared, group, queries, width) * np.float32(scale)
-    columns = np.swapaxes(k, 2, 3)
-    room = np.empty(heads * min(_QUERIES, queries) * keys, q.dtype)
+    out = np.empty((n, queries, shared, group, width), q.dtype)
+    grouped = q.reshape(n, shared, group, queries, width)
+    room = np.empty(group * min(QUERIES, queries) * keys, q.dtype)
     for start, stop, begin, end, hidden in query_blocks(queries, keys, causal, window):
-        weights = room[: heads * (stop - start) * (end - begin)].reshape(shared, -1, end - begin)
-        for s in range(n):
-            rows = np.ascontiguousarray(grouped[s, :, :, start:stop])
-            np.matmul(rows.reshape(shared, -1, width), columns[s, :, :, begin:end], out=weights)
-            each = weights.reshape(shared, group, stop - start, end - begin)
+        shape = group * (stop - start), end - begin
+        weights = room[: shape[0] * shape[1]].reshape(shape)
+        for s, j in np.ndindex(n, shared):
+            rows = (grouped[s, j, :, start:stop] * np.float32(scale)).reshape(-1, width)
+            np.matmul(rows, k[s, j, begin:end].T, out=weights)
+            each = weights.reshape(group, stop - start, end - begin)
             hide(each, hidden, None if mask is None else mask[s, begin:end])
             total = exponentials(weights)
-            found = weights @ v[s, :, begin:end]
-            found /= total
-            by_head = found.reshape(heads, stop - start, width)
-            out[s, start:stop] = np.swapaxes(by_head, 0, 1)
+            found = (weights @ v[s, j, begin:end]).reshape(group, -1, width)
+            found /= total.reshape(group, -1, 1)
+            out[s, start:stop, j] = np.swapaxes(found, 0, 1)
     return out.reshape(n, queries, heads * width)
 
 
@@ -206,8 +206,8 @@ def query_blocks(
     queries: int, keys: int, causal: bool, window: int | None
 ) -> Iterator[tuple[int, int, int, int, np.ndarray | None]]:
     """Queries ``start`` to ``stop``, the keys ``begin`` to ``end`` that they see, and `_hidden`."""
-    for start in range(0, queries, _QUERIES):
-        stop = min(start + _QUERIES, queries)
+    for start in range(0, queries, QUERIES):
+        stop = min(start + QUERIES, queries)
         place = keys - queries + start  # position of the first of these queries
         end = place + stop - start if causal else keys
         begin = 0 if window is None else max(0, place - window + 1)

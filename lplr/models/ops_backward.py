@@ -6,14 +6,18 @@ Entries go through in pieces that stay in the cache.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 
 from lplr.models import ops
 
-__all__ = ["SLOPES", "attention_back", "layer_norm_back", "rms_norm_back", "rotate_back"]
+__all__ = [
+    "activation_back",
+    "attention_back",
+    "gated_back",
+    "layer_norm_back",
+    "rms_norm_back",
+    "rotate_back",
+]
 
 _PIECE = 1 << 15  # entries at a time
 
@@ -54,47 +58,65 @@ def layer_norm_back(
     return dx, dgain, dy.reshape(-1, dy.shape[-1]).sum(axis=0)
 
 
-def _gated_slope(x: np.ndarray, coefficients: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """``x s``, s being the gate, and its slope ``s + x s (1 - s) t'``.
+def activation_back(name: str, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Gradient by x of ``ACTIVATIONS[name](x)``."""
+    flat, dflat = np.ravel(x), np.ravel(dy)
+    dx = np.empty_like(flat)
+    for part in _pieces(flat):
+        _, slope = _slope(name, flat[part])
+        np.multiply(slope, dflat[part], out=dx[part])
+    return dx.reshape(x.shape)
 
-    The gate is ``1 / (1 + exp(-t))`` with ``t = x r(x**2)``, see `ops.GATES`; t' is the derivative
-    of that polynomial, and beyond `ops.FAR`, where r stays what it is, r.
+
+def gated_back(
+    name: str, gate: np.ndarray, up: np.ndarray, dy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients by both inputs of ``ACTIVATIONS[name](gate) * up``."""
+    flat = [np.ravel(x) for x in (gate, up, dy)]
+    dgate, dup = np.empty_like(flat[0]), np.empty_like(flat[0])
+    for part in _pieces(dup):
+        g, u, d = (x[part] for x in flat)
+        value, slope = _slope(name, g)
+        np.multiply(value, d, out=dup[part])
+        slope *= u
+        np.multiply(slope, d, out=dgate[part])
+    return dgate.reshape(gate.shape), dup.reshape(gate.shape)
+
+
+def _pieces(flat: np.ndarray) -> list[slice]:
+    return [slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE)]
+
+
+def _slope(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The value of an activation and its slope, new.
+
+    Of a gated one, ``x s`` with the gate ``s = 1 / (1 + exp(-t))`` and ``t = x r(x**2)``, see
+    `ops.GATES`, the slope is ``s + x s (1 - s) t'``; beyond `ops.FAR`, where r stays what it is,
+    t' is r.
     """
-    flat = np.ravel(x)
-    value, slope = np.empty_like(flat), np.empty_like(flat)
-    derivative = [(2 * i + 1) * c for i, c in enumerate(coefficients)]
-    far = np.polynomial.polynomial.polyval(ops.FAR**2, coefficients)
+    if name == "relu":
+        return np.maximum(x, 0), (x > 0).astype(x.dtype)
+    coefficients = ops.GATES[name]()
+    s = np.empty_like(x)
     with np.errstate(over="ignore"):  # as in the forward pass
-        for start in range(0, flat.size, _PIECE):
-            piece = flat[start : start + _PIECE]
-            out, s = value[start : start + _PIECE], slope[start : start + _PIECE]
-            ops.inverse_gate(piece, coefficients, s)
-            np.divide(1, s, out=s)
-            np.multiply(piece, s, out=out)
-            rest = out - out * s
-            if len(coefficients) > 1:
-                square = piece * piece
-                beyond = square > ops.FAR**2
-                np.minimum(square, ops.FAR**2, out=square)
-                t = np.full_like(piece, derivative[-1])
-                for c in derivative[-2::-1]:
-                    t *= square
-                    t += c
-                t[beyond] = far
-                rest *= t
-            s += rest
-    return value.reshape(x.shape), slope.reshape(x.shape)
-
-
-def _relu_slope(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.maximum(x, 0), (x > 0).astype(x.dtype)
-
-
-# The value of each of `ops.ACTIVATIONS` and its slope.
-SLOPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    name: functools.partial(lambda of, x: _gated_slope(x, of()), of)
-    for name, of in ops.GATES.items()
-} | {"relu": _relu_slope}
+        ops.inverse_gate(x, coefficients, s)
+    np.divide(1, s, out=s)
+    value = x * s
+    rest = 1 - s
+    rest *= value
+    if len(coefficients) > 1:
+        with np.errstate(over="ignore"):
+            square = x * x
+        beyond = square > ops.FAR**2
+        np.minimum(square, ops.FAR**2, out=square)
+        t = np.full_like(x, (2 * len(coefficients) - 1) * coefficients[-1])
+        for i in reversed(range(len(coefficients) - 1)):
+            t *= square
+            t += (2 * i + 1) * coefficients[i]
+        t[beyond] = np.polynomial.polynomial.polyval(ops.FAR**2, coefficients)
+        rest *= t
+    s += rest
+    return value, s
 
 
 def rotate_back(dy: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
@@ -134,26 +156,28 @@ def attention_back(
     shared, keys = k.shape[1:3]
     group = heads // shared
     dq = np.empty((n, queries, shared, group, width), q.dtype)
-    dk, dv = (np.zeros((n, keys, shared, width), q.dtype) for _ in range(2))
+    dk, dv = np.zeros((2, n, shared, keys, width), q.dtype)
     dout = dout.reshape(dq.shape)
     grouped = q.reshape(n, shared, group, queries, width)
-    for start, stop, begin, end, hidden in ops.query_blocks(queries, keys, causal, window):
-        seen = slice(begin, end)
-        for s, j in np.ndindex(n, shared):
-            rows = (grouped[s, j, :, start:stop] * np.float32(scale)).reshape(-1, width)
-            weights = rows @ k[s, j, seen].T
-            each = weights.reshape(group, stop - start, end - begin)
-            ops.hide(each, hidden, None if mask is None else mask[s, seen])
-            inverse = ops.exponentials(weights)
-            np.divide(1, inverse, out=inverse)
-            d = np.swapaxes(dout[s, start:stop, j], 0, 1).reshape(-1, width) * inverse
-            dv[s, seen, j] += weights.T @ d
-            change = d @ v[s, j, seen].T
-            change -= np.einsum("ij,ij->i", weights, change)[:, None] * inverse
-            change *= weights
-            by_q = change @ k[s, j, seen]
-            by_q *= np.float32(scale)
-            dq[s, start:stop, j] = np.swapaxes(by_q.reshape(group, -1, width), 0, 1)
-            dk[s, seen, j] += change.T @ rows
-    dq = dq.reshape(n, queries, heads, width)
-    return np.swapaxes(dq, 1, 2), np.swapaxes(dk, 1, 2), np.swapaxes(dv, 1, 2)
+    rooms = np.empty((2, group * min(ops.QUERIES, queries) * keys), q.dtype)
+    blocks = list(ops.query_blocks(queries, keys, causal, window))
+    for s, j in np.ndindex(n, shared):
+        for start, stop, begin, end, hidden in blocks:
+            shape = group * (stop - start), end - begin
+            P, S = rooms[:, : shape[0] * shape[1]].reshape(2, *shape)
+            K, V = k[s, j, begin:end], v[s, j, begin:end]
+            Q = (grouped[s, j, :, start:stop] * np.float32(scale)).reshape(-1, width)
+            np.matmul(Q, K.T, out=P)
+            each = P.reshape(group, stop - start, end - begin)
+            ops.hide(each, hidden, None if mask is None else mask[s, begin:end])
+            total = ops.exponentials(P)
+            # What P lacks, one over its row sums, D has.
+            D = np.swapaxes(dout[s, start:stop, j], 0, 1).reshape(-1, width) / total
+            dv[s, j, begin:end] += P.T @ D
+            np.matmul(D, V.T, out=S)
+            S -= np.einsum("ij,ij->i", P, S)[:, None] / total
+            S *= P
+            dk[s, j, begin:end] += S.T @ Q
+            found = (S @ K).reshape(group, -1, width)
+            np.multiply(np.swapaxes(found, 0, 1), np.float32(scale), out=dq[s, start:stop, j])
+    return np.swapaxes(dq.reshape(n, queries, heads, width), 1, 2), dk, dv

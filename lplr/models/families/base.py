@@ -12,7 +12,7 @@ import numpy as np
 from lplr.models.block import Block, Context, Gains, Linear, Stage, State, StateBack
 from lplr.models.families.norm import Norm
 from lplr.models.ops import ACTIVATIONS
-from lplr.models.ops_backward import SLOPES
+from lplr.models.ops_backward import activation_back
 
 __all__ = ["Family", "Loss", "activated", "added", "rows_of"]
 
@@ -206,9 +206,7 @@ def activated(name: str) -> tuple[Callable[..., State], Callable[..., StateBack]
     def back(
         h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: np.ndarray, dx: Any
     ) -> StateBack:
-        _, slope = SLOPES[name](outputs[0])
-        slope *= dx
-        return dh, None, [slope], {}
+        return dh, None, [activation_back(name, outputs[0], dx)], {}
 
     return apply, back
 

@@ -18,7 +18,7 @@ from lplr.models.families.config import MAX_BLOCKS, choice, flag, multiple, numb
 from lplr.models.families.norm import Norm
 from lplr.models.families.rotary import Rotary
 from lplr.models.ops import ACTIVATIONS, attention, merge_heads, rms_norm, rotate, split_heads
-from lplr.models.ops_backward import SLOPES, attention_back, rms_norm_back, rotate_back
+from lplr.models.ops_backward import attention_back, gated_back, rms_norm_back, rotate_back
 
 __all__ = ["Llama"]
 
@@ -124,26 +124,20 @@ class Llama(Family):
             found = attention_back(q, k, v, dx, mask=context.mask, **options)
             return dh, None, *self._heads_back(outputs, norms, context, found)
 
-        def gated(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
-            gate, up = outputs
-            x = ACTIVATIONS[self.activation](gate)
-            x *= up
+        def gate(h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context) -> State:
+            x = ACTIVATIONS[self.activation](outputs[0])
+            x *= outputs[1]
             return h, x
 
-        def gated_back(
+        def gate_back(
             h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
         ) -> StateBack:
-            gate, up = outputs
-            value, slope = SLOPES[self.activation](gate)
-            slope *= up
-            slope *= dx
-            value *= dx
-            return dh, None, [slope, value], {}
+            return dh, None, list(gated_back(self.activation, *outputs, dx)), {}
 
         stages = (
             Stage((_QUERY, _KEY, _VALUE), before.inputs, attend, before.inputs_back, attend_back),
             added(_OUT),
-            Stage((_GATE, _UP), between.inputs, gated, between.inputs_back, gated_back),
+            Stage((_GATE, _UP), between.inputs, gate, between.inputs_back, gate_back),
             added(_DOWN),
         )
         return self.of_stages(tensors, i, stages)

@@ -6,13 +6,13 @@ place. A few rows go through at a time: they stay in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-__all__ = ["cross_entropy", "kl_divergence", "sampled_loss"]
+__all__ = ["cross_entropy", "kl_divergence", "kl_from", "sampled_loss"]
 
-_TILE = 1 << 18  # entries of the rows that go through together
+_TILE = 1 << 17  # entries of the rows that go through together
 _GROUP = 256  # entries whose sum is kept where a token is drawn
 
 
@@ -128,12 +128,41 @@ def kl_divergence(logits: np.ndarray, original: np.ndarray) -> tuple[float, np.n
         z -= z.max(axis=1, keepdims=True)
         gap = z - y
         totals = _exponentials(y), _exponentials(z)
-        inner = np.einsum("ij,ij->i", z, gap, dtype=np.float64)
+        inner = np.einsum("ij,ij->i", z, gap).astype(np.float64)
         loss += float(np.sum(inner / totals[1] + np.log(totals[0] / totals[1])))
         for x, total in zip((y, z), totals, strict=True):
             x *= (1 / total).astype(x.dtype)[:, None]
         y -= z
     return loss, logits
+
+
+def kl_from(
+    original: Callable[[np.ndarray], np.ndarray], hidden: np.ndarray
+) -> Callable[[np.ndarray, slice], tuple[float, np.ndarray]]:
+    """`kl_divergence` as the loss of `Family.head_back`: some tokens of the original at a time.
+
+    Parameters
+    ----------
+    original : callable
+        The head of the original network: logits (tokens, vocabulary) of hidden states.
+    hidden : ndarray of shape (tokens, width)
+        Its hidden states after the last block.
+
+    Returns
+    -------
+    callable
+        Of the logits of some tokens and of the slice that says which.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.models.losses import kl_from
+    >>> hidden = np.log(np.array([[0.5, 0.5], [0.75, 0.25]]))
+    >>> loss = kl_from(lambda h: h.copy(), hidden)
+    >>> round(loss(np.zeros((1, 2)), slice(1, 2))[0], 6)
+    0.130812
+    """
+    return lambda logits, part: kl_divergence(logits, original(hidden[part]))
 
 
 def _tiles(logits: np.ndarray) -> Iterator[slice]:

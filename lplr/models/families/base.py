@@ -18,7 +18,7 @@ __all__ = ["Family", "Loss", "activated", "added", "rows_of"]
 
 Loss: TypeAlias = Callable[[np.ndarray, slice], tuple[float, np.ndarray]]
 
-_TOKENS = 64  # whose logits are kept at a time
+_TOKENS, _LOGITS = 256, 1 << 26  # of a slice in the head, and bytes of its logits, at most
 
 
 class Family(ABC):
@@ -121,8 +121,9 @@ class Family(ABC):
         norm, linear = last[0], Linear(last[1]).decoded()
         total, dh = 0.0, np.empty_like(h)
         gains: Gains = {}
-        for start in range(0, len(h), _TOKENS):
-            part = slice(start, start + _TOKENS)
+        step = max(1, min(_TOKENS, _LOGITS // (4 * self.vocabulary)))
+        for start in range(0, len(h), step):
+            part = slice(start, start + step)
             u = norm(h[part])
             value, dlogits = loss(linear(u), part)
             total += value

@@ -132,7 +132,7 @@ class Llama(Family):
         def gate_back(
             h: np.ndarray, x: Any, outputs: list[np.ndarray], context: Context, dh: Any, dx: Any
         ) -> StateBack:
-            return dh, None, list(gated_back(self.activation, *outputs, dx)), {}
+            return dh, None, list(gated_back(self.activation, outputs[0], outputs[1], dx)), {}
 
         stages = (
             Stage((_QUERY, _KEY, _VALUE), before.inputs, attend, before.inputs_back, attend_back),

@@ -75,7 +75,7 @@ def recorded(
 
 def _argument(name: str, value: Any) -> Any:
     """An argument as JSON holds it; of a Hessian its shape and a digest."""
-    if name == "hessian" and value is not None:
+    if name in ("hessian", "output_hessian") and value is not None:
         array = np.ascontiguousarray(value)
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
@@ -129,14 +129,16 @@ def generator(record: Mapping[str, Any]) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-def as_call(meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H") -> str:
+def as_call(
+    meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H", output_hessian: str = "G"
+) -> str:
     """The call that makes an object again, as Python text; empty if its ``meta`` has none.
 
     Parameters
     ----------
     meta : mapping
         The record of the object.
-    matrix, hessian : str
+    matrix, hessian, output_hessian : str
         Names that stand for the arrays.
 
     Returns
@@ -156,7 +158,8 @@ def as_call(meta: Mapping[str, Any], matrix: str = "A", hessian: str = "H") -> s
     said = [matrix]
     for name, value in meta["call"]["arguments"].items():
         if isinstance(value, Mapping):
-            stands_for = hessian if name == "hessian" else "lplr.provenance.generator(...)"
+            arrays = {"hessian": hessian, "output_hessian": output_hessian}
+            stands_for = arrays.get(name, "lplr.provenance.generator(...)")
             said.append(f"{name}={stands_for}")
         else:
             said.append(f"{name}={tuple(value) if isinstance(value, list) else value!r}")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import decaying_hessian
+from helpers import decaying_hessian, hessian_of_spectrum
 from numpy.linalg import norm
 
-from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights, code_backbone
+from lplr.coding.backbone import (
+    FEEDBACK_DAMPING,
+    ColumnGroup,
+    FeedbackWeights,
+    RowBlock,
+    code_backbone,
+    code_row_blocks,
+)
+from lplr.linalg.ldl import ldl
 from lplr.planning.codebooks import EFFORTS, codebooks_by_size
-from lplr.planning.sizes import backbone_nbytes
+from lplr.planning.sizes import backbone_nbytes, row_blocks_nbytes
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.quantizers import get_codebook
 
@@ -57,6 +65,39 @@ def test_the_backbone_is_feedback_quantization_by_blocks() -> None:
     # Ties within float32 rounding would differ by a level: none occur with this seed.
     np.testing.assert_allclose(Q.to_dense(), naive, atol=1e-4)
     assert Q.nbytes == backbone_nbytes(groups, n)
+
+
+def test_pivots_of_both_sides_make_the_loss_exact() -> None:
+    G, H = hessian_of_spectrum(np.geomspace(1, 1e-3, 40)), decaying_hessian(30)
+    E = np.random.default_rng(0).standard_normal((40, 30))
+    (L, D), (M, C) = ldl(G), ldl(H)
+    eta = L.T @ E @ M
+    assert np.trace(G @ E @ H @ E.T) == pytest.approx(D @ np.square(eta) @ C, rel=1e-10)
+
+
+def test_blocks_of_rows_are_coded_at_their_best_real_values() -> None:
+    """Against least squares over all rows that are free, and column by column inside a block."""
+    n, d = 24, 18
+    W = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
+    G, H = hessian_of_spectrum(np.geomspace(1, 1e-2, n)), decaying_hessian(d)
+    groups = [[(0, 5, 5), (5, 18, 4)], [(0, 11, 3), (11, 18, 2)], [(0, 18, 2)]]
+    blocks = [
+        RowBlock(i, j, tuple(ColumnGroup(a, b, get_codebook("lloyd-max", c)) for a, b, c in each))
+        for (i, j), each in zip([(0, 5), (5, 13), (13, 24)], groups, strict=True)
+    ]
+    Q = code_row_blocks(W, FeedbackWeights(G, n), FeedbackWeights(H, d), blocks, sweeps=0)
+    under_g, under_h = (X + FEEDBACK_DAMPING * np.eye(len(X)) for X in (G, H))
+    naive = np.zeros((n, d))
+    for block, coded in zip(reversed(blocks), reversed(Q.blocks), strict=True):
+        free, done = np.arange(block.stop), np.arange(block.stop, n)
+        pull = under_g[np.ix_(free, done)] @ (W - naive)[done]
+        best = W[free] + np.linalg.solve(under_g[np.ix_(free, free)], pull)
+        scales = [float(part.scale[0, 0]) for part in getattr(coded, "blocks", [coded])]
+        rows = slice(block.start, block.stop)
+        naive[rows] = naive_block_feedback(best[rows], under_h, list(block.groups), scales)
+    # Ties within float32 rounding would differ by a level: none occur with this seed.
+    np.testing.assert_allclose(Q.to_dense(), naive, atol=1e-4)
+    assert Q.nbytes == row_blocks_nbytes(blocks)
 
 
 @pytest.mark.parametrize("sweeps", [0, 1])

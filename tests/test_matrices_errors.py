@@ -28,6 +28,14 @@ def test_relative_error(make) -> None:
     h = np.diag(H)
     expected = np.sqrt((E**2 @ h).sum() / (A**2 @ h).sum())
     assert f.relative_error(A, hessian=h) == pytest.approx(expected, rel=1e-9)
+    Y = rng.standard_normal((60, f.shape[0]))
+    for G in (Y.T @ Y, np.diagonal(Y.T @ Y)):
+        full = G if G.ndim == 2 else np.diag(G)
+        for H_given, H_full in ((H, H), (h, np.diag(h)), (None, np.eye(f.shape[1]))):
+            traces = [np.trace(full @ M @ H_full @ M.T) for M in (E, A)]
+            found = f.relative_error(A, H_given, output_hessian=G)
+            assert found == pytest.approx(np.sqrt(traces[0] / traces[1]), rel=1e-9)
+    assert f.relative_error(f.to_dense(), output_hessian=Y) == 0
     assert f.relative_error(f.to_dense()) == 0
     assert f.relative_error(np.zeros(f.shape)) == np.inf
     zero = lplr.quantize(np.zeros((3, 4)), bits=2)

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from lplr.coding.backbone import code_backbone
-from lplr.planning.codebooks import codebooks_by_size, efficient_pairs
-from lplr.planning.curves import Curve, Spectrum, backbone_curve, best_split, extended
+from lplr.planning.codebooks import efficient_pairs
+from lplr.planning.curves import Curve, Spectrum, best_split, extended
 from lplr.planning.weighted_matrix import WeightedMatrix
 
 
 @pytest.mark.parametrize("bits", [1.5, 2.3, 3.0, 4.2])
 def test_a_backbone_loses_what_is_predicted(query_layer: WeightedMatrix, bits: float) -> None:
     n, d = query_layer.shape
-    books = codebooks_by_size("fast", n)
+    rates = query_layer.backbone_rates("fast")
     nbytes = bits * n * d / 8
-    groups = query_layer.rates.groups(n, books, nbytes)
+    (block,) = rates.blocks(nbytes)
     weights = query_layer.rates.weights
-    Q = code_backbone(query_layer.rotated, weights, groups, sweeps=0)
-    predicted = backbone_curve(query_layer.rates, n, books, np.array([nbytes])).loss[0]
+    Q = code_backbone(query_layer.rotated, weights, block.groups, sweeps=0)
+    predicted = rates.curve(np.array([nbytes])).loss[0]
     predicted *= query_layer.spectrum.energy / (n * d)
     # Within 3 % of the error at these rates on three layers; 6 % of its square.
     assert weights.loss(query_layer.rotated - Q.to_dense()) == pytest.approx(predicted, rel=0.06)

@@ -18,11 +18,15 @@ from lplr.provenance import as_call, generator
 
 A, X = weights_and_inputs(20, 16)
 H = X.T @ X
+G = np.diag(np.arange(1.0, 21.0))
 # Each public function that returns a packed matrix: with defaults, and with most options.
 CALLS: dict[str, Callable[[Any], Any]] = {
     "compress": lambda rng: lplr.compress(A, bits_per_entry=3, rng=rng),
     "compress under H": lambda rng: lplr.compress(
         A, bits_per_entry=2.5, hessian=H, effort="best", rng=rng
+    ),
+    "compress under both": lambda rng: lplr.compress(
+        A, bits_per_entry=2.5, hessian=H, output_hessian=G, rng=rng
     ),
     "factorize": lambda rng: lplr.factorize(A, rank=3, rng=rng),
     "factorize to a budget": lambda rng: lplr.factorize(A, bits_per_entry=3, rng=rng),
@@ -47,7 +51,7 @@ def repeated(packed: Any) -> Any:
     assert meta == dict(packed.meta)
     rng = meta["call"]["arguments"]["rng"]
     text = as_call(meta).replace("lplr.provenance.generator(...)", "generator(rng)")
-    return eval(text, {"lplr": lplr, "A": A, "H": H, "generator": generator, "rng": rng})
+    return eval(text, {"lplr": lplr, "A": A, "H": H, "G": G, "generator": generator, "rng": rng})
 
 
 @each

@@ -99,6 +99,12 @@ TAKE_A_MATRIX = {
     "hessian regularize": lambda H: lplr.regularize(H, columns=5),
     "hessian relative_error": lambda H: F.relative_error(BASE, hessian=H),
     "hessian compress": lambda H: lplr.compress(BASE, bits_per_entry=20, hessian=H, rng=0),
+    "output_hessian relative_error": lambda G: lplr.quantize(BASE.T, bits=4).relative_error(
+        BASE.T, output_hessian=G
+    ),
+    "output_hessian compress": lambda G: lplr.compress(
+        BASE.T, bits_per_entry=20, output_hessian=G, rng=0
+    ),
     "hessian caldera": lambda H: lplr.caldera(BASE, rank=1, hessian=H, rng=0),
     "hessian allocate": lambda H: lplr.allocate([(BASE, H)], bits_per_entry=20),
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lplr.linalg.hessian import regularize
+import numpy as np
+
+from lplr.linalg.hessian import regularized
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
@@ -36,6 +38,7 @@ def compress(
     *,
     bits_per_entry: float,
     hessian: Any = None,
+    output_hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
     progress: Progress = False,
@@ -56,6 +59,10 @@ def compress(
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         Second moment of the inputs of the layer A, its diagonal, or inputs, one a row; the error
         is then ``tr(E H E^T)``, H damped by 1 % of its mean diagonal. By default ``|E|_F^2``.
+    output_hessian : array_like of shape (n, n), (n,) or (m, n), optional
+        Second moment G of the gradients of a loss by the outputs of the layer, its diagonal, or
+        gradients, one a row; the error is then ``tr(G E H E^T)``, G damped like H. With both, that
+        is a Kronecker approximation of what the loss gains to second order.
     rng : int, numpy.random.Generator or None
     effort : {"fast", "default", "best"}
         ``"fast"`` and ``"default"``: trellis codes of 8 and 10 state bits; one plan is carried
@@ -72,7 +79,8 @@ def compress(
     LowRank, QPlusLowRank or Quantized
         ``meta["plan"]`` says how the bits were spent, with the predicted and the measured error;
         ``meta["others"]`` the same of the other plans, measured where they were carried out;
-        ``meta["damping"]`` is the damping that H got, and ``meta["call"]`` repeats the call.
+        ``meta["damping"]`` is the damping that H got, ``meta["output_damping"]`` that of G, and
+        ``meta["call"]`` repeats the call.
 
     Raises
     ------
@@ -81,7 +89,7 @@ def compress(
     BudgetError
         If nothing fits; the message names the smallest budget that something fits.
     HessianError
-        If ``hessian`` is not a second moment.
+        If ``hessian`` or ``output_hessian`` is not a second moment.
 
     Warns
     -----
@@ -113,9 +121,11 @@ def compress(
     ('QPlusLowRank', True)
     """
     with until(0.15, "singular values"):
-        matrix, plans, unit, damping = _planned(A, bits_per_entry, hessian, rng, effort)
+        matrix, plans, unit, damping = _planned(
+            A, bits_per_entry, hessian, output_hessian, rng, effort
+        )
     packed, (plan, *others) = best_of(plans, matrix, effort)
-    meta = {"damping": damping, "plan": plan, "others": others}
+    meta = {**damping, "plan": plan, "others": others}
     return replace(packed.scaled(unit), meta=meta)
 
 
@@ -124,6 +134,7 @@ def predictions(
     *,
     bits_per_entry: float,
     hessian: Any = None,
+    output_hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
     progress: Progress = False,
@@ -132,7 +143,7 @@ def predictions(
 
     Parameters
     ----------
-    A, bits_per_entry, hessian, rng, effort, progress
+    A, bits_per_entry, hessian, output_hessian, rng, effort, progress
         As in `compress`.
 
     Returns
@@ -153,22 +164,27 @@ def predictions(
     ['low-rank', 'backbone + low-rank', 'backbone', 'rounding']
     """
     with tracked(progress, "predictions"), reproducible():
-        matrix, plans, _, _ = _planned(A, bits_per_entry, hessian, rng, effort)
+        matrix, plans, _, _ = _planned(A, bits_per_entry, hessian, output_hessian, rng, effort)
     return [plan.describe(matrix.shape) for plan in plans]
 
 
 def _planned(
-    A: Any, bits_per_entry: Any, hessian: Any, rng: Any, effort: Any
-) -> tuple[WeightedMatrix, list[Plan], float, float | None]:
-    """The matrix of checked arguments, its plans, what to scale results by, and the damping."""
+    A: Any, bits_per_entry: Any, hessian: Any, output_hessian: Any, rng: Any, effort: Any
+) -> tuple[WeightedMatrix, list[Plan], float, dict[str, float | None]]:
+    """The matrix of checked arguments, its plans, what to scale results by, and the dampings."""
     bits = check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)
     check_choice(effort, "effort", tuple(EFFORTS))
     seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
-    H = damping = None
+    H = G = None
+    damping: dict[str, float | None] = {"damping": None}
     if hessian is not None:
-        H, damping = regularize(hessian, columns=A.shape[1])
+        H, damping["damping"] = regularized(hessian, A.shape[1])
+    if output_hessian is not None:
+        G, damping["output_damping"] = regularized(output_hessian, A.shape[0], "output_hessian")
+        if np.array_equal(G, G[0, 0] * np.eye(len(G))):
+            G = None
     unit, W = bring_into_range(A)
-    matrix = WeightedMatrix(W, H, seed, factor_seed)
+    matrix = WeightedMatrix(W, H, seed, factor_seed, G)
     plans = candidate_plans(matrix, budget_nbytes(bits, A.shape), effort)
     return matrix, plans, unit, damping

@@ -3,6 +3,9 @@
 At one rate for all, columns of small pivots are coded too finely and those of large ones too
 coarsely. With rates that follow the pivots, the loss falls from their arithmetic to their
 geometric mean, and any mean rate can be had; `lplr.planning.column_rates` chooses them.
+
+Under a second moment G of output gradients as well, the loss ``tr(G E H E^T)``, rows are coded in
+blocks, each at its own rates (`lplr.planning.row_rates`), one block after the other.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ __all__ = [
     "FEEDBACK_DAMPING",
     "ColumnGroup",
     "FeedbackWeights",
+    "RowBlock",
     "code_backbone",
+    "code_row_blocks",
     "zero_backbone",
 ]
 
@@ -39,6 +44,20 @@ class ColumnGroup:
     start: int
     stop: int
     book: Codebook
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """The rows ``start`` to ``stop``, whose columns are coded in groups."""
+
+    start: int
+    stop: int
+    groups: tuple[ColumnGroup, ...]
+
+    def seconds(self, sweeps: int) -> float:
+        """How long coding takes, see `lplr.coding.work`."""
+        rows = self.stop - self.start
+        return sum(code_seconds(g.stop - g.start, rows, g.book, sweeps) for g in self.groups)
 
 
 class FeedbackWeights:
@@ -71,6 +90,41 @@ class FeedbackWeights:
         )
 
 
+def code_row_blocks(
+    W: np.ndarray,
+    rows: FeedbackWeights,
+    columns: FeedbackWeights,
+    blocks: Sequence[RowBlock],
+    *,
+    sweeps: int,
+) -> Quantized | Stacked:
+    """Round W, float32 (n, d), under ``tr(G E H E^T)``, one block of rows after the other.
+
+    ``rows`` are the weights of G, (n, n), ``columns`` those of H. With ``G = L D L^T``, the blocks
+    below B coded with the error E_P and those above free to correct, the best real values of B are
+    ``W_B + L_BB^-T L_PB^T E_P``, and errors around them weigh as ``S_BB = L_BB D_B L_BB^T`` says.
+    Its mean diagonal is taken for all of it, which leaves the block to H alone, as `code_backbone`
+    codes it: in coordinates in which G is incoherent the diagonal is even, and entries beside it
+    cancel. Several blocks make a `Stacked` of rows.
+    """
+    from scipy.linalg import solve_triangular
+
+    E = np.empty_like(W)
+    coded: list[Quantized | Stacked] = []
+    work = [block.seconds(sweeps) for block in blocks]
+    for block in parts(reversed(blocks), work[::-1]):
+        i, j = block.start, block.stop
+        X = W[i:j]
+        if rows.L is not None and j < len(W):
+            L = np.ascontiguousarray(rows.L[i:j, i:j], np.float32)
+            pull = matmul(rows.L[j:, i:j].T.astype(np.float32), E[j:])
+            X = X + solve_triangular(L, pull, lower=True, trans=1, unit_diagonal=True)
+        Q, error = _coded(X, columns, block.groups, sweeps)
+        np.subtract(error, X - W[i:j], out=E[i:j])
+        coded.insert(0, Q)
+    return coded[0] if len(coded) == 1 else Stacked(tuple(coded), axis=0)
+
+
 def code_backbone(
     W: np.ndarray, weights: FeedbackWeights, groups: Sequence[ColumnGroup], *, sweeps: int
 ) -> Quantized | Stacked:
@@ -82,6 +136,13 @@ def code_backbone(
     ``W_g + S_gg^-1 S_gP E_P``, S the Schur complement; with ``H = L D L^T`` this is
     ``W_g + L_gg^-T L_Pg^T E_P`` and ``S_gg = L_gg D_g L_gg^T``.
     """
+    return _coded(W, weights, groups, sweeps)[0]
+
+
+def _coded(
+    W: np.ndarray, weights: FeedbackWeights, groups: Sequence[ColumnGroup], sweeps: int
+) -> tuple[Quantized | Stacked, np.ndarray]:
+    """What `code_backbone` returns, and the error."""
     from scipy.linalg import solve_triangular
 
     n, d = W.shape
@@ -125,7 +186,8 @@ def code_backbone(
                 axis=0,
             ),
         )
-    return blocks[0] if len(blocks) == 1 else Stacked(tuple(blocks), axis=1)
+    Q = blocks[0] if len(blocks) == 1 else Stacked(tuple(blocks), axis=1)
+    return Q, E.T
 
 
 def zero_backbone(shape: tuple[int, int]) -> Quantized:

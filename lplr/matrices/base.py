@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
-from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums
+from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums, two_sided_square
 from lplr.matrices.indexing import select
 from lplr.parallel import reproducible, run_blocks
 from lplr.validation import check_matrix
@@ -241,7 +241,7 @@ class PackedMatrix(LinearOperator):
         """
         raise NotImplementedError
 
-    def relative_error(self, A: Any, hessian: Any = None) -> float:
+    def relative_error(self, A: Any, hessian: Any = None, output_hessian: Any = None) -> float:
         """Error against the original, relative to its norm.
 
         Parameters
@@ -250,19 +250,23 @@ class PackedMatrix(LinearOperator):
         hessian : array_like of shape (d, d), (d,) or (m, d), optional
             Second moment H of the inputs, its diagonal, or inputs, one per row, as in
             `lplr.compress`; it is not damped here, see `lplr.regularize`.
+        output_hessian : array_like of shape (n, n), (n,) or (m, n), optional
+            Second moment G of the gradients by the outputs, its diagonal, or gradients, one per
+            row; not damped either.
 
         Returns
         -------
         float
             ``|A - self|_F / |A|_F``, or with H ``sqrt(tr(E H E^T) / tr(A H A^T))``, E the
-            difference; 0 for a zero matrix that is exact, infinite if it is not.
+            difference, or with both ``sqrt(tr(G E H E^T) / tr(G A H A^T))``; 0 for a zero matrix
+            that is exact, infinite if it is not.
 
         Raises
         ------
         InputError
-            If ``A`` or ``hessian`` does not fit.
+            If an argument does not fit.
         HessianError
-            If ``hessian`` is not a second moment.
+            If ``hessian`` or ``output_hessian`` is not a second moment.
         """
         double = getattr(A, "dtype", None) == np.float64
         A = check_matrix(A, "A", dtype=np.float64 if double else np.float32)
@@ -270,6 +274,11 @@ class PackedMatrix(LinearOperator):
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
         with reproducible():
             H = None if hessian is None else check_hessian(hessian, self.shape[1])
+            if output_hessian is not None:
+                G = check_hessian(output_hessian, self.shape[0], "output_hessian")
+                A = A.astype(np.float64, copy=False)
+                error, norm = (two_sided_square(X, H, G) for X in (A - self.to_dense(), A))
+                return ratio_of_norms(error, norm)
             sums = squared_sums(
                 lambda i, j: A[i:j], self._row_reader(), self.shape[0], self._block_rows, H
             )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from lplr.exceptions import HessianError
-from lplr.parallel import run_blocks
+from lplr.parallel import matmul, run_blocks
 
-__all__ = ["ReadRows", "ratio_of_norms", "squared_sums"]
+__all__ = ["ReadRows", "ratio_of_norms", "squared_sums", "two_sided_square"]
 
 ReadRows = Callable[[int, int], np.ndarray]  # (start, stop) to these rows of a matrix
 
@@ -40,6 +40,13 @@ def squared_sums(
 
     run_blocks(sums, rows, block)
     return out
+
+
+def two_sided_square(E: np.ndarray, H: np.ndarray | None, G: np.ndarray) -> float:
+    """``tr(G E H E^T)`` of a float64 matrix (n, d); H and G are moments or diagonals."""
+    right = E if H is None else E * H if H.ndim == 1 else matmul(E, H)
+    left = E * G[:, None] if G.ndim == 1 else matmul(G, E)
+    return float(np.vdot(left, right))
 
 
 def ratio_of_norms(error: float, norm: float) -> float:

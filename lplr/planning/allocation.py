@@ -6,11 +6,10 @@ import numpy as np
 
 from lplr.exceptions import BudgetError
 from lplr.planning.candidates import constant_plans
-from lplr.planning.codebooks import codebooks_by_size, efficient_pairs, lower_hull
-from lplr.planning.curves import Curve, backbone_curve
+from lplr.planning.codebooks import efficient_pairs, lower_hull
+from lplr.planning.curves import Curve
 from lplr.planning.sizes import least_nbytes, transforms_nbytes
 from lplr.planning.weighted_matrix import WeightedMatrix
-from lplr.quantizers.base import get_codebook
 
 __all__ = ["loss_curve", "lower_hull_curve", "spend"]
 
@@ -31,8 +30,7 @@ def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
     factors = spectrum.curve(efficient_pairs(effort, (n, d)))
     seeds = transforms_nbytes(n)
     sizes = np.geomspace(least, max(_MOST / 8 * n * d, 2.0 * least), _STEPS)
-    books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
-    backbone = backbone_curve(matrix.rates, n, books, sizes[1:] - seeds)
+    backbone = matrix.backbone_rates(effort).curve(sizes[1:] - seeds)
     unit = spectrum.energy / (n * d)
     alone = factors if matrix.H is None else _weighted_curve(matrix, effort)
     loss = np.empty(len(sizes))

@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 
 from lplr.exceptions import BudgetError
-from lplr.planning.codebooks import codebooks_by_size, efficient_pairs, half_bit_pairs
-from lplr.planning.curves import Curve, backbone_curve, best_split
+from lplr.planning.codebooks import efficient_pairs, half_bit_pairs
+from lplr.planning.curves import Curve, best_split
 from lplr.planning.plans import (
     BackbonePlan,
     ConstantPlan,
@@ -23,7 +23,6 @@ from lplr.planning.plans import (
 from lplr.planning.sizes import blocks_nbytes, budget_error, least_nbytes, transforms_nbytes
 from lplr.planning.waterfill import distribute, expected_loss
 from lplr.planning.weighted_matrix import WeightedMatrix
-from lplr.quantizers.base import get_codebook
 
 __all__ = ["candidate_plans", "constant_plans"]
 
@@ -87,18 +86,18 @@ def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[P
     """Plans of a backbone alone, rotated or (where seeds weigh) not, and of one after factors."""
     shape, spectrum = matrix.shape, matrix.spectrum
     n, d = shape
-    books = [get_codebook("zero", 0), *codebooks_by_size(effort, n)]
     factors = spectrum.curve(efficient_pairs(effort, shape))
     seeds = transforms_nbytes(n)
     for rotated in (True, False) if nbytes < 100 * seeds else (True,):
         room = nbytes - seeds * rotated
-        if min(books[1].nbytes(n, d) + 4, books[1].nbytes(n, 1) + 8) > room:
+        rates = matrix.backbone_rates(effort, rotated=rotated)
+        coarsest = rates.books[1]
+        if min(coarsest.nbytes(n, d) + 4, coarsest.nbytes(n, 1) + 8) > room:
             continue  # not even one column
-        rates = matrix.rates if rotated else matrix.unrotated_rates
-        curve = backbone_curve(rates, n, books, room * _SHARES)
+        curve = rates.curve(room * _SHARES)
         per_energy = Curve(curve.nbytes, curve.loss / (n * d))
         predicted = matrix.relative(spectrum.energy * float(per_energy.loss[-1]))
-        yield BackbonePlan(predicted, tuple(rates.groups(n, books, room)), rotated)
+        yield BackbonePlan(predicted, rates.blocks(room), rotated)
         if not rotated:
             continue
         spent = best_split(factors, per_energy, room)
@@ -109,7 +108,7 @@ def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[P
         rest = room - blocks_nbytes(blocks, shape)
         loss = expected_loss(spectrum.s, shape, spectrum.energy, blocks)
         predicted = matrix.relative(loss * float(per_energy.at(np.array(rest))))
-        backbone = BackbonePlan(predicted, tuple(rates.groups(n, books, rest)))
+        backbone = BackbonePlan(predicted, rates.blocks(rest))
         yield FactorsAndBackbonePlan(predicted, tuple(blocks), backbone)
 
 
@@ -126,15 +125,19 @@ def _roundings(matrix: WeightedMatrix, nbytes: float) -> Iterator[Plan]:
 
 
 def _sampled_errors(matrix: WeightedMatrix, plans: list[RoundingPlan], entries: int) -> list[float]:
-    """Relative errors of roundings of rows that hold about so many entries."""
+    """Relative errors of roundings of rows that hold about so many entries.
+
+    Errors of different rows have nothing to do with each other, so that of G the diagonal counts.
+    """
     n, d = matrix.shape
     rows = np.unique(np.linspace(0, n - 1, max(1, min(n, entries // d))).astype(int))
     sample = np.ascontiguousarray(matrix.W[rows])
     H = None if matrix.H is None else matrix.H.astype(np.float32)
+    G = None if matrix.G is None else matrix.G[rows, rows].astype(np.float32)[:, None]
 
     def weighted(E: np.ndarray) -> float:
-        return float(np.vdot(E if H is None else E @ H, E))
+        return float(np.vdot(E if H is None else E @ H, E if G is None else G * E))
 
-    norm = weighted(sample)
+    norm = weighted(sample) if G is None else matrix.norm * len(rows) / n
     losses = [weighted(sample - plan.round(sample).to_dense()) for plan in plans]
     return [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in losses]

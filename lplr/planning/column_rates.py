@@ -14,9 +14,9 @@ from lplr.parallel import matmul
 from lplr.planning.sizes import backbone_nbytes
 from lplr.quantizers.base import Codebook
 
-__all__ = ["ColumnRates"]
+__all__ = ["RATE_DAMPING", "ColumnRates"]
 
-_DAMPING = 0.14  # added to the diagonal of H, beside its damping, for the choice of rates
+RATE_DAMPING = 0.14  # added to the diagonal of H, beside its damping, for the choice of rates
 _FEWEST = 64  # a group has at least one in so many columns
 _SPREAD = 1e3  # cap of the mean square of what is rounded, over that of W
 
@@ -40,7 +40,7 @@ class ColumnRates:
             from scipy.linalg.lapack import strtri
             from scipy.optimize import isotonic_regression
 
-            _, D = ldl(H + _DAMPING * np.eye(len(H)))
+            _, D = ldl(H + RATE_DAMPING * np.eye(len(H)))
             self._pivots = np.exp(isotonic_regression(np.log(D), increasing=False).x)
             inverse, _ = strtri(weights.L.astype(np.float32), lower=1, unitdiag=1)
             self._inverse = np.ascontiguousarray(np.tril(inverse))
@@ -55,23 +55,30 @@ class ColumnRates:
         the extra damping `FEEDBACK_DAMPING` adds, which only the feedback uses: that damping times
         the mean square ``v_k - 1 + mse_k v_k`` of the errors of each column.
         """
+        return self.losses(groups)[0]
+
+    def losses(self, groups: Sequence[ColumnGroup]) -> tuple[float, float]:
+        """The `loss`, and the mean squares of the errors of all columns, summed."""
         from scipy.linalg import solve_triangular
 
         mse = np.concatenate([np.full(g.stop - g.start, g.book.gaussian_mse) for g in groups])
         D, L, d = self.weights.D, self.weights.L, self.weights.d
         if L is None or self._inverse is None:
-            return float(D @ mse)
+            return float(D @ mse), float(mse.sum())
         g = d - int(np.argmin(mse[::-1] >= 1.0) if (mse < 1.0).any() else d)
         left_out = L[g:, g:].astype(np.float32)
         alone = np.square(left_out).sum(axis=0, dtype=np.float64)
         total = float(D[g:] @ alone) - FEEDBACK_DAMPING * (d - g)
+        if g == 0:
+            return total, float(d)
         fed = 1.0 + np.square(matmul(left_out, self._inverse[g:, :g])).sum(axis=0)
         system = np.square(self._inverse[:g, :g]).T * -mse[:g].astype(np.float32)
         np.fill_diagonal(system, 1.0)
         v = solve_triangular(system, fed, unit_diagonal=True, check_finite=False)
         v = np.minimum(v, _SPREAD).astype(np.float64)
         coded = mse[:g] * v
-        return total + float(D[:g] @ coded) - FEEDBACK_DAMPING * float((coded + v - 1).sum())
+        squares = float((coded + v - 1).sum())
+        return total + float(D[:g] @ coded) - FEEDBACK_DAMPING * squares, squares + (d - g)
 
     def groups(self, rows: int, books: Sequence[Codebook], nbytes: float) -> list[ColumnGroup]:
         """The rates of least predicted loss that fit, falling from the first column on.

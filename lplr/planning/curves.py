@@ -1,6 +1,6 @@
-"""Predicted loss over bytes: of factors with rates by component, and of a backbone.
+"""Predicted loss over bytes, and that of factors with rates by component.
 
-Everything is an expected error energy under the regularised H, before anything is coded: the
+Everything is an expected error energy under the regularised weights, before anything is coded: the
 singular values of W, the pivots of H and the error of each code on a normal distribution decide.
 """
 
@@ -13,10 +13,8 @@ import numpy as np
 
 from lplr.coding.factor import CodebookPair
 from lplr.planning.codebooks import component_menu, residual_share
-from lplr.planning.column_rates import ColumnRates
-from lplr.quantizers.base import Codebook
 
-__all__ = ["Curve", "Spectrum", "backbone_curve", "best_split", "extended"]
+__all__ = ["Curve", "Spectrum", "best_split", "extended"]
 
 _PRICES = 80  # points of a curve of factors, about
 
@@ -83,20 +81,6 @@ def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
         law = s[-1] ** 2 * np.exp(-2 * middle * ratio)
         low, high = (middle, high) if law.sum() > rest else (low, middle)
     return np.concatenate([s, s[-1] * np.exp(-high * ratio)])
-
-
-def backbone_curve(
-    rates: ColumnRates, rows: int, books: Sequence[Codebook], sizes: np.ndarray
-) -> Curve:
-    """Loss ``tr(E H E^T)`` over bytes of a backbone, for W of unit mean square.
-
-    ``books`` begin with that of columns left out and go on with those of
-    `lplr.planning.codebooks.codebooks_by_size`. Sizes at which even the coarsest code does not fit
-    are dropped; the others rise.
-    """
-    fit = sizes[sizes >= books[0].nbytes(rows, rates.weights.d) + 4]
-    losses = [rows * rates.loss(rates.groups(rows, books, float(size))) for size in fit]
-    return Curve(fit, np.array(losses, np.float64))
 
 
 def best_split(factors: Curve, backbone: Curve, nbytes: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lplr.coding.backbone import ColumnGroup, code_backbone, zero_backbone
+from lplr.coding.backbone import RowBlock, code_row_blocks, zero_backbone
 from lplr.coding.blocks import (
     ComponentBlock,
     factors_seconds,
@@ -21,17 +21,20 @@ from lplr.coding.blocks import (
 )
 from lplr.coding.constant import constant_factors, constant_matrix
 from lplr.coding.rounding import round_matrix
-from lplr.coding.work import code_seconds, svd_seconds
+from lplr.coding.work import svd_seconds
 from lplr.linalg.svd import short_svd
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
+from lplr.planning.column_rates import ColumnRates
+from lplr.planning.row_weights import RowWeights
 from lplr.planning.sizes import (
     StoredScales,
-    backbone_nbytes,
     blocks_nbytes,
     factor_nbytes,
     rounding_nbytes,
+    row_blocks_nbytes,
     transforms_nbytes,
 )
 from lplr.planning.weighted_components import WeightedComponents
@@ -210,27 +213,35 @@ class BackbonePlan(Plan):
     kind = "backbone"
     family = "backbone"
 
-    groups: tuple[ColumnGroup, ...]
+    blocks: tuple[RowBlock, ...]
     rotated: bool = True
 
     def nbytes(self, shape: tuple[int, int]) -> int:
-        return backbone_nbytes(self.groups, shape[0]) + transforms_nbytes(shape[0]) * self.rotated
+        return row_blocks_nbytes(self.blocks) + transforms_nbytes(shape[0]) * self.rotated
 
     def work(self, shape: tuple[int, int]) -> int:
         return 2 * shape[0] * shape[1]
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
-        sweeps = _SWEEPS[effort]
         if not self.rotated:
-            weights = matrix.unrotated_rates.weights
-            return QPlusLowRank(code_backbone(matrix.W, weights, self.groups, sweeps=sweeps))
-        Q = code_backbone(matrix.rotated, matrix.rates.weights, self.groups, sweeps=sweeps)
+            rows, columns = matrix.unrotated_row_weights, matrix.unrotated_rates
+            return QPlusLowRank(self.code(matrix.W, rows, columns, effort))
+        Q = self.code(matrix.rotated, matrix.row_weights, matrix.rates, effort)
         return QPlusLowRank(Q, None, *matrix.transforms)
 
+    def code(
+        self, W: np.ndarray, rows: RowWeights, columns: ColumnRates, effort: str
+    ) -> Quantized | Stacked:
+        """Code a matrix under the weights of its coordinates."""
+        sweeps = _SWEEPS[effort]
+        return code_row_blocks(W, rows.weights, columns.weights, self.blocks, sweeps=sweeps)
+
     def _spent(self) -> dict[str, Any]:
+        rows = [{"rows": b.stop - b.start} if len(self.blocks) > 1 else {} for b in self.blocks]
         groups = [
-            {"columns": g.stop - g.start, "quantizer": g.book.name, "bits": g.book.bits}
-            for g in self.groups
+            {**of, "columns": g.stop - g.start, "quantizer": g.book.name, "bits": g.book.bits}
+            for of, block in zip(rows, self.blocks, strict=True)
+            for g in block.groups
         ]
         return {"backbone": groups}
 
@@ -251,15 +262,14 @@ class FactorsAndBackbonePlan(LowRankPlan):
         return super().work(shape) + self.backbone.work(shape)
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
-        W, weights = matrix.rotated, matrix.rates.weights
-        shape, n = matrix.shape, len(W)
+        W, shape = matrix.rotated, matrix.shape
         factoring = factors_seconds(self.blocks, shape, effort)
         factoring += svd_seconds(shape, self.blocks[-1].stop)
-        coding = sum(code_seconds(g.stop - g.start, n, g.book, 0) for g in self.backbone.groups)
+        coding = sum(block.seconds(0) for block in self.backbone.blocks)
         with until(factoring / (factoring + coding)):
             factors = self._factors(W, matrix.factor_seed, effort)
         rest = W - factors.to_dense()
-        Q = code_backbone(rest, weights, self.backbone.groups, sweeps=_SWEEPS[effort])
+        Q = self.backbone.code(rest, matrix.row_weights, matrix.rates, effort)
         return QPlusLowRank(Q, factors, *matrix.transforms)
 
     def _spent(self) -> dict[str, Any]:

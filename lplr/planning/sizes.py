@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lplr.coding.backbone import ColumnGroup
+from lplr.coding.backbone import ColumnGroup, RowBlock
 from lplr.coding.blocks import ComponentBlock
 from lplr.coding.factor import CodebookPair
 from lplr.exceptions import BudgetError
@@ -25,6 +25,7 @@ __all__ = [
     "largest_rank",
     "least_nbytes",
     "rounding_nbytes",
+    "row_blocks_nbytes",
     "transforms_nbytes",
 ]
 
@@ -109,6 +110,11 @@ def blocks_nbytes(blocks: Sequence[ComponentBlock], shape: tuple[int, int]) -> i
 def backbone_nbytes(groups: Sequence[ColumnGroup], rows: int) -> int:
     """Bytes of a backbone in groups of columns, one scale for each group."""
     return sum(g.book.nbytes(rows, g.stop - g.start) + _FLOAT32 for g in groups)
+
+
+def row_blocks_nbytes(blocks: Sequence[RowBlock]) -> int:
+    """Bytes of a backbone in blocks of rows."""
+    return sum(backbone_nbytes(b.groups, b.stop - b.start) for b in blocks)
 
 
 def rounding_nbytes(shape: tuple[int, int], book: Codebook, granularity: str) -> int:

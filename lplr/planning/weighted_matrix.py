@@ -13,10 +13,14 @@ from lplr.linalg.ldl import squared_norm
 from lplr.linalg.svd import truncated_svd
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
+from lplr.planning.backbone_rates import BackboneRates
+from lplr.planning.codebooks import codebooks_by_size
 from lplr.planning.column_rates import ColumnRates
 from lplr.planning.curves import Spectrum, extended
 from lplr.planning.row_blocks import mix_rows
+from lplr.planning.row_weights import RowWeights
 from lplr.planning.weighted_components import WeightedComponents
+from lplr.quantizers.base import get_codebook
 
 __all__ = ["WeightedMatrix"]
 
@@ -29,15 +33,17 @@ _USED = 0.75  # at most this share of the components that fit at one bit per ent
 class WeightedMatrix:
     """A matrix to compress; everything derived from it is computed on first use, once.
 
-    W is float32 (n, d), of moderate size; H is float64 (d, d) and regularised, or None for the
-    identity. ``seed`` is that of the transforms and of the range finder, ``factor_seed`` that of
-    the factors: no plan depends on which others were carried out.
+    W is float32 (n, d), of moderate size; H, float64 (d, d), and G, (n, n), are regularised, or
+    None for the identity: an error E loses ``tr(G E H E^T)``. ``seed`` is that of the transforms
+    and of the range finder, ``factor_seed`` that of the factors: no plan depends on which others
+    were carried out.
     """
 
     W: np.ndarray
     H: np.ndarray | None
     seed: int
     factor_seed: int = 0
+    G: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,6 +89,24 @@ class WeightedMatrix:
         """The rates of columns of W itself."""
         return ColumnRates(self.H, FeedbackWeights(self.H, self.shape[1]))
 
+    def backbone_rates(self, effort: str, *, rotated: bool = True) -> BackboneRates:
+        """The rates of a backbone in the rotated coordinates, or in those of W."""
+        books = [get_codebook("zero", 0), *codebooks_by_size(effort, self.shape[0])]
+        if rotated:
+            return BackboneRates(self.rates, self.row_weights, books)
+        return BackboneRates(self.unrotated_rates, self.unrotated_row_weights, books)
+
+    @cached_property
+    def row_weights(self) -> RowWeights:
+        """Blocks of rows in the rotated coordinates, and their weights."""
+        G = None if self.G is None else self.transforms[0].two_sided(self.G)
+        return RowWeights(G, self.shape[0])
+
+    @cached_property
+    def unrotated_row_weights(self) -> RowWeights:
+        """Blocks of rows of W itself, and their weights."""
+        return RowWeights(self.G, self.shape[0])
+
     @cached_property
     def spectrum(self) -> Spectrum:
         """Singular values of W, from the smaller Gram matrix; a large W has some guessed ones."""
@@ -107,11 +131,14 @@ class WeightedMatrix:
 
     @cached_property
     def norm(self) -> float:
-        """tr(W H W^T)."""
+        """tr(G W H W^T)."""
         return self.loss(self.W)
 
     def loss(self, E: np.ndarray) -> float:
-        """``tr(E H E^T)`` of a float32 matrix (n, d)."""
+        """``tr(G E H E^T)`` of a float32 matrix (n, d)."""
+        if self.G is not None:
+            weighted = E if self.H is None else matmul(E, self.H.astype(np.float32))
+            return max(float(np.vdot(matmul(self.G.astype(np.float32), E), weighted)), 0.0)
         if self.H is None:
             return squared_norm(E)
         return self.rates.weights.loss(self._whole[1].apply(E, axis=1))

@@ -7,7 +7,10 @@ Callers compute several sequences at once by `lplr.parallel.run_blocks`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +18,9 @@ __all__ = [
     "ACTIVATIONS",
     "FAR",
     "GATES",
-    "QUERIES",
     "attention",
-    "exponentials",
     "gelu",
     "gelu_tanh",
-    "hide",
     "inverse_gate",
     "layer_norm",
     "merge_heads",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _LEAST = np.finfo(np.float32).min
-QUERIES = 64  # rows of the attention matrix at a time: they stay in the cache
+_QUERIES, _WEIGHTS = 64, 1 << 17  # of attention at a time: they stay in the cache
 
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
@@ -181,56 +181,78 @@ def attention(
     -------
     ndarray of shape (sequences, queries, heads * width)
     """
-    n, heads, queries, width = q.shape
+    n, _, queries, width = q.shape
     shared, keys = k.shape[1:3]
-    group = heads // shared
+    group = q.shape[1] // shared
     out = np.empty((n, queries, shared, group, width), q.dtype)
     grouped = q.reshape(n, shared, group, queries, width)
-    room = np.empty(group * min(QUERIES, queries) * keys, q.dtype)
-    for start, stop, begin, end, hidden in query_blocks(queries, keys, causal, window):
-        shape = group * (stop - start), end - begin
-        weights = room[: shape[0] * shape[1]].reshape(shape)
-        for s, j in np.ndindex(n, shared):
-            rows = (grouped[s, j, :, start:stop] * np.float32(scale)).reshape(-1, width)
-            np.matmul(rows, k[s, j, begin:end].T, out=weights)
-            each = weights.reshape(group, stop - start, end - begin)
-            hide(each, hidden, None if mask is None else mask[s, begin:end])
-            total = exponentials(weights)
-            found = (weights @ v[s, j, begin:end]).reshape(group, -1, width)
-            found /= total.reshape(group, -1, 1)
-            out[s, start:stop, j] = np.swapaxes(found, 0, 1)
-    return out.reshape(n, queries, heads * width)
+    blocks = query_blocks(group, shared, queries, keys, causal, window)
+    room = np.empty(max(block.size for block in blocks), q.dtype)
+    for s, block in itertools.product(range(n), blocks):
+        heads, asked, seen = block.heads, block.queries, block.keys
+        Q = (grouped[s, heads, :, asked] * np.float32(scale)).reshape(*block.shape[:2], width)
+        weights = room[: block.size].reshape(block.shape)
+        np.matmul(Q, k[s, heads, seen].swapaxes(1, 2), out=weights)
+        total = block.exponentials(weights, None if mask is None else mask[s])
+        found = weights @ v[s, heads, seen]
+        found /= total
+        out[s, asked, heads] = found.reshape(len(found), group, -1, width).transpose(2, 0, 1, 3)
+    return out.reshape(n, queries, -1)
+
+
+class QueryBlock(NamedTuple):
+    """Heads of k and v, queries, and the keys that these queries see.
+
+    ``shape`` of their weights is (shared heads, group of heads * queries, keys); ``hidden`` is
+    added to those of the last keys.
+    """
+
+    heads: slice
+    queries: slice
+    keys: slice
+    shape: tuple[int, int, int]
+    hidden: np.ndarray | None
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    def exponentials(self, weights: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """Replace rows by their exponentials up to a factor, the greatest 1; the sum of each row.
+
+        Those of keys that must not be seen are zero. Of a row that sees no key, as before padding,
+        only zeros are left; its sum is called 1.
+        """
+        if self.hidden is not None:
+            queries, keys = self.hidden.shape
+            each = weights.reshape(len(weights), -1, queries, self.shape[2])
+            each[..., self.shape[2] - keys :] += self.hidden
+        if mask is not None:
+            weights += np.where(mask[self.keys], np.float32(0), np.float32(-np.inf))
+        weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
+        np.exp(weights, out=weights)
+        return np.maximum(weights.sum(axis=-1, keepdims=True), 1)
 
 
 def query_blocks(
-    queries: int, keys: int, causal: bool, window: int | None
-) -> Iterator[tuple[int, int, int, int, np.ndarray | None]]:
-    """Queries ``start`` to ``stop``, the keys ``begin`` to ``end`` that they see, and `_hidden`."""
-    for start in range(0, queries, QUERIES):
-        stop = min(start + QUERIES, queries)
+    group: int, shared: int, queries: int, keys: int, causal: bool, window: int | None
+) -> list[QueryBlock]:
+    """All heads and queries, in blocks whose weights stay in the cache."""
+    blocks = []
+    for start in range(0, queries, _QUERIES):
+        stop = min(start + _QUERIES, queries)
         place = keys - queries + start  # position of the first of these queries
         end = place + stop - start if causal else keys
         begin = 0 if window is None else max(0, place - window + 1)
         hidden = _hidden(place, end, begin, window) if causal and stop - start > 1 else None
-        yield start, stop, begin, end, hidden
-
-
-def hide(weights: np.ndarray, hidden: np.ndarray | None, mask: np.ndarray | None) -> None:
-    """Minus infinity for keys that a query must not see: the last axis of ``weights``."""
-    if hidden is not None:
-        weights[..., weights.shape[-1] - hidden.shape[1] :] += hidden
-    if mask is not None:
-        weights += np.where(mask, np.float32(0), np.float32(-np.inf))
-
-
-def exponentials(weights: np.ndarray) -> np.ndarray:
-    """Replace rows by their exponentials up to a factor, the greatest 1; the sum of each row.
-
-    Of a row that sees no key, as before padding, only zeros are left; its sum is called 1.
-    """
-    weights -= np.maximum(weights.max(axis=-1, keepdims=True), _LEAST)
-    np.exp(weights, out=weights)
-    return np.maximum(weights.sum(axis=-1, keepdims=True), 1)
+        rows = group * (stop - start)
+        step = max(1, _WEIGHTS // (rows * (end - begin)))
+        for j in range(0, shared, step):
+            shape = min(step, shared - j), rows, end - begin
+            at = slice(j, j + step), slice(start, stop), slice(begin, end)
+            blocks.append(QueryBlock(*at, shape, hidden))
+    return blocks
 
 
 def _hidden(place: int, end: int, begin: int, window: int | None) -> np.ndarray:

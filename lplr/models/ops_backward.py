@@ -6,6 +6,8 @@ Entries go through in pieces that stay in the cache.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from lplr.models import ops
@@ -152,32 +154,29 @@ def attention_back(
     dq, dk, dv : ndarray
         Of the shapes of q, k and v.
     """
-    n, heads, queries, width = q.shape
+    n, _, queries, width = q.shape
     shared, keys = k.shape[1:3]
-    group = heads // shared
+    group = q.shape[1] // shared
     dq = np.empty((n, queries, shared, group, width), q.dtype)
     dk, dv = np.zeros((2, n, shared, keys, width), q.dtype)
     dout = dout.reshape(dq.shape)
     grouped = q.reshape(n, shared, group, queries, width)
-    rooms = np.empty((2, group * min(ops.QUERIES, queries) * keys), q.dtype)
-    blocks = list(ops.query_blocks(queries, keys, causal, window))
-    for s, j in np.ndindex(n, shared):
-        for start, stop, begin, end, hidden in blocks:
-            shape = group * (stop - start), end - begin
-            P, S = rooms[:, : shape[0] * shape[1]].reshape(2, *shape)
-            K, V = k[s, j, begin:end], v[s, j, begin:end]
-            Q = (grouped[s, j, :, start:stop] * np.float32(scale)).reshape(-1, width)
-            np.matmul(Q, K.T, out=P)
-            each = P.reshape(group, stop - start, end - begin)
-            ops.hide(each, hidden, None if mask is None else mask[s, begin:end])
-            total = ops.exponentials(P)
-            # What P lacks, one over its row sums, D has.
-            D = np.swapaxes(dout[s, start:stop, j], 0, 1).reshape(-1, width) / total
-            dv[s, j, begin:end] += P.T @ D
-            np.matmul(D, V.T, out=S)
-            S -= np.einsum("ij,ij->i", P, S)[:, None] / total
-            S *= P
-            dk[s, j, begin:end] += S.T @ Q
-            found = (S @ K).reshape(group, -1, width)
-            np.multiply(np.swapaxes(found, 0, 1), np.float32(scale), out=dq[s, start:stop, j])
-    return np.swapaxes(dq.reshape(n, queries, heads, width), 1, 2), dk, dv
+    blocks = ops.query_blocks(group, shared, queries, keys, causal, window)
+    rooms = np.empty((2, max(block.size for block in blocks)), q.dtype)
+    for s, block in itertools.product(range(n), blocks):
+        heads, asked, seen = block.heads, block.queries, block.keys
+        Q = (grouped[s, heads, :, asked] * np.float32(scale)).reshape(*block.shape[:2], width)
+        K, V = k[s, heads, seen], v[s, heads, seen]
+        P, S = rooms[:, : block.size].reshape(2, *block.shape)
+        np.matmul(Q, K.swapaxes(1, 2), out=P)
+        total = block.exponentials(P, None if mask is None else mask[s])
+        # What P lacks, one over its row sums, D has.
+        D = dout[s, asked, heads].transpose(1, 2, 0, 3).reshape(Q.shape) / total
+        dv[s, heads, seen] += P.swapaxes(1, 2) @ D
+        np.matmul(D, V.swapaxes(1, 2), out=S)
+        S -= np.einsum("hij,hij->hi", P, S)[..., None] / total
+        S *= P
+        dk[s, heads, seen] += S.swapaxes(1, 2) @ Q
+        found = (S @ K).reshape(len(S), group, -1, width)
+        np.multiply(found.transpose(2, 0, 1, 3), np.float32(scale), out=dq[s, asked, heads])
+    return np.swapaxes(dq.reshape(n, queries, -1, width), 1, 2), dk, dv

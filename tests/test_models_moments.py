@@ -305,7 +305,7 @@ def read_all(path: Path) -> None:
 # --- layers coded under them -----------------------------------------------------------------
 
 CALL: dict[str, Any] = {
-    "bits_per_weight": 3, "effort": "fast", "calibration": IDS, "rng": SEED,
+    "method": "caldera", "rank": 2, "calibration": IDS, "rng": SEED,
 }  # fmt: skip
 
 
@@ -380,7 +380,7 @@ def test_moments_that_are_formed_first(
     assert made["file_nbytes"] == file.stat().st_size
     assert "exists" in refused(capsys, *calibrate, "--output")
     assert "--seed: is of moments of outputs" in refused(capsys, *calibrate, "--seed", 1)
-    base = ("model", "compress", source, "--bits-per-weight", 3, *tokens, "--effort", "fast")
+    base = ("model", "compress", source, "--method", "caldera", "--rank", 2, *tokens)
     base = (*base, "--seed", SEED)
     report(capsys, *base, "-o", tmp_path / "a", "--output-moments", file)
     planned = report(capsys, *base, "-o", tmp_path / "b", "--output-moments", "--dry-run")
@@ -395,7 +395,10 @@ def test_moments_that_are_formed_first(
     ("change", "words"),
     [
         ({"calibration": TOKENS}, "is of other tokens, 8 x 16 of them"),
-        ({"method": "quantize", "calibration": None, "effort": None}, "'quantize' takes none"),
+        (
+            {"method": "quantize", "calibration": None, "rank": None, "bits_per_weight": 3},
+            "'quantize' takes none",
+        ),
         ({"output_moments": 3.5}, "output_moments: must be the name of a file, or True"),
         ({"output_moments": "no.safetensors"}, "output_moments: there is no 'no.safetensors'"),
     ],

@@ -25,13 +25,14 @@ blocks are kept; then it goes back, one block at a time, which is computed anew.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.block import Context
+from lplr.models.block import Block, Context
 from lplr.models.checkpoint import Checkpoint, open_checkpoint
 from lplr.models.families import Family, family_of
 from lplr.models.losses import sampled_loss
@@ -52,6 +53,7 @@ ESTIMATORS = {"token": ("token",), "sequence": ("sequence",), "both": ("token", 
 _BATCH = 16  # sequences that go forward and back together, at most
 _MEMORY = 8e8  # bytes that their hidden states and gradients take, at most
 _HEAD = 8  # work of a batch in the head, in units of a block's on the way forward
+_KEPT = 6e8  # bytes that the weights of all blocks take at most where they are kept in memory
 _TILE = 512  # rows and columns of a part of a second moment that is formed at once
 
 
@@ -245,6 +247,11 @@ class _Pass:
         self.estimators, self.job, self.rows = estimators, job, rows
         self.lengths = (ids != PADDING).sum(axis=1)
         self.size = _batch_size(network.family, ids.shape[1], "sequence" in estimators)
+        self.blocks: dict[int, Block] = {}  # where they are kept: some formats take long to read
+        self.room: dict[str, np.ndarray] = {}
+        family = network.family
+        shapes = [shape for i in range(family.n_blocks) for shape in family.linears(i).values()]
+        self.keeps = 4 * sum(n * d for n, d in shapes) <= _KEPT
 
     def run(self) -> None:
         """Do it."""
@@ -267,9 +274,22 @@ class _Pass:
             self._back(i, states.pop(), dh, mask, part)
         return loss
 
+    def _block(self, i: int) -> Block:
+        block = self.blocks.get(i) or self.network.block(i).decoded()
+        if self.keeps:
+            self.blocks[i] = block
+        return block
+
+    def _room(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An array to fill; one of a name and shape serves all blocks, which is quicker."""
+        found = self.room.get(name)
+        if found is None or found.shape != shape:
+            found = self.room[name] = np.empty(shape, np.float32)
+        return found
+
     def _forward(self, i: int, h: np.ndarray) -> np.ndarray:
         """Hidden states after block i."""
-        block = self.network.block(i).decoded()
+        block = self._block(i)
         after = np.empty_like(h)
 
         def forward(start: int, stop: int) -> None:
@@ -304,14 +324,14 @@ class _Pass:
     def _back(self, i: int, h: np.ndarray, dh: np.ndarray, mask: np.ndarray, part: slice) -> None:
         """Back through block i, in place, and what it adds to the sums."""
         family = self.network.family
-        block = self.network.block(i).decoded()
+        block = self._block(i)
         at = family.prefix(i)
         shapes = {name.removeprefix(at): shape for name, shape in family.linears(i).items()}
         size = len(h)
-        deltas = {name: np.empty((*mask.shape, n), np.float32) for name, (n, _) in shapes.items()}
+        deltas = {name: self._room(name, (*mask.shape, n)) for name, (n, _) in shapes.items()}
         products = {}
         if "sequence" in self.estimators:
-            products = {name: np.empty((size, *of), np.float32) for name, of in shapes.items()}
+            products = {name: self._room(f"{name} M", (size, *of)) for name, of in shapes.items()}
 
         def back(start: int, stop: int) -> None:
             def see(name: str, u: np.ndarray, dy: np.ndarray) -> None:
@@ -333,16 +353,10 @@ class _Pass:
             parts[f"{at}{name}.sequence.G"] = [each.T for each in M]
             parts[f"{at}{name}.sequence.H"] = [M.reshape(-1, M.shape[-1])]
         before, after = self.job.sums(i), self.job.sums(i, new=True)
-        tiles = [
-            (name, rows, columns)
-            for name, total in before.items()
-            for rows in range(0, len(total), _TILE)
-            for columns in range(0, rows + 1, _TILE)
-        ]
+        tiles = [(name, *tile) for name, total in before.items() for tile in _tiles(len(total))]
 
         def add(start: int, stop: int) -> None:
-            for name, row, column in tiles[start:stop]:
-                rows, columns = slice(row, row + _TILE), slice(column, column + _TILE)
+            for name, rows, columns in tiles[start:stop]:
                 found = before[name][rows, columns].copy()
                 for A in parts[name]:
                     found += A[:, rows].T @ A[:, columns]
@@ -358,3 +372,10 @@ def _batch_size(family: Family, tokens: int, products: bool) -> int:
     nbytes = 4 * tokens * (family.width * (family.n_blocks + 1) + sum(n for n, _ in shapes))
     nbytes += products * 4 * sum(n * d for n, d in shapes)
     return int(min(_BATCH, max(1, _MEMORY // nbytes)))
+
+
+def _tiles(n: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the parts of a symmetric matrix, on the diagonal and below it."""
+    edges = np.linspace(0, n, -(-n // _TILE) + 1).astype(int).tolist()
+    parts = [slice(*edge) for edge in pairwise(edges)]
+    return [(rows, columns) for k, rows in enumerate(parts) for columns in parts[: k + 1]]

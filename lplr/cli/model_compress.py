@@ -6,6 +6,12 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from lplr.cli.model_allocation import (
+    add_allocation,
+    allocated,
+    is_verified,
+    seconds_of_allocation,
+)
 from lplr.cli.model_tokens import add_tokens, tokens_of
 from lplr.cli.options import add_command, add_json, add_seed, bits, print_json
 from lplr.exceptions import InputError
@@ -22,6 +28,8 @@ lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --tokens tokens.np
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --texts *.txt
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --dry-run
 lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --tokens tokens.npy --output-moments
+lplr model compress SmolLM2-135M -o small --bits-per-weight 2 --tokens tokens.npy \\
+    --allocation verified
 lplr model compress SmolLM2-135M -o caldera --method caldera --rank 32 --tokens tokens.npy"""
 
 _DESCRIPTION = (
@@ -106,6 +114,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         choices=("fast", "default", "best"),
         help="how much time to spend on a smaller error (default: default)",
     )
+    add_allocation(best)
     caldera = parser.add_argument_group("--method caldera")
     caldera.add_argument("--rank", type=int, metavar="K", help="columns of L (default: 64)")
     caldera.add_argument(
@@ -155,10 +164,12 @@ def _planned(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
     calibration = None
     if args.tokens is not None or args.texts is not None:
         calibration = _calibration(args, open_checkpoint(args.checkpoint))
-    return {
-        "model": args.checkpoint,
-        **plan(args.checkpoint, calibration=calibration, **given).describe(),
-    }
+    planned = plan(args.checkpoint, calibration=calibration, **given).describe()
+    if is_verified(args):
+        seconds = planned["seconds"]
+        seconds["allocation"] = seconds_of_allocation(args, calibration)
+        seconds["all"] += seconds["allocation"]
+    return {"model": args.checkpoint, **planned}
 
 
 def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +177,7 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
     from lplr.models.checkpoint import open_checkpoint
     from lplr.models.compress_model import compress
     from lplr.models.job import progress_of
+    from lplr.progress import tracked, until
 
     start = time.perf_counter()
     checkpoint = open_checkpoint(args.checkpoint)
@@ -174,9 +186,13 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
         if before := progress_of(args.out):
             line.say(f"going on: {before} layers are in {args.out}.job")
         try:
-            manifest = compress(
-                checkpoint, args.out, calibration=calibration, progress=line.tell, **given
-            )
+            with tracked(line.tell, "reading"):
+                compared = {}
+                if is_verified(args):
+                    with until(_share(args, calibration, given)):
+                        bits, found = allocated(args, checkpoint, calibration)
+                    given, compared = given | {"bits_per_weight": bits}, {"allocation": found}
+                manifest = compress(checkpoint, args.out, calibration=calibration, **given)
         except BaseException as error:
             refused = isinstance(error, InputError)  # the same command would be, too
             if not refused and (done := progress_of(args.out)):
@@ -189,9 +205,21 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
         "model": args.checkpoint,
         "output": args.out,
         **{key: manifest[key] for key in ("settings", "totals", "layers", "embedding")},
+        **compared,
         "file_nbytes": sum(file["nbytes"] for file in manifest["files"].values()),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _share(args: argparse.Namespace, calibration: Any, given: dict[str, Any]) -> float:
+    """Of the comparison of allocations in the time; what is wrong with the rest is found here."""
+    from lplr.models.compress_model import plan
+    from lplr.models.output import new_path
+
+    new_path(args.out)
+    planned = plan(args.checkpoint, calibration=calibration, **given)
+    first = seconds_of_allocation(args, calibration)
+    return first / (first + sum(planned.seconds.values()))
 
 
 def _calibration(args: argparse.Namespace, checkpoint: Checkpoint) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lplr.cli.model_allocation import table_of
 from lplr.cli.tables import columns, in_bytes, in_seconds, in_shape, shown, table
 
 __all__ = ["print_plan", "print_summary"]
@@ -63,6 +64,8 @@ def print_summary(report: Mapping[str, Any]) -> None:
     ]
     if blocks := report["settings"]["error_after_blocks"]:
         lines.append(("", f"of the hidden states after the last block {100 * blocks[-1]:.3g} %"))
+    if found := report.get("allocation"):
+        lines.append(("allocation", table_of(found)))
     lines.append(("time", in_seconds(report["seconds"])))
     print(columns(lines))
 

@@ -11,6 +11,7 @@ _PUBLIC = {
     "Network": "lplr.models.network",
     "OutputMoments": "lplr.models.moments_file",
     "adapt": "lplr.models.adaptation.adapt_model",
+    "allocate": "lplr.models.allocation",
     "answer": "lplr.models.evaluation.choices",
     "compare": "lplr.models.evaluation.scores",
     "compare_encoders": "lplr.models.evaluation.encoders",
@@ -38,6 +39,7 @@ __all__ = [
     "Network",
     "OutputMoments",
     "adapt",
+    "allocate",
     "answer",
     "compare",
     "compare_encoders",
@@ -63,6 +65,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lplr.models.adaptation.adapt_model import adapt
+    from lplr.models.allocation import allocate
     from lplr.models.checkpoint import open_checkpoint
     from lplr.models.compress_model import compress, plan
     from lplr.models.evaluation.choices import answer, read_questions

@@ -18,9 +18,7 @@ from lplr.models import allocate, comparison
 from lplr.models.allocation import allocation_seconds
 from lplr.models.candidates import Allocation, Candidate
 from lplr.models.costs import layers_of
-from lplr.models.evaluation.divergence import Reference
-from lplr.models.evaluation.scores import compare
-from lplr.models.moves import groups_of, moved
+from lplr.models.moves import from_margins, moved
 from lplr.models.opening import open_network
 
 IDS = np.random.default_rng(1).integers(0, 100, (40, 32))
@@ -81,43 +79,21 @@ def test_equal_losses_move_nothing_and_no_loss_gives_all() -> None:
     assert moved({"a": 0, "b": 0}, weights, 2, 0.25, least)["a"] > 2  # no weight tells them apart
 
 
-def test_groups_are_kinds_in_parts_of_the_network() -> None:
-    layers = {f"{i}.{kind}": (i, (4, 4)) for i in range(7) for kind in ("up", "down")}
-    groups = groups_of(layers, {name: name[2:] for name in layers})
-    assert list(groups) == [
-        f"{kind}, {part}"
-        for part in ("blocks 1 to 3", "blocks 4 to 5", "blocks 6 to 7")
-        for kind in ("up", "down")
-    ]
-    assert groups["down, blocks 4 to 5"] == ["3.down", "4.down"]
-    assert sorted(itertools.chain(*groups.values())) == sorted(layers)
-    assert list(groups_of({"x": (0, (2, 2))}, {"x": "up"})) == ["up, block 1"]
+def test_margins_of_a_product_give_it_back() -> None:
+    kinds, blocks = {"up": 3.0, "down": 1.0}, [0.5, 2.0, 1.5]
+    table = from_margins(kinds, blocks)
+    for kind, loss in kinds.items():
+        assert sum(table[kind, i] for i in range(3)) == pytest.approx(loss)
+    for i, loss in enumerate(blocks):
+        assert sum(table[kind, i] for kind in kinds) == pytest.approx(loss)
+    assert from_margins({"up": -1.0, "down": 0.0}, [0.0]) == {("up", 0): 0.0, ("down", 0): 0.0}
 
 
 # --- comparisons ------------------------------------------------------------------------------
 
 
-def test_divergences_are_those_of_scores(source: Path, tmp_path: Path) -> None:
-    """Of sequences of several lengths."""
-    ids = IDS[:5].astype(np.int32)
-    ids[1, 20:] = ids[3, 9:] = -1
-    original, other = (
-        open_network(source),
-        open_network(tiny_checkpoint(tmp_path / "other", num_hidden_layers=1)),
-    )
-    reference = Reference(original, ids)
-    each = reference.kl(other)
-    whole = compare(original, other, ids).kl
-    assert whole is not None
-    assert float(each @ reference.tokens) / reference.tokens.sum() == pytest.approx(whole.value)
-    for row, kl in zip(ids, each, strict=True):
-        alone = compare(original, other, row[None, row >= 0]).kl
-        assert alone is not None
-        assert kl == pytest.approx(alone.value, rel=1e-5)  # float32 sums in other orders
-
-
 def test_what_matters_is_found(source: Path, found: Allocation) -> None:
-    """Predictions hang on the MLP, as the divergences of groups and output moments both say."""
+    """Predictions hang on the MLP, as the divergences of parts and output moments both say."""
     assert [each.name for each in found.candidates] == ["equal", "measured", "predicted"]
     weights = {name: n * d for name, (_, (n, d)) in layers_of(open_network(source).family).items()}
     for candidate in found.candidates[1:]:
@@ -131,9 +107,6 @@ def test_what_matters_is_found(source: Path, found: Allocation) -> None:
         assert change.value < -2 * change.standard_error
     assert found.chosen is min(found.candidates, key=lambda each: sum(each.kl))
     assert found.bits_per_weight is found.chosen.bits_per_weight
-    assert min(found.groups[f"mlp.{k}_proj, block 1"] for k in ("gate", "up", "down")) > 5 * max(
-        found.groups[f"self_attn.{k}_proj, block 1"] for k in "qk"
-    )
     assert "measured" in str(found)
     assert not (source.parent / "bits.json.job").exists()
 
@@ -176,7 +149,7 @@ def test_gains_within_the_error_are_none() -> None:
             Candidate(name, bits, tuple(kl.tolist()))
             for name, (bits, kl) in zip(("equal", "measured"), each, strict=True)
         )
-        return Allocation(tuple(candidates), {}, (31,) * 20).chosen.name
+        return Allocation(tuple(candidates), {}, (), (31,) * 20).chosen.name
 
     assert [chosen(gain) for gain in (-5, 0, 1.9, 2.1)] == ["equal"] * 3 + ["measured"]
 

@@ -15,10 +15,9 @@ from lplr.exceptions import BudgetWarning, CorruptFileError, DampingWarning, Inp
 from lplr.models.candidates import Allocation, Candidate
 from lplr.models.comparison import Comparison, Work
 from lplr.models.families import Family
-from lplr.models.moments_file import ids_of
 from lplr.models.output import new_path
 from lplr.models.request import Request, request_of
-from lplr.models.texts import token_windows
+from lplr.models.texts import fingerprint, token_windows
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked, until
 from lplr.storage.atomic import write_atomic
@@ -100,7 +99,7 @@ def allocate(
             checkpoint, bits_per_weight, calibration, held_out, prefix, output_moments, effort, rng
         )
         request = comparison.request
-        call = {**request.call(), "held_out": ids_of(comparison.judged)}
+        call = {**request.call(), "held_out": fingerprint(comparison.judged)}
         if os.path.isfile(out):
             return _read(Path(out), call)
         path = new_path(out)
@@ -213,6 +212,6 @@ def _read(path: Path, call: dict[str, Any]) -> Allocation:
             Candidate(each["name"], each["bits_per_weight"], tuple(each["kl_of_sequences"]))
             for each in said["candidates"]
         )
-        return Allocation(candidates, said["groups"], tuple(said["tokens"]))
+        return Allocation(candidates, said["kinds"], tuple(said["blocks"]), tuple(said["tokens"]))
     except (KeyError, TypeError) as error:
         raise CorruptFileError(f"{path}: does not hold an allocation; delete it") from error

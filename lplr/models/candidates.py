@@ -40,14 +40,17 @@ class Allocation:
     ----------
     candidates : tuple of Candidate
         Equal bits first.
-    groups : dict of str to float
-        The divergence that the layers of one kind in one part of the network make alone.
+    kinds : dict of str to float
+        The divergence that the layers of one kind make when they alone are coded.
+    blocks : tuple of float
+        The same of each block.
     tokens : tuple of int
         Of each sequence on which the candidates were compared.
     """
 
     candidates: tuple[Candidate, ...]
-    groups: dict[str, float]
+    kinds: dict[str, float]
+    blocks: tuple[float, ...]
     tokens: tuple[int, ...]
 
     @property
@@ -90,7 +93,8 @@ class Allocation:
                 }
                 for each in self.candidates
             ],
-            "groups": self.groups,
+            "kinds": self.kinds,
+            "blocks": list(self.blocks),
             "tokens": list(self.tokens),
         }
 

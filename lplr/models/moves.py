@@ -1,6 +1,6 @@
 """Bits moved between layers of a network: from those that matter little to those that matter more.
 
-If the loss of layer l, or of its group, is ``c`` at equal bits and falls with its bits as
+If the loss of layer l is ``c`` at equal bits and falls with its bits as
 ``2^(-2 b)``, the sum of all losses at the same total is least where
 
     b_l = b + 1/2 log2(c / weights) + constant,
@@ -11,38 +11,38 @@ is a rough one, and the constant keeps the total.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["groups_of", "moved"]
+__all__ = ["from_margins", "moved"]
 
-_DEPTHS = 3  # parts of the network, from its first block to its last
 _STEP = 1 / 1024  # of a bit per weight: shorter numbers
 _ROUNDS = 60  # of a bisection: each gives a binary digit
 
 
-def groups_of(
-    layers: Mapping[str, tuple[int, tuple[int, int]]], kinds: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """Layers of one kind in one part of the network, by words for them.
+def from_margins(
+    kinds: Mapping[str, float], blocks: Sequence[float]
+) -> dict[tuple[str, int], float]:
+    """The loss of each layer, from those of its kind in all blocks and of its block.
 
-    Parameters
-    ----------
-    layers : mapping of str to (int, (int, int))
-        Block and shape of each layer.
-    kinds : mapping of str to str
-        Its name within the block.
+    They are the sums of rows and columns of a table, whose entries are taken to be proportional to
+    both. A loss below zero is none.
+
+    Examples
+    --------
+    >>> from lplr.models.moves import from_margins
+    >>> from_margins({"up": 0.3, "down": 0.1}, [0.1, 0.3])[("up", 1)]
+    0.225
     """
-    n_blocks = 1 + max(block for block, _ in layers.values())
-    parts = min(_DEPTHS, n_blocks)
-    found: dict[str, list[str]] = {}
-    for name, (block, _) in layers.items():
-        part = block * parts // n_blocks
-        first, last = (-(-k * n_blocks // parts) for k in (part, part + 1))
-        where = f"block {last}" if last - first == 1 else f"blocks {first + 1} to {last}"
-        found.setdefault(f"{kinds[name]}, {where}", []).append(name)
-    return found
+    rows = {kind: max(loss, 0.0) for kind, loss in kinds.items()}
+    columns = [max(loss, 0.0) for loss in blocks]
+    total = (sum(rows.values()) + sum(columns)) / 2 or 1.0
+    return {
+        (kind, i): row * column / total
+        for kind, row in rows.items()
+        for i, column in enumerate(columns)
+    }
 
 
 def moved(

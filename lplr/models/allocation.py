@@ -61,11 +61,13 @@ def allocate(
     held_out : str, path or array_like of int, of shape (sequences, tokens), optional
         What candidates are compared on: best another kind of text. By default up to 24 sequences
         of the calibration set, which are not coded for.
-    prefix, effort
+    prefix : bool
         As in `lplr.models.compress`, for the candidates.
     output_moments : bool
         Whether errors are weighed by output moments, which are formed of the tokens that
         candidates are coded for.
+    effort : {"fast", "default", "best"}
+        As in `lplr.models.compress`, for the candidates.
     rng : int
         Seed of every layer, and of the choice of sequences.
     jobs, progress

@@ -32,8 +32,8 @@ def from_margins(
     Examples
     --------
     >>> from lplr.models.moves import from_margins
-    >>> from_margins({"up": 0.3, "down": 0.1}, [0.1, 0.3])[("up", 1)]
-    0.225
+    >>> from_margins({"up": 3.0, "down": 1.0}, [1.0, 3.0])[("up", 1)]
+    2.25
     """
     rows = {kind: max(loss, 0.0) for kind, loss in kinds.items()}
     columns = [max(loss, 0.0) for loss in blocks]

@@ -67,6 +67,25 @@ def parts() -> dict[str, Any]:
     }
 
 
+def adaptation() -> dict[str, Any]:
+    """As `lplr.models.adapt` describes it."""
+    return {
+        "loss": "kl",
+        "rank": 16,
+        "steps": 20,
+        "batch": 8,
+        "trained": ["factors", "norms"],
+        "stopped": "all steps were taken",
+        "changed": True,
+        "history": [[0, 0.8], [10, 0.7], [20, 0.5]],
+        "held_out_loss": {
+            "sequences": 3, "tokens": 90, "before": 0.9, "start": 0.8, "trained": 0.5,
+            "stored": 0.55,
+        },
+        "layers_bits_per_weight": {"before": 1.75, "trained": 3.0, "stored": 2.0},
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
@@ -76,7 +95,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         described(None, 2.3, 1.4, "another"),
     ]
     own = described("compress", 2.0, 0.6)
-    own["settings"]["output_moments"] = {"sha256": "ab"}
+    own["settings"]["adaptations"] = [adaptation()]
+    others[0]["settings"]["output_moments"] = {"sha256": "ab"}
     for layer in own["layers"]:
         layer |= {"predicted_kl": 0.07, "two_sided_error": 0.2}
     others[0]["settings"]["error_after_blocks"] = [0.4, 0.5]
@@ -92,7 +112,8 @@ def test_it_says_what_was_measured(page: Path) -> None:
     assert ">perplexity</dt>" in text
     assert ">kNN accuracy</dt>" not in text  # words of what was measured alone
     assert "Error by kind and block, 0.100 to 0.200" in text
-    assert "two-sided: 0.6000 at 2 bits" in text  # errors were weighed by output moments
+    assert "two-sided: 0.2000 at 3 bits" in text  # errors were weighed by output moments
+    assert "adapted: 0.6000 at 2 bits" in text
     assert "plain rounding: 2.5000 at 3.1 bits" in text
 
 
@@ -104,6 +125,14 @@ def test_it_says_where_the_error_enters(page: Path) -> None:
     assert ">block 1</th>" in text
     assert "2 windows of parts" in text
     assert ">predicted KL</dt>" in text
+
+
+def test_it_says_what_adaptation_gained_and_cost(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "corrections of rank 16, norms; 20 of 20 steps of 8 sequences. All steps were" in text
+    assert 'data-v="0.55">0.5500</td><td class="n" data-v="2.0">2.0000</td>' in text
+    assert 'data-v="0.25">+0.2500</td>' in text
+    assert "0.8000 after 0 steps; 0.7000 after 10 steps; 0.5000 after 20 steps" in text
 
 
 def test_figures_of_llama_cpp_are_for_its_network_and_text_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The charts of where in a network the error enters: what its parts do alone, and how it grows."""
+"""Charts of a network: what its parts do alone, how its error grows, and how training lowers it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.charts import new_chart
+from lplr.evaluation.charts import new_chart, plain_ticks
 from lplr.evaluation.figures import CurveEnd, figure_style, label_ends, new_figure, plain_axes
-from lplr.evaluation.styles import BLUE, INK, VERMILION, Style, font_size
+from lplr.evaluation.styles import BLUE, INK, VERMILION, Style, font_size, style_of
 
-__all__ = ["alone_chart", "drift_chart", "kinds_chart"]
+__all__ = ["alone_chart", "drift_chart", "kinds_chart", "training_chart"]
 
 _WIDTH = 5.2  # inches
 _SIZE = font_size(_WIDTH, 11)  # points of letters
@@ -120,3 +120,54 @@ def drift_chart(curves: Sequence[tuple[str, Style, Sequence[float]]]) -> Any:
         axes.set_ylabel("relative error", labelpad=3, fontsize=_SIZE)
         label_ends(axes, ends, _GAP, _SIZE)
     return figure
+
+
+def training_chart(
+    axis: str, history: Sequence[tuple[int, float]], before: float, stored: float
+) -> Any:
+    """The loss on held-out sequences by step, with what it was before and what is stored.
+
+    Parameters
+    ----------
+    axis : str
+        The loss.
+    history : sequence of (step, loss)
+    before, stored : float
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    style, level = style_of("adapted"), style_of("uncompressed")
+    steps, losses = zip(*history, strict=True)
+    last = max(steps[-1], 1)
+    with figure_style():
+        figure, axes = new_chart()
+        axes.plot(steps, losses, **style.line() | {"marker": "o", "markersize": 4.5})
+        ends = [CurveEnd(last, losses[-1], "training", style.colour, "o", 2)]
+        for value, name in ((before, "as it was"), (stored, "stored")):
+            axes.axhline(value, **level.line())
+            ends.append(CurveEnd(last, value, name, level.colour, "--", 1))
+        values = [value for value in (*losses, before, stored) if value > 0]
+        if len(values) == len(losses) + 2:
+            low, high = min(values) / 1.08, max(values) * 1.08
+            axes.set_yscale("log")
+            axes.set_ylim(low, high)
+            axes.minorticks_off()
+            plain_ticks(axes.set_yticks, low, high, _steps(low, high))
+        axes.set_xlim(0, last)
+        axes.locator_params(axis="x", nbins=6, integer=True)
+        axes.set_xlabel("steps", fontsize=_SIZE)
+        axes.set_ylabel(axis, labelpad=2, fontsize=_SIZE)
+        label_ends(axes, ends, _GAP, _SIZE)
+    return figure
+
+
+def _steps(low: float, high: float) -> Sequence[float]:
+    """Multiples of powers of ten for a handful of ticks."""
+    if high > 12 * low:
+        return (1, 2, 5)
+    if high > 2 * low:
+        return (1, 1.5, 2, 3, 5, 7)
+    fine = 2 if high > 1.4 * low else 10
+    return [i / fine for i in range(fine, 10 * fine)]

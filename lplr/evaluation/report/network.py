@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lplr.evaluation.report.network_adapted import adaptation_section
 from lplr.evaluation.report.network_curves import named, size_charts, types_table
 from lplr.evaluation.report.network_layers import layers_section
 from lplr.evaluation.report.network_parts import parts_section
@@ -74,6 +75,7 @@ def _page(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
     sections = {
         "Measured": _measured(runs),
         "Where the error enters": parts_section(runs),
+        "Adaptation": adaptation_section(found["settings"].get("adaptations", ())),
         "Layers": layers_section(found["layers"]),
         "Words": terms(
             {result["kind"] for run in runs for result in run["results"]},

@@ -72,12 +72,13 @@ def _heat(layers: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             continue
         low, high = float(known.min()), float(known.max())
         if high - low < 0.02 * high:
-            ends = dict.fromkeys(f"{value:.3f}" for value in (low, high))
-            said = f"{axis} of all layers: {' to '.join(ends)}"
+            both = dict.fromkeys(f"{value:.3f}" for value in (low, high))
+            said = f"{axis} of all layers: {' to '.join(both)}"
             yield f'<p class="dim">{escape(said.capitalize())}.</p>'
             continue
         worst = max(range(len(layers)), key=lambda i: layers[i].get(name, -math.inf))
-        text = f"{axis} by kind and block, {low:.3f} to {high:.3f}; most: {layers[worst]['name']}"
+        ends = f"{low:.3f} to {high:.3f}" if high > 0.05 else f"{low:.2g} to {high:.2g}"
+        text = f"{axis} by kind and block, {ends}; most: {layers[worst]['name']}"
         svg = inline_svg(heat_chart(values, short_names(kinds), axis), f"h-{name[:4]}", text)
         yield captioned(svg, escape(text[:1].upper() + text[1:]))
 

@@ -143,7 +143,7 @@ def training_chart(
     last = max(steps[-1], 1)
     with figure_style():
         figure, axes = new_chart()
-        axes.plot(steps, losses, **style.line() | {"marker": "o", "markersize": 4.5})
+        axes.plot(steps, losses, **style.line() | _marked(len(losses)))
         ends = [CurveEnd(last, losses[-1], "training", style.colour, "o", 2)]
         for value, name in ((before, "as it was"), (stored, "stored")):
             axes.axhline(value, **level.line())
@@ -161,6 +161,11 @@ def training_chart(
         axes.set_ylabel(axis, labelpad=2, fontsize=_SIZE)
         label_ends(axes, ends, _GAP, _SIZE)
     return figure
+
+
+def _marked(n: int) -> dict[str, Any]:
+    """Markers of a line of n points: a handful, of which one is at its end."""
+    return {"marker": "o", "markersize": 4.5, "markevery": [*range(n - 1, -1, -max(1, n // 8))]}
 
 
 def _steps(low: float, high: float) -> Sequence[float]:

@@ -134,9 +134,11 @@ def allocation_seconds(
     ----------
     checkpoint : str, path, Checkpoint or mapping
         As in `lplr.models.plan`; a configuration alone is enough.
+    bits_per_weight : float
+        As in `allocate`.
     calibration : str, path, array_like of int, or pair of int, optional
         As in `lplr.models.plan`.
-    bits_per_weight, held_out, prefix, output_moments, effort, jobs
+    held_out, prefix, output_moments, effort, jobs
         As in `allocate`.
 
     Returns
@@ -147,6 +149,14 @@ def allocation_seconds(
     ------
     InputError
         As `allocate`.
+
+    Examples
+    --------
+    >>> from lplr.models.allocation import allocation_seconds
+    >>> config = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2,
+    ...           "n_positions": 512, "vocab_size": 50}
+    >>> allocation_seconds(config, bits_per_weight=2) > 0
+    True
     """
     with reproducible(), at_most(_threads(jobs)):
         asked = bits_per_weight, calibration, held_out, prefix, output_moments, effort, 0

@@ -104,3 +104,24 @@ def unpack_levels(packed, width, start, levels, out):
             out[8 * g + i] = levels[(word >> np.uint64(i) * w) & mask]
     for i in range(8 * full, n):
         out[i] = levels[_code(packed, width, start + i)]
+
+
+@kernel
+def pack_sequences(codes, widths, out):
+    """Write sequences of codes of four widths in turn, one sequence after the other.
+
+    ``codes`` are uint8 (m, n), each below ``2**widths[t % 4]``, with ``widths`` int64 (4,).
+    ``out``, uint8 (ceil(all bits / 8),), has zeros on entry.
+    """
+    word, used, byte = np.uint64(0), 0, 0
+    for i in range(codes.shape[0]):
+        for t in range(codes.shape[1]):
+            word |= np.uint64(codes[i, t]) << np.uint64(used)
+            used += widths[t & 3]
+            while used >= 8:
+                out[byte] = word & np.uint64(255)
+                word >>= np.uint64(8)
+                used -= 8
+                byte += 1
+    if used:
+        out[byte] = word

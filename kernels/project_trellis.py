@@ -5,360 +5,209 @@ symbol t is the window of L bits that ends where the symbol ends. A window that 
 the start of its sequence continues at the end of the sequence (``wraps``) or reads zeros. So any
 entry can be decoded without those before it. The widths of symbols repeat after four.
 
-A joint window gives two entries, or at two bits four, and a table holds the values of all such
-windows: sixteen entries cost two words of the stream, and eight loads from tables that stay in the
-first or second-level cache. The intrinsics emit vector instructions for what Numba would not
-vectorise, and every target lowers them to its own.
+A joint window gives two entries, or at up to about two bits four, and a table holds the values of
+all such windows. By pairs, sixteen entries cost two words of the stream and eight loads from tables
+that stay in the first-level cache. By fours, 64 entries cost one vector of windows and one gather
+of 16 rows of four int8 from a table that stays in the second-level cache, half the time. The
+intrinsics emit vector instructions for what Numba would not vectorise, and every target lowers them
+to its own.
+
+A network multiplies hundreds of matrices by one vector each for every token, and each matrix has
+parts at several rates: so one call goes through all `PART`s of a matrix. They name their streams
+and tables by the addresses of arrays, which the caller keeps.
 """
 
 # mypy: ignore-errors
 # (An intrinsic is declared with a typing context that its callers do not pass.)
 
 import numpy as np
-from llvmlite import ir
-from numba import float32, int8, int64, types, uint8, void
-from numba.extending import models, register_model
+from numba import boolean, float32, from_dtype, int64, types, void
 
-from lplr.kernels.jit import intrinsic, kernel
+from lplr.kernels.jit import kernel
+from lplr.kernels.trellis_vectors import (
+    FEW,
+    MANY,
+    REACH,
+    bits_from,
+    flipped,
+    fours_of,
+    load_few,
+    load_many,
+    multiply_add,
+    pairs_of,
+    real,
+    store,
+    sum_of,
+    windows_from,
+    windows_of_bytes,
+)
 
-_LANES = 16
-_BYTES = types.Array(uint8, 1, "C", readonly=True)
-_WIDTHS = types.Array(int64, 1, "C", readonly=True)
-_PAIRS = types.Array(float32, 2, "C", readonly=True)
-_FOURS = types.Array(int8, 2, "C", readonly=True)
-_VALUES = types.Array(float32, 1, "C", readonly=True)
-
-
-class _Sixteen(types.Type):
-    """Sixteen float32 in vector registers."""
-
-
-_sixteen = _Sixteen("sixteen float32")
-_VECTOR = ir.VectorType(ir.FloatType(), _LANES)
-_INDEX = ir.IntType(32)
-
-
-@register_model(_Sixteen)
-class _SixteenModel(models.PrimitiveModel):
-    def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, _VECTOR)
-
-
-def _data(context, builder, array_type, array, kind):
-    """Pointer to the data of an array, as of entries of another kind."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(data, kind.as_pointer())
-
-
-def _pointer(context, builder, array_type, array, at):
-    """Pointer to sixteen entries of ``array`` from ``at`` on."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), _VECTOR.as_pointer())
-
-
-def _gathered(builder, values):
-    """The vector of some scalars."""
-    vector = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
-    for i, value in enumerate(values):
-        vector = builder.insert_element(vector, value, ir.Constant(_INDEX, i))
-    return vector
-
-
-@intrinsic(lambda x: np.full(_LANES, x, np.float32))
-def _splat(typing, x):
-    """A float32 in all lanes."""
-
-    def generate(context, builder, signature, args):
-        return _gathered(builder, [args[0]] * _LANES)
-
-    return _sixteen(types.float32), generate
-
-
-@intrinsic(lambda array, at: array[at : at + _LANES].copy())
-def _load(typing, array, at):
-    def generate(context, builder, signature, args):
-        loaded = builder.load(_pointer(context, builder, signature.args[0], *args))
-        loaded.align = 4
-        return loaded
-
-    return _sixteen(array, types.int64), generate
-
-
-@intrinsic(lambda array, at, value: array[at : at + _LANES].__setitem__(slice(None), value))
-def _store(typing, array, at, value):
-    def generate(context, builder, signature, args):
-        builder.store(args[2], _pointer(context, builder, signature.args[0], *args[:2])).align = 4
-        return context.get_dummy_value()
-
-    return types.none(array, types.int64, value), generate
-
-
-@intrinsic(lambda x, y, z: x * y + z)
-def _multiply_add(typing, x, y, z):
-    """``x * y + z``"""
-
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        name = f"llvm.fmuladd.v{_LANES}f32"  # split on a target without the instruction
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        return builder.call(function, args)
-
-    return _sixteen(x, y, z), generate
-
-
-def _plain_pairs(even, odd, low, high, step, next_step, mask):
-    steps = [0, step, step + next_step, step + next_step + step]
-    rows = [word >> np.uint64(by) & mask for word in (low, high) for by in steps]
-    return np.concatenate([(odd if i & 1 else even)[row] for i, row in enumerate(rows)])
-
-
-@intrinsic(_plain_pairs)
-def _pairs(typing, even, odd, low, high, step, next_step, mask):
-    """Eight pairs of values, four by the windows of each word.
-
-    Windows move on by ``step`` bits and ``next_step`` bits in turn, and their rows are in the table
-    ``even`` and the table ``odd`` in turn.
-    """
-
-    def generate(context, builder, signature, args):
-        *tables, low, high, step, next_step, mask = args
-        pair = ir.IntType(64)
-        rows = [
-            _data(context, builder, kind, table, pair)
-            for kind, table in zip(signature.args[:2], tables, strict=True)
-        ]
-        found = []
-        for word in (low, high):
-            for i in range(4):
-                row = builder.load(builder.gep(rows[i & 1], [builder.and_(word, mask)]))
-                row.align = 4
-                found.append(row)
-                word = builder.lshr(word, next_step if i & 1 else step)
-        return builder.bitcast(_gathered(builder, found), _VECTOR)
-
-    return _sixteen(even, odd, *[types.uint64] * 5), generate
-
-
-def _plain_fours(table, word, mask):
-    rows = [word >> np.uint64(8 * i) & mask for i in range(4)]
-    return table[rows].ravel().astype(np.float32)
-
-
-@intrinsic(_plain_fours)
-def _fours(typing, table, word, mask):
-    """Four rows of an int8 table, as float32: those numbered ``word >> 8 i & mask``."""
-
-    def generate(context, builder, signature, args):
-        table, word, mask = args
-        rows = _data(context, builder, signature.args[0], table, _INDEX)
-        found = []
-        for i in range(4):
-            number = builder.and_(builder.lshr(word, ir.Constant(word.type, 8 * i)), mask)
-            row = builder.load(builder.gep(rows, [number]))
-            row.align = 1
-            found.append(row)
-        numbers = builder.bitcast(_gathered(builder, found), ir.VectorType(ir.IntType(8), _LANES))
-        return builder.sitofp(numbers, _VECTOR)
-
-    return _sixteen(table, types.uint64, types.uint64), generate
-
-
-def _plain_bits(packed, bit):
-    byte = min(bit >> 3, len(packed) - 8)
-    return packed[byte : byte + 8].view(np.uint64)[0] >> np.uint64(bit - 8 * byte & 63)
-
-
-@intrinsic(_plain_bits)
-def _bits(typing, packed, bit):
-    """At least 57 bits of the stream from ``bit`` on, as far as it goes, in the low bits of a word.
-
-    The stream has 8 bytes or more, in the order of all targets of Numba. There is no branch, since
-    Numba would count references around it.
-    """
-
-    def generate(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        bit, word = args[1], ir.IntType(64)
-        byte = builder.ashr(bit, ir.Constant(word, 3))
-        last = builder.sub(array.nitems, ir.Constant(word, 8))
-        byte = builder.select(builder.icmp_signed("<", byte, last), byte, last)
-        loaded = builder.load(builder.bitcast(builder.gep(array.data, [byte]), word.as_pointer()))
-        loaded.align = 1
-        by = builder.sub(bit, builder.shl(byte, ir.Constant(word, 3)))
-        return builder.lshr(loaded, builder.and_(by, ir.Constant(word, 63)))
-
-    return types.uint64(packed, types.int64), generate
+# A matrix of trellis codes, and where a product takes it from and adds it to; arrays by address.
+PART = np.dtype(
+    [
+        # Packed codes, uint8, 8 bytes at least: of the first segment of all vectors, then of the
+        # second one of all, and so on, each of these from a byte on. A segment is one sequence,
+        # which wraps from ``shortest`` bits on.
+        ("stream", np.int64),
+        ("nbytes", np.int64),
+        ("shortest", np.int64),
+        # ``count`` vectors of ``length`` entries, in segments of ``size`` or, the last one, less.
+        ("length", np.int64),
+        ("count", np.int64),
+        ("size", np.int64),
+        # Bits of a state and of four symbols, and of the first of them; from pair to pair, windows
+        # move on by ``step`` and ``next_step`` bits in turn.
+        ("state_bits", np.int64),
+        ("period", np.int64),
+        ("first_width", np.int64),
+        ("step", np.uint64),
+        ("next_step", np.uint64),
+        # Row ``window & mask`` of ``even``, float32 (rows, 2), has the values of entries t and
+        # t + 1, t = 0 modulo 4, by their joint window, and ``odd`` has them for t = 2.
+        ("even", np.int64),
+        ("odd", np.int64),
+        ("mask", np.uint64),
+        # Row ``window & mask_of_fours`` of ``fours``, int8 (rows, 4), has those of entries t to
+        # t + 3, t = 0 modulo 4, as multiples of ``unit``; the mask is 0 where there is no table.
+        ("fours", np.int64),
+        ("mask_of_fours", np.int64),
+        ("unit", np.float32),
+        # The factor of vector i: entry ``i * scale_step`` of ``scale``, float32.
+        ("scale", np.int64),
+        ("scale_step", np.int64),
+        # Whether the vectors are the columns of the matrix; else they are its rows. A product
+        # reads from ``source`` on, and adds from ``target`` on.
+        ("columns", np.int64),
+        ("source", np.int64),
+        ("target", np.int64),
+    ],
+    align=True,
+)
+_PARTS = types.Array(from_dtype(PART), 1, "C", readonly=True)
 
 
 @kernel
-def _word(packed, first, total, wraps, at):
+def _word(stream, nbytes, first, total, wraps, at):
     """Bits from bit ``at`` of a sequence on, which starts at ``first``; ``at`` is above -15."""
     back = max(0, -at)
-    word = _bits(packed, first + max(0, at)) << np.uint64(back)
+    word = bits_from(stream, nbytes, first + max(0, at)) << np.uint64(back)
     if wraps and back > 0:
-        word |= _bits(packed, first + total - back) & np.uint64((1 << back) - 1)
+        word |= bits_from(stream, nbytes, first + total - back) & np.uint64((1 << back) - 1)
     return word
 
 
-@kernel
-def _code(widths, even):
-    """State bits and bits of four symbols; from pair to pair, windows move on by so many bits."""
-    state_bits = -max(widths[1], widths[3])
-    while 1 << (state_bits + max(widths[1], widths[3])) < len(even):
-        state_bits += 1
-    period = widths[0] + widths[1] + widths[2] + widths[3]
-    return state_bits, period, np.uint64(widths[1] + widths[2]), np.uint64(widths[3] + widths[0])
-
-
-@kernel(
-    [
-        void(
-            *(_BYTES, int64, int64, types.boolean, _WIDTHS, _PAIRS, _PAIRS, int64),
-            *(float32[:, ::1], int64, int64),
-        )
-    ]
-)
-def decode(packed, sequence, total, wraps, widths, even, odd, start, out, first, last):
+@kernel([void(_PARTS, int64, int64, boolean, int64, float32[:, ::1], int64, int64)])
+def decode(parts, sequence, total, wraps, start, out, first, last):
     """Values of consecutive sequences, from number ``sequence`` on, in code units.
 
-    ``packed`` is uint8, 8 bytes at least, with ``total`` bits for each sequence. Symbol t has
-    ``widths[t % 4]`` bits, int64, 1 to 6. Row ``window`` of ``even``, float32 (2**(L + w), 2), has
-    the values of entries t and t + 1, t = 0 modulo 4, by their joint window, and ``odd`` has them
-    for t = 2; w is the largest width of their second symbols. The columns ``first`` to ``last`` of
-    ``out``, float32 (m, k), get the entries from ``start`` on.
+    ``parts`` is a single `PART`, whose stream has ``total`` bits for each sequence. The columns
+    ``first`` to ``last`` of ``out``, float32 (m, k), get the entries from ``start`` on.
     """
-    state_bits, period, step, next_step = _code(widths, even)
-    mask = np.uint64(len(even) - 1)
-    lanes = np.empty(_LANES, np.float32)
+    part = parts[0]
+    stream, nbytes, even, odd = part["stream"], part["nbytes"], part["even"], part["odd"]
+    period, step, next_step = part["period"], part["step"], part["next_step"]
+    before, mask = part["first_width"] - part["state_bits"], part["mask"]
+    lanes = np.empty(FEW, np.float32)
     for i in range(len(out)):
         bit = (sequence + i) * total
-        at = (start >> 2) * period + widths[0] - state_bits
-        low = _word(packed, bit, total, wraps, at)
-        high = _word(packed, bit, total, wraps, at + 2 * period)
+        at = (start >> 2) * period + before
+        low = _word(stream, nbytes, bit, total, wraps, at)
+        high = _word(stream, nbytes, bit, total, wraps, at + 2 * period)
         row = out[i]
-        for t in range(first - (start & 3), last, _LANES):
-            values = _pairs(even, odd, low, high, step, next_step, mask)
-            if t >= first and t + _LANES <= last:
-                _store(row, t, values)
+        for t in range(first - (start & 3), last, FEW):
+            values = pairs_of(even, odd, low, high, step, next_step, mask)
+            if t >= first and t + FEW <= last:
+                store(row, t, values)
             else:
-                _store(lanes, 0, values)
-                for j in range(max(0, first - t), min(_LANES, last - t)):
+                store(lanes, 0, values)
+                for j in range(max(0, first - t), min(FEW, last - t)):
                     row[t + j] = lanes[j]
             at += 4 * period
-            low = _bits(packed, bit + at)
-            high = _bits(packed, bit + at + 2 * period)
+            low = bits_from(stream, nbytes, bit + at)
+            high = bits_from(stream, nbytes, bit + at + 2 * period)
 
 
-_PRODUCT = void(
-    *(_BYTES, int64, int64, _WIDTHS, _PAIRS, _PAIRS, _FOURS, float32, _VALUES, float32[::1])
-)
+@kernel([void(_PARTS, float32[::1])])
+def multiply(parts, work):
+    """Add the products of all parts, one after the other, of pieces of ``work`` to other pieces.
 
+    With x from its ``source`` and y from its ``target`` on, a part of columns v_i adds::
 
-@kernel([_PRODUCT])
-def multiply(packed, size, shortest, widths, even, odd, fours, unit, x, out):
-    """Add the sum of all vectors, each times an entry of ``x``.
+        y[t] += sum over i of scale_i * x[i] * v_i[t]
 
-    ``out[t] += sum over i of x[i] * (value of entry t of vector i)``
+    and a part of rows v_i::
 
-    Vectors are cut into segments of ``size`` entries, the last of which may be shorter; the stream
-    has the first segment of all vectors, then the second one of all, and so on, each of these parts
-    from a byte on. A segment is one sequence; it is tail-biting from ``shortest`` bits on. ``x`` is
-    float32 (m,); ``out``, float32 (n,), is updated. ``fours``, int8 (2**(L + 6), 4), has the values
-    of four entries of two bits by their joint window, as multiples of ``unit``, float32; other
-    codes give one row and 1. See `decode` for the others.
+        y[i] += scale_i * sum over t of v_i[t] * x[t]
+
+    ``work`` is float32 (k,). The source and target of a part have no entry in common.
     """
-    state_bits, period, step, next_step = _code(widths, even)
-    mask, mask_of_fours = np.uint64(len(even) - 1), np.uint64(len(fours) - 1)
-    by_fours = len(fours) > 1
-    lanes = np.empty(_LANES, np.float32)
-    bit = 0
-    for start in range(0, len(out), size):
-        n = min(size, len(out) - start)
-        total = n * period // 4
-        wraps = total >= shortest
-        for i in range(len(x)):
-            factor = _splat(unit * x[i])
-            at = widths[0] - state_bits
-            low = _word(packed, bit, total, wraps, at)
-            high = _word(packed, bit, total, wraps, at + 2 * period)
-            for t in range(start, start + n - _LANES + 1, _LANES):
-                if by_fours:
-                    values = _fours(fours, low, mask_of_fours)
+    lanes, zeros = np.empty(FEW, np.float32), np.zeros(MANY, np.float32)
+    for p in range(len(parts)):
+        part = parts[p]
+        # Locals, since what lies in memory might change with each entry that is stored.
+        stream, nbytes, size = part["stream"], part["nbytes"], part["size"]
+        even, odd, fours, mask = part["even"], part["odd"], part["fours"], part["mask"]
+        period, step, next_step = part["period"], part["step"], part["next_step"]
+        mask_of_fours, unit = part["mask_of_fours"], part["unit"]
+        length, count, columns = part["length"], part["count"], part["columns"]
+        before = part["first_width"] - part["state_bits"]
+        x, y = part["source"], part["target"]
+        bit = 0
+        for start in range(0, length, size):
+            n = min(size, length - start)
+            total = n * period // 4
+            wraps = total >= part["shortest"]
+            for i in range(count):
+                factor = real(part["scale"] + 4 * i * part["scale_step"])
+                if columns:
+                    factor *= work[x + i]
+                    at = y + start
                 else:
-                    values = _pairs(even, odd, low, high, step, next_step, mask)
-                _store(out, t, _multiply_add(factor, values, _load(out, t)))
-                at += 4 * period
-                low = _bits(packed, bit + at)
-                high = _bits(packed, bit + at + 2 * period)
-            if n % _LANES > 0:
-                _store(lanes, 0, _pairs(even, odd, low, high, step, next_step, mask))
-                for j in range(n % _LANES):
-                    out[start + n - n % _LANES + j] += x[i] * lanes[j]
-            bit += total
-        bit = (bit + 7) // 8 * 8
-
-
-@kernel([_PRODUCT])
-def multiply_transposed(packed, size, shortest, widths, even, odd, fours, unit, y, out):
-    """Add the inner product of each vector with ``y``.
-
-    ``out[i] += sum over t of (value of entry t of vector i) * y[t]``
-
-    ``y`` is float32 (n,); ``out``, float32 (m,), is updated. See `multiply` for the others.
-    """
-    state_bits, period, step, next_step = _code(widths, even)
-    mask, mask_of_fours = np.uint64(len(even) - 1), np.uint64(len(fours) - 1)
-    by_fours = len(fours) > 1
-    lanes = np.empty(_LANES, np.float32)
-    bit = 0
-    for start in range(0, len(y), size):
-        n = min(size, len(y) - start)
-        total = n * period // 4
-        wraps = total >= shortest
-        for i in range(len(out)):
-            sums = _splat(np.float32(0.0))
-            at = widths[0] - state_bits
-            low = _word(packed, bit, total, wraps, at)
-            high = _word(packed, bit, total, wraps, at + 2 * period)
-            for t in range(start, start + n - _LANES + 1, _LANES):
-                if by_fours:
-                    values = _fours(fours, low, mask_of_fours)
-                else:
-                    values = _pairs(even, odd, low, high, step, next_step, mask)
-                sums = _multiply_add(values, _load(y, t), sums)
-                at += 4 * period
-                low = _bits(packed, bit + at)
-                high = _bits(packed, bit + at + 2 * period)
-            _store(lanes, 0, sums)
-            total_sum = np.float32(0.0)
-            for lane in lanes:
-                total_sum += lane
-            total_sum *= unit
-            if n % _LANES > 0:
-                _store(lanes, 0, _pairs(even, odd, low, high, step, next_step, mask))
-                for j in range(n % _LANES):
-                    total_sum += lanes[j] * y[start + n - n % _LANES + j]
-            out[i] += total_sum
-            bit += total
-        bit = (bit + 7) // 8 * 8
-
-
-@kernel
-def pack(codes, widths, out):
-    """Write the bit stream of sequences, one after the other.
-
-    ``codes`` are uint8 (m, n), each below ``2**widths[t % 4]``, with ``widths`` int64 (4,).
-    ``out``, uint8 (ceil(all bits / 8),), has zeros on entry.
-    """
-    word, used, byte = np.uint64(0), 0, 0
-    for i in range(codes.shape[0]):
-        for t in range(codes.shape[1]):
-            word |= np.uint64(codes[i, t]) << np.uint64(used)
-            used += widths[t & 3]
-            while used >= 8:
-                out[byte] = word & np.uint64(255)
-                word >>= np.uint64(8)
-                used -= 8
-                byte += 1
-    if used:
-        out[byte] = word
+                    at = x + start
+                sums, sum_of_fours, last = load_few(zeros, 0), load_many(zeros, 0), np.float32(0)
+                begin = bit + before
+                many = 0
+                if mask_of_fours > 0 and begin >= 0:  # and no window may touch what is not there
+                    beyond = 8 * (nbytes - REACH) - begin
+                    many = max(0, min(n // MANY, beyond // (16 * period) + 1))
+                    true = _word(stream, nbytes, bit, total, wraps, before)
+                    wrong = true ^ bits_from(stream, nbytes, begin)
+                for t in range(many):
+                    if period == 8:
+                        windows = windows_of_bytes(stream, begin, mask_of_fours)
+                    else:
+                        windows = windows_from(stream, begin, period, mask_of_fours)
+                    if t == 0:
+                        windows = flipped(windows, wrong, period)
+                    values = fours_of(fours, windows)
+                    if columns:
+                        z = multiply_add(factor * unit, values, load_many(work, at))
+                        store(work, at, z)
+                    else:
+                        sum_of_fours = multiply_add(values, load_many(work, at), sum_of_fours)
+                    at += MANY
+                    begin += 16 * period
+                after = before + 16 * many * period
+                low = _word(stream, nbytes, bit, total, wraps, after)
+                high = _word(stream, nbytes, bit, total, wraps, after + 2 * period)
+                for t in range(MANY * many, n, FEW):
+                    pairs = pairs_of(even, odd, low, high, step, next_step, mask)
+                    after += 4 * period
+                    low = bits_from(stream, nbytes, bit + after)
+                    high = bits_from(stream, nbytes, bit + after + 2 * period)
+                    if t + FEW > n:
+                        store(lanes, 0, pairs)
+                        for j in range(n - t):
+                            if columns:
+                                work[at + j] += factor * lanes[j]
+                            else:
+                                last += lanes[j] * work[at + j]
+                    elif columns:
+                        store(work, at, multiply_add(factor, pairs, load_few(work, at)))
+                    else:
+                        sums = multiply_add(pairs, load_few(work, at), sums)
+                    at += FEW
+                if not columns:
+                    work[y + i] += factor * (unit * sum_of(sum_of_fours) + sum_of(sums) + last)
+                bit += total
+            bit = (bit + 7) // 8 * 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lplr.linalg.paley import block_order, paley
@@ -36,19 +38,23 @@ def mix(X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dt
     return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
 
 
-def mix_vector(x: np.ndarray, factors: np.ndarray, inverse: bool) -> np.ndarray:
-    """As `mix`, for one vector of a size with a Hadamard matrix, in the time of a small product.
+def mix_vector(factors: np.ndarray, inverse: bool) -> Callable[[np.ndarray, np.ndarray], None]:
+    """As `mix`, a function ``(x, out)`` for vectors of a size with a Hadamard matrix.
 
-    ``x`` and ``factors``, the signs over the root of n, are contiguous and of one dtype.
+    It takes the time of a small product. ``x``, ``out`` and ``factors``, the signs over the root of
+    n, are contiguous and of one dtype.
     """
     from lplr.kernels.hadamard import hadamard_vector
 
-    out = np.empty_like(factors)
-    order = block_order(len(x))
+    order = block_order(len(factors))
     # The kernel reads the block by columns, so it gets the transpose of the one that acts.
-    block = np.ones((1, 1), out.dtype) if order == 1 else paley(order, out.dtype, not inverse)
-    hadamard_vector(x, factors, block, out, inverse)
-    return out
+    block = np.ones((1, 1)) if order == 1 else paley(order, factors.dtype, not inverse)
+    block = block.astype(factors.dtype, copy=False)
+
+    def mixed(x: np.ndarray, out: np.ndarray) -> None:
+        hadamard_vector(x, factors, block, out, inverse)
+
+    return mixed
 
 
 def _along_rows(

@@ -38,6 +38,7 @@ have the numbers of the entries that it makes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,10 +140,15 @@ class RandomizedTransform:
         return signs
 
     @cached_property
-    def _factors(self) -> dict[np.dtype, np.ndarray]:
-        """The signs over the root of n, by dtype."""
+    def _mixers(self) -> dict[tuple[np.dtype, bool], Callable[[np.ndarray, np.ndarray], None]]:
+        """What takes a vector to another, by dtype and direction."""
         kinds = np.dtype(np.float32), np.dtype(np.float64)
-        return {kind: np.full(self.n, 1 / np.sqrt(self.n), kind) * self.signs for kind in kinds}
+        factors = {kind: np.full(self.n, 1 / np.sqrt(self.n), kind) * self.signs for kind in kinds}
+        return {
+            (kind, inverse): mix_vector(factors[kind], inverse)
+            for kind in kinds
+            for inverse in (False, True)
+        }
 
     @property
     def nbytes(self) -> int:
@@ -204,6 +210,34 @@ class RandomizedTransform:
         True
         """
         return self._transform(Y, axis, inverse=True)
+
+    def vector_map(self, *, inverse: bool = False) -> Callable[[np.ndarray, np.ndarray], None]:
+        """A function ``(x, out)`` for many float32 vectors: ``out`` becomes ``V @ x``.
+
+        Parameters
+        ----------
+        inverse : bool
+            ``V.T @ x`` instead.
+
+        Returns
+        -------
+        callable
+            It takes contiguous float32 arrays of shape (n,), which it does not check.
+
+        Examples
+        --------
+        >>> V, out = RandomizedTransform(12, seed=0), np.empty(12, np.float32)
+        >>> V.vector_map()(np.ones(12, np.float32), out)
+        >>> np.array_equal(out, V.apply(np.ones(12, np.float32)))
+        True
+        """
+        if self.blocks == 1 and block_order(self.n):
+            return self._mixers[np.dtype(np.float32), inverse]
+
+        def general(x: np.ndarray, out: np.ndarray) -> None:
+            out[:] = self._transform(x, 0, inverse)
+
+        return general
 
     def two_sided(self, H: np.ndarray) -> np.ndarray:
         """``V @ H @ V.T`` for a symmetric H.
@@ -343,7 +377,9 @@ class RandomizedTransform:
             raise InputError(f"X: must have size {self.n} along axis {axis}, found {X.shape}")
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         if X.ndim == 1 and self.blocks == 1 and block_order(self.n):
-            return mix_vector(np.ascontiguousarray(X, dtype), self._factors[dtype], inverse)
+            out = np.empty(self.n, dtype)
+            self._mixers[dtype, inverse](np.ascontiguousarray(X, dtype), out)
+            return out
         if self.blocks == 1:
             return mix(X, self.signs, axis, inverse, dtype)
         out = np.empty(X.shape, dtype)

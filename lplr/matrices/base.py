@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -16,12 +17,11 @@ from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
 from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums, two_sided_square
 from lplr.matrices.indexing import select
+from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import reproducible, run_blocks
 from lplr.validation import check_matrix
 
-__all__ = ["AddProduct", "PackedMatrix"]
-
-AddProduct: TypeAlias = Callable[[np.ndarray, np.ndarray], None]
+__all__ = ["PackedMatrix"]
 
 _BLOCK = 1 << 20  # entries decoded at a time: 4 MB of float32
 _NEAR = 64  # rows between two that are asked for which cost less than another call
@@ -217,16 +217,16 @@ class PackedMatrix(LinearOperator):
         """
         return self._matvec(x)
 
-    def _adder(self) -> AddProduct:
-        """A function ``(x, out)`` for many products with a vector: ``out += self @ x``.
+    def _lay_out(self, product: VectorProduct, source: int, target: int) -> bool:
+        """Lay the matrix out in a workspace that has x from ``source`` on and y from ``target`` on.
 
-        Both are float32 and contiguous.
+        False where it is no matrix for such products.
         """
+        return False
 
-        def add(x: np.ndarray, out: np.ndarray) -> None:
-            out += self._matmat(x)
-
-        return add
+    @cached_property
+    def _vector_product(self) -> VectorProduct | None:
+        return VectorProduct.of(self)
 
     def scaled(self, factor: float) -> Self:
         """The same codes, standing for ``factor`` times the matrix.
@@ -317,7 +317,9 @@ class PackedMatrix(LinearOperator):
         return sum(parts[1:], start=parts[0])  # in this order at any number of threads
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._matmat(x.reshape(-1))
+        x = x.reshape(-1)
+        product = self._vector_product if x.dtype == np.float32 else None
+        return self._matmat(x) if product is None else product(x)
 
     def _rmatvec(self, y: np.ndarray) -> np.ndarray:
         return self._rmatmat(y.reshape(-1))

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import AddProduct, PackedMatrix
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
+from lplr.matrices.vector_product import VectorProduct
 
 __all__ = ["LowRank"]
 
@@ -98,18 +99,13 @@ class LowRank(PackedMatrix):
         out = self.left._matmat(self.right._matmat(X))
         return out + self.shift * X.sum(axis=0) if self.shift else out
 
-    def _adder(self) -> AddProduct:
-        add_left, add_right = self.left._adder(), self.right._adder()
-        shift, rank = np.float32(self.shift), self.rank
-
-        def add(x: np.ndarray, out: np.ndarray) -> None:
-            inner = np.zeros(rank, np.float32)
-            add_right(x, inner)
-            add_left(inner, out)
-            if shift:
-                out += shift * x.sum()
-
-        return add
+    def _lay_out(self, product: VectorProduct, source: int, target: int) -> bool:
+        if self.shift:
+            return False
+        between = product.room(self.rank)
+        return self.right._lay_out(product, source, between) and self.left._lay_out(
+            product, between, target
+        )
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         out = self.right._rmatmat(self.left._rmatmat(Y))

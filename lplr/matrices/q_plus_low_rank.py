@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.linalg.transforms import RandomizedTransform
-from lplr.matrices.base import AddProduct, PackedMatrix
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
+from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import run_blocks
 
 __all__ = ["QPlusLowRank"]
@@ -175,20 +175,14 @@ class QPlusLowRank(PackedMatrix):
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         return self._product(Y, self.left, self.right, "_rmatmat")
 
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        x = x.reshape(-1)
-        if x.dtype != np.float32:
-            return self._matmat(x)
-        x = np.ascontiguousarray(x) if self.right is None else self.right.apply(x)
-        out = np.zeros(self.shape[0], np.float32)
-        for add in self._adders:
-            add(x, out)
-        return out if self.left is None else self.left.undo(out)
-
-    @cached_property
-    def _adders(self) -> list[AddProduct]:
+    def _lay_out(self, product: VectorProduct, source: int, target: int) -> bool:
+        left, right = self.left, self.right
+        product.rotate(
+            None if right is None else right.vector_map(),
+            None if left is None else left.vector_map(inverse=True),
+        )
         parts = [self.backbone, *([] if self.low_rank is None else [self.low_rank])]
-        return [part._adder() for part in parts]
+        return all(part._lay_out(product, source, target) for part in parts)
 
     def _product(
         self,

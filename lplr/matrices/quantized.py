@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,12 +11,14 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import AddProduct, PackedMatrix
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
+from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import reproducible, run_blocks
 from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
+from lplr.quantizers.zero import Zero
 
 __all__ = ["Quantized", "part"]
 
@@ -152,37 +155,22 @@ class Quantized(PackedMatrix):
         out = book.unpack(self.codes, self._words, word_rows, self.axis)
         return out[start % group : start % group + stop - start, : self.shape[1]]
 
-    def _adder(self) -> AddProduct:
-        return self._add or super()._adder()
-
-    @cached_property
-    def _add(self) -> AddProduct | None:
-        """As `_adder` returns it, where that needs no more than a call of a kernel."""
-        book, (n, d) = self.codebook, self.shape
-        if not isinstance(book, TrellisCodebook) or self.offset is not None or n * d > _SHARE:
-            return None
-        points, scale = book.adding(self.codes, self.shape, self.axis), self.scale.reshape(-1)
-        if self.scale.shape[0] == 1:
-
-            def add(x: np.ndarray, out: np.ndarray) -> None:
-                points(scale * x, out)
-        else:
-
-            def add(x: np.ndarray, out: np.ndarray) -> None:
-                product = np.zeros_like(out)
-                points(x, product)
-                product *= scale
-                out += product
-
-        return add
+    def _lay_out(self, product: VectorProduct, source: int, target: int) -> bool:
+        book, scales = self.codebook, self.scale.size
+        if isinstance(book, Zero):
+            return True
+        if not isinstance(book, TrellisCodebook) or self.offset is not None:
+            return False
+        if math.prod(self.shape) > _SHARE or scales not in (1, self.scale.shape[1 - self.axis]):
+            return False  # larger ones are worth a thread
+        scale = {"scale": self.scale, "scale_step": int(scales > 1)}
+        where = {"source": source, "target": target}
+        product.add(book.part(self.codes, self.shape, self.axis, **scale, **where))
+        return True
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         if X.ndim == 2 and X.shape[1] == 1:
             return self._matmat(X[:, 0])[:, None]
-        if X.ndim == 1 and X.dtype == np.float32 and self._add is not None:
-            out = np.zeros(self.shape[0], np.float32)
-            self._add(np.ascontiguousarray(X), out)
-            return out
         if self._multiplies_packed(X):
             return self._affine(self._dot, X)
         with reproducible():

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.matrices.base import AddProduct, PackedMatrix
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.vector_product import VectorProduct
 
 __all__ = ["Stacked"]
 
@@ -134,20 +135,11 @@ class Stacked(PackedMatrix):
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._product(X, "_matmat", joined=self.axis == 0)
 
-    def _adder(self) -> AddProduct:
-        adds = [block._adder() for block in self.blocks]
-        places = [slice(low, high) for low, high in pairwise(self._edges)]
-        each = list(zip(adds, places, strict=True))
-        joined = self.axis == 0
-
-        def add(x: np.ndarray, out: np.ndarray) -> None:
-            for add_block, place in each:
-                if joined:
-                    add_block(x, out[place])
-                else:
-                    add_block(x[place], out)
-
-        return add
+    def _lay_out(self, product: VectorProduct, source: int, target: int) -> bool:
+        places = zip(self.blocks, self._edges[:-1], strict=True)
+        if self.axis == 0:
+            return all(block._lay_out(product, source, target + at) for block, at in places)
+        return all(block._lay_out(product, source + at, target) for block, at in places)
 
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         return self._product(Y, "_rmatmat", joined=self.axis == 1)

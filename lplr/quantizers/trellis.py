@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.quantizers.packing import read_only
+from lplr.quantizers.trellis_parts import Parts
 from lplr.quantizers.trellis_tables import stored_table
 
 __all__ = ["STATE_BITS", "Trellis", "symbol_widths"]
@@ -17,7 +17,9 @@ __all__ = ["STATE_BITS", "Trellis", "symbol_widths"]
 STATE_BITS = range(6, 15)
 
 _WRAP = 5  # a sequence is tail-biting from this many windows of bits on; shorter ones lose by it
+_WINDOW_OF_FOURS = 16  # bits of the longest that has a table, of 256 KB
 _LOOK = 12  # windows on either side of the start that the search for the state before it sees
+_ONE = read_only(np.ones(1, np.float32))
 
 
 class Trellis:
@@ -110,10 +112,10 @@ class Trellis:
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
         """Bit stream, uint8, of sequences of symbols of shape (m, n), one after the other."""
-        from lplr.kernels.project_trellis import pack
+        from lplr.kernels.bitpack import pack_sequences
 
         out = np.zeros(self.nbytes((codes.shape[0], codes.shape[1])), np.uint8)
-        pack(np.ascontiguousarray(codes, np.uint8), self._widths, out)
+        pack_sequences(np.ascontiguousarray(codes, np.uint8), self._widths, out)
         return out
 
     def unpack(
@@ -140,47 +142,51 @@ class Trellis:
         """As `unpack`, for consecutive sequences of n entries, to some columns of ``out``."""
         from lplr.kernels.project_trellis import decode
 
+        whole = Parts([self.part(packed, n, 1)])
         total, wraps = self.sequence_bits(n), self.wraps(n)
-        even, odd = self._pairs
-        packed = _readable(packed)
-        decode(packed, sequence, total, wraps, self._widths, even, odd, start, out, first, last)
+        decode(whole.table, sequence, total, wraps, start, out, first, last)
 
-    def adding(
-        self, packed: np.ndarray, size: int, axis: int
-    ) -> Callable[[np.ndarray, np.ndarray], None]:
-        """A function ``(x, out)`` for many products; see `TrellisCodebook.adding`.
+    def part(self, packed: np.ndarray, length: int, count: int, **options: Any) -> dict[str, Any]:
+        """What `Parts` has to know of ``count`` packed vectors of ``length`` entries.
 
-        With vectors of segments of ``size`` entries down columns (axis 0) it is `dot`, along rows
-        `dot_transposed`.
+        The options are other fields of `lplr.kernels.project_trellis.PART`.
         """
-        from lplr.kernels.project_trellis import multiply, multiply_transposed
-
-        kernel = multiply if axis == 0 else multiply_transposed
-        return partial(kernel, _readable(packed), size, *self._products)
+        packed = _readable(packed)
+        stream = {"stream": packed, "nbytes": packed.size, "length": length, "count": count}
+        return {"size": length, "scale": _ONE, **self._code, **stream, **options}
 
     def dot(self, packed: np.ndarray, n: int, size: int, x: np.ndarray) -> np.ndarray:
         """Sum of vectors of n entries, each times an entry of ``x``, from their packed bits.
 
         The vectors are cut into segments of ``size`` entries, see `TrellisCodebook`.
         """
-        from lplr.kernels.project_trellis import multiply
-
-        out = np.zeros(n, np.float32)
-        multiply(_readable(packed), size, *self._products, x, out)
-        return out
+        part = self.part(packed, n, len(x), size=size, columns=True, target=len(x))
+        return Parts([part]).product(x, n)
 
     def dot_transposed(self, packed: np.ndarray, m: int, size: int, y: np.ndarray) -> np.ndarray:
         """Inner products of m vectors with ``y``, from their packed bits; see `dot`."""
-        from lplr.kernels.project_trellis import multiply_transposed
-
-        out = np.zeros(m, np.float32)
-        multiply_transposed(_readable(packed), size, *self._products, y, out)
-        return out
+        part = self.part(packed, len(y), m, size=size, columns=False, target=len(y))
+        return Parts([part]).product(y, m)
 
     @cached_property
-    def _products(self) -> tuple[Any, ...]:
-        """What the kernels of products know of the code."""
-        return _WRAP * self.state_bits, self._widths, *self._pairs, *self._fours
+    def _code(self) -> dict[str, Any]:
+        """What kernels know of the code."""
+        first, *widths = self.widths
+        (even, odd), (fours, unit) = self._pairs, self._fours
+        return {
+            "shortest": _WRAP * self.state_bits,
+            "state_bits": self.state_bits,
+            "period": sum(self.widths),
+            "first_width": first,
+            "step": widths[0] + widths[1],
+            "next_step": widths[2] + first,
+            "even": even,
+            "odd": odd,
+            "mask": len(even) - 1,
+            "fours": fours,
+            "mask_of_fours": len(fours) - 1,
+            "unit": unit,
+        }
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -196,18 +202,19 @@ class Trellis:
 
     @cached_property
     def _fours(self) -> tuple[np.ndarray, np.float32]:
-        """Four consecutive values at two bits, by the window of all four: int8 multiples of a step.
+        """Four consecutive values by the window of all four: int8 multiples of a step.
 
         One row and 1 where the values are no such multiples, or the table would outgrow the caches.
         """
         none = read_only(np.zeros((1, 4), np.int8)), np.float32(1)
-        if self.bits != 2 or self.state_bits > 12 or not self.table.any():
+        places = np.cumsum([0, *self.widths[1:]])
+        if self.state_bits + places[-1] > _WINDOW_OF_FOURS or not self.table.any():
             return none
         step = np.abs(self.table).max() / np.float32(127)
         numbers = np.round(self.table / step)
         if not np.allclose(numbers * step, self.table, 0, 1e-5 * step):
             return none
-        window = np.arange(1 << (self.state_bits + 6))[:, None] >> np.array([0, 2, 4, 6])
+        window = np.arange(1 << (self.state_bits + places[-1]))[:, None] >> places
         return read_only(numbers.astype(np.int8)[window & (len(self.table) - 1)]), step
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -100,14 +100,13 @@ class TrellisCodebook:
             self.trellis.unpack_into(stream, *place, out, start - first, stop - first)
         return out.T if axis == 0 else out
 
-    def adding(
-        self, packed: np.ndarray, shape: tuple[int, int], axis: int
-    ) -> Callable[[np.ndarray, np.ndarray], None]:
-        """A function ``(x, out)`` that adds the product of a packed matrix with x to ``out``.
-
-        The vectors of the matrix lie along ``axis``; x and out are float32 and contiguous.
-        """
-        return self.trellis.adding(packed, self.segment_length(shape[axis]), axis)
+    def part(
+        self, packed: np.ndarray, shape: tuple[int, int], axis: int, **options: Any
+    ) -> dict[str, Any]:
+        """A packed matrix of this shape, its vectors along ``axis``, for `Parts`."""
+        length, count = shape[axis], shape[1 - axis]
+        options = {"size": self.segment_length(length), "columns": axis == 0, **options}
+        return self.trellis.part(packed, length, count, **options)
 
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray

@@ -9,6 +9,6 @@ Contract, for every function here:
 * `lplr.kernels.jit.kernel` compiles it, and it is right as plain Python too: numbers from arrays
   of small integers are converted before they are shifted or added, and each intrinsic comes with
   a plain function;
-* a kernel calls only kernels of its own file, since Numba's cache does not notice a change in
-  another one.
+* a kernel calls only kernels of its own file, and intrinsics of other files here: of those, the
+  cache of its file notices changes.
 """

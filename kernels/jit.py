@@ -9,7 +9,9 @@ Python that they are, and each intrinsic as the plain function that is given wit
 # (The parts of Numba that are used here have no usable types.)
 
 import functools
+import hashlib
 import os
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -74,10 +76,21 @@ def intrinsic(plain, **options):
     return decorate
 
 
-def _no_folder_named_tilde(locator):
-    """A cache locator that refuses a path in which "~" stands for no home directory."""
+def _careful(locator):
+    """A cache locator that notices a change in other files which a kernel takes something from.
+
+    It refuses a path in which "~" stands for no home directory.
+    """
 
     class Locator(locator):
+        def __init__(self, function, *arguments):
+            super().__init__(function, *arguments)
+            self._others = _others(function)
+
+        def get_source_stamp(self):
+            own = super().get_source_stamp()
+            return (own, *map(_contents, self._others)) if self._others else own
+
         def ensure_cache_path(self):
             if "~" in Path(self.get_cache_path()).parts:
                 raise OSError("no home directory")
@@ -86,10 +99,20 @@ def _no_folder_named_tilde(locator):
     return Locator
 
 
+def _others(function):
+    """The other files of kernels that the file of a kernel takes something from."""
+    found = {getattr(value, "__module__", None) for value in function.__globals__.values()}
+    names = {name for name in found if name and name.startswith(f"{__package__}.")}
+    return [sys.modules[name].__file__ for name in sorted(names - {function.__module__, __name__})]
+
+
+def _contents(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 class _Place(caching.CompileResultCacheImpl):
     _locator_classes = tuple(
-        _no_folder_named_tilde(locator)
-        for locator in caching.CompileResultCacheImpl._locator_classes
+        _careful(locator) for locator in caching.CompileResultCacheImpl._locator_classes
     )
 
 

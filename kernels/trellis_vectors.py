@@ -242,7 +242,7 @@ def _plain_flipped(windows, bits, period):
 
 @intrinsic(_plain_flipped)
 def flipped(typing, windows, bits, period):
-    """Windows with some of the first 32 bits that they see flipped: those that are set in a word."""
+    """Windows with some of the first 32 bits that they see flipped: those set in a word."""
 
     def generate(context, builder, signature, args):
         windows, bits, period = args

@@ -28,7 +28,8 @@ _KINDS = [
     ("e8p", 3, _WHOLE),
     ("e8p", 4, _WHOLE),
     ("trellis-6", 1, _PART),
-    ("trellis-6", 2, (32, 8)),  # its products have kernels of their own
+    ("trellis-6", 2, (96, 8)),  # whose products take 64 entries at a time
+    ("trellis-6", 1.75, (96, 8)),
     ("trellis-6", 2.75, _PART),
     ("trellis-8", 3, _PART),
     ("trellis-8", 4, _PART),
@@ -41,7 +42,7 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
     A = rng.standard_normal(_WHOLE).astype(np.float32)
     A.flags.writeable = False
     for name, bits, (n, d) in _KINDS:
-        q = lplr.quantize(A[:n, :d], bits=bits, quantizer=name, granularity="column")
+        q = lplr.quantize(np.resize(A, (n, d)), bits=bits, quantizer=name, granularity="column")
         yield f"{name} {bits} codes", np.asarray(q.codes)
         yield f"{name} {bits} matrix", q.to_dense()
         yield f"{name} {bits} product", q @ rng.standard_normal(d).astype(np.float32)

@@ -12,6 +12,7 @@ import pytest
 
 import lplr.kernels.jit
 from lplr.cli.main import main
+from lplr.kernels.project_trellis import multiply
 
 SCRIPT = """
 import os, resource
@@ -102,6 +103,15 @@ def test_no_folder_for_the_cache(tmp_path: Path) -> None:
     assert WARNING.format(kernels / "__pycache__") in found
     compute(1, cwd=tmp_path / "here", NUMBA_CACHE_DIR="~/cache", **environment)
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_cache_notices_a_change_in_the_instructions_of_another_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    locator = multiply._cache._impl.locator
+    before = locator.get_source_stamp()
+    monkeypatch.setattr(lplr.kernels.jit, "_contents", lambda path: f"changed {Path(path).stem}")
+    assert locator.get_source_stamp() == (before[0], "changed trellis_vectors")
 
 
 def test_doctor_says_how_to_mend_the_cache(

@@ -36,11 +36,11 @@ def toy(state_bits, bits):
     return Trellis(rng.integers(-40, 41, 1 << state_bits) / np.float32(16), bits, 1.0)
 
 
-def bytewise(state_bits):
-    """As `toy` at two bits, with the multiples of a step that products look up by the byte."""
+def by_fours(state_bits, bits=2):
+    """As `toy`, with the multiples of a step of which products look up four at a time."""
     table = np.random.default_rng(1).integers(-127, 128, 1 << state_bits) / np.float32(32)
     table[0] = 127 / 32
-    return Trellis(table, 2, 1.0)
+    return Trellis(table, bits, 1.0)
 
 
 def dyadic(shape, seed=0):
@@ -219,7 +219,10 @@ def test_search_kernels_are_what_they_say_unjitted(monkeypatch, state_bits, bits
 
 @pytest.mark.parametrize(
     "book",
-    [*map(bytewise, (6, 10, 12, 13)), toy(8, 2), toy(8, 1), toy(8, 2.75), toy(8, 4)],
+    [
+        *map(by_fours, (6, 10, 12, 13, 12, 10, 14, 6), (2, 2, 2, 2, 1, 1.75, 1.25, 3.25)),
+        *map(toy, (8, 8, 8), (2, 2.75, 4)),
+    ],
     ids=lambda book: f"{book.state_bits}-{book.bits}",
 )
 def test_products_are_those_of_the_decoded_matrix(book):

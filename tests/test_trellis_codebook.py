@@ -65,31 +65,33 @@ def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> N
     assert q.codebook.nbytes(n, count) == q.codes.nbytes
 
 
-def test_one_vector_is_multiplied_by_parts_of_all_kinds() -> None:
+@pytest.mark.parametrize("planned", [True, False], ids=["one call", "part by part"])
+def test_one_vector_is_multiplied_by_parts_of_all_kinds(planned: bool) -> None:
     rng = np.random.default_rng(0)
 
     def part(shape: tuple[int, int], bits: float, axis: int, scale: tuple[int, int]) -> Quantized:
         factors = rng.uniform(0.5, 1, scale).astype(np.float32)
         return replace(quantized(shape, bits, axis)[0], scale=factors)
 
-    columns = [
-        part((40, 5), 2, 0, (1, 1)),
-        part((40, 6), 1.75, 0, (1, 6)),
-        part((40, 3), 2.5, 1, (40, 1)),
-        part((40, 2), 1, 0, (40, 1)),
-    ]
-    lattice = lplr.quantize(rng.standard_normal((10, 4)), bits=2, quantizer="e8p")
-    lattice = replace(lattice, offset=None)
-    left = Stacked([part((30, 4), 1.5, 0, (1, 1)), lattice], axis=0)
+    top = [part((70, 5), 2, 0, (1, 1)), part((70, 11), 1.75, 0, (1, 11))]
+    bottom = [part((40, 13), 2.5, 1, (40, 1)), part((40, 3), 1, 1, (1, 1))]
+    left = [part((80, 4), 1.5, 0, (1, 1)), part((30, 4), 2, 0, (1, 4))]
+    if not planned:  # nothing but the codes of a trellis, by vectors with one scale each, is
+        left[1] = replace(lplr.quantize(rng.standard_normal((30, 4)), bits=2), offset=None)
+        bottom[1] = part((40, 3), 1, 0, (40, 1))
+    Q = Stacked([Stacked(top, axis=1), Stacked(bottom, axis=1)], axis=0)
     right = Stacked([part((1, 16), 2, 1, (1, 1)), part((3, 16), 1, 1, (3, 1))], axis=0)
-    U, V = RandomizedTransform(40, 1), RandomizedTransform(16, 2)
-    f = QPlusLowRank(Stacked(columns, axis=1), LowRank(left, right, shift=0.25), U, V)
+    low_rank = LowRank(Stacked(left, axis=0), right, shift=0.0 if planned else 0.25)
+    U, V = RandomizedTransform(110, 1), RandomizedTransform(16, 2)
+    f = QPlusLowRank(Q, low_rank, U, V)
+    assert (f._vector_product is not None) == planned
     x = rng.standard_normal(32).astype(np.float32)[::2]  # not contiguous
-    # Each entry is a float32 sum of less than 64 terms, of Q or of L times sums of R.
+    # Each entry is a float32 sum of less than 128 terms, of Q or of L times sums of R.
     size = np.linalg.norm(f.backbone.to_dense()) + np.linalg.norm(f.low_rank.to_dense())
-    bound = 64 * np.finfo(np.float32).eps * size * np.linalg.norm(x)
+    bound = 128 * np.finfo(np.float32).eps * size * np.linalg.norm(x)
     np.testing.assert_allclose(f.times(x), f.to_dense() @ x.astype(float), rtol=0, atol=bound)
     np.testing.assert_array_equal(f @ x, f.times(x))
+    np.testing.assert_allclose(Q @ x, Q.to_dense() @ x.astype(float), rtol=0, atol=bound)
 
 
 def test_damaged_streams_are_refused() -> None:

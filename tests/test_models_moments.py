@@ -10,11 +10,12 @@ import pytest
 from command import refused, report
 from tiny_models import TOKENS, content, tiny_checkpoint
 
+from lplr.algorithms.quantize import quantize
 from lplr.exceptions import CorruptFileError, DampingWarning, InputError
 from lplr.models import moments_pass
 from lplr.models.block import Context
 from lplr.models.compress_model import compress, plan
-from lplr.models.methods import Method
+from lplr.models.methods import Method, method_of
 from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.moments_pass import felt, output_moments
 from lplr.models.network import Network
@@ -317,18 +318,34 @@ def weighed(source: Path, moments: OutputMoments) -> dict[str, Any]:
     return content(out)
 
 
-def test_layers_are_coded_under_the_weights_of_their_tokens(
-    source: Path, moments: OutputMoments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+Seen = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Of each layer what it is coded under, H and G; it is rounded to 8 bits."""
+    found: Seen = {}
+
+    def code(self: Method, layer: str, W: np.ndarray, H: Any, G: Any, progress: Any) -> Any:
+        found[layer] = H, G
+        return quantize(W, bits=8, granularity="row")
+
+    monkeypatch.setattr(Method, "code", code)
+    return found
+
+
+# What a stage leaves for the next is kept to 1/65534 of the largest of a token; a change of a
+# layer by 1/255 of its largest entry, 4 sigma, is one of 1 % of its outputs.
+@pytest.mark.parametrize(("prefix", "tolerance"), [(False, 3e-4), (True, 3e-2)])
+def test_layers_are_coded_under_both_moments(
+    source: Path,
+    moments: OutputMoments,
+    seen: Seen,
+    tmp_path: Path,
+    prefix: bool,
+    tolerance: float,
 ) -> None:
-    seen: dict[str, np.ndarray] = {}
-    code = Method.code
-
-    def watched(self: Method, layer: str, W: np.ndarray, H: Any, *rest: Any, **more: Any) -> Any:
-        seen[layer] = H
-        return code(self, layer, W, H, *rest, **more)
-
-    monkeypatch.setattr(Method, "code", watched)
-    compress(source, tmp_path / "small", output_moments=moments, prefix=False, **CALL)
+    compress(source, tmp_path / "small", output_moments=moments, prefix=prefix, **CALL)
     every = gradients(open_network(source))
     for layer in LAYERS:
         H: Any = 0.0
@@ -338,8 +355,30 @@ def test_layers_are_coded_under_the_weights_of_their_tokens(
             for t in range(len(x)):
                 w = np.sum(delta[t] ** 2)
                 H, total = H + w * np.outer(x[t], x[t]), total + w
-        # What a stage leaves for the next is kept to 1/65534 of the largest of a token.
-        np.testing.assert_allclose(seen[layer], H / total, atol=3e-4 * np.abs(H / total).max())
+        H /= total
+        np.testing.assert_allclose(seen[layer][0], H, atol=tolerance * np.abs(H).max())
+        assert (seen[layer][1] == moments.output_moment(layer)).all()
+
+
+def test_layers_are_coded_under_the_moments_of_sequences(
+    source: Path, seen: Seen, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.safetensors"
+    moments = output_moments(source, IDS, out, estimator="sequence", rng=SEED)
+    compress(source, tmp_path / "small", output_moments=out, **CALL)
+    for layer in LAYERS:
+        assert (seen[layer][0] == moments.input_moment(layer)).all()
+        assert (seen[layer][1] == moments.output_moment(layer)).all()
+
+
+def test_the_method_passes_both_on(moments: OutputMoments) -> None:
+    layer = LAYERS[1]
+    G = moments.output_moment(layer)
+    W = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)
+    method = method_of("compress", 3.0, 0, {layer: W}, {"effort": "fast"})
+    arguments = method.code(layer, W, moments.input_moment(layer), G).meta["call"]["arguments"]
+    assert arguments["output_hessian"]["shape"] == [16, 16]
+    assert arguments["hessian"]["shape"] == [32, 32]
 
 
 def test_an_interrupted_compression_ends_with_the_same_bytes(

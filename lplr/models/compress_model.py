@@ -318,15 +318,21 @@ class _Run:
             for k, name in enumerate(names)
         }
 
+        moments = self.moments
+        weights = None
+        if moments is not None and "token" in moments.estimators:
+            weights = moments.token_weights
+
         def code(name: str, W: np.ndarray, H: np.ndarray) -> PackedMatrix:
             if not np.isfinite(H).all():
                 raise InputError(
                     f"calibration: the second moment of the inputs of {name} (block {i}) is not "
                     "finite; the network overflows on these tokens"
                 )
+            if moments is not None and weights is None:
+                H = moments.input_moment(name).astype(np.float64)
             return self._coded(name, W, H, place[name])
 
-        weights = None if self.moments is None else self.moments.token_weights
         with until(1.0, self._words(i)):
             prefix = self.request.prefix
             compress_block(
@@ -347,14 +353,15 @@ class _Run:
         """A layer, with its error and its time in the log; this share of the block is then over."""
         start = time.perf_counter()
         _, layer = self.layers[name]
+        G = None if self.moments is None else self.moments.output_moment(name)
         with until(place, self._words(layer.block, self._short(layer))):
             try:
-                packed = self.request.method.code(name, W, H, _shares_alone())
+                packed = self.request.method.code(name, W, H, G, _shares_alone())
             except LplrError as error:
                 raise type(error)(f"{name} (block {layer.block}): {error}") from error
         self.record = {"relative_error": packed.relative_error(W, H)}
-        if self.moments is not None and H is not None:
-            self.record |= felt(self.moments.output_moment(name), W, packed.to_dense(), H)
+        if G is not None and H is not None:
+            self.record |= felt(G, W, packed.to_dense(), H)
         self.errors["last layer"] = self.record["relative_error"]
         self.job.log(layer=name, seconds=time.perf_counter() - start)
         return packed

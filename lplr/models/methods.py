@@ -108,9 +108,14 @@ class Method:
         return factor * compression_work(shape, self.calibrated, "default")
 
     def code(
-        self, layer: str, W: np.ndarray, H: np.ndarray | None, progress: Progress = False
+        self,
+        layer: str,
+        W: np.ndarray,
+        H: np.ndarray | None,
+        G: np.ndarray | None = None,
+        progress: Progress = False,
     ) -> PackedMatrix:
-        """The packed layer."""
+        """The packed layer, under the second moments of its inputs and of output gradients."""
         from lplr.algorithms.caldera import caldera
         from lplr.algorithms.compress import compress
         from lplr.algorithms.quantize import quantize
@@ -125,7 +130,13 @@ class Method:
             bits = self._width((n, d), budget_nbytes(budget, (n, d)))
             return quantize(W, bits=bits, granularity=_BY_ROW, progress=progress)
         return compress(
-            W, bits_per_entry=budget, hessian=H, rng=self.seed, **self.options, progress=progress
+            W,
+            bits_per_entry=budget,
+            hessian=H,
+            output_hessian=G,
+            rng=self.seed,
+            **self.options,
+            progress=progress,
         )
 
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.matrices.errors import ratio_of_norms, two_sided_square
 from lplr.models.block import Block, Context
 from lplr.models.checkpoint import Checkpoint, open_checkpoint
 from lplr.models.families import Family, family_of
@@ -42,7 +43,7 @@ from lplr.models.network import Network
 from lplr.models.output import new_path
 from lplr.models.request import check_enough, check_predicts, check_tensors
 from lplr.models.texts import PADDING, fingerprint, shortest_first, token_windows
-from lplr.parallel import matmul, reproducible, run_blocks
+from lplr.parallel import reproducible, run_blocks
 from lplr.progress import Progress, counter, tracked, until
 from lplr.provenance import versions
 from lplr.validation import check_choice, check_flag, check_integer
@@ -149,7 +150,10 @@ def output_moments(
         check_enough(ids, family, outputs=True)
         with until(0.02, "checking the tensors"):
             check_tensors(checkpoint, family)
-        return form_moments(checkpoint, family, ids, target, ESTIMATORS[estimator], seed, overwrite)
+        with until(1.0, "output moments"):
+            return form_moments(
+                checkpoint, family, ids, target, ESTIMATORS[estimator], seed, overwrite
+            )
 
 
 def form_moments(
@@ -205,12 +209,9 @@ def felt(G: np.ndarray, W: np.ndarray, coded: np.ndarray, H: np.ndarray) -> dict
     ``two_sided_error`` is relative, as ``sqrt(tr(G E H E^T) / tr(G W H W^T))``, E being the error
     W less what is coded; ``predicted_kl`` is ``1/2 tr(G E H E^T)``, in nats a token.
     """
-    G64 = G.astype(np.float64)
-    error, whole = (
-        float(np.vdot(matmul(G64, A), matmul(A, H)))
-        for A in (W - coded.astype(np.float64), W.astype(np.float64))
-    )
-    return {"two_sided_error": (error / whole) ** 0.5 if whole else 0.0, "predicted_kl": error / 2}
+    G64, W64 = G.astype(np.float64), W.astype(np.float64)
+    error, whole = (two_sided_square(A, H, G64) for A in (W64 - coded, W64))
+    return {"two_sided_error": ratio_of_norms(error, whole), "predicted_kl": error / 2}
 
 
 def _is_weights(name: str) -> bool:

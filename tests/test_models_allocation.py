@@ -12,6 +12,7 @@ import pytest
 from command import refused, report
 from tiny_models import tiny_checkpoint
 
+from lplr.cli.main import main
 from lplr.cli.model_allocation import table_of
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.models import allocate, comparison
@@ -184,17 +185,30 @@ def test_an_interrupted_comparison_goes_on(
 
 
 def test_command(
-    source: Path, found: Allocation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: Path,
+    found: Allocation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What `allocate` has found before is what the command would find, and is not found anew."""
+
+    def interrupt(*args: Any, **given: Any) -> None:
+        raise KeyboardInterrupt
+
     np.save(tmp_path / "tokens.npy", IDS)
     out, record = tmp_path / "small", tmp_path / "small.allocation.json"
-    shutil.copy(source.parent / "bits.json", record)
     command = ["model", "compress", source, "-o", out, "--bits-per-weight", "3", "--tokens",
         tmp_path / "tokens.npy", "--output-moments", "--effort", "fast"]  # fmt: skip
     verified = [*command, "--allocation", "verified"]
     plain, planned = (report(capsys, *call, "--dry-run")["seconds"] for call in (command, verified))
     assert planned["allocation"] > plain["all"]  # four networks are coded for it
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "compress", interrupt)
+        assert main([*map(str, verified)]) == 130
+    assert f"compared are kept in {record}.job; the same command goes on" in capsys.readouterr().err
+    shutil.rmtree(f"{record}.job")
+    shutil.copy(source.parent / "bits.json", record)
     made = report(capsys, *verified)
     assert made["allocation"] == {"file": str(record), **found.describe()}
     assert made["settings"]["bits_per_weight"] == found.bits_per_weight

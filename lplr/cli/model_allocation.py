@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
     from lplr.models.checkpoint import Checkpoint
 
-__all__ = ["add_allocation", "allocated", "is_verified", "seconds_of_allocation", "table_of"]
+__all__ = [
+    "add_allocation",
+    "allocated",
+    "compared_in",
+    "is_verified",
+    "seconds_of_allocation",
+    "table_of",
+]
 
 
 def add_allocation(group: Any) -> None:
@@ -60,9 +67,17 @@ def allocated(
     """Bits per weight to compress with, and what was compared."""
     from lplr.models.allocation import allocate
 
-    out = f"{args.out}.allocation.json"
+    out = _file(args)
     found = allocate(checkpoint, out, calibration=calibration, **_given(args))
     return found.bits_per_weight, {"file": out, **found.describe()}
+
+
+def compared_in(args: argparse.Namespace) -> str:
+    """Words for what an unfinished comparison has left; none if it has left nothing."""
+    from lplr.models.workplace import folder_of
+
+    folder = folder_of(_file(args))
+    return f"networks that are compared are kept in {folder}" if folder.is_dir() else ""
 
 
 def table_of(report: dict[str, Any]) -> str:
@@ -77,6 +92,10 @@ def table_of(report: dict[str, Any]) -> str:
         chosen = ", chosen" if each["name"] == report["chosen"] else ""
         lines.append(f"{each['name']}: KL {kl}{against}{chosen}")
     return "\n".join(lines)
+
+
+def _file(args: argparse.Namespace) -> str:
+    return f"{args.out}.allocation.json"
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lplr.cli.model_allocation import (
     add_allocation,
     allocated,
+    compared_in,
     is_verified,
     seconds_of_allocation,
 )
@@ -195,11 +196,12 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
                 manifest = compress(checkpoint, args.out, calibration=calibration, **given)
         except BaseException as error:
             refused = isinstance(error, InputError)  # the same command would be, too
-            if not refused and (done := progress_of(args.out)):
-                line.say(
-                    f"stopped; {done} layers are done and kept in {args.out}.job; the same "
-                    "command goes on from there"
-                )
+            done = progress_of(args.out)
+            kept = (
+                f"{done} layers are done and kept in {args.out}.job" if done else compared_in(args)
+            )
+            if kept and not refused:
+                line.say(f"stopped; {kept}; the same command goes on from there")
             raise
     return {
         "model": args.checkpoint,

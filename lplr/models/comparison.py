@@ -36,7 +36,7 @@ from lplr.storage.atomic import write_atomic
 __all__ = ["Comparison", "Work"]
 
 _MOST = 0.25  # bits per weight that a layer may move
-_SHARE = 3  # of the sequences, one in so many serves to measure parts
+_WINDOWS = 8  # sequences on which parts are measured, which order them well enough
 _ALONE, _EQUAL, _MEASURED, _PREDICTED = "alone", "equal", "measured", "predicted"
 _KNOWN = "known.json"
 
@@ -84,11 +84,12 @@ class Comparison:
         planned, family = self.request.plan(), self.family
         weights = sum(layer.weights for layer in planned.layers)
         head = 2 * family.vocabulary * family.width / weights  # of both networks
-        each = planned.seconds["forward passes"] / prod(planned.tokens) * self.judged.size
-        each *= 1 + head
+        token = planned.seconds["forward passes"] / prod(planned.tokens) * (1 + head)
         coding = sum(planned.seconds.values())
-        alone = coding + each * (family.n_blocks / 2 + len(family.linears(0))) / 2 / _SHARE
-        return alone, len(self.names) * (coding + each)
+        measured = min(_WINDOWS, planned.tokens[0]) * planned.tokens[1]
+        passes = (family.n_blocks / 2 + len(family.linears(0))) / 2  # of both networks
+        alone = coding + token * measured * passes
+        return alone, len(self.names) * (coding + token * self.judged.size)
 
     def run(self, work: Work) -> Allocation:
         """Find out what ``work`` does not know."""
@@ -115,8 +116,10 @@ class Comparison:
             if self.request.moments:
                 layers = coded.tensors.manifest["layers"]  # type: ignore[attr-defined]
                 self.work.learn("losses", {each["name"]: each["predicted_kl"] for each in layers})
+            ids = self.request.ids
+            assert ids is not None
             with until(1.0, "one part of the network alone"):
-                found = sensitivity(self.original, coded, self.judged[::_SHARE])
+                found = sensitivity(self.original, coded, ids[:: -(-len(ids) // _WINDOWS)])
             kinds = {kind: each.value for kind, each in found.kinds.items()}
             blocks = [each.value for each in found.blocks]
             self.work.learn("alone", {"kinds": kinds, "blocks": blocks})

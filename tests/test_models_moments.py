@@ -192,7 +192,7 @@ def test_what_is_felt_is_the_sum_of_all_pairs() -> None:
 def test_an_interrupt_at_any_moment_and_threads_leave_the_same_bytes(
     source: Path, moments: OutputMoments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moments_pass, "_BATCH", 3)
+    monkeypatch.setattr(moments_pass, "BATCH", 3)
     whole, out = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     given: dict[str, Any] = {"estimator": "both", "rng": SEED}
     with at_most(3):

@@ -62,6 +62,16 @@ def print_summary(report: Mapping[str, Any]) -> None:
             f"{100 * worst['relative_error']:.3g} % ({shown(worst['name'])})",
         ),
     ]
+    if "output_moments" in report["settings"]:
+        felt = sum(layer["predicted_kl"] for layer in report["layers"])
+        most = max(report["layers"], key=lambda layer: layer["predicted_kl"])
+        lines.append(
+            (
+                "felt",
+                f"{felt:.3g} nats a token, as the moments of outputs predict it, most of "
+                f"{shown(most['name'])}: {most['predicted_kl']:.2g}",
+            )
+        )
     if blocks := report["settings"]["error_after_blocks"]:
         lines.append(("", f"of the hidden states after the last block {100 * blocks[-1]:.3g} %"))
     if found := report.get("allocation"):

@@ -119,6 +119,7 @@ def _kinds(tensors: Sequence[Mapping[str, Any]], kind: Callable[[str], str]) -> 
             **({"dtype": dtype} if dtype else {}),
             **_total(group),
             **_usual_error(group),
+            **_felt(group),
         }
         for (name, dtype, shape), group in groups.items()
     ]
@@ -130,6 +131,12 @@ def _usual_error(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if None in errors:
         return {}
     return {"relative_error": math.sqrt(sum(e * e for e in errors if e) / len(errors))}
+
+
+def _felt(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The sum of what is felt of the errors of layers, where it is known."""
+    felt = [layer["predicted_kl"] for layer in layers if "predicted_kl" in layer]
+    return {"predicted_kl": math.fsum(felt)} if felt else {}
 
 
 def _total(tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -167,6 +174,8 @@ def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if name == "calibration" and isinstance(value, Mapping):
             yield name, "{} x {} tokens".format(*value["shape"])
+        elif name == "output_moments":
+            yield name, f"by {value['estimators'][0]}"
         elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) < 20):
             yield name, value  # but no digests
 
@@ -199,10 +208,13 @@ def _print_packed(document: Mapping[str, Any]) -> None:
             in_shape(kind["shape"]),
             f"{kind['bits_per_weight']:.4f}",
             _error(kind),
+            *([f"{kind['predicted_kl']:.4f}"] if "predicted_kl" in kind else []),
         ]
         for kind in document["kinds"]
     ]
-    print("\n" + table(("kind", "layers", "shape", "bits per weight", "error"), kinds))
+    felt = any("predicted_kl" in kind for kind in document["kinds"])
+    names = ("kind", "layers", "shape", "bits per weight", "error", *(["felt"] if felt else []))
+    print("\n" + table(names, kinds))
     blocks = document["kinds"][0]["name"].partition("*")[0]  # what all names begin with
     rows = [
         [
@@ -220,7 +232,13 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     if any(map(_error, layers)):
         calibrated = document["settings"].get("method") != "quantize"
         what = "the outputs on the calibration inputs" if calibrated else "the weights"
-        print(f"\nerror: relative, of {what}; of a kind the usual one")
+        weighed = ", weighed by what is felt of a token" if felt else ""
+        print(f"\nerror: relative, of {what}{weighed}; of a kind the usual one")
+    if felt:
+        print(
+            "felt: divergence of the predictions in nats a token that the errors of a kind make, "
+            "as the moments of outputs predict it"
+        )
 
 
 def _print_checkpoint(document: Mapping[str, Any]) -> None:

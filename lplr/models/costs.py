@@ -15,11 +15,23 @@ from lplr.models.methods import Method
 from lplr.models.walk import LANES
 from lplr.parallel import matmul, n_threads
 
-__all__ = ["LayerPlan", "Plan", "layers_of", "plan_of"]
+__all__ = [
+    "BATCH",
+    "BATCH_NBYTES",
+    "KEPT_NBYTES",
+    "LayerPlan",
+    "Plan",
+    "layers_of",
+    "plan_of",
+    "sequence_nbytes",
+]
 
 # Seconds of a core of 2026 that a unit of `lplr.planning.work` takes, times products a second of
 # it: coding is products, triangular solves and searches in equal parts, and follows their speed.
 _CODING = 0.55 * 200e9
+BATCH = 16  # sequences of which output moments are formed together, at most
+BATCH_NBYTES = 8e8  # that their hidden states and gradients take, at most
+KEPT_NBYTES = 6e8  # that all blocks take, at most, where they are kept in memory for it
 _OVERHEAD = 300e6  # bytes of interpreter, libraries and compiled kernels
 _DISK = 3e8  # bytes a second that are written, synced and read back
 
@@ -188,7 +200,7 @@ def plan_of(
             "hidden states": family.n_blocks * states / _DISK,
         }
     disk = sum(layer.nbytes for layer in layers) + kept_nbytes + (2 + states_on_disk) * states
-    memory = _memory(family, layers, tokens) + (0 if states_on_disk else states)
+    memory = _memory(family, layers, tokens, weighed) + (0 if states_on_disk else states)
     if formed:
         squares = sum(n * n for n, _ in (layer.shape for layer in layers))
         # Three passes, of which the second is the first anew; gradients of inputs cost what the
@@ -197,6 +209,7 @@ def plan_of(
         work = 3 * _forward(family, layers, tokens) + head + squares * prod(tokens)
         seconds["output moments"] = work / speed
         disk += 3 * 4 * squares + 2 * 4 * len(layers) * prod(tokens)
+        memory = max(memory, _forming(family, layers, tokens))
     return Plan(layers, tokens, kept_nbytes, seconds, int(memory), int(disk))
 
 
@@ -221,13 +234,30 @@ def _moments(family: Family, layers: tuple[LayerPlan, ...], tokens: int, weighed
     return float(tokens * (sums + errors) + solves)
 
 
-def _memory(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int]) -> float:
+def sequence_nbytes(family: Family, tokens: int, products: bool = False) -> int:
+    """Bytes of a sequence while output moments are formed: states, gradients, and products."""
+    shapes = family.linears(0).values()
+    entries = tokens * (family.width * (family.n_blocks + 1) + sum(n for n, _ in shapes))
+    return 4 * (entries + products * sum(n * d for n, d in shapes))
+
+
+def _forming(family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int]) -> float:
+    """Bytes at the peak while output moments are formed."""
+    batch = min(BATCH, tokens[0]) * sequence_nbytes(family, tokens[1])
+    blocks = 4 * sum(layer.weights for layer in layers)
+    embedding = 4 * family.vocabulary * family.width
+    return _OVERHEAD + min(batch, BATCH_NBYTES) + min(blocks, KEPT_NBYTES) + embedding
+
+
+def _memory(
+    family: Family, layers: tuple[LayerPlan, ...], tokens: tuple[int, int], weighed: bool
+) -> float:
     """Bytes at the peak beside the hidden states."""
     block = sum(layer.weights for layer in layers if layer.block == 0)
     widest = max(layer.shape[1] for layer in layers)
     largest = max(layer.weights for layer in layers)
     coding = 40 * largest + 6 * 8 * widest * widest
-    sums = 8 * LANES * widest * widest
+    sums = 8 * LANES * widest * widest * (1 + weighed)
     between = 2 * 2 * prod(tokens) * widest  # what a stage leaves for the next, 16 bits an entry
     embedding = 4 * family.vocabulary * family.width
     return _OVERHEAD + 2 * 4 * block + max(coding, sums) + between + embedding

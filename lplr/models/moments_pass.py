@@ -35,6 +35,7 @@ from lplr.exceptions import InputError
 from lplr.matrices.errors import ratio_of_norms, two_sided_square
 from lplr.models.block import Block, Context
 from lplr.models.checkpoint import Checkpoint, open_checkpoint
+from lplr.models.costs import BATCH, BATCH_NBYTES, KEPT_NBYTES, layers_of, sequence_nbytes
 from lplr.models.families import Family, family_of
 from lplr.models.losses import sampled_loss
 from lplr.models.moments_file import OutputMoments, shapes_of, write_moments
@@ -51,10 +52,7 @@ from lplr.validation import check_choice, check_flag, check_integer
 __all__ = ["ESTIMATORS", "felt", "form_moments", "output_moments"]
 
 ESTIMATORS = {"token": ("token",), "sequence": ("sequence",), "both": ("token", "sequence")}
-_BATCH = 16  # sequences that go forward and back together, at most
-_MEMORY = 8e8  # bytes that their hidden states and gradients take, at most
 _HEAD = 8  # work of a batch in the head, in units of a block's on the way forward
-_KEPT = 6e8  # bytes that the weights of all blocks take at most where they are kept in memory
 _TILE = 512  # rows and columns of a part of a second moment that is formed at once
 
 
@@ -247,12 +245,12 @@ class _Pass:
         self.network, self.ids, self.seed = network, ids, seed
         self.estimators, self.job, self.rows = estimators, job, rows
         self.lengths = (ids != PADDING).sum(axis=1)
-        self.size = _batch_size(network.family, ids.shape[1], "sequence" in estimators)
+        each = sequence_nbytes(network.family, ids.shape[1], "sequence" in estimators)
+        self.size = int(min(BATCH, max(1, BATCH_NBYTES // each)))
         self.blocks: dict[int, Block] = {}  # where they are kept: some formats take long to read
         self.room: dict[str, np.ndarray] = {}
-        family = network.family
-        shapes = [shape for i in range(family.n_blocks) for shape in family.linears(i).values()]
-        self.keeps = 4 * sum(n * d for n, d in shapes) <= _KEPT
+        shapes = [shape for _, shape in layers_of(network.family).values()]
+        self.keeps = 4 * sum(n * d for n, d in shapes) <= KEPT_NBYTES
 
     def run(self) -> None:
         """Do it."""
@@ -365,14 +363,6 @@ class _Pass:
                 after[name][columns, rows] = found.T
 
         run_blocks(add, len(tiles), 1)
-
-
-def _batch_size(family: Family, tokens: int, products: bool) -> int:
-    """Sequences that go together."""
-    shapes = family.linears(0).values()
-    nbytes = 4 * tokens * (family.width * (family.n_blocks + 1) + sum(n for n, _ in shapes))
-    nbytes += products * 4 * sum(n * d for n, d in shapes)
-    return int(min(_BATCH, max(1, _MEMORY // nbytes)))
 
 
 def _tiles(n: int) -> list[tuple[slice, slice]]:

@@ -16,8 +16,8 @@ from lplr.models import moments_pass
 from lplr.models.block import Context
 from lplr.models.compress_model import compress, plan
 from lplr.models.methods import Method, method_of
+from lplr.models.moments import felt, output_moments
 from lplr.models.moments_file import OutputMoments, open_moments
-from lplr.models.moments_pass import felt, output_moments
 from lplr.models.network import Network
 from lplr.models.opening import open_network
 from lplr.models.texts import shortest_first, token_windows
@@ -110,11 +110,11 @@ def test_sums_are_those_of_plain_loops(source: Path, moments: OutputMoments) -> 
                 M = M + np.outer(delta[t], x[t])
                 weights[s, t] = np.sum(delta[t] ** 2)
             G_sequence = G_sequence + M @ M.T / count
-            H_sequence = H_sequence + M.T @ M / count
+            H_sequence = H_sequence + M.T @ M
         for found, expected in (
             (moments.output_moment(layer), G),
             (moments.output_moment(layer, "sequence"), G_sequence),
-            (moments.input_moment(layer), H_sequence),
+            (moments.input_moment(layer), H_sequence / np.trace(H_sequence)),
             (moments.token_weights(layer), weights),
         ):
             # Float32 sums of at most 16 x 128 products, each right to 1e-7 of the largest.

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     }
     with Progress(1.0) as line:
         if args.output:
-            from lplr.models.moments_pass import output_moments
+            from lplr.models.moments import output_moments
 
             found = output_moments(
                 checkpoint, ids, args.out, overwrite=args.overwrite, progress=line.tell, **given

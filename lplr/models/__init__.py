@@ -24,7 +24,7 @@ _PUBLIC = {
     "open_moments": "lplr.models.moments_file",
     "open_network": "lplr.models.opening",
     "open_tokenizer": "lplr.models.tokenizer",
-    "output_moments": "lplr.models.moments_pass",
+    "output_moments": "lplr.models.moments",
     "padded_texts": "lplr.models.texts",
     "plan": "lplr.models.compress_model",
     "read_labelled": "lplr.models.evaluation.encoders",
@@ -79,8 +79,8 @@ if TYPE_CHECKING:
     from lplr.models.evaluation.sensitivity import sensitivity
     from lplr.models.exporting import export
     from lplr.models.generation import generate
+    from lplr.models.moments import output_moments
     from lplr.models.moments_file import OutputMoments, open_moments
-    from lplr.models.moments_pass import output_moments
     from lplr.models.network import Network
     from lplr.models.opening import load, open_network
     from lplr.models.texts import padded_texts, token_windows

@@ -3,7 +3,7 @@
 Two networks go through a block side by side, the original and the one whose linear layers are
 replaced as they are coded. Where the original has the input x and the hidden state h, the other
 has z and g. The second moment of z is that under which a layer is coded, with a weight for each
-token where they are known, see `lplr.models.moments_pass`. Where its output is added to a hidden
+token where they are known, see `lplr.models.moments`. Where its output is added to a hidden
 state, what is coded is not W itself but what `lplr.models.correction` makes of it.
 """
 

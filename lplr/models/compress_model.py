@@ -23,8 +23,8 @@ from lplr.models.calibration import States, compress_block, first_states
 from lplr.models.costs import LayerPlan, Plan
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
+from lplr.models.moments import felt, form_moments
 from lplr.models.moments_file import OutputMoments, open_moments
-from lplr.models.moments_pass import felt, form_moments
 from lplr.models.network import Network
 from lplr.models.output import new_path
 from lplr.models.request import Request, on_disk, request_of

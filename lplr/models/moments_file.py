@@ -1,7 +1,7 @@
 """The file of output moments: what `lplr.models.output_moments` has summed over a calibration set.
 
 A ``.safetensors`` file of float32 tensors. Of each linear layer LAYER, (n, d), by the estimators
-that it holds, see `lplr.models.moments_pass`:
+that it holds, see `lplr.models.moments`:
 
 * ``LAYER.token.G`` (n, n) and ``LAYER.token.weights`` (sequences, tokens), zero for padding;
 * ``LAYER.sequence.G`` (n, n) and ``LAYER.sequence.H`` (d, d).

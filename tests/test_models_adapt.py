@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from networks import CONFIG, llama
-from packed_models import compressed
+from packed_models import FIXTURES, compressed
+from tiny_models import tiny_checkpoint
 
 import lplr
 from lplr.exceptions import AdaptationWarning, InputError
@@ -18,6 +22,7 @@ from lplr.models.adaptation.gradient import Target, loss_and_gradient, mean_loss
 from lplr.models.adaptation.optimizer import AdamW, rate_at
 from lplr.models.adaptation.parameters import layout_of
 from lplr.models.adaptation.presets import GROUPS
+from lplr.models.adaptation.start import balanced, best_correction
 from lplr.models.adaptation.student import Student
 from lplr.models.adaptation.training import batch_rows
 from lplr.models.evaluation.scores import compare
@@ -64,11 +69,13 @@ class _Tensors(dict[str, np.ndarray]):
     dense = dict.__getitem__
 
 
-@pytest.mark.parametrize("loss", ["kl", "cross-entropy"])
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_gradient_is_that_of_the_loss(loss: str, bias: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [("llama", "kl"), ("llama", "cross-entropy"), ("qwen2", "kl"), ("qwen3", "kl"), ("gpt2", "kl")],
+)
+def test_the_gradient_is_that_of_the_loss(name: str, loss: str) -> None:
     """Against differences of the loss in a random direction of each parameter."""
-    original = llama(attention_bias=bias, mlp_bias=bias)
+    original = lplr.models.open_network(FIXTURES / name)
     family = original.family
     rng = np.random.default_rng(1)
     ranks = {name: 2 for i in range(family.n_blocks) for name in family.linears(i)}
@@ -77,7 +84,7 @@ def test_the_gradient_is_that_of_the_loss(loss: str, bias: bool) -> None:
     weights: Any = _Tensors(original.tensors)
     student = Student(family, weights, layout, theta, replaced=False, keep=True)
     for name, value in student.values.items():
-        start = 1.2 if name.endswith(".scale") else original.tensors.get(name, np.zeros(1))
+        start = original.tensors.get(name, 1.2 if name.endswith(".scale") else 0.0)
         value[...] = start + 0.1 * rng.standard_normal(value.shape)
     target = Target(original if loss == "kl" else None)
     sequences = [rng.integers(0, family.vocabulary, length) for length in (9, 5)]
@@ -132,23 +139,47 @@ def test_every_sequence_is_seen_once_in_each_round() -> None:
     assert list(seen[:10]) != list(seen[10:])
 
 
-def test_factors_are_coded_for_their_inputs() -> None:
+def _moment(rng: np.random.Generator, n: int, power: float) -> np.ndarray:
+    X = rng.standard_normal((8 * n, n)) / np.arange(1, n + 1) ** power
+    return X.T @ X / len(X)
+
+
+def _loss_under(E: np.ndarray, H: np.ndarray, G: np.ndarray) -> float:
+    return float(np.sum((G @ E @ H) * E))
+
+
+def test_factors_are_coded_for_inputs_and_outputs() -> None:
     """Better than each factor by itself at the same bits, as feedback under weights is."""
     rng = np.random.default_rng(2)
     L, R = (rng.standard_normal(shape, np.float32) for shape in ((48, 4), (4, 40)))
-    X = rng.standard_normal((500, 40)) / np.arange(1, 41)
-    H = X.T @ X / len(X)
-    coded = code_factors(L, R, H, 4)
-    assert coded is not None
-    A = L @ R
+    H, G, A = _moment(rng, 40, 1.0), _moment(rng, 48, 1.0), L @ R
     left = lplr.quantize(L, bits=4, granularity="column").to_dense()
     plain = left @ lplr.quantize(R, bits=4, granularity="row").to_dense() - A
-    relative = np.sqrt(np.sum((plain @ H) * plain) / np.sum((A @ H) * A))
-    assert coded.relative_error(A, H) < 0.8 * relative
+    one, two = code_factors(L, R, H, 4), code_factors(L, R, H, 4, G)
+    assert one is not None
+    assert two is not None
+    assert one.bits_per_entry == two.bits_per_entry
+    for weight, best, other in ((np.eye(48), one, two), (G, two, one)):
+        ours, theirs = (_loss_under(f.to_dense() - A, H, weight) for f in (best, other))
+        assert ours < theirs
+        assert ours < 0.5 * _loss_under(plain, H, weight)  # 0.3 here
     assert code_factors(0 * L, R, H, 4) is None
     doubled = code_factors(np.repeat(L, 2, axis=1), np.repeat(R, 2, axis=0), H, 4)
     assert doubled is not None
     assert doubled.rank == 4  # what is no component of its own is not stored
+
+
+def test_a_correction_starts_at_the_error_that_counts() -> None:
+    """The truncated SVD of ``G^(1/2) E H^(1/2)`` leaves the singular values after the rank."""
+    rng = np.random.default_rng(3)
+    E, H, G = rng.standard_normal((20, 16)), _moment(rng, 16, 0.7), _moment(rng, 20, 0.7)
+    for moment in (None, G):
+        weight = np.eye(20) if moment is None else lplr.regularize(G)[0]
+        L, R = balanced(*best_correction(E, H, moment, 5))
+        roots = [np.linalg.cholesky(M) for M in (weight, H)]
+        s = np.linalg.svd(roots[0].T @ E @ roots[1], compute_uv=False)
+        assert _loss_under(E - L @ R, H, weight) == pytest.approx(np.sum(s[5:] ** 2), rel=1e-8)
+        np.testing.assert_allclose(np.linalg.norm(L, axis=0), np.linalg.norm(R, axis=1))
 
 
 def test_an_adapted_network_predicts_more_like_the_original(
@@ -214,6 +245,93 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(
             break
     assert _files(out) == _files(models / "adapted")
     shutil.rmtree(out)
+
+
+def test_a_killed_adaptation_ends_with_the_same_bytes(models: Path, tmp_path: Path) -> None:
+    """Twelve SIGKILLs at random moments."""
+    tiny_checkpoint(tmp_path / "original")
+    compressed(tmp_path / "original", tmp_path / "small", 3)
+    script = Path(__file__).with_name("killed_jobs.py")
+    done = subprocess.run(
+        [sys.executable, script, "adapt", tmp_path, tmp_path / "out", "12"],
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    hits = json.loads(done.stdout)
+    assert len(hits) == 12
+    assert len(set(map(tuple, hits))) > 3  # they hit the work at several places
+    finished = sorted(path for path in tmp_path.glob("out.*") if path.suffix != ".job")
+    assert len(finished) >= 3
+    expected = _files(tmp_path / "out.0")
+    for folder in finished:
+        assert _files(folder) == expected, folder
+
+
+def test_factors_alone_are_trained_on_a_task(models: Path, adapted: dict[str, Any]) -> None:
+    """The low-rank adaptation of the paper: cross-entropy, and the factors that are there."""
+    start = RNG.integers(0, 150, (32, 1))
+    task = (start + 7 * np.arange(20)) % 150
+    out = models / "task"
+    made = lplr.models.adapt(
+        models / "adapted",
+        models / "original",
+        task,
+        out,
+        **{**OPTIONS, "rank": None, "rate": 1e-2},
+        loss="cross-entropy",
+        trained=("factors",),
+    )
+    assert _loss(made, "stored") < 0.8 * _loss(made, "before")
+    assert len(made["settings"]["adaptations"]) == 2
+    before, after = (lplr.models.load(folder).tensors for folder in (models / "adapted", out))
+    for name in before:
+        if name.endswith("_proj.weight"):
+            assert np.array_equal(before[name].parts()["Q"].codes, after[name].parts()["Q"].codes)
+            assert np.array_equal(before[name].parts()["Q"].scale, after[name].parts()["Q"].scale)
+            assert after[name].rank == 3
+        else:
+            assert np.array_equal(before[name], after[name])
+
+
+def test_too_few_tokens_are_said(models: Path) -> None:
+    """Random tokens can only be learned by heart, so that others are predicted worse and worse."""
+    with pytest.warns(AdaptationWarning, match="more tokens would help"):
+        made = lplr.models.adapt(
+            models / "small",
+            models / "original",
+            TOKENS[:9],
+            models / "few",
+            **{**OPTIONS, "rate": 1e-2},
+            loss="cross-entropy",
+        )
+    history = made["settings"]["adaptations"][-1]["history"]
+    assert history[-1][0] < OPTIONS["steps"]
+    assert _loss(made, "trained") == min(loss for _, loss in history)
+
+
+def test_layers_that_lie_the_other_way_are_adapted(tmp_path: Path) -> None:
+    """GPT-2, whose weights on disk are (inputs, outputs) and whose norms have biases."""
+    compressed(FIXTURES / "gpt2", tmp_path / "small", 2)
+    tokens = np.random.default_rng(5).integers(0, 96, (24, 16))
+    tokens[::3, 9:] = -1
+    made = lplr.models.adapt(
+        tmp_path / "small", FIXTURES / "gpt2", tokens, tmp_path / "out", **OPTIONS
+    )
+    assert _loss(made, "trained") < _loss(made, "start") < _loss(made, "before")
+    assert lplr.models.load(tmp_path / "out").tensors["transformer.h.0.attn.c_attn.weight"].rank
+
+
+def test_an_encoder_is_refused(tmp_path: Path) -> None:
+    compressed(FIXTURES / "bert", tmp_path / "small")
+    with pytest.raises(InputError, match="is an encoder, which predicts no tokens"):
+        lplr.models.adapt(tmp_path / "small", FIXTURES / "bert", TOKENS, tmp_path / "out")
+
+
+def test_another_network_is_no_original(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="original: .* is another network than"):
+        lplr.models.adapt(models / "small", FIXTURES / "llama", TOKENS, tmp_path / "out")
 
 
 def _loss(made: dict[str, Any], key: str) -> float:

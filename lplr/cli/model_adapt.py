@@ -81,6 +81,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help=f"what is trained: some of {', '.join(GROUPS)} (default: all)",
     )
+    parser.add_argument(
+        "--output-moments",
+        metavar="FILE",
+        help="what lplr model calibrate --output wrote of ORIGINAL: errors count as the "
+        "predictions feel them, where corrections start and where they are stored",
+    )
     add_seed(parser)
     parser.add_argument(
         "--jobs",
@@ -133,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
                 loss=args.loss,
                 trained=args.train,
                 held_out=args.held_out,
+                output_moments=args.output_moments,
                 rng=args.seed,
                 jobs=args.jobs,
                 progress=line.tell,

@@ -35,6 +35,7 @@ def adapt(
     loss: str = "kl",
     trained: Sequence[str] = ("factors", "scales", "norms", "biases"),
     held_out: Any = None,
+    output_moments: str | os.PathLike[str] | None = None,
     rng: int = 0,
     jobs: int | None = None,
     progress: Progress = False,
@@ -73,11 +74,14 @@ def adapt(
     loss : {"kl", "cross-entropy"}
         Divergence of the predictions from those of the original, computed anew in each step; or
         the loss of the next tokens, which adapts to a task: with ``trained=("factors",)`` and
-        ``rank=None`` as in section 4.3 of the CALDERA paper.
+        ``rank=None`` the low-rank adaptation of the CALDERA paper.
     trained : sequence of {"factors", "scales", "norms", "biases"}
     held_out : str, path or array_like of int, optional
         Sequences on which parameters are judged and chosen; by default one of eight of ``tokens``,
         at most 16, which then are not trained on.
+    output_moments : str or path, optional
+        What `output_moments` has found of the original: where corrections start, and how L and R
+        are quantized, errors then count as the predictions feel them.
     rng : int
         Seed of the order of sequences.
     jobs : int, optional
@@ -126,7 +130,18 @@ def adapt(
     with tracked(progress, "reading"), reproducible(), at_most(threads):
         given = {"steps": steps, "batch": batch, "rate": rate}
         request = request_of(
-            model, original, tokens, held_out, preset, rank, bits, loss, trained, rng, given
+            model,
+            original,
+            tokens,
+            held_out,
+            output_moments,
+            preset,
+            rank,
+            bits,
+            loss,
+            trained,
+            rng,
+            given,
         )
         target = new_path(out)
         with Job(target, request.call()) as job, warnings.catch_warnings():

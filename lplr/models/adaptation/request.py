@@ -16,6 +16,7 @@ from lplr.models.base import Checkpoint
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import Family, family_of
 from lplr.models.manifest import MANIFEST, digest
+from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.opening import open_tensors
 from lplr.models.packed import PackedModel
 from lplr.models.texts import token_windows
@@ -36,6 +37,7 @@ class Request:
     settings: Settings
     sequences: np.ndarray
     held_out: np.ndarray
+    moments: OutputMoments | None
 
     def ranks(self) -> dict[str, int]:
         """Columns of L of every linear layer, by the name of its module."""
@@ -54,6 +56,7 @@ class Request:
             "original": _digest(self.original),
             "tokens": _described(self.sequences),
             "held_out": _described(self.held_out),
+            "output_moments": None if self.moments is None else self.moments.digest,
             **self.settings.describe(),
             "versions of packages": versions(),
         }
@@ -64,6 +67,7 @@ def request_of(
     original: Any,
     tokens: Any,
     held_out: Any,
+    output_moments: Any,
     preset: Any,
     rank: Any,
     bits: Any,
@@ -109,7 +113,13 @@ def request_of(
             f"tokens: has sequences of {longest}, and this network has learned "
             f"{family.max_tokens} positions; use shorter ones"
         )
-    request = Request(student, teacher, family, settings, ids, test)
+    moments = None
+    if output_moments is not None:
+        moments = open_moments(output_moments)
+        layers = [family.linears(i) for i in range(family.n_blocks)]
+        shapes = {name: shape for block in layers for name, shape in block.items()}
+        moments.check(shapes, _digest(teacher))
+    request = Request(student, teacher, family, settings, ids, test, moments)
     if "factors" in settings.trained and rank is None and not any(request.ranks().values()):
         raise InputError(
             f"rank: no layer of {str(model)!r} has low-rank factors to train; give a rank, 16 for "

@@ -123,7 +123,7 @@ class Run:
         start = before
         if not self.replaced and "factors" in self.settings.trained:
             with until(0.9, "starting corrections"):
-                start_at_errors(student, self.original, *self._few())
+                start_at_errors(student, self.original, *self._few(), self.request.moments)
                 random_start(student, self.settings.rng, missing=True)
                 start = loss()
                 if not start < before:
@@ -144,7 +144,7 @@ class Run:
 
     def _write(self) -> None:
         """All files but the manifest, the corrections coded for the inputs that they get."""
-        student, values = self.student, self.student.values
+        student, values, moments = self.student, self.student.values, self.request.moments
         for names, H, tokens in second_moments(student, *self._few()):
             for name in names:
                 number = self.numbers[name]
@@ -159,6 +159,7 @@ class Run:
                     H,
                     self.settings.bits,
                     self.replaced,
+                    None if moments is None else moments.output_moment(name),
                 )
                 W = self.original.block(i).linears[short].weight
                 record = {"relative_error": packed.relative_error(W, H), "tokens": tokens}
@@ -192,13 +193,23 @@ class Run:
             },
             "layers_bits_per_weight": {
                 "before": before["bits_per_weight"],
-                "trained": before["bits_per_weight"]
-                + 32 * self.student.layout.size / before["weights"],
+                "trained": 8 * self._trained_nbytes() / before["weights"],
                 "stored": after["bits_per_weight"],
             },
         }
         adaptations = [*made.get("adaptations", []), report]
         finish(self.job.model, {**made, "adaptations": adaptations}, overwrite=True)
+
+    def _trained_nbytes(self) -> int:
+        """Bytes of all layers with L and R in float32; a scale is part of those that W has."""
+        total = self.model.manifest["totals"]["layers"]["nbytes"]
+        for name, value in self.student.values.items():
+            if name.endswith((".L", ".R")):
+                total += value.nbytes
+        if self.replaced:
+            packed = (self.model[f"{name}.weight"] for name in self.layers)
+            total -= sum(p.parts()[side].nbytes for p in packed for side in "LR" if p.rank)
+        return int(total)
 
 
 def _each(ids: np.ndarray) -> list[np.ndarray]:

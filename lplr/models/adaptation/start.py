@@ -6,21 +6,28 @@ import zlib
 
 import numpy as np
 
+from lplr.linalg.hessian import regularize
 from lplr.linalg.least_squares import rank_constrained
 from lplr.models.adaptation.student import Student
 from lplr.models.calibration import second_moments
+from lplr.models.moments_file import OutputMoments
 from lplr.models.network import Network
 
-__all__ = ["balanced", "random_start", "start_at_errors"]
+__all__ = ["balanced", "best_correction", "random_start", "start_at_errors"]
 
 
 def start_at_errors(
-    student: Student, original: Network, ids: np.ndarray, mask: np.ndarray | None
+    student: Student,
+    original: Network,
+    ids: np.ndarray,
+    mask: np.ndarray | None,
+    moments: OutputMoments | None,
 ) -> None:
     """Set L and R of all layers to the best correction of their errors for some inputs.
 
-    With E the error of the weight and H the second moment of the inputs that the layer has in the
-    student, ``tr((E - L R) H (E - L R)^T)`` is least (CALDERA, Lemma 4.2).
+    With E the error of the weight, H the second moment of the inputs that the layer has in the
+    student and G that of the gradients by its outputs, or the identity,
+    ``tr(G (E - L R) H (E - L R)^T)`` is least (CALDERA, Lemma 4.2, for ``G^(1/2) E``).
 
     Parameters
     ----------
@@ -30,6 +37,7 @@ def start_at_errors(
     ids : ndarray of int of shape (sequences, tokens)
     mask : ndarray of bool of shape (sequences, tokens), optional
         Which tokens are no padding.
+    moments : OutputMoments, optional
     """
     found: dict[str, np.ndarray] = {}
     blocks = {student.family.prefix(i): i for i in range(student.family.n_blocks)}
@@ -42,10 +50,23 @@ def start_at_errors(
                 continue
             short = name.removeprefix(at)
             E = np.asarray(theirs[short].weight) - ours[short].weight
-            U, V = rank_constrained(E, H, L.shape[1])
-            found[f"{name}.L"], found[f"{name}.R"] = balanced(U, V)
+            G = None if moments is None else moments.output_moment(name)
+            found[f"{name}.L"], found[f"{name}.R"] = balanced(*best_correction(E, H, G, L.shape[1]))
     for name, value in found.items():  # after the walk, which would see them
         student.values[name][...] = value
+
+
+def best_correction(
+    E: np.ndarray, H: np.ndarray, G: np.ndarray | None, rank: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """L and R for which ``tr(G (E - L R) H (E - L R)^T)`` is least."""
+    if G is None:
+        return rank_constrained(E, H, rank)
+    from scipy.linalg import cholesky, solve_triangular
+
+    C = cholesky(regularize(G)[0], lower=True, check_finite=False)
+    U, V = rank_constrained(C.T @ E, H, rank)
+    return solve_triangular(C, U, lower=True, trans=1, check_finite=False), V
 
 
 def balanced(L: np.ndarray, R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

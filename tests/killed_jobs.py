@@ -32,10 +32,8 @@ def compression(source: str, out: str) -> None:
 
 def adaptation(source: str, out: str) -> None:
     """Of a folder with ``original`` and ``small``."""
-    tokens = np.tile(TOKENS, (3, 1))
-    adapt(
-        f"{source}/small", f"{source}/original", tokens, out, rank=2, steps=30, batch=4, rate=1e-3
-    )
+    models = f"{source}/small", f"{source}/original"
+    adapt(*models, TOKENS, out, rank=2, steps=12, batch=4, rate=1e-3)
 
 
 JOBS = {"compress": compression, "adapt": adaptation}

@@ -178,6 +178,10 @@ def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, f"by {value['estimators'][0]}"
         elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) < 20):
             yield name, value  # but no digests
+    for made in settings.get("adaptations", []):
+        if made["changed"]:
+            factors = "factors" if made["rank"] is None else f"rank {made['rank']}"
+            yield "adapted", f"({factors}, {made['bits']} bits, {made['history'][-1][0]} steps)"
 
 
 def _briefly(code: str) -> str:
@@ -230,7 +234,8 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     head = (f"layer ({shown(blocks)})", "shape", "bits", "rank", "error", "code")
     print("\n" + table(head, rows, wrapped=True))
     if any(map(_error, layers)):
-        calibrated = document["settings"].get("method") != "quantize"
+        settings = document["settings"]
+        calibrated = settings.get("method") != "quantize" or settings.get("adaptations")
         what = "the outputs on the calibration inputs" if calibrated else "the weights"
         weighed = ", weighed by what is felt of a token" if felt else ""
         print(f"\nerror: relative, of {what}{weighed}; of a kind the usual one")

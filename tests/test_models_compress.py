@@ -19,7 +19,7 @@ from tiny_models import CONFIG, TOKENS, content, tiny_checkpoint
 
 from lplr.cli.main import main
 from lplr.exceptions import DampingWarning, InputError, StorageError
-from lplr.models import compress_model, request
+from lplr.models import request, run
 from lplr.models.block import Context
 from lplr.models.compress_model import compress, plan
 from lplr.models.job import Job, progress_of
@@ -168,7 +168,7 @@ def test_hidden_states_on_disk_make_the_same_bytes(
 @contextmanager
 def stopping(error: BaseException, after: int) -> Iterator[None]:
     """Raises in the block after so many."""
-    walk = compress_model.compress_block
+    walk = run.compress_block
 
     def stop(network: Any, i: int, *rest: Any, **settings: Any) -> None:
         if i == after:
@@ -176,7 +176,7 @@ def stopping(error: BaseException, after: int) -> Iterator[None]:
         walk(network, i, *rest, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compress_model, "compress_block", stop)
+        patch.setattr(run, "compress_block", stop)
         yield
 
 

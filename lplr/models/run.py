@@ -1,0 +1,189 @@
+"""One run of a compression: from where the last one ended, layer by layer, to the manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError, LplrError
+from lplr.matrices.base import PackedMatrix
+from lplr.models.calibration import States, compress_block, first_states
+from lplr.models.costs import LayerPlan, Plan
+from lplr.models.job import Job
+from lplr.models.moments import felt, form_moments
+from lplr.models.moments_file import OutputMoments, open_moments
+from lplr.models.network import Network
+from lplr.models.request import Request, on_disk
+from lplr.models.store import finish, write_rest
+from lplr.models.texts import PADDING
+from lplr.progress import counter, parts, tracked, until
+
+__all__ = ["Run"]
+
+_CODED = 0.98  # share of the time that is over after the layers, about
+
+
+class Run:
+    """One run of a job, from where the last one ended."""
+
+    def __init__(self, request: Request, job: Job, planned: Plan) -> None:
+        assert request.checkpoint is not None
+        self.request, self.job, self.checkpoint = request, job, request.checkpoint
+        self.layers = {layer.name: (k, layer) for k, layer in enumerate(planned.layers)}
+        self.network = Network(request.family, request.checkpoint)
+        self.moments = request.moments if isinstance(request.moments, OutputMoments) else None
+        self.share = planned.share("output moments")
+        self.errors: dict[str, float] = {}  # of the last layer, and of the hidden states
+
+    def run(self, call: dict[str, Any]) -> None:
+        """Do it."""
+        if self.request.moments is True:
+            with until(self.share * _CODED, "output moments"):
+                self._form_moments()
+        with until(_CODED, "going through the blocks"):
+            if self.request.method.calibrated:
+                self._blocks()
+            else:
+                self._rounded()
+        with until(0.99, "writing the other tensors"):
+            write_rest(
+                self.job.model, self.checkpoint, self.request.family, self.request.embedding_bits
+            )
+        log = list(self.job.logged())
+        seconds = {r["layer"]: {"seconds": r["seconds"]} for r in log if "layer" in r}
+        blocks = {r["block"]: r["error"] for r in log if "block" in r}
+        settings = {**call, "error_after_blocks": [blocks[i] for i in sorted(blocks)]}
+        if self.moments is not None:
+            settings["output_moments"] = {
+                **call["output_moments"],
+                "sha256": self.moments.digest,
+            }
+        with until(1.0, "writing the manifest"):
+            finish(self.job.model, settings, seconds, overwrite=True)
+            self.job.finish()
+
+    def _form_moments(self) -> None:
+        if self.job.moments.exists():
+            self.moments = open_moments(self.job.moments)
+            return
+        ids, seed = self.request.ids, self.request.method.seed
+        assert ids is not None
+        self.moments = form_moments(
+            self.checkpoint, self.request.family, ids, self.job.moments, ("token",), seed
+        )
+
+    def _rounded(self) -> None:
+        """Every linear layer by itself."""
+        for number, layer in parts(
+            list(self.layers.values()), [layer.seconds for _, layer in self.layers.values()]
+        ):
+            if self.job.packed(number) is None:
+                weight = self.network.block(layer.block).linears[self._short(layer)].weight
+                self._keep(layer.name, self._coded(layer.name, weight, None, 1.0), {})
+
+    def _blocks(self) -> None:
+        """Blocks in order, each behind the ones before it."""
+        ids = self.request.ids
+        assert ids is not None
+        shape = (*ids.shape, self.request.family.width)
+        states = self.job.room(shape, on_disk(8 * int(np.prod(shape))))
+        with until(0.01, "embedding"):
+            start, found = self.job.states(shape)
+            mask = ids != PADDING
+            if found is None:  # by another network, since one keeps its embedding in memory
+                network = Network(self.request.family, self.checkpoint)
+                found = first_states(network, np.where(mask, ids, 0))
+                del network
+            states.original[:], states.compressed[:] = found.original, found.compressed
+            states.mask = None if mask.all() else mask
+            del found
+        n = self.request.family.n_blocks
+        for i in parts(range(start, n)):
+            self._block(i, states)
+            if i + 1 < n:
+                self.job.keep_states(i + 1, states)
+
+    def _block(self, i: int, states: States) -> None:
+        layers = [(k, layer) for k, layer in self.layers.values() if layer.block == i]
+        found = {layer.name: self.job.packed(k) for k, layer in layers}
+        done = {name: packed for name, packed in found.items() if packed is not None}
+        place = {  # of a stage, half is over when its inputs have been seen
+            name: 0.5 + 0.5 * (k + 1) / len(names)
+            for names in self.request.family.stages(i)
+            for k, name in enumerate(names)
+        }
+
+        moments = self.moments
+        weights = None
+        if moments is not None and "token" in moments.estimators:
+            weights = moments.token_weights
+
+        def code(name: str, W: np.ndarray, H: np.ndarray) -> PackedMatrix:
+            if not np.isfinite(H).all():
+                raise InputError(
+                    f"calibration: the second moment of the inputs of {name} (block {i}) is not "
+                    "finite; the network overflows on these tokens"
+                )
+            if moments is not None and weights is None:
+                H = moments.input_moment(name).astype(np.float64)
+            return self._coded(name, W, H, place[name])
+
+        with until(1.0, self._words(i)):
+            prefix = self.request.prefix
+            compress_block(
+                self.network,
+                i,
+                states,
+                code,
+                done,
+                self._keep,
+                prefix=prefix,
+                weights=weights,
+            )
+        error = self.errors[f"after block {i + 1}"] = states.relative_error()
+        self.errors.pop(f"after block {i}", None)
+        self.job.log(block=i, error=error)
+
+    def _coded(self, name: str, W: np.ndarray, H: np.ndarray | None, place: float) -> PackedMatrix:
+        """A layer, with its error and its time in the log; this share of the block is then over."""
+        start = time.perf_counter()
+        _, layer = self.layers[name]
+        G = None if self.moments is None else self.moments.output_moment(name)
+        with until(place, self._words(layer.block, self._short(layer))):
+            try:
+                packed = self.request.method.code(name, W, H, G, _shares_alone())
+            except LplrError as error:
+                raise type(error)(f"{name} (block {layer.block}): {error}") from error
+        self.record = {"relative_error": packed.relative_error(W, H)}
+        if G is not None and H is not None:
+            self.record |= felt(G, W, packed.to_dense(), H)
+        self.errors["last layer"] = self.record["relative_error"]
+        self.job.log(layer=name, seconds=time.perf_counter() - start)
+        return packed
+
+    def _keep(self, name: str, packed: PackedMatrix, record: dict[str, Any]) -> None:
+        with tracked(lambda share, what: None):  # it takes no time to speak of
+            self.job.keep(self.layers[name][0], name, packed, self.record | record)
+
+    def _words(self, i: int, layer: str = "") -> str:
+        errors = ", ".join(f"{where} {100 * e:.3g} %" for where, e in self.errors.items())
+        of = f"block {i + 1} of {self.request.family.n_blocks}"
+        return of + (f", {layer}" if layer else "") + (f" (errors: {errors})" if errors else "")
+
+    def _short(self, layer: LayerPlan) -> str:
+        return layer.name.removeprefix(self.request.family.prefix(layer.block))
+
+
+def _shares_alone() -> Callable[[float, str], None]:
+    """A listener that counts for the present part, whose words stay."""
+    count, before = counter(1.0), 0.0
+
+    def hear(share: float, _: str) -> None:
+        nonlocal before
+        count(share - before)
+        before = share
+
+    return hear

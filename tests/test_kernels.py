@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import fresh
+import numba
 import numpy as np
 import pytest
 
 import lplr.kernels.jit
 from lplr.cli.main import main
+from lplr.exceptions import LplrWarning
 from lplr.kernels.project_trellis import multiply
 
 SCRIPT = """
@@ -24,6 +27,12 @@ x, codes = np.float32([-1, 0.1, 2]), np.empty((2, 3), np.uint8)
 round_levels(x, np.float32([0, 1, 3]), codes[0])
 round_uniform(x, np.float32([]), 3, codes[1])
 print(codes.tolist())
+"""
+KERNEL = """
+from lplr.kernels.jit import kernel
+@kernel
+def double(x):
+    return x + x
 """
 WARNING = "LplrWarning: the cache of compiled kernels in {} cannot be used ("
 
@@ -52,12 +61,13 @@ def block(folder: Path) -> None:
         path.mkdir()
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache in order, to make damaged copies of."""
-    folder = tmp_path_factory.mktemp("cache")
-    compute(0, NUMBA_CACHE_DIR=folder)
-    return folder
+def doubled(source: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+    """Import a kernel anew and call it; how often the cache in a folder gave it."""
+    patch.setattr(numba.config, "CACHE_DIR", str(folder))
+    patch.setattr(lplr.kernels.jit, "troubles", [])  # as in a new process
+    double = runpy.run_path(str(source))["double"]
+    assert double(21) == 42
+    return sum(double.stats.cache_hits.values())
 
 
 @pytest.mark.parametrize(
@@ -71,13 +81,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["emptied", "cut index", "cut data", "blocked"],
 )
 def test_damaged_cache(
-    cache: Path, tmp_path: Path, damage: Callable[[Path], None], mended: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    mended: bool,
 ) -> None:
-    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
-    (folder,) = tmp_path.iterdir()
+    source, cache = tmp_path / "double.py", tmp_path / "cache"
+    source.write_text(KERNEL)
+    assert [doubled(source, cache, monkeypatch) for _ in range(2)] == [0, 1]
+    (folder,) = cache.iterdir()
     damage(folder)
-    assert WARNING.format(folder) in compute(1, NUMBA_CACHE_DIR=tmp_path)
-    compute(0 if mended else 1, NUMBA_CACHE_DIR=tmp_path)
+    with pytest.warns(LplrWarning) as warned:
+        assert doubled(source, cache, monkeypatch) == 0
+    assert len(warned) == 1
+    assert WARNING.format(folder) in f"LplrWarning: {warned[0].message}"
+    if mended:
+        assert doubled(source, cache, monkeypatch) == 1
+    else:
+        with pytest.warns(LplrWarning):
+            assert doubled(source, cache, monkeypatch) == 0
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -151,11 +151,12 @@ def _logits(
 ) -> np.ndarray:
     """Logits after the last of the new tokens, the first of which has the position ``start``."""
     # Products with one vector are over before a second thread has woken up: on one thread a token
-    # takes two thirds of the time that it takes on two.
+    # takes two thirds of the time that it takes on two. Only the head is worth a thread.
     with single_threaded() if len(new) == 1 else reproducible():
         h = network.embed(new[None], Context(start))
         for block, cache in zip(blocks, caches, strict=True):
             h = block(h, Context(start, cache=cache))
+    with reproducible():
         return network.head(h[:, -1:])[0, 0]
 
 

@@ -12,8 +12,9 @@ from lplr.coding.constant import constant_factors, constant_matrix, is_constant
 from lplr.coding.factor import CodebookPair
 from lplr.coding.faithful import faithful
 from lplr.coding.one_pass import one_pass
+from lplr.coding.row_feedback import RowFeedback
 from lplr.exceptions import InputError
-from lplr.linalg.hessian import DAMPING, regularize
+from lplr.linalg.hessian import DAMPING, regularize, regularized
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
@@ -32,6 +33,7 @@ from lplr.validation import (
     check_integer,
     check_matrix,
     check_rank,
+    check_real,
     check_rng,
 )
 
@@ -46,6 +48,7 @@ def caldera(
     W: Any,
     *,
     hessian: Any = None,
+    output_hessian: Any = None,
     rank: int = 64,
     q_bits: float = 2,
     factor_bits: float | tuple[float, float] = 4,
@@ -60,7 +63,8 @@ def caldera(
 ) -> QPlusLowRank:
     """Decompose W ~ Q + L R, so that the outputs on typical inputs change least.
 
-    Minimises ``tr((Q + L R - W) H (Q + L R - W)^T)``, H the second moment of the inputs.
+    Minimises ``tr((Q + L R - W) H (Q + L R - W)^T)``, H the second moment of the inputs, or with
+    a second moment G at the outputs ``tr(G (Q + L R - W) H (Q + L R - W)^T)``.
 
     Parameters
     ----------
@@ -68,6 +72,9 @@ def caldera(
         Outputs x inputs, as in ``y = W x``; any real dtype and shape, never modified.
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         H, its diagonal, or calibration inputs X, one a row; by default the identity.
+    output_hessian : array_like of shape (n, n), (n,) or (m, n), optional
+        G, the second moment of the gradients of a loss by the outputs, its diagonal, or gradients,
+        one a row; by default the identity.
     rank : int
         Rank of L R: 0 (feedback quantization alone) to min(n, d).
     q_bits : int or float
@@ -83,8 +90,8 @@ def caldera(
         Rounds of refitting at most, 3 by default; in faithful mode outer iterations, 15 by default
         and at least one.
     damping : float
-        Share of the mean diagonal of H that is added to it. Where that does not make it positive
-        definite, more is, with a warning, and recorded.
+        Share of the mean diagonal of H that is added to it, and of that of G. Where that does not
+        make it positive definite, more is, with a warning, and recorded.
     incoherence : bool
         Rotate W and H by randomized Hadamard (or Hartley) transforms first.
     quantizer : {"e8p", "lloyd-max", "uniform", "normal-float", "trellis", ...}, optional
@@ -101,22 +108,25 @@ def caldera(
     Returns
     -------
     QPlusLowRank
-        ``meta["history"]`` lists the error ``sqrt(tr(E H E^T) / tr(W H W^T))`` after each half
-        step, under the damped H; the object is the best of them. ``meta["damping"]`` is the
-        damping used, and ``meta["call"]`` repeats the call.
+        ``meta["history"]`` lists the error ``sqrt(tr(G E H E^T) / tr(G W H W^T))`` after each
+        half step, under the damped weights; the object is the best of them. ``meta["damping"]`` is
+        the damping of H, ``meta["output_damping"]`` that of G, and ``meta["call"]`` repeats the
+        call.
 
     Raises
     ------
     InputError
         If an argument is outside what is offered; the message names it.
     HessianError
-        If ``hessian`` is not a second moment.
+        If ``hessian`` or ``output_hessian`` is not a second moment.
 
     Notes
     -----
     Saha, Sagan, Srivastava, Goldsmith, Pilanci, NeurIPS 2024, Algorithms 1 and 2. Unlike there,
     any shape is accepted, the transforms exist for every size, and everything is stored packed. A
-    constant matrix is stored exactly.
+    constant matrix is stored exactly. The paper has no G; a multiple of the identity changes
+    nothing. With another one, rows are coded in blocks, each after the errors of those before it
+    were fed back (`lplr.theory.bounds.two_sided_expected_loss`), on one thread.
 
     Examples
     --------
@@ -141,6 +151,13 @@ def caldera(
     left = right = None
     weights = np.ones(d) if hessian is None else hessian
     H, used = regularize(weights, damping=damping, columns=d)
+    meta: dict[str, Any] = {"damping": used}
+    G = None
+    if output_hessian is not None:
+        share = check_real(damping, "damping", strict=False)
+        G, meta["output_damping"] = regularized(output_hessian, n, "output_hessian", damping=share)
+        if np.array_equal(G, G[0, 0] * np.eye(n)):
+            G = None
     if is_constant(W):
         history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
         if callback is not None:
@@ -152,13 +169,15 @@ def caldera(
             left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
             left, W = mix_rows(right.apply(W, axis=1), left)
             H = right.two_sided(H)
-        problem = CalderaProblem(W, H, rank, q_book, books)
+            G = None if G is None else left.two_sided(G)
+        rows = None if G is None else RowFeedback(G)
+        problem = CalderaProblem(W, H, rank, q_book, books, rows)
         trace = Trace(problem, callback)
         MODES[mode](problem, trace, rounds, generator)
         assert trace.best is not None
         history = trace.history
         backbone, factors = problem.pack(trace.best, unit)
-    meta = {"damping": used, "history": history}
+    meta["history"] = history
     return QPlusLowRank(backbone, factors, left, right, meta=meta)
 
 

@@ -9,10 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from lplr.coding.factor import CodebookPair, Factor, fit_scales, pack_factors, product
+from lplr.coding.row_feedback import RowFeedback, pack_rows
 from lplr.linalg.ldl import Factorization, min_pivot_ldl, weighted_squared_norm
 from lplr.linalg.least_squares import gram
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 
@@ -37,9 +39,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CalderaProblem:
-    """Minimise tr((Q + L R - W) H (Q + L R - W)^T) for a rank and codebooks of Q and of (L, R).
+    """Minimise tr(G (Q + L R - W) H (Q + L R - W)^T) for a rank and codebooks of Q and of (L, R).
 
-    W is float32 (n, d); H is float64 (d, d) and positive definite.
+    W is float32 (n, d); H, float64 (d, d), and the G of ``rows``, (n, n), are positive definite.
+    Without ``rows`` G is the identity.
     """
 
     W: np.ndarray
@@ -47,6 +50,7 @@ class CalderaProblem:
     rank: int
     q_book: Codebook
     books: CodebookPair
+    rows: RowFeedback | None = None
 
     @cached_property
     def factorization(self) -> Factorization:
@@ -55,29 +59,41 @@ class CalderaProblem:
         return order, L.astype(np.float32), D
 
     def loss(self, E: np.ndarray) -> float:
-        """``tr(E H E^T)`` of a float32 matrix (n, d)."""
+        """``tr(G E H E^T)`` of a float32 matrix (n, d)."""
         order, L, D = self.factorization
-        return weighted_squared_norm(E[:, order], L, D)
+        return weighted_squared_norm(self.root(E)[:, order], L, D)
+
+    def root(self, E: np.ndarray) -> np.ndarray:
+        """A root of G times E, which weighs under the identity as E does under G."""
+        return E if self.rows is None else self.rows.root(E)
+
+    def normal_equations(self, L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``L^T G L``, float64, and ``L^T G A``, whose ratio is the best R; L is held as L^T."""
+        if self.rows is None:
+            return gram(L), matmul(L, A)
+        weighted = matmul(L.astype(np.float64), self.rows.G)
+        M = matmul(weighted, L.T.astype(np.float64))
+        return (M + M.T) / 2, matmul(weighted.astype(np.float32), A)
 
     def without(self, left: Factor | None, right: Factor | None) -> np.ndarray:
         """What L R leaves of W, or W itself at rank 0."""
         return self.W if left is None or right is None else self.W - product(left, right)
 
-    def pack(self, best: Candidate, unit: float) -> tuple[Quantized, LowRank | None]:
+    def pack(self, best: Candidate, unit: float) -> tuple[Quantized | Stacked, LowRank | None]:
         """A candidate as packed matrices of ``unit`` times its values; R gets its best scales."""
-        backbone = Quantized(
-            shape=self.W.shape,
-            quantizer=self.q_book.name,
-            bits=self.q_book.bits,
-            codes=self.q_book.pack(best.q_codes, best.axis),
-            scale=np.full((1, 1), best.q_scale * unit, np.float32),
+        backbone = pack_rows(
+            best.q_codes,
+            self.q_book,
+            (self.W.shape[0], self.W.shape[1]),
+            best.q_scale * unit,
             axis=best.axis,
+            in_blocks=self.rows is not None,
         )
         if best.left is None or best.right is None:
             return backbone, None
         L, R = best.left.values, best.right.values
         RH = matmul(R, self.H.astype(np.float32))
-        scale = fit_scales(best.right, gram(L), matmul(L, self.W - best.Q), RH)
+        scale = fit_scales(best.right, *self.normal_equations(L, self.W - best.Q), RH)
         return backbone, pack_factors(best.left, best.right, scale * np.float32(unit), self.books)
 
 

@@ -6,12 +6,13 @@ Factors hold the inner axis first: row k of L^T and of R belong to component k.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lplr.coding.feedback import quantize_feedback, quantize_two_sided
+from lplr.coding.row_feedback import RowFeedback, pack_rows
 from lplr.linalg.ldl import Factorization
 from lplr.linalg.least_squares import gram, solve
 from lplr.matrices.low_rank import LowRank
@@ -55,6 +56,7 @@ class Factor:
     codes: np.ndarray  # (m, ceil(n / group))
     scale: np.ndarray  # (m,), float32
     values: np.ndarray  # (m, n), float32
+    in_blocks: bool = False  # of columns, see `lplr.coding.row_feedback`
 
 
 FactorPair = tuple[Factor, Factor]  # of L^T and of R
@@ -79,15 +81,19 @@ def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def quantize_factor(
-    B: np.ndarray, G: np.ndarray, book: Codebook, scale: np.ndarray | None = None
+    B: np.ndarray,
+    G: np.ndarray,
+    book: Codebook,
+    scale: np.ndarray | None = None,
+    rows: RowFeedback | None = None,
 ) -> Factor:
-    """Solve G X = B for X (m, n), and quantize X by feedback under G.
+    """Solve G X = B for X (m, n), and quantize X by feedback under G, and ``rows`` if any.
 
     B is float32; G is float64, positive semi-definite, and damped here. Where no scales are given,
     X chooses them.
     """
     G = damped(G)
-    return quantize_solution(solve(G, B), G, book, scale=scale)
+    return quantize_solution(solve(G, B), G, book, scale=scale, rows=rows)
 
 
 def quantize_solution(
@@ -96,8 +102,9 @@ def quantize_solution(
     book: Codebook,
     rough: bool = False,
     scale: np.ndarray | None = None,
+    rows: RowFeedback | None = None,
 ) -> Factor:
-    """Quantize X, float32 (m, n), by feedback under a damped G.
+    """Quantize X, float32 (m, n), by feedback under a damped G, and ``rows`` if any.
 
     A ``rough`` factor gets no sweeps, since another pass will replace it.
     """
@@ -105,9 +112,9 @@ def quantize_solution(
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
     sweeps = 0 if rough else _TRELLIS_SWEEPS if isinstance(book, TrellisCodebook) else _SWEEPS
-    codes, scale, error = quantize_feedback(X, G, book, scale, sweeps=sweeps)
+    codes, scale, error = quantize_feedback(X, G, book, scale, sweeps=sweeps, rows=rows)
     np.subtract(X, error, out=error)
-    return Factor(codes, scale, np.ascontiguousarray(error[:, :n]))
+    return Factor(codes, scale, np.ascontiguousarray(error[:, :n]), rows is not None)
 
 
 def quantize_right(
@@ -153,7 +160,8 @@ def fit_scales(
 def rescaled(factor: Factor, scale: np.ndarray) -> Factor:
     """The same codes at other scales; a row of scale 0 keeps it."""
     ratio = np.divide(scale, factor.scale, out=np.zeros_like(scale), where=factor.scale > 0)
-    return Factor(factor.codes, factor.scale * ratio, factor.values * ratio[:, None])
+    values = factor.values * ratio[:, None]
+    return replace(factor, scale=factor.scale * ratio, values=values)
 
 
 def pack_factors(
@@ -166,14 +174,7 @@ def pack_factors(
     """The packed L R; all scales are stored with the rows of R, whose own become ``scale``."""
     m = len(scale)
     return LowRank(
-        Quantized(
-            shape=(left.values.shape[1], m),
-            quantizer=books[0].name,
-            bits=books[0].bits,
-            codes=books[0].pack(left.codes.T, axis=0),
-            scale=np.ones((1, 1), np.float32),
-            axis=0,
-        ),
+        pack_rows(left.codes.T, books[0], (left.values.shape[1], m), 1.0, in_blocks=left.in_blocks),
         Quantized(
             shape=(m, right.values.shape[1]),
             quantizer=books[1].name,

@@ -9,7 +9,7 @@ import numpy as np
 from lplr.coding.caldera import CalderaProblem, Candidate, Trace
 from lplr.coding.factor import GRAM_DAMPING, Factor, FactorPair, product
 from lplr.linalg.ldl import block_ldl
-from lplr.linalg.least_squares import gram, rank_constrained, solve
+from lplr.linalg.least_squares import rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
 from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
@@ -20,6 +20,7 @@ _INNER = 10  # alternations of LPLRFactorize
 _SWEEPS = 10  # of coordinate descent after block feedback
 _GROUP = 8  # columns of a block
 _BLOCK = 256  # rows of W that one thread takes at a time
+_ROWS = 16  # of W that are coded together where errors of rows are fed back
 
 
 def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.Generator) -> None:
@@ -44,16 +45,33 @@ def faithful(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
                 trace.add("LR", iteration, replace(candidate, left=left, right=right))
         X, book = problem.without(left, right), problem.q_book
         scale = float(np.sqrt(np.mean(np.square(X, dtype=np.float64))) * book.gaussian_scale)
-        codes, Q = quantize_blocks(X, H, factor, book, scale)
+        codes, Q = _backbone(problem, X, factor, scale)
         candidate = Candidate(Q, codes, scale, 1, left, right)
         trace.add("Q", iteration, candidate)
         if not problem.rank:
             break
 
 
+def _backbone(
+    problem: CalderaProblem, X: np.ndarray, factor: tuple[np.ndarray, np.ndarray], scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`quantize_blocks` of X, or under G of one block of rows after the other."""
+    H, rows, book = problem.H, problem.rows, problem.q_book
+    if rows is None:
+        return quantize_blocks(X, H, factor, book, scale)
+    n, d = X.shape
+    codes, Q = np.empty((n, -(-d // book.group)), book.dtype), np.empty_like(X)
+    for i in parts(range(0, n, _ROWS)):
+        b = slice(i, min(i + _ROWS, n))
+        target = X[b] + rows.fed_back(X - Q, b)
+        codes[b], Q[b] = quantize_blocks(target, H, factor, book, scale)
+    return codes, Q
+
+
 def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
     """Algorithm 2 of CALDERA: L and R for A under H, in turn, rounded to nearest; the best pair."""
-    _, V = rank_constrained(A, problem.H, problem.rank)
+    # With C a root of G, C^-1 U V is best for A where U V is for C A.
+    _, V = rank_constrained(problem.root(A), problem.H, problem.rank)
     # Singular values are split evenly, so that both factors have the same range.
     s = np.sqrt(np.maximum(np.sqrt(np.sum(V**2, axis=1)), 1e-30))
     R = (V / s[:, None]).astype(np.float32)
@@ -65,7 +83,7 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
             _solved(matmul(T, R.T.astype(np.float64)), matmul(T.astype(np.float32), A.T)),
             problem.books[0],
         )
-        right = _rounded(_solved(gram(left.values), matmul(left.values, A)), problem.books[1])
+        right = _rounded(_solved(*problem.normal_equations(left.values, A)), problem.books[1])
         R = right.values
         loss = problem.loss(A - product(left, right))
         if loss < least:

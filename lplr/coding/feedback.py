@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lplr.coding.row_feedback import RowFeedback, row_blocks
 from lplr.linalg.ldl import Factorization, min_pivot_ldl
 from lplr.parallel import run_blocks
 from lplr.progress import counter, parts
@@ -24,21 +25,26 @@ __all__ = [
 _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matrix product
 
 
-def matched_scale(X: np.ndarray, L: np.ndarray, codebook: Codebook) -> np.ndarray:
+def matched_scale(
+    X: np.ndarray, L: np.ndarray, codebook: Codebook, rows: RowFeedback | None = None
+) -> np.ndarray:
     """Scales, float32 (k,), that fit what feedback rounds: the rows of X plus fed-back errors.
 
     X is float32 (k, n); L is unit lower triangular. With rounding errors eta and H = L D L^T, the
     error is E = L^-T eta and row k rounds ``X_k - E_k + eta_k``. If errors are uncorrelated, each
     of variance mse times that of what is rounded, the variances follow from the last row to the
-    first. A row that is rounded from zeros only gets 0.
+    first. A row that is rounded from zeros only gets 0. With ``rows``, along which errors are fed
+    back as well, the variance of each of them grows, and each row of X gets some of its own.
     """
     from scipy.linalg.lapack import strtri
 
     inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
     variance = np.einsum("ij,ij->i", X, X, dtype=np.float64) / X.shape[1]
-    for k in range(len(X) - 2, -1, -1):
+    growth = 1.0 if rows is None else rows.growth
+    for k in range(len(X) - 1, -1, -1):
         weight = np.square(inverse[k + 1 :, k], dtype=np.float64)
-        variance[k] += codebook.gaussian_mse * float(weight @ variance[k + 1 :])
+        variance[k] += growth * codebook.gaussian_mse * float(weight @ variance[k + 1 :])
+        variance[k] *= 1.0 + (growth - 1.0) * codebook.gaussian_mse
     return (np.sqrt(variance) * codebook.gaussian_scale).astype(np.float32)
 
 
@@ -50,6 +56,7 @@ def quantize_feedback(
     *,
     sweeps: int = 0,
     factor: Factorization | None = None,
+    rows: RowFeedback | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Quantize X so that the error is small under H; return codes, scales (k,) and the error X - Q.
 
@@ -64,9 +71,13 @@ def quantize_feedback(
     multiple of the identity and the nearest point is exact. H is float64, positive definite;
     ``factor`` is what `min_pivot_ldl` returns for it, where that is known. The scales are those of
     `matched_scale` by default.
+
+    With ``rows``, of a G (n, n), the loss is tr(G (X - Q)^T H (X - Q)): columns of X, rows of the
+    matrix that it is the transpose of, are coded in the `row_blocks` of the code one after the
+    other, each after what the errors before it feed back.
     """
     order, L, _ = min_pivot_ldl(H) if factor is None else factor
-    scale = matched_scale(X[order], L, codebook) if scale is None else scale[order]
+    scale = matched_scale(X[order], L, codebook, rows) if scale is None else scale[order]
     feedback = L.astype(np.float32, copy=False)
     descent = _descent_matrix(H, order) if sweeps else None
     k, n = X.shape
@@ -77,17 +88,24 @@ def quantize_feedback(
     def block(start: int, stop: int) -> None:
         part = slice(start // codebook.group, stop // codebook.group)
         x = X[order, start:stop]
+        if rows is not None:
+            shift = np.ascontiguousarray(rows.fed_back(error.T, slice(start, stop)).T)[order]
+            x += shift
         e = np.empty_like(x)
         c = np.zeros((k, (stop - start) // codebook.group), codebook.dtype)
         _feedback_pass(x, feedback, codebook, scale, e, c)
         if descent is not None:
             for _ in range(sweeps):
                 _descent_sweep(x, descent, codebook, scale, e, c)
-        error[order, start:stop] = e
+        error[order, start:stop] = e if rows is None else e - shift
         codes[order, part] = c
         count(stop - start)
 
-    run_blocks(block, n, codebook.segment_length(n))
+    if rows is None:
+        run_blocks(block, n, codebook.segment_length(n))
+    else:
+        for b in row_blocks(codebook, n):
+            block(b.start, b.stop)
     return codes, scale[np.argsort(order)], error
 
 

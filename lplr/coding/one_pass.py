@@ -15,11 +15,12 @@ from lplr.coding.alternation import factor_pair
 from lplr.coding.caldera import CalderaProblem, Candidate, Trace
 from lplr.coding.factor import Factor, damped, quantize_factor, quantize_right, weighted_gram
 from lplr.coding.feedback import matched_scale, polish, quantize_feedback
+from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import min_pivot_ldl
-from lplr.linalg.least_squares import gram
 from lplr.linalg.svd import short_svd
 from lplr.parallel import matmul
 from lplr.progress import parts, until
+from lplr.quantizers.base import Codebook
 from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["one_pass"]
@@ -51,7 +52,8 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
     The rounds end early when the error no longer falls. When Q comes last the loss is about
     ``n s^2 c sum(D)``: s^2 the mean square of what Q rounds, c the error of its code on a normal
     distribution, D the pivots of H. H enters L R only through s^2, so the first factors come from
-    the unweighted SVD of W.
+    the unweighted SVD of W. Under G as well, the sum of its pivots takes the place of n, and a
+    refit of L removes the same errors as without it, so that all of this stays.
     """
     W, H = problem.W, problem.H
     if not problem.rank:
@@ -83,9 +85,11 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
                 trace.add("Q", iteration, _backbone(problem, left, right, _SWEEPS))
             break
         error = min(after_left, after_right)
-        if iteration < n_iter:
+        if iteration < n_iter and problem.rows is None:
             candidate = _polished(problem, candidate, _downdated(H, refitted, share))
             trace.add("Q", iteration, candidate)
+    if problem.rows is not None:  # polishing one block of rows at a time gains nothing
+        return
     assert trace.best is not None
     # Nothing corrects the errors of Q after this, so it is polished under H itself.
     trace.add("Q", iteration, _polished(problem, trace.best, H))
@@ -146,7 +150,8 @@ def _backbone(
         order, L, D = min_pivot_ldl(weights)
         L = L.astype(np.float32)
     factor = order, L, D
-    scale = float(np.sqrt(np.mean(matched_scale(columns[order], L, book) ** 2)))
+    scale = _mean_scale(columns[order], L, book)
+    grown = _mean_scale(columns[order], L, book, problem.rows) / scale if scale else 1.0
     groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
     at = np.unique(np.linspace(0, groups.shape[1] - 1, _SAMPLE).astype(int))
     sample = np.ascontiguousarray(groups[:, at].reshape(len(columns), -1))
@@ -159,7 +164,7 @@ def _backbone(
     least = loss(scale)
     while (lower := loss(_STEP * scale)) < least:
         scale, least = _STEP * scale, lower
-    scale = min((f * scale for f in _FACTORS), key=loss)
+    scale = min((f * scale for f in _FACTORS), key=loss) * grown
     codes, _, error = quantize_feedback(
         columns,
         weights,
@@ -167,9 +172,17 @@ def _backbone(
         np.full(len(columns), scale, np.float32),
         sweeps=sweeps,
         factor=factor,
+        rows=problem.rows,
     )
     columns -= error
     return _candidate(problem, codes, columns, scale, left, right)
+
+
+def _mean_scale(
+    columns: np.ndarray, L: np.ndarray, book: Codebook, rows: RowFeedback | None = None
+) -> float:
+    """The root mean square of the matched scales."""
+    return float(np.sqrt(np.mean(matched_scale(columns, L, book, rows) ** 2)))
 
 
 def _candidate(
@@ -200,18 +213,22 @@ def _polished(problem: CalderaProblem, candidate: Candidate, weights: np.ndarray
 
 
 def _refit_left(problem: CalderaProblem, candidate: Candidate) -> Factor:
-    """L for W - Q and the given R, quantized by feedback under R H R^T."""
+    """L for W - Q and the given R, quantized by feedback under G x R H R^T.
+
+    The best real L does not depend on G.
+    """
     assert candidate.right is not None
     T, A = weighted_gram(candidate.right.values, problem.H)
     rest = problem.W - candidate.Q
-    return quantize_factor(matmul(T.T.astype(np.float32), rest.T), damped(A), problem.books[0])
+    B = matmul(T.T.astype(np.float32), rest.T)
+    return quantize_factor(B, damped(A), problem.books[0], rows=problem.rows)
 
 
 def _refit_right(problem: CalderaProblem, candidate: Candidate) -> Factor:
-    """R for W - Q and the given L, quantized by feedback under (L^T L) x H."""
+    """R for W - Q and the given L, quantized by feedback under (L^T G L) x H."""
     assert candidate.left is not None
-    L, book = candidate.left.values, problem.books[1]
-    G, B = gram(L), matmul(L, problem.W - candidate.Q)
+    book = problem.books[1]
+    M, B = problem.normal_equations(candidate.left.values, problem.W - candidate.Q)
     if isinstance(book, ScalarCodebook):
-        return quantize_right(B, G, problem.factorization, book)
-    return quantize_factor(B, G, book)
+        return quantize_right(B, M, problem.factorization, book)
+    return quantize_factor(B, M, book)

@@ -21,7 +21,7 @@ from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.trellis_codebook import TrellisCodebook
 
-__all__ = ["RowFeedback", "pack_rows", "row_blocks"]
+__all__ = ["RowFeedback", "pack_rows", "packed_blocks", "row_blocks"]
 
 _ROWS = 4  # of a scalar code: two or one gain less than 1 %, and the time doubles
 # Of a trellis code, a sequence of its own in each block: with fewer, its starts lose as much as
@@ -38,6 +38,11 @@ def row_blocks(book: Codebook, n: int) -> list[slice]:
     return [slice(i, j) for i, j in pairwise(edges)]
 
 
+def packed_blocks(book: Codebook, n: int) -> list[slice]:
+    """The blocks of n rows that are stored apart: those of a trellis code."""
+    return row_blocks(book, n) if isinstance(book, TrellisCodebook) else [slice(0, n)]
+
+
 def pack_rows(
     codes: np.ndarray,
     book: Codebook,
@@ -48,14 +53,13 @@ def pack_rows(
     in_blocks: bool = False,
 ) -> Quantized | Stacked:
     """A matrix of codes at one scale; ``in_blocks``: they come from feedback between rows."""
-    separate = in_blocks and isinstance(book, TrellisCodebook)
-    blocks = row_blocks(book, shape[0]) if separate else [slice(0, shape[0])]
+    blocks = packed_blocks(book, shape[0]) if in_blocks else [slice(0, shape[0])]
     packed = tuple(
         Quantized(
             shape=(b.stop - b.start, shape[1]),
             quantizer=book.name,
             bits=book.bits,
-            codes=book.pack(codes[b] if separate else codes, axis=axis),
+            codes=book.pack(codes[b] if len(blocks) > 1 else codes, axis=axis),
             scale=np.full((1, 1), scale, np.float32),
             axis=axis,
         )

@@ -124,7 +124,9 @@ class Method:
         budget = self.budget(layer)
         if self.name == "caldera":
             options = self.options | {"rank": min(self.options["rank"], n, d)}
-            return caldera(W, hessian=H, rng=self.seed, **options, progress=progress)
+            return caldera(
+                W, hessian=H, output_hessian=G, rng=self.seed, **options, progress=progress
+            )
         assert budget is not None  # `method_of` has seen to it
         if self.name == "quantize":
             bits = self._width((n, d), budget_nbytes(budget, (n, d)))

@@ -294,6 +294,27 @@ def test_factors_alone_are_trained_on_a_task(models: Path, adapted: dict[str, An
             assert np.array_equal(before[name], after[name])
 
 
+def test_what_is_not_trained_stays(models: Path, adapted: dict[str, Any]) -> None:
+    """Scales alone: the codes of all parts of a layer, and all other tensors, are as they were."""
+    out = models / "scales"
+    given: dict[str, Any] = {**OPTIONS, "rank": None, "steps": 4, "rate": 1e-4}
+    made = lplr.models.adapt(
+        models / "adapted", models / "original", TOKENS, out, trained=("scales",), **given
+    )
+    assert _loss(made, "before") == _loss(adapted, "stored")
+    assert _loss(made, "stored") < _loss(made, "before")
+    bits = made["settings"]["adaptations"][-1]["layers_bits_per_weight"]
+    assert bits["before"] == bits["trained"] == bits["stored"]
+    before, after = (lplr.models.load(folder).tensors for folder in (models / "adapted", out))
+    for name in before:
+        if name.endswith("_proj.weight"):
+            for side in "QLR":
+                old, new = (packed[name].parts()[side] for packed in (before, after))
+                assert np.array_equal(old.codes, new.codes)
+        else:
+            assert np.array_equal(before[name], after[name])
+
+
 def test_too_few_tokens_are_said(models: Path) -> None:
     """Random tokens can only be learned by heart, so that others are predicted worse and worse."""
     with pytest.warns(AdaptationWarning, match="more tokens would help"):

@@ -98,8 +98,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_tokens(parser, "training").add_argument(
         "--held-out",
         metavar="FILE.npy",
-        help="token ids to judge by (default: one of eight sequences, at most 16, which then are "
-        "not trained on)",
+        help="token ids to judge by (default: one of eight sequences, but no more than two "
+        "batches, or four, which then are not trained on)",
     )
     parser.set_defaults(run=run)
 

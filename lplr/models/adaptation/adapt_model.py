@@ -78,7 +78,7 @@ def adapt(
     trained : sequence of {"factors", "scales", "norms", "biases"}
     held_out : str, path or array_like of int, optional
         Sequences on which parameters are judged and chosen; by default one of eight of ``tokens``,
-        at most 16, which then are not trained on.
+        but no more than two batches, or four; they then are not trained on.
     output_moments : str or path, optional
         What `output_moments` has found of the original: where corrections start, and how L and R
         are quantized, errors then count as the predictions feel them.

@@ -24,7 +24,8 @@ from lplr.provenance import versions
 
 __all__ = ["Request", "request_of"]
 
-_ONE_OF, _AT_MOST = 8, 16  # sequences that are held out
+_ONE_OF = 8  # of so many sequences one is held out, up to two batches: they take half of a step
+_FEWEST = 4  # up to so many, where batches are small
 
 
 @dataclass
@@ -104,7 +105,7 @@ def request_of(
         )
     ids = token_windows(tokens, vocabulary=family.vocabulary, name="tokens")
     if held_out is None:
-        ids, test = _divided(ids)
+        ids, test = _divided(ids, max(2 * settings.batch, _FEWEST))
     else:
         test = token_windows(held_out, vocabulary=family.vocabulary, name="held_out")
     longest = max(ids.shape[1], test.shape[1])
@@ -128,7 +129,7 @@ def request_of(
     return request
 
 
-def _divided(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _divided(ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Sequences to train on, and those that are held out, from everywhere."""
     n = len(ids)
     if n < 2:
@@ -136,7 +137,7 @@ def _divided(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "tokens: has one sequence, and some must be held out to judge by; give more, or "
             "held_out"
         )
-    count = max(1, min(n // _ONE_OF, _AT_MOST))
+    count = max(1, min(n // _ONE_OF, most))
     rows = (np.arange(count) * n + n // 2) // count
     return np.delete(ids, rows, axis=0), ids[rows]
 

@@ -43,11 +43,12 @@ class Run:
 
     def __init__(self, request: Request, job: Job) -> None:
         self.request, self.job, self.model = request, job, request.model
-        self.settings, self.replaced = request.settings, request.settings.rank is None
-        family = request.family
+        self.settings, family = request.settings, request.family
+        factors = "factors" in self.settings.trained
+        self.replaced = factors and self.settings.rank is None
         weights = sum(math.prod(shape) for shape in family.tensors().values())
         self.keep = not on_disk(8 * weights)  # both networks in float32
-        ranks = request.ranks() if "factors" in self.settings.trained else {}
+        ranks = request.ranks() if factors else {}
         layout = layout_of(family, self.settings.trained, ranks)
         theta = np.zeros(layout.size, np.float32)
         self.student = Student(family, self.model, layout, theta, self.replaced, self.keep)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 
-__all__ = ["Checkpoint", "StoredTensor", "TensorInfo"]
+__all__ = ["Checkpoint", "StoredTensor", "TensorInfo", "Tensors"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,43 @@ class StoredTensor:
     read: Callable[[], np.ndarray]
 
 
-class Checkpoint(Mapping[str, np.ndarray]):
+class Tensors(Mapping[str, Any]):
+    """Tensors by name, each read when it is asked for; what is known of it is known before.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or file.
+    infos : mapping of str to TensorInfo
+    """
+
+    def __init__(self, path: Path, infos: Mapping[str, TensorInfo]) -> None:
+        self.path = path
+        self._infos = dict(infos)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos  # the one of Mapping would read it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def info(self, name: str) -> TensorInfo:
+        """Dtype or code, shape and bytes of a tensor, which is not read.
+
+        Raises
+        ------
+        InputError
+            If there is no such tensor.
+        """
+        if name not in self._infos:
+            raise InputError(f"name: {self.path} has no tensor {name!r}")
+        return self._infos[name]
+
+
+class Checkpoint(Tensors):
     """Tensors by their Hugging Face names; `open_checkpoint` makes one.
 
     ``checkpoint[name]`` reads this one tensor as float32: mapped where the file holds float32,
@@ -75,7 +111,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         files: Sequence[Path],
         tokenizer_files: Callable[[], dict[str, bytes]],
     ) -> None:
-        self.path = path
+        super().__init__(path, {name: tensor.info for name, tensor in tensors.items()})
         self.config = config
         self.tokenizer_files = tokenizer_files
         self._tensors = dict(tensors)
@@ -83,15 +119,6 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensors[name].read()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors  # the one of Mapping would read it
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
     def __repr__(self) -> str:
         return (
@@ -106,18 +133,6 @@ class Checkpoint(Mapping[str, np.ndarray]):
             if tensors.setdefault(name_of(name), tensor) is not tensor:
                 raise CorruptFileError(f"{self.path}: the tensor {name_of(name)!r} is there twice")
         return Checkpoint(self.path, self.config, tensors, self._files, self.tokenizer_files)
-
-    def info(self, name: str) -> TensorInfo:
-        """Dtype, shape and bytes of a tensor, which is not read.
-
-        Raises
-        ------
-        InputError
-            If there is no such tensor.
-        """
-        if name not in self._tensors:
-            raise InputError(f"name: {self.path} has no tensor {name!r}")
-        return self._tensors[name].info
 
     @property
     def nbytes(self) -> int:

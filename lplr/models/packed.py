@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.exceptions import CorruptFileError, LplrError
 from lplr.inputs import safetensors
-from lplr.models.base import TensorInfo
+from lplr.models.base import TensorInfo, Tensors
 from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST, check_file, read_manifest
 from lplr.models.safetensors_folder import read_json
@@ -26,7 +26,7 @@ __all__ = ["PackedModel", "Rows"]
 _LARGE = 1 << 20  # entries from which on a matrix stays on disk until rows are asked for
 
 
-class PackedModel(Mapping[str, Any]):
+class PackedModel(Tensors):
     """Tensors of a compressed model by their Hugging Face names; packed ones stay packed.
 
     Each file is verified, whole, when the first tensor in it is asked for. Packed matrices are
@@ -46,16 +46,17 @@ class PackedModel(Mapping[str, Any]):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.manifest = read_manifest(path)
         self._found: dict[str, Any] = {}
         try:
             self.config = read_json(check_file(path, "config.json", self.manifest))
             # Linear layers are packed as (outputs, inputs), in whatever way they lay.
             self._turned = family_of(self.config).transposed
-            self._places = {name: (file, info) for name, file, info in self._described()}
+            described = list(self._described())
+            super().__init__(path, {name: info for name, _, info in described})
+            self._files = {name: file for name, file, _ in described}
             self._layers = {f"{layer['name']}.weight" for layer in self.manifest["layers"]}
-            if not {file for file, _ in self._places.values()} <= self.manifest["files"].keys():
+            if not set(self._files.values()) <= self.manifest["files"].keys():
                 raise ValueError("a tensor is in no file")
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(error, LplrError):
@@ -81,45 +82,24 @@ class PackedModel(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
-            file, info = self._places[name]
+            file, shape = self._files[name], self._infos[name].shape
             if file == KEPT:
                 tensor = self._kept.get(name)
                 found = tensor and _kept_tensor(self.path / KEPT, name, tensor)
             else:
                 found = load(check_file(self.path, file, self.manifest))
             flipped = self._turned and name in self._layers
-            if getattr(found, "shape", None) != (info.shape[::-1] if flipped else info.shape):
+            if getattr(found, "shape", None) != (shape[::-1] if flipped else shape):
                 raise CorruptFileError(
                     f"{self.path / file}: does not hold {name} as {MANIFEST} says"
                 )
             self._found[name] = found
         return self._found[name]
 
-    def info(self, name: str) -> TensorInfo:
-        """Code or dtype, shape and bytes of a tensor, which is not read.
-
-        Raises
-        ------
-        InputError
-            If there is no such tensor.
-        """
-        if name not in self._places:
-            raise InputError(f"name: {self.path} has no tensor {name!r}")
-        return self._places[name][1]
-
     def dense(self, name: str) -> np.ndarray:
         """A tensor as checkpoints of its family have it, float32."""
         found = np.asarray(self[name], np.float32)
         return found.T if self._turned and name in self._layers else found
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def __repr__(self) -> str:
         infos = [self.info(name) for name in self._layers]
@@ -132,7 +112,7 @@ class PackedModel(Mapping[str, Any]):
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """The files that go beside the tensors, by name; as `Checkpoint.tokenizer_files`."""
-        own = {"config.json", *(file for file, _ in self._places.values())}
+        own = {"config.json", *self._files.values()}
         return {
             name: check_file(self.path, name, self.manifest).read_bytes()
             for name in self.manifest["files"]

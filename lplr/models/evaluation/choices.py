@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, Measured, mean_of
+from lplr.models.evaluation.lines import lines_of, of_json
 from lplr.models.evaluation.scores import token_losses
 from lplr.models.network import Network, check_network
-from lplr.models.texts import PADDING, Tokenizer, check_ids, read_text
+from lplr.models.texts import PADDING, Tokenizer, check_ids
 from lplr.progress import Progress, tracked
 
 __all__ = ["Answers", "Question", "answer", "read_questions"]
@@ -120,15 +120,11 @@ def read_questions(path: str | os.PathLike[str]) -> list[Question]:
     >>> read_questions(path)
     [Question(question='1 + 1 =', choices=('2', '3'), answer=0)]
     """
-    lines = read_text(path).split("\n")
-    return [_question(line, f"{path}: line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+    return [_question(where, line) for where, line in lines_of(path)]
 
 
-def _question(line: str, where: str) -> Question:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON: {error}; write one object a line") from None
+def _question(where: str, line: str) -> Question:
+    found = of_json(where, line)
     if not isinstance(found, dict):
         raise InputError(f"{where} is no object with question, choices and answer")
     question, choices, right = (found.get(key) for key in ("question", "choices", "answer"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,10 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, Measured, mean_of
 from lplr.models.evaluation.forward import batches, hidden_states
+from lplr.models.evaluation.lines import lines_of, of_json
 from lplr.models.network import Network, check_network
 from lplr.models.opening import open_network
-from lplr.models.texts import PADDING, Tokenizer, padded_texts, read_text
+from lplr.models.texts import PADDING, Tokenizer, padded_texts
 from lplr.models.tokenizer import open_tokenizer
 from lplr.neighbours.search import Neighbours, search
 from lplr.neighbours.vote import class_shares
@@ -109,27 +109,24 @@ def read_labelled(path: str | os.PathLike[str]) -> tuple[list[str], list[str] | 
     (['a cat', 'a rose'], ['animals', 'plants'])
     """
     parse = _of_json if Path(path).suffix.lower() == ".jsonl" else _of_line
-    lines = [(i, line) for i, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    found = [parse(line.rstrip("\r"), f"{path}: line {i}") for i, line in lines]
-    labels = [label for _, label in found if label is not None]
-    if labels and len(labels) < len(found):
-        without = next(i for (i, _), (_, label) in zip(lines, found, strict=True) if label is None)
-        raise InputError(f"{path}: line {without} has no label, and others have; label all or none")
-    return [text for text, _ in found], labels or None
+    found = [(where, *parse(where, line)) for where, line in lines_of(path)]
+    without = [where for where, _, label in found if label is None]
+    if not without:
+        return [text for _, text, _ in found], [str(label) for _, _, label in found]
+    if len(without) < len(found):
+        raise InputError(f"{without[0]} has no label, and others have; label all or none")
+    return [text for _, text, _ in found], None
 
 
-def _of_line(line: str, where: str) -> tuple[str, str | None]:
+def _of_line(where: str, line: str) -> tuple[str, str | None]:
     text, tab, label = line.partition("\t")
     if not text.strip() or (tab and (not label.strip() or "\t" in label)):
         raise InputError(f"{where}: must be a text, or a text, one tab and its label")
     return text, label.strip() or None
 
 
-def _of_json(line: str, where: str) -> tuple[str, str | None]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON: {error}; write one object a line") from None
+def _of_json(where: str, line: str) -> tuple[str, str | None]:
+    found = of_json(where, line)
     text = found.get("text") if isinstance(found, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: must be an object with a text, found {line[:40]!r}")

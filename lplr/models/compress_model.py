@@ -92,7 +92,8 @@ def compress(
     ------
     InputError
         If an argument is outside what is offered, the checkpoint is not what its configuration
-        says, ``out`` exists, another process makes it, or ``out.job`` is of another call.
+        says, ``out`` exists, another process makes it, ``out.job`` is of another call, or
+        ``output_moments`` are of another checkpoint or other tokens.
     BudgetError
         If a layer cannot be stored in its budget.
     StorageError
@@ -107,6 +108,12 @@ def compress(
     -----
     Saha, Sagan, Srivastava, Goldsmith, Pilanci, NeurIPS 2024, compress the layers of a network by
     second moments of the original one. Here they are those of the compressed prefix.
+
+    With output moments a layer is coded under both second moments, ``tr(G E H E^T)``: G of the
+    gradients at its outputs, and H of the inputs, each token weighed by the square of its gradient;
+    see `output_moments`. Those that are by sequence alone have H of the original network. Of each
+    layer ``two_sided_error`` is then recorded, and ``predicted_kl``, which says where in the
+    network the divergence of the predictions comes from.
 
     Examples
     --------

@@ -32,6 +32,7 @@ _CODING = 0.55 * 200e9
 BATCH = 16  # sequences of which output moments are formed together, at most
 BATCH_NBYTES = 8e8  # that their hidden states and gradients take, at most
 KEPT_NBYTES = 6e8  # that all blocks take, at most, where they are kept in memory for it
+_TWO_SIDED = 1.5  # time of coding under both second moments, over that under one
 _OVERHEAD = 300e6  # bytes of interpreter, libraries and compiled kernels
 _DISK = 3e8  # bytes a second that are written, synced and read back
 
@@ -192,7 +193,8 @@ def plan_of(
     )
     tokens = tokens if method.calibrated else (0, 0)
     states = 2 * 4 * prod(tokens) * family.width
-    seconds = {"coding": sum(layer.seconds for layer in layers)}
+    coding = sum(layer.seconds for layer in layers)
+    seconds = {"coding": coding * _TWO_SIDED if weighed else coding}
     if method.calibrated:
         seconds |= {
             "forward passes": 2 * _forward(family, layers, tokens) / speed,

@@ -56,11 +56,7 @@ class Request:
         """Refuse a checkpoint that is not what its configuration says, tensor by tensor."""
         assert self.checkpoint is not None
         if isinstance(self.moments, OutputMoments):
-            self.moments.check(
-                {name: shape for name, (_, shape) in layers_of(self.family).items()},
-                self.checkpoint.digest(),
-                self.ids,
-            )
+            self.moments.check(_shapes(self.family), self.checkpoint.digest(), self.ids)
         check_tensors(self.checkpoint, self.family)
 
     def plan(self) -> Plan:
@@ -153,7 +149,7 @@ def request_of(
         raise InputError(
             f"calibration: is missing; the method {method!r} needs token ids, some 100,000 of them"
         )
-    moments = _moments(output_moments, way, family)
+    moments = _moments(output_moments, way, family, ids)
     request = Request(
         found, family, way, ids, tokens, check_flag(prefix, "prefix"), embedding_bits, moments
     )
@@ -162,15 +158,23 @@ def request_of(
     return request
 
 
-def _moments(given: Any, method: Method, family: Family) -> OutputMoments | bool:
+def _shapes(family: Family) -> dict[str, tuple[int, int]]:
+    return {name: shape for name, (_, shape) in layers_of(family).items()}
+
+
+def _moments(
+    given: Any, method: Method, family: Family, ids: np.ndarray | None
+) -> OutputMoments | bool:
     if given is None or given is False:
         return False
     if not method.calibrated:
         raise InputError(f"output_moments: the method {method.name!r} takes none; leave them out")
     check_predicts(family)
-    if given is True or isinstance(given, OutputMoments):
-        return given
-    return open_moments(given)
+    if given is True:
+        return True
+    found = given if isinstance(given, OutputMoments) else open_moments(given)
+    found.check(_shapes(family), ids=ids)
+    return found
 
 
 def check_predicts(family: Family) -> None:

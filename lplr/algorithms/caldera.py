@@ -33,7 +33,6 @@ from lplr.validation import (
     check_integer,
     check_matrix,
     check_rank,
-    check_real,
     check_rng,
 )
 
@@ -154,8 +153,8 @@ def caldera(
     meta: dict[str, Any] = {"damping": used}
     G = None
     if output_hessian is not None:
-        share = check_real(damping, "damping", strict=False)
-        G, meta["output_damping"] = regularized(output_hessian, n, "output_hessian", damping=share)
+        G, share = regularized(output_hessian, n, "output_hessian", damping=damping)
+        meta["output_damping"] = share
         if np.array_equal(G, G[0, 0] * np.eye(n)):
             G = None
     if is_constant(W):

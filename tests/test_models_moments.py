@@ -11,6 +11,7 @@ from command import refused, report
 from tiny_models import TOKENS, content, tiny_checkpoint
 
 from lplr.algorithms.quantize import quantize
+from lplr.cli.main import main
 from lplr.exceptions import CorruptFileError, DampingWarning, InputError
 from lplr.models import moments_pass
 from lplr.models.block import Context
@@ -405,14 +406,25 @@ def test_an_interrupted_compression_ends_with_the_same_bytes(
         assert 0 < layer["two_sided_error"] < 1
 
 
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_moments_that_are_formed_first(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The command with and without a file makes the same layers; an interrupt forms them once."""
     np.save(tmp_path / "tokens.npy", IDS)
     tokens = ("--tokens", tmp_path / "tokens.npy")
     file = tmp_path / "m.safetensors"
     calibrate = ("model", "calibrate", source, "-o", file, *tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(moments_pass.Pass, "run", interrupted)
+        assert main([*map(str, calibrate), "--output", "--seed", str(SEED)]) == 130
+    assert "m.safetensors.job; the same command goes on" in capsys.readouterr().err
     made = report(capsys, *calibrate, "--output", "--seed", SEED)
     assert (made["layers"], made["estimators"], made["rng"]) == (14, ["token"], SEED)
     assert made["tokens"] == (IDS >= 0).sum()

@@ -97,11 +97,7 @@ def run(args: argparse.Namespace) -> int:
     }
     with Progress(1.0) as line:
         if args.output:
-            from lplr.models.moments import output_moments
-
-            found = output_moments(
-                checkpoint, ids, args.out, overwrite=args.overwrite, progress=line.tell, **given
-            )
+            found = _output_moments(args, checkpoint, ids, given, line)
             told |= {key: found.facts[key] for key in ("estimators", "rng", "loss")}
         else:
             _write(args.out, args.overwrite, checkpoint, family, ids, line.tell)
@@ -113,6 +109,27 @@ def run(args: argparse.Namespace) -> int:
         of = f"{told['layers']} {what} over {told['tokens']} tokens"
         print(f"{args.out}: {of}, {in_bytes(told['file_nbytes'])}")
     return 0
+
+
+def _output_moments(
+    args: argparse.Namespace, checkpoint: Any, ids: Any, given: dict[str, Any], line: Any
+) -> Any:
+    from lplr.models.moments import output_moments
+    from lplr.models.workplace import folder_of
+
+    folder = folder_of(args.out)
+    if folder.exists():
+        line.say(f"going on with what is kept in {folder}")
+    try:
+        return output_moments(
+            checkpoint, ids, args.out, overwrite=args.overwrite, progress=line.tell, **given
+        )
+    except BaseException as error:
+        if not isinstance(error, InputError) and folder.exists():
+            line.say(
+                f"stopped; what is done is kept in {folder}; the same command goes on from there"
+            )
+        raise
 
 
 def _write(output: str, overwrite: bool, checkpoint: Any, family: Any, ids: Any, tell: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from lplr.exceptions import AdaptationWarning, DampingWarning
 from lplr.models.adaptation.request import request_of
 from lplr.models.adaptation.run import Run
+from lplr.models.adaptation.settings import settings_of
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
 from lplr.models.output import new_path
@@ -129,20 +130,8 @@ def adapt(
     threads = None if jobs is None else check_integer(jobs, "jobs", 1)
     with tracked(progress, "reading"), reproducible(), at_most(threads):
         given = {"steps": steps, "batch": batch, "rate": rate}
-        request = request_of(
-            model,
-            original,
-            tokens,
-            held_out,
-            output_moments,
-            preset,
-            rank,
-            bits,
-            loss,
-            trained,
-            rng,
-            given,
-        )
+        settings = settings_of(preset, rank, bits, loss, trained, rng, given)
+        request = request_of(model, original, tokens, held_out, output_moments, settings)
         target = new_path(out)
         with Job(target, request.call()) as job, warnings.catch_warnings():
             warnings.simplefilter("ignore", DampingWarning)

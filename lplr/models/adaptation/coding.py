@@ -8,6 +8,7 @@ product as it was trained.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -32,10 +33,13 @@ from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
-from lplr.quantizers.base import get_codebook
+from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["adapted_layer", "code_factors"]
+
+Product: TypeAlias = tuple[np.ndarray, np.ndarray]  # L^T and R, (rank, n) and (rank, d)
+Weights: TypeAlias = "tuple[_Weight, _Weight | None]"  # of inputs, and of outputs
 
 _PASSES = 3  # over R and L; the second and the third gain 1 to 5 %
 _TRELLIS = 6  # bits up to which there is one; its L loses 17 % less than that of single entries
@@ -81,7 +85,7 @@ def adapted_layer(
     if coded is None:
         return packed
     if isinstance(packed, LowRank):
-        return coded if replaced else _joined(packed, coded)
+        return replace(coded, shift=packed.shift) if replaced else _joined(packed, coded)
     if not isinstance(packed, QPlusLowRank):
         return QPlusLowRank(packed, coded, meta=packed.meta)
     before = None if replaced else packed.low_rank
@@ -94,9 +98,10 @@ def code_factors(
     """L R, packed; None where it is zero.
 
     The components are mixed first, so that all count alike and feedback between them gains most.
-    Then R is quantized by feedback in both directions, under L^T G L and H, and L under R H R^T
-    and G, each for the other one as it is stored. Without G there is no feedback along the columns
-    of L, and a trellis codes each of them as a whole.
+    Then R is quantized by feedback in both directions, under L^T G L and H, and L under R H R^T,
+    each for the other one as it is stored. For L there is a choice: a trellis codes each column as
+    a whole, which leaves no feedback along it; where G is far from flat, as of queries and keys,
+    feedback gains more.
 
     Parameters
     ----------
@@ -110,33 +115,42 @@ def code_factors(
     """
     if not (L.any() and R.any()):
         return None
-    of_inputs = _Weight(H)
-    of_outputs = None if G is None else _Weight(G)
+    weights = _Weight(H), None if G is None else _Weight(G)
     book = get_codebook("lloyd-max", bits)
     assert isinstance(book, ScalarCodebook)
-    trellis = of_outputs is None and bits <= _TRELLIS
-    books = get_codebook("trellis", bits) if trellis else book, book
-    meant = _mixed(L, R, of_inputs, of_outputs, books)
-    left = meant[0]
+    offered: list[Codebook] = [get_codebook("trellis", bits)] if bits <= _TRELLIS else []
+    if G is not None or not offered:
+        offered.append(book)
+    found = [_coded(_mixed(L, R, weights, (each, book)), weights, each, book) for each in offered]
+    (_, (left, right)), of_left = min(zip(found, offered, strict=True), key=lambda one: one[0][0])
+    return pack_factors(left, right, right.scale, (of_left, book))
+
+
+def _coded(
+    meant: Product, weights: Weights, of_left: Codebook, of_right: ScalarCodebook
+) -> tuple[float, FactorPair]:
+    """The best of a few passes over R and L, and its loss."""
+    of_inputs, of_outputs = weights
     best: tuple[float, FactorPair] | None = None
+    left = meant[0]
     for _ in range(_PASSES):
         T, M = _gram_under(left, of_outputs)
-        right = quantize_right(_onto(T, meant), M, of_inputs.factorization, book)
+        right = quantize_right(_onto(T, meant), M, of_inputs.factorization, of_right)
         T, M = weighted_gram(right.values, of_inputs.H)
         B = _onto(T, meant[::-1])
-        if of_outputs is None:
-            coded = quantize_factor(B, M, books[0])
+        if of_outputs is not None and isinstance(of_left, ScalarCodebook):
+            coded = quantize_right(B, M, of_outputs.factorization, of_left)
         else:
-            coded = quantize_right(B, M, of_outputs.factorization, book)
+            coded = quantize_factor(B, M, of_left)
         left = coded.values
         RH = T.T.astype(np.float32)
         T, M = _gram_under(left, of_outputs)
         pair = coded, rescaled(right, fit_scales(right, M, _onto(T, meant), RH))
-        loss = _loss(pair, meant, of_inputs, of_outputs)
+        loss = _loss(pair, meant, weights)
         if best is None or loss < best[0]:
             best = loss, pair
     assert best is not None
-    return pack_factors(*best[1], best[1][1].scale, books)
+    return best
 
 
 class _Weight:
@@ -153,26 +167,20 @@ def _gram_under(X: np.ndarray, weight: _Weight | None) -> tuple[np.ndarray, np.n
     return (X.T, gram(X)) if weight is None else weighted_gram(X, weight.H)
 
 
-def _onto(T: np.ndarray, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _onto(T: np.ndarray, pair: Product) -> np.ndarray:
     """``T^T A``, float32, for the product A = X^T Y of a pair of wide X and Y."""
     return matmul(matmul(T.T.astype(np.float32), pair[0].T), pair[1])
 
 
-def _mixed(
-    L: np.ndarray,
-    R: np.ndarray,
-    of_inputs: _Weight,
-    of_outputs: _Weight | None,
-    books: CodebookPair,
-) -> tuple[np.ndarray, np.ndarray]:
+def _mixed(L: np.ndarray, R: np.ndarray, weights: Weights, books: CodebookPair) -> Product:
     """L^T and R of the same product, (rank, n) and (rank, d), in other coordinates of the rank.
 
     First those of the singular values of ``G^(1/2) L R H^(1/2)``, split as `split_exponent` says;
     then a random rotation. Components that are zero to working precision are left out.
     """
     L, R = L.astype(np.float64), R.astype(np.float64)
-    _, P = _gram_under(L.T, of_outputs)
-    _, M = weighted_gram(R, of_inputs.H)
+    _, P = _gram_under(L.T, weights[1])
+    _, M = weighted_gram(R, weights[0].H)
     # With P = B B^T and M = C C^T the singular values are those of B^T C.
     B, C = _root(P), _root(M)
     U, s, Vt = np.linalg.svd(B.T @ C)
@@ -192,15 +200,10 @@ def _root(M: np.ndarray) -> np.ndarray:
     return V * np.sqrt(np.maximum(w, 0))
 
 
-def _loss(
-    pair: FactorPair,
-    meant: tuple[np.ndarray, np.ndarray],
-    of_inputs: _Weight,
-    of_outputs: _Weight | None,
-) -> float:
+def _loss(pair: FactorPair, meant: Product, weights: Weights) -> float:
     """``tr(G E H E^T)``, E the difference of both products: of rank 2 k, and never formed."""
-    _, P = _gram_under(np.concatenate([pair[0].values, -meant[0]]), of_outputs)
-    _, M = weighted_gram(np.concatenate([pair[1].values, meant[1]]), of_inputs.H)
+    _, P = _gram_under(np.concatenate([pair[0].values, -meant[0]]), weights[1])
+    _, M = weighted_gram(np.concatenate([pair[1].values, meant[1]]), weights[0].H)
     return float(np.sum(P * M))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.models.adaptation.settings import Settings, settings_of
+from lplr.models.adaptation.settings import Settings
 from lplr.models.base import Checkpoint
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import Family, family_of
@@ -69,16 +68,9 @@ def request_of(
     tokens: Any,
     held_out: Any,
     output_moments: Any,
-    preset: Any,
-    rank: Any,
-    bits: Any,
-    loss: Any,
-    trained: Any,
-    rng: Any,
-    given: Mapping[str, Any],
+    settings: Settings,
 ) -> Request:
     """What arguments of `lplr.models.adapt` ask for."""
-    settings = settings_of(preset, rank, bits, loss, trained, rng, given)
     student, teacher = open_tensors(model), open_tensors(original)
     if not isinstance(student, PackedModel):
         raise InputError(
@@ -121,7 +113,7 @@ def request_of(
         shapes = {name: shape for block in layers for name, shape in block.items()}
         moments.check(shapes, _digest(teacher))
     request = Request(student, teacher, family, settings, ids, test, moments)
-    if "factors" in settings.trained and rank is None and not any(request.ranks().values()):
+    if "factors" in settings.trained and not any(request.ranks().values()):
         raise InputError(
             f"rank: no layer of {str(model)!r} has low-rank factors to train; give a rank, 16 for "
             "instance"

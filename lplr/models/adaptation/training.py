@@ -12,7 +12,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Training:
     before : float
         That loss without any parameter.
     history : list of (int, float)
-        Steps taken, and that loss.
+        Steps taken, and that loss; it begins with what step 0 starts from.
     stopped : str
         Why it is over; empty while it is not.
     coded : float, optional
@@ -69,7 +69,7 @@ class Training:
     optimizer: AdamW
     best: np.ndarray
     before: float
-    history: list[tuple[int, float]] = field(default_factory=list)
+    history: list[tuple[int, float]]
     stopped: str = ""
     coded: float | None = None
 
@@ -159,10 +159,10 @@ def train(
         if name.endswith((".L", ".R")):
             decay[place] = _DECAY
     saved = time.monotonic()
-    words = "measuring"
+    words = "first step"
     while not state.stopped:
         at = optimizer.step
-        if (at % every == 0 or at == steps) and (not state.history or state.history[-1][0] < at):
+        if (at % every == 0 or at == steps) and state.history[-1][0] < at:
             with until(at / steps, words):
                 _measure(state, mean_loss(student, target, *held_out), settings)
             keep(state)
@@ -189,7 +189,7 @@ def train(
 def _measure(state: Training, loss: float, settings: Settings) -> None:
     """What a loss on the held-out sequences means for the training."""
     step, steps = state.optimizer.step, settings.steps
-    if state.history and not loss <= _FAR * state.history[0][1]:
+    if not loss <= _FAR * state.history[0][1]:
         state.stopped = _diverged(state, settings)
         return
     state.history.append((step, loss))

@@ -1,4 +1,4 @@
-"""Whole models: checkpoints, networks in NumPy, and their compression.
+"""Whole models: checkpoints, networks in NumPy, their compression, adaptation and evaluation.
 
 Names are imported on first use.
 """

@@ -98,6 +98,12 @@ def test_blocks_of_rows_are_coded_at_their_best_real_values() -> None:
     # Ties within float32 rounding would differ by a level: none occur with this seed.
     np.testing.assert_allclose(Q.to_dense(), naive, atol=1e-4)
     assert Q.nbytes == row_blocks_nbytes(blocks)
+    # Columns that are contiguous already are copied before they are shifted.
+    before, other = np.asfortranarray(W), np.asfortranarray(W)
+    weights = FeedbackWeights(G, n), FeedbackWeights(H, d)
+    again = code_row_blocks(other, *weights, blocks, sweeps=0)
+    np.testing.assert_array_equal(again.to_dense(), Q.to_dense())
+    np.testing.assert_array_equal(other, before)
 
 
 @pytest.mark.parametrize("sweeps", [0, 1])

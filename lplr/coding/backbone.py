@@ -151,7 +151,7 @@ def _coded(
     work = [code_seconds(g.stop - g.start, n, g.book, sweeps) for g in groups]
     for group in parts(reversed(groups), work[::-1], "backbone"):
         i, j, book = group.start, group.stop, group.book
-        X = np.ascontiguousarray(W[:, i:j].T)
+        X = np.array(W[:, i:j].T, order="C")
         shift = None
         if weights.L is None:
             L, S = np.eye(j - i), np.eye(j - i)

@@ -61,6 +61,13 @@ class OutputMoments:
         predictions in nats; and the ``versions`` that made it.
     digest : str
         SHA-256 of what the file holds.
+
+    Examples
+    --------
+    >>> import lplr
+    >>> moments = lplr.models.open_moments("moments.safetensors")  # doctest: +SKIP
+    >>> moments.output_moment("model.layers.0.mlp.up_proj").shape  # doctest: +SKIP
+    (1536, 1536)
     """
 
     path: Path

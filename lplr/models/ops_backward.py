@@ -145,9 +145,11 @@ def attention_back(
 
     Parameters
     ----------
-    q, k, v, scale, causal, mask, window
+    q, k, v
         As of `ops.attention`.
     dout : ndarray of shape (sequences, queries, heads * width)
+    scale, causal, mask, window
+        As of `ops.attention`.
 
     Returns
     -------

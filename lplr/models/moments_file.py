@@ -116,14 +116,39 @@ class OutputMoments:
         return self._tensor(f"{layer}.{estimator or self.estimators[0]}.G")
 
     def input_moment(self, layer: str) -> np.ndarray:
-        """H of the sequence estimator, (d, d), float32; errors as by `output_moment`."""
+        """H of the sequence estimator, the second moment of the inputs of a layer.
+
+        Parameters
+        ----------
+        layer : str
+
+        Returns
+        -------
+        ndarray of shape (d, d), float32
+
+        Raises
+        ------
+        InputError, CorruptFileError
+            As by `output_moment`.
+        """
         return self._tensor(f"{layer}.sequence.H")
 
     def token_weights(self, layer: str) -> np.ndarray:
-        """``|delta|^2`` of each token, (sequences, tokens), float32; zero for padding.
+        """``|delta|^2`` of each token.
 
-        The sequences are in the order of `lplr.models.texts.shortest_first`; errors as by
-        `output_moment`.
+        Parameters
+        ----------
+        layer : str
+
+        Returns
+        -------
+        ndarray of shape (sequences, tokens), float32
+            Zero for padding; in the order of `lplr.models.texts.shortest_first`.
+
+        Raises
+        ------
+        InputError, CorruptFileError
+            As by `output_moment`.
         """
         return self._tensor(f"{layer}.token.weights")
 

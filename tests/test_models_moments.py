@@ -13,7 +13,7 @@ from tiny_models import TOKENS, content, tiny_checkpoint
 from lplr.algorithms.quantize import quantize
 from lplr.cli.main import main
 from lplr.exceptions import CorruptFileError, DampingWarning, InputError
-from lplr.models import moments_pass
+from lplr.models import calibration, moments_pass
 from lplr.models.block import Context
 from lplr.models.compress_model import compress, plan
 from lplr.models.methods import Method, method_of
@@ -477,3 +477,12 @@ def test_moments_of_other_networks_are_refused(
         open_moments(source / "model.safetensors")
     with pytest.raises(InputError, match=r"has no x\.token\.G; it holds the estimators token, seq"):
         moments.output_moment("x")
+
+
+def test_a_heavy_token_counts_at_most_ten_times_the_mean() -> None:
+    weights = np.ones((2, 50))
+    weights[1, 3] = 901  # the mean is 10
+    roots = calibration._roots(weights, None)
+    assert roots.shape == (2, 50, 1)
+    np.testing.assert_allclose(roots[1, 3] ** 2, 100 * roots[0, 0] ** 2, rtol=1e-6)
+    np.testing.assert_allclose(np.mean(roots**2), 1, rtol=1e-6)

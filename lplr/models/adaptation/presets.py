@@ -12,5 +12,5 @@ LOSSES = ("kl", "cross-entropy")
 # Steps, sequences in each, and the largest learning rate.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 64, "batch": 2, "rate": 5e-4},
-    "default": {"steps": 150, "batch": 8, "rate": 3e-4},
+    "default": {"steps": 150, "batch": 4, "rate": 5e-4},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from lplr.cli.model_tokens import add_tokens, tokens_of
 from lplr.cli.options import add_command, add_json, add_seed, print_json
-from lplr.exceptions import InputError
+from lplr.exceptions import CorruptFileError, InputError
 
 __all__ = ["add_parser", "run"]
 
@@ -145,7 +145,9 @@ def run(args: argparse.Namespace) -> int:
                 progress=line.tell,
             )
         except BaseException as error:
-            refused = isinstance(error, InputError)  # the same command would be, too
+            refused = isinstance(
+                error, (InputError, CorruptFileError)
+            )  # the same command would be, too
             if not refused and folder_of(args.out).is_dir():
                 line.say(
                     f"stopped; what is done is kept in {args.out}.job, and the same command goes "

@@ -128,7 +128,10 @@ def compress_block(
 
 
 def second_moments(
-    network: Network, ids: np.ndarray, mask: np.ndarray | None = None
+    network: Network,
+    ids: np.ndarray,
+    mask: np.ndarray | None = None,
+    what: str = "second moments",
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray, int]]:
     """Second moments of the inputs of all linear layers of a network.
 
@@ -138,6 +141,8 @@ def second_moments(
     ids : ndarray of int of shape (sequences, tokens)
     mask : ndarray of bool of shape (sequences, tokens), optional
         Which tokens are no padding.
+    what : str
+        Words of progress: what is done with them.
 
     Yields
     ------
@@ -148,7 +153,7 @@ def second_moments(
     tokens : int
     """
     h = network.embed(ids)
-    for i in parts(range(network.family.n_blocks), what="second moments"):
+    for i in parts(range(network.family.n_blocks), what=what):
         block = network.block(i)
         walk = Walk((block,), (h,), mask)
         for stage in block.stages:

@@ -127,7 +127,7 @@ def _divided(ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     if n < 2:
         raise InputError(
             "tokens: has one sequence, and some must be held out to judge by; give more, or "
-            "held_out"
+            "others as held_out"
         )
     count = max(1, min(n // _ONE_OF, most))
     rows = (np.arange(count) * n + n // 2) // count

@@ -146,7 +146,7 @@ class Run:
     def _write(self) -> None:
         """All files but the manifest, the corrections coded for the inputs that they get."""
         student, values, moments = self.student, self.student.values, self.request.moments
-        for names, H, tokens in second_moments(student, *self._few()):
+        for names, H, tokens in second_moments(student, *self._few(), "coding"):
             for name in names:
                 number = self.numbers[name]
                 if self.job.packed(number) is not None:

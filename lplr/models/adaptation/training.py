@@ -41,7 +41,7 @@ DIVERGED = (
 
 _MEASURED = 15  # times that held-out sequences are looked at
 _PATIENCE = 4  # times in a row at which they may be no better
-_FAR = 5.0  # times the loss at the start: what no good step leads to
+_FAR = 5.0  # times the loss before any parameter: what no good step leads to
 _SECONDS = 60.0  # between two saved states, at least
 _DECAY = 0.01  # of L and R, times the learning rate
 
@@ -172,7 +172,7 @@ def train(
         with until((at + 1) / steps, words):
             rows = batch_rows(at, settings.batch, len(sequences), settings.rng)
             loss, gradient = loss_and_gradient(student, target, [sequences[i] for i in rows])
-        if not (loss <= _FAR * state.history[0][1] and np.isfinite(gradient).all()):
+        if not (loss <= _FAR * state.before and np.isfinite(gradient).all()):
             state.stopped = _diverged(state, settings)
             break
         rate = rate_at(at, steps, settings.rate)

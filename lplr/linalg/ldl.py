@@ -13,6 +13,7 @@ from lplr.parallel import run_blocks
 __all__ = [
     "Factorization",
     "block_ldl",
+    "inverse_factor",
     "ldl",
     "min_pivot_ldl",
     "squared_norm",
@@ -36,6 +37,14 @@ def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     C = cholesky(H, lower=True, check_finite=False)
     pivots = np.diagonal(C).copy()
     return C / pivots, pivots**2
+
+
+def inverse_factor(L: np.ndarray) -> np.ndarray:
+    """The inverse of a unit lower triangular matrix, float32."""
+    from scipy.linalg.lapack import strtri
+
+    inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
+    return np.ascontiguousarray(np.tril(inverse))
 
 
 def min_pivot_ldl(H: np.ndarray) -> Factorization:

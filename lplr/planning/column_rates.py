@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights
 from lplr.exceptions import BudgetError
-from lplr.linalg.ldl import ldl
+from lplr.linalg.ldl import inverse_factor, ldl
 from lplr.parallel import matmul
+from lplr.planning.codebooks import lower_hull
 from lplr.planning.sizes import backbone_nbytes
 from lplr.quantizers.base import Codebook
 
@@ -37,13 +38,11 @@ class ColumnRates:
         self._pivots = weights.D  # smooth, falling from the first column on
         self._inverse: np.ndarray | None = None
         if H is not None and weights.L is not None:
-            from scipy.linalg.lapack import strtri
             from scipy.optimize import isotonic_regression
 
             _, D = ldl(H + RATE_DAMPING * np.eye(len(H)))
             self._pivots = np.exp(isotonic_regression(np.log(D), increasing=False).x)
-            inverse, _ = strtri(weights.L.astype(np.float32), lower=1, unitdiag=1)
-            self._inverse = np.ascontiguousarray(np.tril(inverse))
+            self._inverse = inverse_factor(weights.L)
 
     def loss(self, groups: Sequence[ColumnGroup]) -> float:
         """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
@@ -91,45 +90,44 @@ class ColumnRates:
         d = self.weights.d
         cost = np.array([book.nbytes(rows, 64) / 64 for book in books])
         mse = np.array([book.gaussian_mse for book in books])
+        hull = np.array(lower_hull(cost, mse))
+        # A column gets the next rate where its pivot, over the price of a byte, exceeds these.
+        steps = np.diff(cost[hull]) / -np.diff(mse[hull])
 
         def choice(price: float) -> np.ndarray:
-            return np.argmin(self._pivots[:, None] * mse + np.exp(price) * cost, axis=1)
+            return hull[np.searchsorted(steps, self._pivots * np.exp(-price))]
 
         def fits(chosen: np.ndarray) -> bool:
             return backbone_nbytes(_grouped(chosen, books), rows) <= nbytes
 
-        dear = np.zeros(d, np.int64)
-        if not fits(dear):
+        # One price between each two at which the choice of some column changes, and one beyond.
+        jumps = np.sort(np.log(np.unique(self._pivots)[:, None] / steps), axis=None)
+        prices = 0.5 * (np.append(jumps[0] - 2, jumps) + np.append(jumps, jumps[-1] + 2))
+        least = bisect_left(prices, True, key=lambda price: fits(choice(price)))
+        if least == len(prices):
             raise BudgetError(f"nbytes: {d} columns of {rows} rows do not fit into {nbytes:.0f}")
-        low, high = -80.0 - np.log(rows), 20.0
-        cheap = choice(low)
-        if fits(cheap):
-            return _grouped(cheap, books)
-        for _ in range(30):
-            middle = 0.5 * (low + high)
-            between = choice(middle)
-            if fits(between):
-                high, dear = middle, between
-            else:
-                low, cheap = middle, between
+        dear = choice(prices[least])
+        if least == 0:
+            return _grouped(dear, books)
+        cheap = choice(prices[least - 1])
+
+        def mixed(first: int) -> np.ndarray:
+            return np.where(np.arange(d) < first, cheap, dear)
+
         first, last = 0, d
         while first < last:
             column = (first + last + 1) // 2
-            mixed = np.where(np.arange(d) < column, cheap, dear)
-            first, last = (column, last) if fits(mixed) else (first, column - 1)
-        return _grouped(np.where(np.arange(d) < first, cheap, dear), books)
+            first, last = (column, last) if fits(mixed(column)) else (first, column - 1)
+        return _grouped(mixed(first), books)
 
 
 def _grouped(chosen: np.ndarray, books: Sequence[Codebook]) -> list[ColumnGroup]:
     """Groups of equal rate; one that is too short to be worth a scale gets the rate of the next."""
-    chosen = np.minimum.accumulate(chosen)
     d = len(chosen)
-    for _ in range(len(books)):
-        edges = np.flatnonzero(np.diff(chosen, prepend=-1, append=-1))
-        short = [(i, j) for i, j in pairwise(edges) if j < d and (j - i) * _FEWEST < d]
-        if not short:
-            break
-        i, j = short[0]
-        chosen = chosen.copy()
-        chosen[i:j] = chosen[j]
-    return [ColumnGroup(int(i), int(j), books[chosen[i]]) for i, j in pairwise(edges)]
+    groups: list[ColumnGroup] = []
+    start = 0
+    for stop in [*(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), d]:
+        if stop == d or (stop - start) * _FEWEST >= d:
+            groups.append(ColumnGroup(start, stop, books[chosen[stop - 1]]))
+            start = stop
+    return groups

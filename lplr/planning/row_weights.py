@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
-from lplr.linalg.ldl import ldl
+from lplr.linalg.ldl import inverse_factor, ldl
 from lplr.planning.column_rates import RATE_DAMPING
 
 __all__ = ["RowWeights"]
@@ -82,12 +82,11 @@ def _fed_back(L: np.ndarray, edges: list[int]) -> np.ndarray:
     With e_B the error of block B around its best real value, the errors are ``M^T e``, M the
     inverse of L with its diagonal blocks divided out, ``M_PB = L_PP (L^-1)_PB``.
     """
-    from scipy.linalg import solve_triangular
-
-    inverse = solve_triangular(L, np.eye(len(L)), lower=True, unit_diagonal=True)
+    inverse = inverse_factor(L)
     out = np.zeros((len(edges) - 1, len(edges) - 1))
     for p, (i, j) in enumerate(pairwise(edges)):
-        squares = np.square(L[i:j, i:j] @ inverse[i:j, :i]).sum(axis=0)
+        fed = L[i:j, i:j].astype(np.float32) @ inverse[i:j, :i]
+        squares = np.square(fed).sum(axis=0, dtype=np.float64)
         for b, (k, m) in enumerate(pairwise(edges[: p + 1])):
             out[p, b] = squares[k:m].mean()
     return out
@@ -98,17 +97,17 @@ def _edges(L: np.ndarray, D: np.ndarray) -> list[int]:
     n = len(L)
     step = _STEP * max(1, round(n / _STEP / _MOST_STEPS))
     grid = np.append(np.arange(0, max(n - _FEWEST, 0) + 1, step), n)
-    # Sums of the diagonals of the blocks from one point of the grid to another.
+    # Sums of the diagonals of blocks: of all columns from one point of the grid on, of all rows up
+    # to another. L is lower triangular: rows above the block have nothing there.
     cells = np.add.reduceat(np.square(L) * D, grid[:-1], axis=1)
     cells = np.add.reduceat(cells, grid[:-1], axis=0)
-    right = np.cumsum(cells[:, ::-1], axis=1)[:, ::-1]  # over columns from a point on
+    sums = np.cumsum(np.cumsum(cells[:, ::-1], axis=1)[:, ::-1], axis=0)
     least, came = np.full(len(grid), np.inf), np.zeros(len(grid), int)
     least[0] = 0.0
     for j in range(1, len(grid)):
         first = np.flatnonzero(grid[j] - grid[:j] >= min(_FEWEST, n))
         rows = (grid[j] - grid[first]).astype(np.float64)
-        sums = np.array([right[i:j, i].sum() for i in first])
-        ways = least[first] + rows * np.log(sums / rows) + _START + _GAIN * n
+        ways = least[first] + rows * np.log(sums[j - 1, first] / rows) + _START + _GAIN * n
         if len(ways):
             came[j] = first[np.argmin(ways)]
             least[j] = ways.min()

@@ -61,7 +61,7 @@ def parts() -> dict[str, Any]:
         "protocol": "2 windows of parts",
         "errors": [0.2, 0.3],
         "whole": {"value": 0.6, "standard_error": None},
-        "outside": {"value": 0.0, "standard_error": 0.0},
+        "outside": {"value": 0.0, "standard_error": float("nan")},  # of one window
         "blocks": [first, second],
         "kinds": {"self_attn.q_proj": second, "mlp.up_proj": first},
     }

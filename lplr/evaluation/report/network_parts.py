@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from lplr.evaluation.figures import inline_svg
@@ -84,7 +85,9 @@ def _alone(found: Mapping[str, Any], predicted: Sequence[float]) -> Iterable[str
 
 
 def _band(found: Mapping[str, Any]) -> tuple[float, float]:
-    return found["value"], 2 * (found["standard_error"] or 0.0)
+    """A value, and twice its standard error, which one window alone does not tell."""
+    error = found["standard_error"]
+    return found["value"], 2 * error if error is not None and isfinite(error) else 0.0
 
 
 def _drift(runs: Sequence[Mapping[str, Any]]) -> Iterable[str]:

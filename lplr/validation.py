@@ -6,9 +6,11 @@ what was found and what to do.
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 import warnings
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -21,14 +23,17 @@ __all__ = [
     "as_array",
     "bits_of",
     "check_bits",
+    "check_block",
     "check_budget",
     "check_choice",
     "check_flag",
     "check_integer",
+    "check_magnitude",
     "check_matrix",
     "check_rank",
     "check_real",
     "check_rng",
+    "check_shape",
     "recorded_seed",
     "warn_caller",
 ]
@@ -53,25 +58,48 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     lplr.exceptions.InputError: A: has nan at (1, 1); every entry must be finite
     """
     array = as_array(A, name)
-    if array.ndim != 2:
-        hint = "; make it one column, or one row" if array.ndim == 1 else ""
-        raise InputError(f"{name}: must have 2 dimensions, found {array.ndim}{hint}")
-    if array.size == 0:
-        raise InputError(f"{name}: is empty, shape {array.shape}; pass at least one entry")
+    check_shape(array.shape, name)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         result: np.ndarray = np.ascontiguousarray(array, dtype=dtype)
-    peak = _peak(result)
-    if not np.isfinite(peak):
+    largest = _peak(result)
+    if not np.isfinite(largest):
         _refuse_non_finite(array, name)
-    largest = peak
     if largest == 0 and result is not array:  # all of it may have underflowed in the conversion
         largest = float(np.abs(array).max())
+    check_magnitude(largest, name)
+    return result
+
+
+def check_block(block: np.ndarray, name: str, first_row: int) -> float:
+    """The largest magnitude of some rows of a matrix, all of whose entries are finite.
+
+    InputError names a NaN or an infinity by its position in the matrix. Whether the magnitude of
+    the whole matrix is in range, `check_magnitude` says.
+    """
+    peak = _peak(block)
+    if not np.isfinite(peak):
+        _refuse_non_finite(block, name, first_row)
+    return peak
+
+
+def check_magnitude(largest: float, name: str) -> None:
+    """Refuse a matrix whose largest magnitude is above 1e30 or, unless zero, below 1e-30."""
     if largest > LARGEST or 0 < largest < SMALLEST:
         raise InputError(
             f"{name}: its largest magnitude is {largest:.3g}, outside {SMALLEST:g} to {LARGEST:g}; "
             "multiply it by a constant first"
         )
-    return result
+
+
+def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
+    """The shape of a matrix that is not empty."""
+    if len(shape) != 2:
+        hint = "; make it one column, or one row" if len(shape) == 1 else ""
+        raise InputError(f"{name}: must have 2 dimensions, found {len(shape)}{hint}")
+    n, d = shape
+    if n == 0 or d == 0:
+        raise InputError(f"{name}: is empty, shape {tuple(shape)}; pass at least one entry")
+    return int(n), int(d)
 
 
 def as_array(A: Any, name: str) -> np.ndarray:
@@ -105,11 +133,13 @@ def _peak(A: np.ndarray) -> float:
     return float(peaks.max())
 
 
-def _refuse_non_finite(array: np.ndarray, name: str) -> None:
+def _refuse_non_finite(array: np.ndarray, name: str, first_row: int = 0) -> None:
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        where = tuple(int(i) for i in bad[0])
-        raise InputError(f"{name}: has {array[where]} at {where}; every entry must be finite")
+        i, j = (int(index) for index in bad[0])
+        raise InputError(
+            f"{name}: has {array[i, j]} at {(first_row + i, j)}; every entry must be finite"
+        )
     raise InputError(
         f"{name}: its largest magnitude is {np.abs(array).max():.3g}, above {LARGEST:g}; "
         "multiply it by a constant first"
@@ -166,8 +196,9 @@ def bits_of(A: Any) -> float:
 
     A tiny matrix needs more bits than it has, at least.
     """
-    known = isinstance(A, np.ndarray) and A.size > _TINY
-    return 8.0 * A.dtype.itemsize if known else np.inf
+    dtype = getattr(A, "dtype", None)
+    known = isinstance(dtype, np.dtype) and math.prod(A.shape) > _TINY
+    return 8.0 * dtype.itemsize if known else np.inf
 
 
 def check_budget(bits_per_entry: Any, bits: float = np.inf) -> float:

@@ -29,6 +29,7 @@ HOUSE = {
     "_version": "",
     "exceptions": "",
     "extras": "exceptions",
+    "memory": "",
     "progress": "exceptions",
     "data": "",
     "kernels": "exceptions",
@@ -37,20 +38,21 @@ HOUSE = {
     "validation": "exceptions parallel",
     "provenance": "_version parallel progress validation",
     # --- from numbers to packed matrices ---
+    "inputs": "exceptions",
+    "sources": "exceptions memory validation inputs",
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
-    "matrices": "exceptions parallel validation linalg quantizers",
+    "matrices": "exceptions parallel validation sources linalg quantizers",
     "neighbours": "exceptions parallel progress validation kernels matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "algorithms": (
-        "exceptions parallel progress validation provenance linalg quantizers matrices coding "
-        "planning"
+        "exceptions parallel progress validation provenance sources linalg quantizers matrices "
+        "coding planning"
     ),
-    "estimator": "exceptions parallel progress validation matrices neighbours algorithms",
+    "estimator": "exceptions parallel progress validation sources matrices neighbours algorithms",
     # --- files and data ---
     "storage": "exceptions progress validation matrices estimator",
-    "inputs": "exceptions",
     "datasets": "exceptions parallel validation linalg data",
     # --- the papers' statements, and comparisons ---
     "theory": (

@@ -20,6 +20,7 @@ from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import recorded
+from lplr.sources import opened
 from lplr.validation import (
     bits_of,
     bring_into_range,
@@ -172,6 +173,7 @@ def _planned(
     A: Any, bits_per_entry: Any, hessian: Any, output_hessian: Any, rng: Any, effort: Any
 ) -> tuple[WeightedMatrix, list[Plan], float, dict[str, float | None]]:
     """The matrix of checked arguments, its plans, what to scale results by, and the dampings."""
+    A = opened(A)
     bits = check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)
     check_choice(effort, "effort", tuple(EFFORTS))

@@ -20,6 +20,7 @@ from lplr.planning.sizes import StoredScales, budget_nbytes
 from lplr.planning.waterfill import distribute
 from lplr.progress import Progress, parts, until
 from lplr.provenance import recorded
+from lplr.sources import opened
 from lplr.validation import (
     bits_of,
     bring_into_range,
@@ -141,6 +142,7 @@ def factorize(
     >>> f.relative_error(A) < 0.2
     True
     """
+    A = opened(A)
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)

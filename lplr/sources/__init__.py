@@ -1,0 +1,7 @@
+"""Matrices that need not be in memory, read in blocks of rows as floats."""
+
+from lplr.sources.base import Source
+from lplr.sources.digests import Digests, digest
+from lplr.sources.opening import is_source, open_source, opened
+
+__all__ = ["Digests", "Source", "digest", "is_source", "open_source", "opened"]

@@ -1,0 +1,146 @@
+"""What every source is: a matrix that is read in blocks of rows, as floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lplr.exceptions import InputError, LplrError
+from lplr.memory import available_memory
+from lplr.validation import check_shape
+
+__all__ = ["Source"]
+
+_BLOCK = 1 << 24  # bytes converted at a time where all is read
+
+
+class Source:
+    """A matrix that need not be in memory: what it holds is read a block of rows at a time.
+
+    This class reads whatever has a shape, a dtype and slices of rows; its subclasses know more of
+    the kind that they read. `open_source` chooses.
+
+    Parameters
+    ----------
+    data : object
+        ``data.shape`` is (n, d), ``data.dtype`` one of NumPy's real dtypes, and ``data[i:j]`` gives
+        the rows i to j - 1.
+    name : str
+        What messages call it.
+
+    Attributes
+    ----------
+    name : str
+    shape : (int, int)
+    dtype : dtype
+        Of the data, as they are stored.
+    row_dtype : dtype
+        Of what `rows` gives: float64 where the data are float64, else float32.
+    chunk_rows : int
+        Rows that the data are read by, at most: compressed chunks are decoded as a whole. Blocks of
+        at least that many rows need the least memory and time.
+
+    Raises
+    ------
+    InputError
+        If it is no matrix of real numbers, or empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.sources import Source
+    >>> source = Source(np.arange(6, dtype=np.float16).reshape(3, 2), "A")
+    >>> source.rows(1, 3)
+    array([[2., 3.],
+           [4., 5.]], dtype=float32)
+    """
+
+    chunk_rows = 1
+
+    def __init__(self, data: Any, name: str) -> None:
+        self._data = data
+        self.name = name
+        self.shape = check_shape(data.shape, name)
+        self.dtype = np.dtype(data.dtype)
+        if self.dtype.kind not in "fiub":
+            raise InputError(f"{name}: dtype {self.dtype} is not real; convert it to float32")
+        double = self.dtype.kind == "f" and self.dtype.itemsize == 8
+        self.row_dtype = np.dtype(np.float64 if double else np.float32)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop - 1``, converted; whether they are finite is not checked.
+
+        Parameters
+        ----------
+        start, stop : int
+            ``0 <= start <= stop <= n``.
+
+        Returns
+        -------
+        ndarray of shape (stop - start, d), C-contiguous, of dtype ``row_dtype``
+            Not to be written to: it may be the data themselves.
+
+        Raises
+        ------
+        InputError
+            If there are no such rows, or the data do not give them.
+        """
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise InputError(
+                f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
+            )
+        where = f"{self.name}: rows {start} to {stop}"
+        try:
+            block = self._read(start, stop)
+        except (LplrError, MemoryError):
+            raise
+        except Exception as error:  # of any package that reads the data
+            raise InputError(
+                f"{where} cannot be read: {type(error).__name__}: {error}; mend the data"
+            ) from error
+        if block.shape != (stop - start, self.shape[1]):
+            raise InputError(
+                f"{where} have the shape {block.shape} where the data declare "
+                f"{(stop - start, self.shape[1])}; mend the data"
+            )
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return np.ascontiguousarray(block, self.row_dtype)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """The rows as they are stored."""
+        return np.asarray(self._data[start:stop])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of it, where that takes no more than a quarter of the memory that is available.
+
+        Raises
+        ------
+        InputError
+            If it would take more.
+        """
+        if copy is False:
+            raise ValueError("a source has no array that could be shared")
+        out_dtype = self.row_dtype if dtype is None else np.dtype(dtype)
+        n, d = self.shape
+        needed, available = n * d * out_dtype.itemsize, available_memory()
+        if 4 * needed > available:
+            raise InputError(
+                f"{self.name}: takes {needed:,} bytes in memory, more than a quarter of the "
+                f"{available:,} that are available, and what was asked for needs all of it at "
+                "once; pass fewer rows"
+            )
+        out = np.empty(self.shape, out_dtype)
+        step = max(self.chunk_rows, _BLOCK // (d * self.row_dtype.itemsize), 1)
+        for start in range(0, n, step):
+            out[start : start + step] = self.rows(start, min(start + step, n))
+        return out
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: {self.name}; {self.shape[0]} x {self.shape[1]}; {self.dtype}>"
+        )

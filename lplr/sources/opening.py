@@ -1,0 +1,77 @@
+"""One door: what is read in blocks of rows, and what is an array in memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from lplr.inputs import read_input
+from lplr.sources.base import Source
+from lplr.sources.mapped import MappedSource
+from lplr.validation import as_array
+
+__all__ = ["is_source", "open_source", "opened"]
+
+
+def is_source(A: Any) -> bool:
+    """Whether a matrix is read in blocks of rows: a file, or an object that need not be in memory.
+
+    False for arrays, lists and whatever else NumPy takes as an array, and for what is no matrix.
+    """
+    if isinstance(A, (Source, str, os.PathLike)):
+        return True
+    if isinstance(A, np.memmap):
+        return A._mmap is not None  # type: ignore[attr-defined]
+    if isinstance(A, np.ndarray) or hasattr(A, "todense"):
+        return False
+    try:
+        np.dtype(A.dtype)
+        return hasattr(A, "__getitem__") and len(A.shape) >= 0
+    except (AttributeError, TypeError):
+        return False
+
+
+def open_source(A: Any, name: str = "A") -> Source:
+    """Open a matrix that is read in blocks of rows.
+
+    Parameters
+    ----------
+    A : object
+        A path, ``FILE`` or ``FILE:MEMBER`` as on the command line; a `numpy.memmap`; any object
+        with ``shape``, ``dtype`` and slices of rows; or an array, which is not copied.
+    name : str
+        What messages call it; those about a file name the file.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    InputError
+        If it is no matrix of real numbers, or empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lplr.sources import open_source
+    >>> open_source(np.eye(3)).rows(0, 1)
+    array([[1., 0., 0.]])
+    """
+    if isinstance(A, Source):
+        return A
+    if isinstance(A, (str, os.PathLike)):
+        name = os.fspath(A)
+        A = read_input(name).array
+    if not is_source(A):
+        return Source(as_array(A, name), name)
+    if isinstance(A, np.memmap):
+        return MappedSource(A, name)
+    return Source(A, name)
+
+
+def opened(A: Any, name: str = "A") -> Any:
+    """A source of what `is_source`, and everything else as it is."""
+    return open_source(A, name) if is_source(A) else A

@@ -147,6 +147,33 @@ def test_weights_draw_bits() -> None:
     assert alone.predicted == alone.uniform
 
 
+def test_errors_count_under_both_hessians() -> None:
+    """Where few directions of the outputs weigh, few bits are enough; at any scale of G."""
+    arrays = {"a": normal(256, 64), "b": normal(256, 65)}
+    gradients = normal(600, 256) * np.arange(1, 257) ** -1.5
+    weights: dict[str, Any] = {"hessian": np.linspace(0.1, 2, 64), "output_hessian": gradients}
+    a, scaled = (
+        lplr.allocate(
+            arrays,
+            bits_per_entry=2,
+            hessians={"a": weights["hessian"]},
+            output_hessians={"a": scale * gradients},
+            effort="fast",
+        )
+        for scale in (1, 1e3)
+    )
+    assert a.bits_per_entry == pytest.approx(scaled.bits_per_entry)
+    found = []
+    for bits in (a.bits_per_entry, (2.0, 2.0)):
+        errors = [
+            lplr.compress(A, bits_per_entry=b, rng=0, effort="fast", **given).meta["plan"]["error"]
+            for A, b, given in zip(arrays.values(), bits, (weights, {}), strict=True)
+        ]
+        found.append(float(np.square(errors).sum()))
+    assert found[0] < 0.7 * found[1]
+    assert found[0] == pytest.approx(float(np.square(a.predicted).sum()), rel=0.12)
+
+
 def test_a_constant_matrix_gets_what_it_needs() -> None:
     a = lplr.allocate([np.ones((50, 40)), rng().standard_normal((50, 40))], bits_per_entry=2)
     assert a.bits_per_entry[0] < 0.4
@@ -198,7 +225,7 @@ def test_spending_is_the_best_of_all_ways() -> None:
         (([np.eye(9)], 4, [-1]), InputError, r"weights\[0\]"),
         (([np.eye(9)], 4, 1.0), InputError, "weights"),
         (([(np.eye(9), np.eye(8))], 4), InputError, "hessian"),
-        (([(np.eye(9), -np.eye(9))], 4), HessianError, "hessian"),
+        (([(np.eye(9), -np.eye(9))], 4), HessianError, r"^matrices\[0\]: hessian: entry"),
     ],
 )
 def test_refusals(arguments: tuple, error: type[Exception], said: str) -> None:

@@ -27,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(tmp_path / "diagonal.npy", np.diagonal(layer.H)[None, :128].copy())
     np.save(tmp_path / "X.npy", rng.standard_normal((300, 128)).astype(np.float32))
     np.save(tmp_path / "wrong.npy", layer.H[:64, :64])
+    np.savez(tmp_path / "G.npz", other=np.ones(3), G=np.linspace(1, 9, 96)[None])
     np.save(tmp_path / "a.npy", lplr.datasets.synthetic(90, 80, "power", exponent=1.0, rng=0))
     np.save(tmp_path / "one.npy", np.ones((9, 8)))
     monkeypatch.chdir(tmp_path)
@@ -64,6 +65,8 @@ def meaning(options: str) -> Call:
         ),
         ("--hessian H.npy", "caldera", {}),
         ("--hessian H.npy --rank 3", "caldera", {"rank": 3}),
+        ("--output-hessian G.npy", "caldera", {}),
+        ("--output-hessians G.npz --bits-per-entry 2", "compress", {"bits_per_entry": 2.0}),
         (
             "--q-bits 3 --factor-bits 6,2 --n-iter 1",
             "caldera",
@@ -88,6 +91,8 @@ def test_options_mean_a_function(options: str, function: str, arguments: dict[st
         ("--q-bits 2 --bits-per-entry 3", "--bits-per-entry: does not go with --q-bits"),
         ("--hessian H.npy --method lplr", "--method: does not go with --hessian"),
         ("--q-bits 2 --quantizer e8p,e8p", "found e8p,e8p; name one"),
+        ("--output-hessian G.npy --output-hessians G.npz", "--output-hessian: is one, --output-h"),
+        ("--output-hessian G.npy --method naive --bits 3", "--output-hessian: does not go with"),
         ("--method naive", "--bits: --method naive needs one number"),
         ("--method naive --bits 3,3", "found 3,3"),
         ("--method naive --bits 3 --rank 2", "--rank: does not go with --method, --bits"),
@@ -105,6 +110,9 @@ def test_options_that_do_not_go_together(options: str, named: str) -> None:
         ("--rank 2 --seed -1", "--seed: "),
         ("--bits-per-entry 0.001", "use at least"),
         ("--bits-per-entry 2 --hessian wrong.npy", "--hessian: "),
+        ("--bits-per-entry 2 --output-hessian H.npy", "--output-hessian: must have shape (96, 96)"),
+        ("--bits-per-entry 2 --output-hessian G.npz", "G.npz"),
+        ("--bits-per-entry 2 --output-hessians G.npz", "--output-hessians: there is no matrix"),
         ("--hessian missing.npy --rank 4", "missing.npy"),
         ("--q-bits 9 --rank 4", "--q-bits: "),
         ("--damping -1 --rank 4", "--damping: "),
@@ -235,6 +243,26 @@ def test_a_hessian_in_a_file(folder, capsys, hessian: str) -> None:
     assert set(made["codes"]) == {"Q", "L", "R"}
     assert main(["info", "W.h5"]) == 0
     assert f"{f.meta['history'][-1]['error']:.5f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [("--rank", "8"), ("--bits-per-entry", "2")])
+@pytest.mark.parametrize("hessian", [(), ("--hessian", "H.npy")])
+def test_an_output_hessian_in_a_file(folder, capsys, size, hessian) -> None:
+    command = ("compress", "W.npy", "-o", "W.h5", *size, *hessian)
+    made = report(capsys, *command, "--output-hessian", "G.npz:G")
+    f, W, G = lplr.load("W.h5"), np.load("W.npy"), np.linspace(1, 9, 96)
+    H = np.load("H.npy") if hessian else None
+    if size[0] == "--rank":
+        same = lplr.caldera(W, hessian=H, output_hessian=G, rng=0, rank=8)
+    else:
+        same = lplr.compress(W, hessian=H, output_hessian=G, rng=0, bits_per_entry=2)
+    np.testing.assert_array_equal(f.to_dense(), same.to_dense())
+    assert made["relative_error_under_output_hessian"] == f.relative_error(W, H, G)
+    assert (made["relative_error_under_hessian"] is None) == (not hessian)
+    weights = made["input"]["hessian"], made["input"]["output_hessian"]
+    assert weights == (hessian[1] if hessian else None, "G.npz:G")
+    assert main(["info", "W.h5"]) == main(["verify", "W.h5", "--against", "W.npy"]) == 0
+    assert "output_hessian=G" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["default", "faithful"])

@@ -14,10 +14,13 @@ import h5py
 import numpy as np
 import pytest
 from command import COMMAND, refused, report
+from tiny_models import TOKENS, tiny_checkpoint
 
 import lplr
 from lplr.cli.main import main
 from lplr.cli.progress import Progress
+from lplr.inputs import ArrayFile
+from lplr.models.moments_file import open_moments
 
 COMPRESS = ("compress", "model.npz", "-o", "model.h5", "--bits-per-entry", "2")
 WITH_H = (*COMPRESS, "--hessians", "hessians.npz", "--effort", "fast")
@@ -127,23 +130,76 @@ def test_names_in_hdf5(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "attributes" not in capsys.readouterr().out  # errors are those of others
 
 
+def test_moments_of_inputs_and_of_outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What ``lplr model calibrate`` writes of a network, with the options of one matrix as well."""
+    np.save("tokens.npy", TOKENS)
+    calibrate = ("model", "calibrate", str(tiny_checkpoint(Path("net"))), "--tokens", "tokens.npy")
+    report(capsys, *calibrate, "-o", "H.npz")
+    report(capsys, *calibrate, "-o", "G.safetensors", "--output")
+    weights = ("--hessians", "H.npz", "--output-hessians", "G.safetensors")
+    options = ("--bits-per-entry", "3", "--effort", "fast", *weights)
+    made = report(capsys, "compress", "net/model.safetensors", "-o", "net.h5", *options)
+    arrays, G = ArrayFile("net/model.safetensors"), open_moments("G.safetensors")
+    for matrix in made["matrices"]:
+        layer = matrix["name"].removesuffix(".weight")
+        assert matrix["hessian"] == matrix["output_hessian"] == (layer in G.layers)
+        if layer in G.layers:
+            f, H = lplr.load("net.h5")[matrix["name"]], np.load("H.npz")[layer]
+            error = f.relative_error(arrays[matrix["name"]].array, H, G.output_moment(layer))
+            assert matrix["relative_error_under_output_hessian"] == error
+    one = ("compress", f"net/model.safetensors:{layer}.weight", "-o", "one.h5")
+    one = (*one, "--bits-per-entry", repr(matrix["budget"]), "--effort", "fast")
+    report(capsys, *one, *weights)
+    np.testing.assert_array_equal(lplr.load("one.h5").to_dense(), f.to_dense())
+    for command in (
+        ["info", "net.h5"],
+        ["compress", "net/model.safetensors", "-o", "n.h5", *options],
+    ):
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        assert "under H, G" in text
+        assert f"{error:.5f}" in text
+    assert "14 of them with a Hessian, 14 of them with an output Hessian" in text
+    wrong = refused(
+        capsys,
+        "compress",
+        "net/model.safetensors",
+        "-o",
+        "x.h5",
+        *options[:4],
+        "--hessians",
+        "G.safetensors",
+    )
+    assert wrong.startswith("--hessians: there is no matrix of the name 'model.layers.0")
+
+
 # --- what is wrong ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("hessians", "said"),
+    ("option", "hessians", "said"),
     [
-        ({"dwon": np.eye(60)}, "'dwon' (near: down.weight)"),
-        ({"down": np.eye(7), "head": -np.eye(30)}, "down.weight: must have shape (60, 60)"),
-        ({"down": np.eye(7), "head": -np.eye(30)}, "head: entry (0, 0) is -1"),
+        ("--hessians", {"dwon": np.eye(60)}, "'dwon' (near: down.weight)"),
+        (
+            "--hessians",
+            {"down": np.eye(7), "head": -np.eye(30)},
+            "down.weight: must have shape (60, 60)",
+        ),
+        ("--hessians", {"down": np.eye(7), "head": -np.eye(30)}, "head: entry (0, 0) is -1"),
+        ("--output-hessians", {"down": np.eye(60)}, "down.weight: must have shape (40, 40)"),
+        ("--output-hessians", {"down": np.zeros((40, 40))}, "down.weight: is zero; leave it out"),
     ],
 )
 def test_hessians_are_refused_all_at_once(
-    folder: Path, capsys: pytest.CaptureFixture[str], hessians: dict[str, Any], said: str
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    hessians: dict[str, Any],
+    said: str,
 ) -> None:
     np.savez("wrong.npz", **hessians)
-    message = refused(capsys, *COMPRESS, "--hessians", "wrong.npz")
-    assert message.startswith("--hessians: ")
+    message = refused(capsys, *COMPRESS, option, "wrong.npz")
+    assert message.startswith(f"{option}: ")
     assert said in message
     assert sorted(os.listdir()) == ["hessians.npz", "model.npz", "wrong.npz"]
 

@@ -23,23 +23,25 @@ def arrays() -> dict[str, Any]:
 
 def test_each_is_what_compress_makes_of_it() -> None:
     shares: list[float] = []
-    H = np.diag(np.linspace(1, 9, 30))
+    H, G = np.diag(np.linspace(1, 9, 30)), np.linspace(1, 9, 40)
     found = lplr.compress_all(
         arrays(),
         bits_per_entry=2,
         hessians={"a": H},
+        output_hessians={"a.weight": G},
         rng=np.random.default_rng(5),
         effort="fast",
         progress=lambda share, what: shares.append(share),
     )
     assert list(found) == list(arrays())
     np.testing.assert_array_equal(found["a.bias"], arrays()["a.bias"])
-    for name, hessian in (("a.weight", H), ("b.weight", None)):
+    for name, hessian, output_hessian in (("a.weight", H, G), ("b.weight", None, None)):
         call = found[name].meta["call"]["arguments"]
         f = lplr.compress(
             arrays()[name],
             bits_per_entry=call["bits_per_entry"],
             hessian=hessian,
+            output_hessian=output_hessian,
             rng=call["rng"],
             effort="fast",
         )
@@ -56,6 +58,9 @@ def test_each_is_what_compress_makes_of_it() -> None:
         ({"c": np.full((2, 2), np.inf)}, {"hessians": {"a": np.eye(3)}}, InputError, "hessians.*a"),
         ({}, {"hessians": {"A": np.eye(30)}}, InputError, "no matrix of the name 'A'"),
         ({}, {"hessians": [np.eye(30)]}, InputError, "hessians: must be a mapping"),
+        ({}, {"output_hessians": {"A": np.eye(40)}}, InputError, "^output_hessians: there is no"),
+        ({}, {"output_hessians": {"a": np.eye(30)}}, InputError, r"^output_hessians\['a.weight'\]"),
+        ({}, {"output_hessians": {7: np.eye(30)}}, InputError, "^output_hessians: a name must be"),
         ({}, {"bits_per_entry": 0.001}, BudgetError, "use at least"),
         ({}, {"bits_per_entry": -1}, InputError, "bits_per_entry"),
         ({}, {"effort": "much"}, InputError, "effort"),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lplr.algorithms.collection import collected
-from lplr.exceptions import BudgetError, InputError
-from lplr.linalg.hessian import regularize
+from lplr.exceptions import BudgetError, InputError, LplrError
+from lplr.linalg.hessian import regularized, regularized_output
 from lplr.parallel import reproducible
 from lplr.planning.allocation import loss_curve, lower_hull_curve, spend
 from lplr.planning.codebooks import EFFORTS
@@ -86,6 +86,7 @@ def allocate(
     *,
     bits_per_entry: float,
     hessians: Mapping[str, Any] | None = None,
+    output_hessians: Mapping[str, Any] | None = None,
     weights: Mapping[str, float] | Sequence[float] | None = None,
     effort: str = "default",
     progress: Progress = False,
@@ -103,9 +104,10 @@ def allocate(
     hessians : mapping of str to array_like, optional
         For some or all of the matrices, by their names; ``"up"`` is the Hessian of the matrix
         ``"up.weight"`` too, if none has the name ``"up"``. The matrices must be a mapping.
+    output_hessians : mapping of str to array_like, optional
+        In the same way, those of the outputs: ``output_hessian`` of `lplr.compress`.
     weights : mapping of str to float, or sequence of float, optional
-        Factors, at least 0, of the squared relative errors; 1 by default. With the squared norms
-        of the matrices, the absolute squared errors are added.
+        Factors, at least 0, of the squared relative errors; 1 by default. See Notes.
     effort : {"fast", "default", "best"}
         With which the matrices will be compressed.
     progress : bool or callable
@@ -133,6 +135,13 @@ def allocate(
     then the segments of all hulls are taken in the order of their loss a byte until the budget is
     spent, the last one in part. Nothing is compressed.
 
+    The error E of a matrix W counts relative to W, under the Hessians H and G that it has:
+    ``tr(G E H E^T) / tr(G W H W^T)``. So the scale of a Hessian does not matter, nor that of W.
+    What adds up to absolute errors are the weights ``tr(G W H W^T)``, of W with its H and G as they
+    are: without Hessians its squared norm. Half of their sum is then, with second moments of a
+    network, its divergence to second order (`lplr.models.output_moments`); to that order alone, so
+    that budgets which differ much should be tried on the network, as `lplr.models.allocate` does.
+
     Examples
     --------
     >>> import numpy as np
@@ -148,7 +157,7 @@ def allocate(
     """
     total = check_real(bits_per_entry, "bits_per_entry")
     check_choice(effort, "effort", tuple(EFFORTS))
-    items = collected(matrices, hessians)
+    items = collected(matrices, hessians, output_hessians)
     factors = _check_weights(weights, items.names)
     with tracked(progress, "allocation"), reproducible():
         found = [
@@ -160,14 +169,14 @@ def allocate(
 
 
 def curve_of(
-    A: Any, hessian: Any, name: str, effort: str = "default"
+    A: Any, hessian: Any, output_hessian: Any, name: str, effort: str = "default"
 ) -> tuple[tuple[int, int], Curve]:
     """Shape of a matrix, and what it is predicted to lose over its size.
 
     Parameters
     ----------
     A : array_like of shape (n, d)
-    hessian : array_like or None
+    hessian, output_hessian : array_like or None
         As in `lplr.compress`.
     name : str
         What an error calls the matrix.
@@ -185,8 +194,13 @@ def curve_of(
         As `lplr.compress`.
     """
     A = check_matrix(A, name)
-    H = None if hessian is None else regularize(hessian, columns=A.shape[1])[0]
-    return A.shape, loss_curve(WeightedMatrix(bring_into_range(A)[1], H, seed=0), effort)
+    n, d = A.shape
+    try:
+        H = None if hessian is None else regularized(hessian, d)[0]
+        G = None if output_hessian is None else regularized_output(output_hessian, n)[0]
+    except LplrError as error:
+        raise type(error)(f"{name}: {error}") from None
+    return A.shape, loss_curve(WeightedMatrix(bring_into_range(A)[1], H, seed=0, G=G), effort)
 
 
 def divide(

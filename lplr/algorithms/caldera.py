@@ -14,7 +14,7 @@ from lplr.coding.faithful import faithful
 from lplr.coding.one_pass import one_pass
 from lplr.coding.row_feedback import RowFeedback, packed_blocks
 from lplr.exceptions import InputError
-from lplr.linalg.hessian import DAMPING, regularize, regularized
+from lplr.linalg.hessian import DAMPING, regularize, regularized_output
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
@@ -153,10 +153,7 @@ def caldera(
     meta: dict[str, Any] = {"damping": used}
     G = None
     if output_hessian is not None:
-        G, share = regularized(output_hessian, n, "output_hessian", damping=damping)
-        meta["output_damping"] = share
-        if np.array_equal(G, G[0, 0] * np.eye(n)):
-            G = None
+        G, meta["output_damping"] = regularized_output(output_hessian, n, damping=damping)
     if is_constant(W):
         history: list[dict[str, object]] = [{"step": "Q", "iteration": 0, "error": 0.0}]
         if callback is not None:

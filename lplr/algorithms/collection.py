@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import DampingWarning, InputError, LplrError, LplrWarning
-from lplr.linalg.hessian import regularize
+from lplr.linalg.hessian import regularized
 from lplr.progress import parts
 from lplr.validation import as_array, check_matrix, warn_caller
 
@@ -22,19 +22,20 @@ _WEIGHT = ".weight"  # what networks append to the name of a layer for that of i
 
 @dataclass(frozen=True)
 class Collection:
-    """The names of matrices, how to look one up and its Hessian or None, and what errors say."""
+    """The names of matrices, how to look one up and its Hessians or None, and what errors say."""
 
     names: list[str]
     matrix: Callable[[str], Any]
     hessian: Callable[[str], Any]
+    output_hessian: Callable[[str], Any]
     label: Callable[[str], str]
 
-    def look_up(self, name: str) -> tuple[Any, Any]:
-        """A matrix and its Hessian."""
-        return self.matrix(name), self.hessian(name)
+    def look_up(self, name: str) -> tuple[Any, Any, Any]:
+        """A matrix, the Hessian of its inputs and that of its outputs."""
+        return self.matrix(name), self.hessian(name), self.output_hessian(name)
 
 
-def collected(matrices: Any, hessians: Any) -> Collection:
+def collected(matrices: Any, hessians: Any = None, output_hessians: Any = None) -> Collection:
     """The matrices of a mapping, or of a sequence, where pairs have their Hessians with them.
 
     Raises
@@ -42,15 +43,17 @@ def collected(matrices: Any, hessians: Any) -> Collection:
     InputError
         If there are none, or the arguments are no such collections.
     """
+    given = {"hessians": hessians, "output_hessians": output_hessians}
     if isinstance(matrices, Mapping):
-        items = _of_mapping(matrices, {} if hessians is None else hessians)
+        items = _of_mapping(matrices, **given)
     elif isinstance(matrices, (str, bytes, np.ndarray)) or not isinstance(matrices, Sequence):
         raise InputError(
             "matrices: must be a mapping of names to matrices, or a list of matrices or pairs, "
             f"found {type(matrices).__name__}"
         )
-    elif hessians is not None:
-        raise InputError("hessians: go by names; pass a mapping of matrices, or a list of pairs")
+    elif named := [argument for argument, of in given.items() if of is not None]:
+        pairs = ", or a list of pairs" if named == ["hessians"] else ""
+        raise InputError(f"{named[0]}: go by names; pass a mapping of matrices{pairs}")
     else:
         items = _of_sequence(matrices)
     if not items.names:
@@ -58,20 +61,30 @@ def collected(matrices: Any, hessians: Any) -> Collection:
     return items
 
 
-def _of_mapping(matrices: Mapping[str, Any], hessians: Any) -> Collection:
-    if not isinstance(hessians, Mapping):
-        raise InputError(
-            f"hessians: must be a mapping of names to Hessians, found {type(hessians).__name__}"
-        )
-    if wrong := [name for name in (*matrices, *hessians) if not isinstance(name, str)]:
+def _of_mapping(matrices: Mapping[str, Any], hessians: Any, output_hessians: Any) -> Collection:
+    if wrong := [name for name in matrices if not isinstance(name, str)]:
         raise InputError(f"matrices: a name must be text, found {wrong[0]!r}; use str(name)")
-    of = matched(hessians, list(matrices))
     return Collection(
         list(matrices),
         lambda name: matrices[name],
-        lambda name: hessians[of[name]] if name in of else None,
+        _by_name(hessians, list(matrices), "hessians"),
+        _by_name(output_hessians, list(matrices), "output_hessians"),
         lambda name: f"matrices[{name!r}]",
     )
+
+
+def _by_name(hessians: Any, names: list[str], argument: str) -> Callable[[str], Any]:
+    """The Hessian of a matrix, or None."""
+    if hessians is None:
+        return lambda name: None
+    if not isinstance(hessians, Mapping):
+        raise InputError(
+            f"{argument}: must be a mapping of names to Hessians, found {type(hessians).__name__}"
+        )
+    if wrong := [name for name in hessians if not isinstance(name, str)]:
+        raise InputError(f"{argument}: a name must be text, found {wrong[0]!r}; use str(name)")
+    of = matched(hessians, names, argument)
+    return lambda name: hessians[of[name]] if name in of else None
 
 
 def _of_sequence(matrices: Sequence[Any]) -> Collection:
@@ -83,11 +96,14 @@ def _of_sequence(matrices: Sequence[Any]) -> Collection:
         [str(i) for i in range(len(matrices))],
         lambda name: pair(name)[0],
         lambda name: pair(name)[1],
+        lambda name: None,
         lambda name: f"matrices[{name}]",
     )
 
 
-def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
+def matched(
+    hessians: Iterable[str], names: Sequence[str], argument: str = "hessians"
+) -> dict[str, str]:
     """Which Hessian belongs to which matrix, by their names.
 
     Parameters
@@ -96,6 +112,8 @@ def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
         The name of a matrix, or that name without ".weight" at its end.
     names : sequence of str
         Of the matrices.
+    argument : str
+        What an error calls the Hessians.
 
     Returns
     -------
@@ -127,7 +145,7 @@ def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
     if wrong:
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise InputError(
-            f"hessians: there is no matrix of the name {', '.join(wrong[:5])}{more}; "
+            f"{argument}: there is no matrix of the name {', '.join(wrong[:5])}{more}; "
             "rename these or leave them out"
         )
     return {name: found[name] for name in names if name in found}
@@ -135,12 +153,13 @@ def matched(hessians: Iterable[str], names: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Found:
-    """A matrix that can be compressed: its shape, dtype and bytes, and whether it has a Hessian."""
+    """A matrix that can be compressed: its shape, dtype and bytes, and which Hessians it has."""
 
     shape: tuple[int, int]
     dtype: str
     nbytes: int
-    weighted: bool
+    hessian: bool
+    output_hessian: bool
 
 
 @dataclass(frozen=True)
@@ -155,14 +174,14 @@ class Survey:
         Why an array is kept as it is.
     wrong : dict of str to str
         Why a matrix cannot be compressed.
-    wrong_hessians : dict of str to str
-        Why the Hessian of a matrix cannot be used.
+    wrong_hessians : dict of str to dict of str to str
+        Why the Hessian of a matrix cannot be used, by argument: "hessians", "output_hessians".
     """
 
     matrices: dict[str, Found] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
-    wrong_hessians: dict[str, str] = field(default_factory=dict)
+    wrong_hessians: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def survey(items: Collection) -> Survey:
@@ -186,35 +205,43 @@ def _look_at(name: str, items: Collection, found: Survey) -> None:
     except LplrError as error:
         found.wrong[name] = str(error).removeprefix(f"{name}: ")
         return
-    try:
-        hessian = items.hessian(name)
-        if why:
-            found.kept[name] = why
-            if hessian is not None:
-                said = f"hessians[{name!r}]: is not used; the array is kept as it is ({why})"
+    n, d = array.shape if not why else (0, 0)
+    given, wrong = [], False
+    for argument, look_up, size in (
+        ("hessians", items.hessian, d),
+        ("output_hessians", items.output_hessian, n),
+    ):
+        try:
+            hessian = look_up(name)
+            given.append(hessian is not None)
+            if hessian is None:
+                continue
+            if why:
+                said = f"{argument}[{name!r}]: is not used; the array is kept as it is ({why})"
                 warn_caller(said, LplrWarning)
-            return
-        n, d = array.shape
-        if hessian is not None:
-            _check_hessian(hessian, d, name)
-    except LplrError as error:
-        found.wrong_hessians[name] = _bare(error)
-        return
-    found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, hessian is not None)
+            else:
+                _check_hessian(hessian, size, name, argument)
+        except LplrError as error:
+            found.wrong_hessians.setdefault(argument, {})[name] = _bare(error, argument)
+            wrong = True
+    if why:
+        found.kept[name] = why
+    elif not wrong:
+        found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, *given)
 
 
-def _check_hessian(hessian: Any, columns: int, name: str) -> None:
+def _check_hessian(hessian: Any, size: int, name: str, argument: str) -> None:
     """Refuse what is no Hessian, and warn of one that is poor, by the name of its matrix."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DampingWarning)
-        regularize(hessian, columns=columns)
+        regularized(hessian, size, argument.removesuffix("s"))
     for warning in said:
-        warn_caller(f"hessians[{name!r}]: {_bare(warning.message)}", DampingWarning)
+        warn_caller(f"{argument}[{name!r}]: {_bare(warning.message, argument)}", DampingWarning)
 
 
-def _bare(message: object) -> str:
+def _bare(message: object, argument: str) -> str:
     """What is said of a Hessian, whose name stands elsewhere."""
-    return str(message).removeprefix("hessian: ")
+    return str(message).removeprefix(f"{argument.removesuffix('s')}: ")
 
 
 def _reason_to_keep(array: np.ndarray) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from lplr.linalg.hessian import regularized
+from lplr.linalg.hessian import regularized, regularized_output
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
@@ -183,9 +181,7 @@ def _planned(
     if hessian is not None:
         H, damping["damping"] = regularized(hessian, A.shape[1])
     if output_hessian is not None:
-        G, damping["output_damping"] = regularized(output_hessian, A.shape[0], "output_hessian")
-        if np.array_equal(G, G[0, 0] * np.eye(len(G))):
-            G = None
+        G, damping["output_damping"] = regularized_output(output_hessian, A.shape[0])
     unit, W = bring_into_range(A)
     matrix = WeightedMatrix(W, H, seed, factor_seed, G)
     plans = candidate_plans(matrix, budget_nbytes(bits, A.shape), effort)

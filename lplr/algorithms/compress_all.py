@@ -29,6 +29,7 @@ def compress_all(
     *,
     bits_per_entry: float,
     hessians: Mapping[str, Any] | None = None,
+    output_hessians: Mapping[str, Any] | None = None,
     rng: Any = None,
     effort: str = "default",
     progress: Progress = False,
@@ -49,6 +50,8 @@ def compress_all(
     hessians : mapping of str to array_like, optional
         For some or all of the matrices, by their names; ``"up"`` is the Hessian of the matrix
         ``"up.weight"`` too, if none has the name ``"up"``. See `lplr.compress`.
+    output_hessians : mapping of str to array_like, optional
+        In the same way, those of the outputs: ``output_hessian`` of `lplr.compress`.
     rng : int, numpy.random.Generator or None
         Every matrix is compressed with the same seed: this integer, or one that is drawn. So each
         result is what `lplr.compress` makes of that matrix alone with the same budget and seed.
@@ -98,14 +101,21 @@ def compress_all(
         )
     check_budget(bits_per_entry)
     check_choice(effort, "effort", tuple(EFFORTS))
-    items = collected(matrices, hessians)
+    items = collected(matrices, hessians, output_hessians)
     drawn = rng is None or isinstance(rng, np.random.Generator)
     seed = int(check_rng(rng).integers(2**63)) if drawn else check_integer(rng, "rng", 0)
     packed: dict[str, PackedMatrix] = {}
 
-    def one(A: Any, hessian: Any, bits: float) -> PackedMatrix:
+    def one(A: Any, hessian: Any, output_hessian: Any, bits: float) -> PackedMatrix:
         """A matrix that nobody holds any longer when the next one is looked up."""
-        return compress(A, bits_per_entry=bits, hessian=hessian, rng=seed, effort=effort)
+        return compress(
+            A,
+            bits_per_entry=bits,
+            hessian=hessian,
+            output_hessian=output_hessian,
+            rng=seed,
+            effort=effort,
+        )
 
     with tracked(progress, "compress_all"), reproducible(), warnings.catch_warnings():
         with until(_SURVEY):
@@ -116,8 +126,10 @@ def compress_all(
         check_budget(bits_per_entry, 8 * sum(m.nbytes for m in matrices_found) / entries)
         for said in (DampingWarning, BudgetWarning):  # by now, with a name
             warnings.simplefilter("ignore", said)
-        planning = [planning_work(m.shape, m.weighted) for m in matrices_found]
-        coding = [compression_work(m.shape, m.weighted, effort) for m in matrices_found]
+        planning = [planning_work(m.shape, m.hessian, m.output_hessian) for m in matrices_found]
+        coding = [
+            compression_work(m.shape, m.hessian, effort, m.output_hessian) for m in matrices_found
+        ]
         place = sum(planning) / (sum(planning) + sum(coding))
         with until(_SURVEY + (1 - _SURVEY) * place):
             curves = [
@@ -137,7 +149,11 @@ def compress_all(
 
 def _refuse(found: Survey) -> None:
     wrong = [f"matrices[{name!r}]: {text}" for name, text in found.wrong.items()]
-    wrong += [f"hessians[{name!r}]: {text}" for name, text in found.wrong_hessians.items()]
+    wrong += [
+        f"{argument}[{name!r}]: {text}"
+        for argument, of in found.wrong_hessians.items()
+        for name, text in of.items()
+    ]
     if wrong:
         raise InputError("; ".join(wrong))
     if not found.matrices:

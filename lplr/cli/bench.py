@@ -175,7 +175,7 @@ def _default_name(args: argparse.Namespace) -> str:
 
 def _tasks(args: argparse.Namespace) -> list[Any]:
     from lplr.algorithms.collection import matched
-    from lplr.cli.compress_all import as_hessian
+    from lplr.cli.hessians import as_hessian
     from lplr.evaluation.tasks import Task, load_suite
     from lplr.exceptions import InputError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lplr.cli.compress_call import Call, call_of
+from lplr.cli.hessians import OF, TITLES, errors_of, read_hessians
 from lplr.cli.options import (
     INPUTS,
     add_command,
@@ -44,7 +45,8 @@ lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
 _DESCRIPTION = (
     "With --bits-per-entry alone, the command finds out what loses least in that many bits: "
     "low-rank factors L R, a quantized matrix Q, or both. With --hessian it minimizes the error "
-    "of the layer's outputs. The other options ask for one of these by rank and widths. "
+    "of the layer's outputs, with --output-hessian as well what a loss feels of it. The other "
+    "options ask for one of these by rank and widths. "
     "Of a FILE with several arrays, all matrices of floating-point numbers are compressed, to one "
     "budget that is divided so that they lose least; other arrays are kept as they are. What is "
     "done is kept in OUT.h5.parts until the end: after an interruption the same command goes on. "
@@ -98,6 +100,17 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="a .npz, HDF5 or .safetensors file of such Hessians, by the names of the matrices, "
         "with or without .weight at their end; not all matrices need one",
     )
+    budget.add_argument(
+        "--output-hessian",
+        metavar="FILE",
+        help="second moment G of the gradients of a loss by the layer's outputs, the diagonal of "
+        "G, or the gradients themselves, one in each row; a file as INPUT",
+    )
+    budget.add_argument(
+        "--output-hessians",
+        metavar="FILE",
+        help="a file of many of these, as --hessians, or what lplr model calibrate --output wrote",
+    )
     factors = parser.add_argument_group("L R (LPLR)", "Low-rank factors alone.")
     factors.add_argument("--rank", type=int, metavar="K", help="number of columns of L")
     factors.add_argument(
@@ -127,8 +140,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     both = parser.add_argument_group(
         "Q + L R (CALDERA)",
-        "A quantized matrix Q and low-rank factors. These options go with --hessian, --rank "
-        "(here 64 by default) and --quantizer (of Q).",
+        "A quantized matrix Q and low-rank factors. These options go with --hessian, "
+        "--output-hessian, --rank (here 64 by default) and --quantizer (of Q).",
     )
     both.add_argument("--q-bits", type=bits, metavar="B", help="bits per entry of Q (default: 2)")
     both.add_argument(
@@ -149,7 +162,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--damping",
         type=float,
         metavar="S",
-        help="S times the mean diagonal of H is added to its diagonal (default: 0.01)",
+        help="S times the mean diagonal of H, and of G, is added to its diagonal (default: 0.01)",
     )
     parser.set_defaults(run=run)
 
@@ -180,12 +193,11 @@ def run(args: argparse.Namespace) -> int:
     names = [member] if member else members(path)
     if len(names) == 1:
         return _run_one(args, call)
-    if call.function != "compress" or args.hessian is not None:
+    if call.function != "compress" or args.hessian or args.output_hessian:
         raise InputError(
             f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
-            f"--effort and --hessians alone; name one, {path}:NAME, of: "
-            + ", ".join(names[:10])
-            + (", ..." if len(names) > 10 else "")
+            "--effort, --hessians and --output-hessians alone; name one, "
+            f"{path}:NAME, of: " + ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         )
     return run_all(args, call, path)
 
@@ -201,7 +213,7 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:
         check_budget(call.arguments["bits_per_entry"], source.bits)
         warnings.simplefilter("ignore", BudgetWarning)  # of A, which may be wider
-    hessian = _read_hessian(args)
+    hessians = read_hessians(args)
     report: dict[str, Any] = {
         "input": {
             "file": source.path,
@@ -210,12 +222,13 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
             "shape": list(A.shape),
             "dtype": source.array.dtype.name,
             "nbytes": source.nbytes,
+            **{one: getattr(args, one) or getattr(args, many) for one, many in OF.items()},
         }
     }
     if args.dry_run:
-        report["choices"] = _possible_sizes(call, A, hessian)
+        report["choices"] = _possible_sizes(call, A, hessians)
     else:
-        report |= _compress(call, A, hessian, source.array, args.output, args.overwrite)
+        report |= _compress(call, A, hessians, source.array, args.output, args.overwrite)
     if args.json:
         print_json(report)
     else:
@@ -223,26 +236,7 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     return 0
 
 
-def _read_hessian(args: argparse.Namespace) -> Any:
-    """The Hessian in a file, or of a file of many the one of this matrix."""
-    from lplr.algorithms.collection import matched
-    from lplr.cli.compress_all import as_hessian, hessians_of
-    from lplr.inputs import ArrayFile, read_input, split_input
-
-    if args.hessian is not None:
-        return as_hessian(read_input(args.hessian).array)
-    if args.hessians is None:
-        return None
-    path, member = split_input(args.input)
-    names, hessians = list(ArrayFile(path)), hessians_of(args.hessians)
-    name = member if member in names else member.strip("/") or names[0]
-    of = matched(hessians, names)
-    if name not in of:
-        raise InputError(f"--hessians: {args.hessians} has none for {name!r}; leave the option out")
-    return hessians[of[name]]
-
-
-def _possible_sizes(call: Call, A: Any, hessian: Any) -> list[dict[str, Any]]:
+def _possible_sizes(call: Call, A: Any, hessians: dict[str, Any]) -> list[dict[str, Any]]:
     """What the data decide among, with its size; for `lplr.compress` with its predicted error."""
     import lplr
     from lplr.algorithms.caldera import caldera_sizes
@@ -250,7 +244,7 @@ def _possible_sizes(call: Call, A: Any, hessian: Any) -> list[dict[str, Any]]:
     from lplr.algorithms.quantize import quantize_sizes
 
     if call.function == "compress":
-        return lplr.predictions(A, hessian=hessian, **call.arguments)
+        return lplr.predictions(A, **hessians, **call.arguments)
     functions: dict[str, Callable[..., Any]] = {
         "factorize": factorize_sizes,
         "caldera": caldera_sizes,
@@ -258,11 +252,12 @@ def _possible_sizes(call: Call, A: Any, hessian: Any) -> list[dict[str, Any]]:
     }
     sizes = functions[call.function]
     decisive = inspect.signature(sizes).parameters
-    return sizes(A.shape, **{name: x for name, x in call.arguments.items() if name in decisive})
+    given = call.arguments | hessians
+    return sizes(A.shape, **{name: x for name, x in given.items() if name in decisive})
 
 
 def _compress(
-    call: Call, A: Any, hessian: Any, original: Any, output: str, overwrite: bool
+    call: Call, A: Any, hessians: dict[str, Any], original: Any, output: str, overwrite: bool
 ) -> dict[str, Any]:
     """Compress, measure and write; the report of it."""
     import lplr
@@ -270,9 +265,6 @@ def _compress(
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.progress import tracked, until
 
-    arguments = dict(call.arguments)
-    if call.function in ("compress", "caldera"):
-        arguments["hessian"] = hessian
     with (
         Progress(1.0) as progress,
         watch_compilation(progress),
@@ -280,12 +272,10 @@ def _compress(
     ):
         start = time.perf_counter()
         with until(0.9, f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
-            f = getattr(lplr, call.function)(A, **arguments)
+            f = getattr(lplr, call.function)(A, **call.arguments, **hessians)
         seconds = time.perf_counter() - start
         with until(0.95, "measuring the error"):
-            errors = {"relative_error": f.relative_error(original)}
-            if hessian is not None:
-                errors["relative_error_under_hessian"] = f.relative_error(original, hessian)
+            errors = errors_of(f, original, **hessians)
         with until(1.0, "writing and verifying the file"):
             lplr.save(output, f, overwrite, attrs=errors)
     return {
@@ -293,8 +283,7 @@ def _compress(
         "file_nbytes": Path(output).stat().st_size,
         "stored_nbytes": f.nbytes,
         "bits_per_entry": f.bits_per_entry,
-        "relative_error": errors["relative_error"],
-        "relative_error_under_hessian": errors.get("relative_error_under_hessian"),
+        **{kind: errors.get(kind) for kind in TITLES},
         "rank": f.rank,
         "codes": {name: part.code for name, part in f.parts().items()},
         "search": search_of(f.meta),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lplr.cli.compress_call import Call
+from lplr.cli.hessians import OF, TITLES, errors_of, hessians_of
 from lplr.cli.options import print_json
 from lplr.exceptions import BudgetWarning, DampingWarning, InputError, LplrError, StorageError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lplr.cli.parts import Parts
     from lplr.inputs import ArrayFile
 
-__all__ = ["as_hessian", "hessians_of", "run_all"]
+__all__ = ["run_all"]
 
 _PARTLY = 3
 # Shares of the time that are over after these steps, about; _READ is one of the coding.
@@ -28,33 +29,21 @@ _SURVEY, _CODED, _READ = 0.02, 0.99, 0.01
 class _Arrays(Mapping[str, Any]):
     """The arrays of a file; of those that were read, the bits of an entry there and the note."""
 
-    def __init__(self, file: ArrayFile, change: Callable[[Any], Any] = lambda array: array) -> None:
-        self.file, self.change = file, change
+    def __init__(self, file: ArrayFile) -> None:
+        self.file = file
         self.bits: dict[str, int] = {}
         self.notes: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Any:
         found = self.file[name]
         self.bits[name], self.notes[name] = found.bits, found.note
-        return self.change(found.array)
+        return found.array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.file)
 
     def __len__(self) -> int:
         return len(self.file)
-
-
-def hessians_of(path: str) -> Mapping[str, Any]:
-    """The Hessians of a file by name."""
-    from lplr.inputs import ArrayFile
-
-    return _Arrays(ArrayFile(path), as_hessian)
-
-
-def as_hessian(array: Any) -> Any:
-    """A Hessian from a file: a matrix of one row or column is a diagonal."""
-    return array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
 
 
 def run_all(args: argparse.Namespace, call: Call, path: str) -> int:
@@ -90,10 +79,9 @@ class _Job:
         self.seed = check_integer(call.arguments["rng"], "rng", 0)
         self.effort = str(call.arguments.get("effort", "default"))
         self.arrays = _Arrays(ArrayFile(path))
-        hessians = None if args.hessians is None else hessians_of(args.hessians)
         if not self.arrays:
             raise InputError(f"{path}: has no arrays; name another file")
-        self.items = collected(self.arrays, hessians)
+        self.items = collected(self.arrays, **hessians_of(args))
 
     def run(self) -> dict[str, Any]:
         """Do it; the report."""
@@ -137,9 +125,12 @@ class _Job:
         from lplr.cli.parts import digest
         from lplr.provenance import versions
 
+        hessians = self.args.hessians, self.args.output_hessians
+        of_inputs, of_outputs = (None if file is None else digest(file) for file in hessians)
         return {
             "the input": digest(self.path),
-            "--hessians": None if self.args.hessians is None else digest(self.args.hessians),
+            "--hessians": of_inputs,
+            **({} if of_outputs is None else {"--output-hessians": of_outputs}),
             "--bits-per-entry": self.bits,
             "--seed": self.seed,
             "--effort": self.effort,
@@ -153,8 +144,12 @@ class _Job:
 
         found = self.found
         if found.wrong_hessians:
-            wrong = (f"{shown(name)}: {why}" for name, why in found.wrong_hessians.items())
-            raise InputError(f"--hessians: cannot be used; {'; '.join(wrong)}")
+            wrong = (
+                f"--{argument.replace('_', '-')}: cannot be used; "
+                + "; ".join(f"{shown(name)}: {why}" for name, why in of.items())
+                for argument, of in found.wrong_hessians.items()
+            )
+            raise InputError("; ".join(wrong))
         for name, why in found.wrong.items():
             self.say(f"warning: {shown(name)}: {why}; it is not compressed")
         if not self.names:
@@ -177,13 +172,13 @@ class _Job:
         from lplr.planning.work import planning_work
 
         found = (self.matrices[name] for name in names)
-        return [planning_work(m.shape, m.weighted) for m in found]
+        return [planning_work(m.shape, m.hessian, m.output_hessian) for m in found]
 
     def _coding(self, names: Iterable[str]) -> list[float]:
         from lplr.planning.work import compression_work
 
         found = (self.matrices[name] for name in names)
-        return [compression_work(m.shape, m.weighted, self.effort) for m in found]
+        return [compression_work(m.shape, m.hessian, self.effort, m.output_hessian) for m in found]
 
     def _plan(self, parts: Parts | None) -> Allocation:
         """The budgets, from curves of which an earlier run may have left some."""
@@ -216,22 +211,20 @@ class _Job:
             work = self._coding(self.names[i] for i in todo)
             for i in shares(todo, work, "compressing"):
                 self.doing = f"{self.names[i]} ({i + 1} of {len(self.names)}): "
-                f, measured = self._one(*self.items.look_up(self.names[i]), plan.bits_per_entry[i])
+                f, measured = self._one(self.names[i], plan.bits_per_entry[i])
                 parts.add_packed(i, f, measured)
         self.doing = ""
 
-    def _one(self, A: Any, hessian: Any, bits: float) -> tuple[Any, dict[str, float]]:
+    def _one(self, name: str, bits: float) -> tuple[Any, dict[str, float]]:
         """A packed matrix, its errors and its time."""
         import lplr
 
+        A, *found = self.items.look_up(name)
+        hessians = dict(zip(OF, found, strict=True))
         start = time.perf_counter()
-        f = lplr.compress(
-            A, bits_per_entry=bits, hessian=hessian, rng=self.seed, effort=self.effort
-        )
-        measured = {"seconds": time.perf_counter() - start, "relative_error": f.relative_error(A)}
-        if hessian is not None:
-            measured["relative_error_under_hessian"] = f.relative_error(A, hessian)
-        return f, measured
+        f = lplr.compress(A, bits_per_entry=bits, **hessians, rng=self.seed, effort=self.effort)
+        seconds = time.perf_counter() - start
+        return f, {"seconds": seconds, **errors_of(f, A, **hessians)}
 
     def _report(self, plan: Allocation) -> dict[str, Any]:
         """What is known before anything is compressed."""
@@ -241,7 +234,8 @@ class _Job:
                 "shape": list(matrix.shape),
                 "dtype": matrix.dtype,
                 "nbytes": self._nbytes(name),
-                "hessian": matrix.weighted,
+                "hessian": matrix.hessian,
+                "output_hessian": matrix.output_hessian,
                 "budget": bits,
                 "predicted": predicted,
                 "at_equal_budgets": uniform,
@@ -260,6 +254,7 @@ class _Job:
             "input": {
                 "file": self.path,
                 "hessians": self.args.hessians,
+                "output_hessians": self.args.output_hessians,
                 "nbytes": sum(map(self._nbytes, self.names)),
             },
             "matrices": matrices,
@@ -303,10 +298,9 @@ class _Job:
         kept = {name: self._kept(name) for name in self.items.names if name not in packed}
         objects = {**packed, **{name: array for name, array in kept.items() if array is not None}}
         in_order = {name: objects[name] for name in self.items.names if name in objects}
-        kinds = ("relative_error", "relative_error_under_hessian")
         errors = {
             kind: {name: found[kind] for name, found in measured.items() if kind in found}
-            for kind in kinds
+            for kind in TITLES
         }
         attrs = {kind: found for kind, found in errors.items() if found}
         lplr.save(self.args.output, in_order, self.args.overwrite, attrs=attrs)

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any
 
 from lplr.cli.compress_report import in_sizes
+from lplr.cli.hessians import TITLES
 from lplr.cli.tables import columns, in_bytes, in_seconds, shown, table
 
 __all__ = ["print_all"]
@@ -21,9 +22,9 @@ def print_all(report: Mapping[str, Any]) -> None:
     source = report["input"]
     count = len(report["matrices"])
     what = f"{source['file']}, {count} {'matrix' if count == 1 else 'matrices'}"
-    if source["hessians"]:
-        weighted = sum(matrix["hessian"] for matrix in report["matrices"])
-        what += f", {weighted} of them with a Hessian"
+    for one, words in (("hessian", "a Hessian"), ("output_hessian", "an output Hessian")):
+        if source[f"{one}s"]:
+            what += f", {sum(m[one] for m in report['matrices'])} of them with {words}"
     lines = [("input", what)]
     if made:
         rest = "its header, its records and what is kept as it is"
@@ -62,24 +63,22 @@ def _predictions(matrices: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _results(report: Mapping[str, Any]) -> str:
-    """One line a matrix; the error under its Hessian stands in a column of its own."""
-    weighted = any(matrix["hessian"] for matrix in report["matrices"])
-    head = ["matrix", "shape", "stored bytes", "bits per entry", "error", "under H", "time"]
+    """One line a matrix; errors under Hessians, where there are any, have columns of their own."""
+    matrices = report["matrices"]
+    errors = {kind: title for kind, title in TITLES.items() if any(kind in m for m in matrices)}
+    head = ["matrix", "shape", "stored bytes", "bits per entry", *errors.values(), "time"]
     rows = [
         [
             *_names(matrix),
             f"{matrix['stored_nbytes']:,}",
             f"{matrix['bits_per_entry']:.4f}",
-            f"{matrix['relative_error']:.5f}",
-            f"{matrix['relative_error_under_hessian']:.5f}" if matrix["hessian"] else "-",
+            *(f"{matrix[kind]:.5f}" if kind in matrix else "-" for kind in errors),
             in_seconds(matrix["seconds"]),
         ]
-        for matrix in report["matrices"]
+        for matrix in matrices
     ]
     total = f"{report['stored_nbytes']:,}", f"{report['bits_per_entry']:.4f}"
-    rows.append(["all", "", *total, "", "", in_seconds(report["seconds"])])
-    if not weighted:
-        head, *rows = (row[:5] + row[6:] for row in (head, *rows))
+    rows.append(["all", "", *total, *("" for _ in errors), in_seconds(report["seconds"])])
     return table(head, rows, left=2)
 
 

@@ -6,21 +6,23 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from lplr.cli.hessians import OF
 from lplr.exceptions import InputError
 
 __all__ = ["Call", "call_of"]
 
+_HESSIANS = {*OF, *OF.values()}
 # The options that go with each function; --seed goes with all of them.
 _TAKES = {
     "quantize": ("method", "bits", "quantizer"),
-    "compress": ("bits_per_entry", "effort", "hessian", "hessians"),
+    "compress": ("bits_per_entry", "effort", *_HESSIANS),
     "caldera": (
         *("rank", "quantizer"),
-        *("q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian", "hessians"),
+        *("q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS),
     ),
     "factorize": ("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
 }
-_ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", "hessian", "hessians"}
+_ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Call:
     function : str
         Name of a public function.
     arguments : dict
-        All of its keyword arguments but the Hessian, which is in a file.
+        All of its keyword arguments but the Hessians, which are in files.
     """
 
     function: str
@@ -42,14 +44,14 @@ class Call:
 def call_of(args: argparse.Namespace) -> Call:
     """The call that the options of the command stand for.
 
-    ===================================================  ==========
-    options                                              function
-    ===================================================  ==========
-    ``--method naive``                                   quantize
-    ``--bits-per-entry`` without rank, widths or method  compress
-    ``--hessian(s)`` or any other option of Q            caldera
-    everything else                                      factorize
-    ===================================================  ==========
+    ========================================================  ==========
+    options                                                   function
+    ========================================================  ==========
+    ``--method naive``                                        quantize
+    ``--bits-per-entry`` without rank, widths or method       compress
+    ``--(output-)hessian(s)`` or any other option of Q        caldera
+    everything else                                           factorize
+    ========================================================  ==========
 
     Raises
     ------
@@ -60,7 +62,7 @@ def call_of(args: argparse.Namespace) -> Call:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if given.get("method") == "naive":
         function = "quantize"
-    elif given.keys() - {"effort", "hessian", "hessians"} == {"bits_per_entry"}:
+    elif given.keys() - {"effort", *_HESSIANS} == {"bits_per_entry"}:
         function = "compress"
     elif given.keys() & _ASK_FOR_Q:
         function = "caldera"
@@ -68,8 +70,7 @@ def call_of(args: argparse.Namespace) -> Call:
         function = "factorize"
     _check_size(function, given)
     _check_together(function, given)
-    files = ("hessian", "hessians")
-    arguments = {name: value for name, value in given.items() if name not in files}
+    arguments = {name: value for name, value in given.items() if name not in _HESSIANS}
     if function == "quantize":
         del arguments["method"]
         arguments.setdefault("quantizer", "uniform")
@@ -89,8 +90,11 @@ def _check_size(function: str, given: dict[str, Any]) -> None:
 
 
 def _check_together(function: str, given: dict[str, Any]) -> None:
-    if {"hessian", "hessians"} <= given.keys():
-        raise InputError("--hessian: is one, --hessians are many; leave out one or the other")
+    for one, many in OF.items():
+        if {one, many} <= given.keys():
+            raise InputError(
+                f"{_option(one)}: is one, {_option(many)} are many; leave out one or the other"
+            )
     taken = [name for name in given if name in _TAKES[function]]
     for name in given:
         if name not in taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import mul
 from typing import Any
 
 from lplr.cli.tables import columns, in_bytes, in_seconds, shown, table
@@ -35,6 +36,9 @@ def print_report(report: Mapping[str, Any]) -> None:
     shape = f"{source['shape'][0]} x {source['shape'][1]} {source['dtype']}"
     note = f" ({source['note']})" if source["note"] else ""
     lines = [("input", f"{name}, {shape}, {in_bytes(source['nbytes'])}{note}")]
+    sides = (("hessian", "H of inputs"), ("output_hessian", "G of outputs"))
+    if weights := [f"{words}: {source[one]}" for one, words in sides if source[one]]:
+        lines.append(("weights", "; ".join(weights)))
     if "choices" in report:
         lines.append(("file", _size_in_words(report["choices"])))
         search = report["choices"] if "predicted" in report["choices"][0] else []
@@ -51,16 +55,22 @@ def _result_in_words(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if report["rank"]:
         lines.append(("rank", str(report["rank"])))
     sizes = (report[key] for key in ("stored_nbytes", "file_nbytes"))
-    under_hessian = report["relative_error_under_hessian"]
+    words = {
+        "relative_error": "(relative, Frobenius norm)",
+        "relative_error_under_hessian": "(relative, under the Hessian H)",
+        "relative_error_under_output_hessian": "(relative, under H and G)"
+        if report["input"]["hessian"]
+        else "(relative, under G)",
+    }
+    errors = [f"{report[kind]:.6f} {words[kind]}" for kind in words if report[kind] is not None]
     lines += [
         ("codes", "; ".join(f"{name}: {code}" for name, code in report["codes"].items())),
         ("bits", f"{report['bits_per_entry']:.4f} per entry"),
         ("size", in_sizes(report["input"]["nbytes"], *sizes)),
-        ("error", f"{report['relative_error']:.6f} (relative, Frobenius norm)"),
+        ("error", "\n".join(errors)),
+        ("time", in_seconds(report["seconds"])),
     ]
-    if under_hessian is not None:
-        lines.append(("", f"{under_hessian:.6f} (relative, under the given Hessian)"))
-    return [*lines, ("time", in_seconds(report["seconds"]))]
+    return lines
 
 
 def in_sizes(source: int, stored: int, file: int, rest: str = "its header and records") -> str:
@@ -115,8 +125,7 @@ def _use_of_bits(choice: Mapping[str, Any]) -> str:
     """Ranks, widths and quantizers of a choice."""
     found = []
     if "backbone" in choice:
-        groups = choice["backbone"]
-        found.append("Q " + _runs((group["columns"], f"{group['bits']:g}") for group in groups))
+        found.append("Q " + _backbone(choice["backbone"]))
     if "factors" in choice:
         blocks = choice["factors"]
         runs = _runs((b["components"], "+".join(f"{x:g}" for x in b["bits"])) for b in blocks)
@@ -126,6 +135,16 @@ def _use_of_bits(choice: Mapping[str, Any]) -> str:
         scale = "one scale" if scale == "tensor" else f"a scale for each {scale}"
         found.append(f"{choice['quantizer']} {choice['bits']} bits, {scale}")
     return "; ".join(found)
+
+
+def _backbone(groups: Sequence[Mapping[str, Any]]) -> str:
+    """The widths of its columns; where blocks of rows have their own, in how far they differ."""
+    if "rows" not in groups[0]:
+        return _runs((group["columns"], f"{group['bits']:g}") for group in groups)
+    entries = [group["rows"] * group["columns"] for group in groups]
+    bits = [group["bits"] for group in groups]
+    mean = sum(map(mul, entries, bits)) / sum(entries)
+    return f"{min(bits):g} to {max(bits):g} bits by rows and columns, {mean:.2f} in the mean"
 
 
 def _runs(runs: Iterable[tuple[int, str]]) -> str:

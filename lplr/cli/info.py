@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lplr.cli.hessians import TITLES
 from lplr.cli.options import add_command, add_json, add_name, print_json, refuse_model
 
 __all__ = ["add_parser", "facts", "matrix_of", "run"]
 
-_MEASURED = {"relative_error": "error", "relative_error_under_hessian": "under H"}
+_LONGEST = 200  # characters of a list that is shown
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -115,7 +116,7 @@ def _print_many(document: Mapping[str, Any]) -> None:
         for name, found in objects.items()
     ]
     attrs = dict(document["attrs"])
-    for key, title in _MEASURED.items():
+    for key, title in TITLES.items():
         # As `lplr compress` of a whole file has measured them; a caller may mean something else.
         if isinstance(values := attrs.get(key), Mapping) and values.keys() <= objects.keys():
             head.append(title)
@@ -163,7 +164,7 @@ def _print(document: Mapping[str, Any]) -> None:
 
 def _of_one(value: Any, key: str, name: str) -> Any:
     """An attribute of the file as far as it is about one object; None if it is about others."""
-    return value.get(name) if key in _MEASURED and isinstance(value, Mapping) else value
+    return value.get(name) if key in TITLES and isinstance(value, Mapping) else value
 
 
 def _print_meta(path: str, meta: Mapping[str, Any]) -> None:
@@ -194,8 +195,8 @@ def _print_meta(path: str, meta: Mapping[str, Any]) -> None:
 
 
 def _briefly(value: Any) -> str:
-    """A value of a component; of a long list its length."""
-    if isinstance(value, list) and len(value) > 4:
+    """A value of a component; of a long list, or one of lists, its length."""
+    if isinstance(value, list) and (len(value) > 4 or len(json.dumps(value)) > _LONGEST):
         return f"({len(value)} items)"
     return _in_words(value)
 

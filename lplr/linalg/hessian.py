@@ -10,7 +10,14 @@ from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.parallel import matmul
 from lplr.validation import check_matrix, check_real, warn_caller
 
-__all__ = ["DAMPING", "DAMPING_STEPS", "check_hessian", "regularize", "regularized"]
+__all__ = [
+    "DAMPING",
+    "DAMPING_STEPS",
+    "check_hessian",
+    "regularize",
+    "regularized",
+    "regularized_output",
+]
 
 DAMPING = 0.01  # share of the mean diagonal that is added by default
 # Shares that are tried, one after the other, once the asked one fails.
@@ -183,3 +190,11 @@ def regularized(
             )
         return H, share
     raise _indefinite(name)
+
+
+def regularized_output(
+    output_hessian: Any, rows: int, *, damping: float = DAMPING
+) -> tuple[np.ndarray | None, float]:
+    """The same of output gradients; None for a multiple of the identity, which changes nothing."""
+    G, share = regularized(output_hessian, rows, "output_hessian", damping=damping)
+    return (None if np.array_equal(G, G[0, 0] * np.eye(rows)) else G), share

@@ -9,13 +9,14 @@ __all__ = ["compression_work", "planning_work"]
 _EFFORT = {"fast": 0.6, "default": 1.0, "best": 3.0}
 
 
-def planning_work(shape: tuple[int, int], weighted: bool) -> float:
-    """The work of predicting what a matrix loses; ``weighted`` if it has a Hessian.
+def planning_work(shape: tuple[int, int], weighted: bool, output_weighted: bool = False) -> float:
+    """The work of predicting what a matrix loses.
 
     Parameters
     ----------
     shape : (int, int)
-    weighted : bool
+    weighted, output_weighted : bool
+        Whether there are Hessians of its inputs and of its outputs.
 
     Returns
     -------
@@ -28,10 +29,13 @@ def planning_work(shape: tuple[int, int], weighted: bool) -> float:
     True
     """
     n, d = shape
-    return 0.2 + 5e-7 * d * (n + d) if weighted else 0.05 + 1.5e-7 * n * d
+    work = 0.2 + 5e-7 * d * (n + d) if weighted else 0.05 + 1.5e-7 * n * d
+    return work + 5e-7 * n * (n + d) * output_weighted
 
 
-def compression_work(shape: tuple[int, int], weighted: bool, effort: str) -> float:
+def compression_work(
+    shape: tuple[int, int], weighted: bool, effort: str, output_weighted: bool = False
+) -> float:
     """The work of `lplr.compress`, in the unit of `planning_work`.
 
     Parameters
@@ -39,10 +43,12 @@ def compression_work(shape: tuple[int, int], weighted: bool, effort: str) -> flo
     shape : (int, int)
     weighted : bool
     effort : {"fast", "default", "best"}
+    output_weighted : bool
 
     Returns
     -------
     float
     """
     n, d = shape
-    return _EFFORT[effort] * (0.1 + (7e-7 * d * (n + d) if weighted else 6e-7 * n * d))
+    work = 0.1 + (7e-7 * d * (n + d) if weighted else 6e-7 * n * d)
+    return _EFFORT[effort] * (work + 5e-7 * n * (n + d) * output_weighted)

@@ -46,9 +46,13 @@ HOUSE = {
     "neighbours": "exceptions parallel progress validation kernels matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
+    "streaming": (
+        "exceptions parallel memory progress validation sources linalg quantizers matrices coding "
+        "planning"
+    ),
     "algorithms": (
         "exceptions parallel progress validation provenance sources linalg quantizers matrices "
-        "coding planning"
+        "coding planning streaming"
     ),
     "estimator": "exceptions parallel progress validation sources matrices neighbours algorithms",
     # --- files and data ---

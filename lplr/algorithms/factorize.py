@@ -21,6 +21,8 @@ from lplr.planning.waterfill import distribute
 from lplr.progress import Progress, parts, until
 from lplr.provenance import recorded
 from lplr.sources import opened
+from lplr.streaming.factorize import feedback_in_passes
+from lplr.streaming.limits import streamed_source
 from lplr.validation import (
     bits_of,
     bring_into_range,
@@ -55,6 +57,7 @@ def factorize(
     normalize: bool = False,
     effort: str = "default",
     rng: Any = None,
+    memory_limit: int | str | None = None,
     progress: Progress = False,
 ) -> LowRank:
     """Factor A ~ L R, with both factors quantized to real, packed bits.
@@ -103,6 +106,11 @@ def factorize(
         2**12 states where no ``quantizer`` is named: 2 to 10 % less error in four to twelve times
         the time.
     rng : int, numpy.random.Generator or None
+    memory_limit : int or str, optional
+        Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already. A is
+        then read in blocks of rows, twice, and its codes depend neither on the limit nor on the
+        number of threads. By default so are sources that take more than a quarter of the memory
+        that is available; what is smaller is computed with in memory.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -145,7 +153,10 @@ def factorize(
     A = opened(A)
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
-    A = check_matrix(A)
+    streamed = streamed_source(A, memory_limit)
+    if streamed is None:
+        A = check_matrix(A)
+    shape = A.shape if streamed is None else streamed[0].shape
     check_choice(sketch, "sketch", KINDS)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
     normalize = check_flag(normalize, "normalize")
@@ -155,9 +166,9 @@ def factorize(
     )
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
-    constant = is_constant(A)
+    constant = streamed is None and is_constant(A)
     plans = _rank_plans(
-        A.shape, rank, bits, bits_per_entry, method, quantizer, effort,
+        shape, rank, bits, bits_per_entry, method, quantizer, effort,
         CONSTANT_SCALES if constant else None,
     )  # fmt: skip
     feedback = method == "feedback"
@@ -165,6 +176,17 @@ def factorize(
         raise InputError("method: 'feedback' takes no rounding='dithered' and no normalize=True")
     if not feedback and effort != "default":
         raise InputError(f"effort: goes with the method 'feedback', not with {method!r}")
+    if streamed is not None:
+        if not feedback:
+            raise InputError(f"memory_limit: goes with the method 'feedback', found {method!r}")
+        nbytes = None if rank is not None else budget_nbytes(bits_per_entry, shape)
+
+        def constant_plan() -> RankPlan:
+            return _rank_plans(
+                shape, rank, bits, bits_per_entry, method, quantizer, effort, CONSTANT_SCALES
+            )[0]
+
+        return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan)
     if constant:
         return constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
     unit, A = bring_into_range(A)

@@ -103,16 +103,20 @@ def quantize_solution(
     rough: bool = False,
     scale: np.ndarray | None = None,
     rows: RowFeedback | None = None,
+    factor: Factorization | None = None,
 ) -> Factor:
     """Quantize X, float32 (m, n), by feedback under a damped G, and ``rows`` if any.
 
-    A ``rough`` factor gets no sweeps, since another pass will replace it.
+    A ``rough`` factor gets no sweeps, since another pass will replace it. ``factor`` is what
+    `min_pivot_ldl` returns for G, where that is known.
     """
     n = X.shape[1]
     if n % book.group:
         X = np.pad(X, ((0, 0), (0, -n % book.group)))
     sweeps = 0 if rough else _TRELLIS_SWEEPS if isinstance(book, TrellisCodebook) else _SWEEPS
-    codes, scale, error = quantize_feedback(X, G, book, scale, sweeps=sweeps, rows=rows)
+    codes, scale, error = quantize_feedback(
+        X, G, book, scale, sweeps=sweeps, rows=rows, factor=factor
+    )
     np.subtract(X, error, out=error)
     return Factor(codes, scale, np.ascontiguousarray(error[:, :n]), rows is not None)
 

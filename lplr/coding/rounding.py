@@ -13,7 +13,16 @@ from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.uniform import Uniform
 
-__all__ = ["GRANULARITIES", "SCALINGS", "round_matrix"]
+__all__ = [
+    "GRANULARITIES",
+    "SCALINGS",
+    "check_rounding",
+    "fitted_affine",
+    "half_scale",
+    "minmax_affine",
+    "round_matrix",
+    "rounded_codes",
+]
 
 GRANULARITIES = ("tensor", "row", "column")
 SCALINGS = ("minmax", "mse")
@@ -38,25 +47,19 @@ def round_matrix(
 
     The entries of a lattice code word lie along ``axis``, or along 0 if each column has a scale.
     """
-    scaling = scaling or ("minmax" if book.name in ("uniform", "normal-float") else "mse")
-    if scaling == "minmax" and not book.entrywise:
-        raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
-    if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):
-        raise InputError("rounding: 'dithered' needs quantizer 'uniform' and scaling 'minmax'")
-    if rounding == "dithered" and book.bits == 16:
-        raise InputError("rounding: 'dithered' needs at most 8 bits, found 16")
+    scaling = check_rounding(book, scaling, rounding)
     # From here on each row has a scale, and a lattice group lies along a row.
     turned = granularity == "column" or (axis == 0 and not book.entrywise)
     X = np.ascontiguousarray(A.T) if turned else A
     offset: np.ndarray | None
     if book.bits == 16:
-        scale, offset = half_scale(X), None
+        scale, offset = half_scale(float(np.abs(X).max())), None
         codes = book.encode((X / scale)[..., None])
     else:
         with until(0.0 if scaling == "minmax" else 0.95):
-            scale, offset = _fit(X, book, granularity == "tensor", scaling)
+            scale, offset = fitted_affine(X, book, granularity == "tensor", scaling)
         dither = rng if rounding == "dithered" else None
-        codes = _encode(X, book, scale, offset, dither)
+        codes = rounded_codes(X, book, scale, offset, dither)
     if turned:
         codes, scale = codes.T, scale.reshape(1, -1)
         offset = None if offset is None else offset.reshape(1, -1)
@@ -71,14 +74,25 @@ def round_matrix(
     )
 
 
-def half_scale(X: np.ndarray) -> np.ndarray:
-    """The scale of a float16 matrix: 1, or a power of two that brings it into range."""
-    largest = float(np.abs(X).max())
+def check_rounding(book: Codebook, scaling: str | None, rounding: str) -> str:
+    """The scaling, by default that of the codebook; InputError says what does not go together."""
+    scaling = scaling or ("minmax" if book.name in ("uniform", "normal-float") else "mse")
+    if scaling == "minmax" and not book.entrywise:
+        raise InputError(f"scaling: {book.name!r} has no outermost level; use 'mse'")
+    if rounding == "dithered" and (book.name, scaling) != ("uniform", "minmax"):
+        raise InputError("rounding: 'dithered' needs quantizer 'uniform' and scaling 'minmax'")
+    if rounding == "dithered" and book.bits == 16:
+        raise InputError("rounding: 'dithered' needs at most 8 bits, found 16")
+    return scaling
+
+
+def half_scale(largest: float) -> np.ndarray:
+    """The scale of a float16 matrix: 1, or a power of two that brings its largest into range."""
     exponent = 0 if largest == 0 or 2.0**-4 <= largest < 2.0**15 else np.frexp(largest)[1] - 1
     return np.full((1, 1), 2.0**exponent, np.float32)
 
 
-def _fit(
+def fitted_affine(
     X: np.ndarray, book: Codebook, tensor: bool, scaling: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scale and offset of each row of X, or of all of it: shape (n, 1) or (1, 1)."""
@@ -86,13 +100,20 @@ def _fit(
     if scaling == "minmax":
         low = X.min(axis=over, keepdims=True)
         high = X.max(axis=over, keepdims=True)
-        if book.name == "uniform":
-            return (high - low) / np.float32(2**book.bits - 1), low + (high - low) / 2
-        # The largest magnitude meets the outermost level, as in QLoRA; nothing is shifted.
-        return np.maximum(high, -low) / _outermost(book), None
+        return minmax_affine(low, high, book)
     mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
     scale, offset = _best_affine(X - mean, book, over)
     return scale, mean + offset
+
+
+def minmax_affine(
+    low: np.ndarray, high: np.ndarray, book: Codebook
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scale and offset whose outermost levels are the extrema, float32 like these."""
+    if book.name == "uniform":
+        return (high - low) / np.float32(2**book.bits - 1), low + (high - low) / 2
+    # The largest magnitude meets the outermost level, as in QLoRA; nothing is shifted.
+    return np.maximum(high, -low) / _outermost(book), None
 
 
 def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -162,11 +183,11 @@ def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
 
 def _points(X: np.ndarray, book: Codebook, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """The points of the codebook, in code units, that the rows of X are rounded to."""
-    codes = _encode(X, book, scale, offset)
+    codes = rounded_codes(X, book, scale, offset)
     return book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
 
 
-def _encode(
+def rounded_codes(
     X: np.ndarray,
     book: Codebook,
     scale: np.ndarray,

@@ -11,10 +11,16 @@ import numpy as np
 from lplr.quantizers.packing import check_bytes, check_padding
 from lplr.quantizers.trellis import Trellis
 
-__all__ = ["TrellisCodebook", "trellis_codebook"]
+__all__ = ["TrellisCodebook", "segment_length", "trellis_codebook"]
 
 _SEGMENT = 512  # entries, about: longer segments gain nothing, and threads share the segments
 _WHOLE_BYTES = 32  # this many entries fill whole bytes at every rate
+
+
+def segment_length(n: int) -> int:
+    """Entries per segment of a vector of n entries; the last segment may be shorter."""
+    count = max(1, round(n / _SEGMENT))
+    return -(-n // (count * _WHOLE_BYTES)) * _WHOLE_BYTES
 
 
 class TrellisCodebook:
@@ -28,16 +34,19 @@ class TrellisCodebook:
     group = 1
     entrywise = False
 
-    def __init__(self, trellis: Trellis) -> None:
-        self.trellis = trellis
+    def __init__(self, trellis: Trellis, whole: int | None = None) -> None:
+        self.trellis, self._whole = trellis, whole
         self.name, self.bits, self.dtype = trellis.name, trellis.bits, trellis.dtype
         self.gaussian_scale, self.gaussian_mse = trellis.gaussian_scale, trellis.gaussian_mse
         self.panel = trellis.panel  # whose rows are segments
 
     def segment_length(self, n: int) -> int:
-        """Entries per segment of a vector of n entries; the last segment may be shorter."""
-        count = max(1, round(n / _SEGMENT))
-        return -(-n // (count * _WHOLE_BYTES)) * _WHOLE_BYTES
+        """As `segment_length`; for pieces of longer vectors, that of these."""
+        return segment_length(n if self._whole is None else self._whole)
+
+    def for_pieces(self, n: int) -> TrellisCodebook:
+        """The same code for pieces of vectors of n entries, cut where segments end."""
+        return TrellisCodebook(self.trellis, n)
 
     def _segments(self, n: int) -> list[slice]:
         length = self.segment_length(n)

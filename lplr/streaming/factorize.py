@@ -1,0 +1,51 @@
+"""`lplr.factorize` of a source that is read in passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lplr.coding.blocks import ComponentBlock
+from lplr.coding.constant import constant_factors
+from lplr.matrices.low_rank import LowRank
+from lplr.planning.ranks import RankPlan
+from lplr.planning.waterfill import distribute
+from lplr.progress import until
+from lplr.sources import Source
+from lplr.streaming.feedback import streamed_factors
+from lplr.streaming.moments import first_pass
+from lplr.streaming.room import open_passes
+
+__all__ = ["feedback_in_passes"]
+
+
+def feedback_in_passes(
+    source: Source,
+    limit: int,
+    plans: list[RankPlan],
+    nbytes: float | None,
+    seed: int,
+    effort: str,
+    constant_plan: Callable[[], RankPlan],
+) -> LowRank:
+    """The method "feedback" of `lplr.factorize`, by two passes within ``limit`` bytes.
+
+    Of several plans, which share a budget of ``nbytes``, each component gets the best one.
+    """
+    shape = source.shape
+    k = max(plan.rank for plan in plans)
+    stored = plans[0].nbytes(shape) if nbytes is None else int(nbytes)
+    passes = open_passes(source, limit, rank=k, stored=stored)
+    with until(0.4):
+        moments = first_pass(passes)
+    if moments.extrema.are_equal:
+        plan = constant_plan()
+        return constant_factors(shape, moments.extrema.low, plan.rank, plan.books)
+    if len(plans) > 1:
+        assert nbytes is not None
+        s = moments.singular_values[:k].astype(np.float32)
+        blocks = distribute(s, shape, nbytes, [plan.books for plan in plans])
+    else:
+        blocks = [ComponentBlock(0, k, plans[0].books)]
+    return streamed_factors(passes, moments, blocks, np.random.default_rng([seed, 1]), effort)

@@ -1,0 +1,150 @@
+"""The first pass: whether all is finite, and what the factors of a tall matrix follow from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lplr.linalg.svd import ShortSVD
+from lplr.parallel import matmul
+from lplr.streaming.passes import Passes
+from lplr.validation import bring_into_range, check_block, check_magnitude
+
+__all__ = ["Extrema", "Moments", "checked", "first_pass", "sample_rows"]
+
+_SAMPLE = 4096  # rows, at least
+_SAMPLE_PER_COLUMN = 2
+_DEFICIT = 0.1  # of what a direction should have in the sample, below which it is filled up
+
+
+def sample_rows(shape: tuple[int, int]) -> np.ndarray:
+    """The numbers of the rows that stand for all: evenly spaced, or all where there are few."""
+    n, d = shape
+    count = max(_SAMPLE, _SAMPLE_PER_COLUMN * d)
+    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(int))
+
+
+@dataclass
+class Extrema:
+    """The smallest and the largest entry of what was looked at."""
+
+    low: float = np.inf
+    high: float = -np.inf
+
+    def include(self, low: float, high: float) -> None:
+        """Look at more entries."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return max(self.high, -self.low)
+
+    @property
+    def are_equal(self) -> bool:
+        """Whether there is one value only."""
+        return self.low == self.high
+
+
+def checked(X: np.ndarray, name: str, start: int) -> tuple[float, float]:
+    """The extrema of a tile whose first row is ``start``; InputError names what is not finite."""
+    low, high = float(X.min()), float(X.max())  # which propagate NaN
+    if not np.isfinite(high - low):
+        check_block(X, name, start)
+    return low, high
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the first pass finds, in units in which float32 holds products of three entries.
+
+    ``gram`` is A^T A, float64 (d, d), and ``total`` the sum of the entries; ``sample`` has the
+    `sample_rows`, float32; ``unit`` is the power of two that A was divided by.
+    """
+
+    shape: tuple[int, int]
+    unit: float
+    gram: np.ndarray
+    total: float
+    sample: np.ndarray
+    extrema: Extrema
+
+    @property
+    def energy(self) -> float:
+        """The squared norm of A."""
+        return float(np.trace(self.gram))
+
+    @cached_property
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """All singular values, descending, and right singular vectors, as rows; float64."""
+        from scipy.linalg import eigh
+
+        w, V = eigh(self.gram, driver="evd", check_finite=False)
+        return np.sqrt(np.maximum(w[::-1], 0.0)), np.ascontiguousarray(V[:, ::-1].T)
+
+    @property
+    def singular_values(self) -> np.ndarray:
+        """All of them, float64, descending."""
+        return self._eigen[0]
+
+    def svd(self, k: int, rows: int | None = None) -> ShortSVD:
+        """The leading singular values and right vectors, of A or of its `stand_in`."""
+        s, V = self._eigen
+        scale = 1.0 if rows is None else np.sqrt(rows / self.shape[0])
+        return (scale * s[:k]).astype(np.float32), V[:k].astype(np.float32)
+
+    def stand_in(self) -> np.ndarray:
+        """A matrix of few rows with the Gram matrix of A up to their number, float32 (N, d).
+
+        Its rows are those of the sample after a linear map near the identity, so that they are
+        distributed as those of A are, as far as a linear map leaves that. With ``Y = sample V /
+        Sigma`` in units in which ``Y^T Y`` would be the identity for a perfect sample, it is
+        ``Y (Y^T Y)^(-1/2) Sigma V^T``. Directions that the sample lacks are filled up with normal
+        numbers. A sample of all rows stands for itself.
+        """
+        s, V = self._eigen
+        N = len(self.sample)
+        share = np.sqrt(N / self.shape[0])
+        Y = matmul(self.sample.astype(np.float64), V.T)
+        Y /= share * np.maximum(s, 1e-6 * s[0])
+        w, U = np.linalg.eigh(matmul(Y.T, Y))
+        lacking = np.sqrt(np.maximum(_DEFICIT - w, 0.0))
+        if lacking.any() and N >= len(s):
+            Z = np.random.default_rng(0).standard_normal(Y.shape)
+            Y += matmul(Z, matmul(U * (lacking / np.sqrt(N)), U.T))
+            w, U = np.linalg.eigh(matmul(Y.T, Y))
+        root = U / np.sqrt(np.maximum(w, 1e-3 * _DEFICIT))
+        back = matmul(matmul(root, U.T), (share * s)[:, None] * V)
+        return matmul(Y, back).astype(np.float32)
+
+
+def first_pass(passes: Passes) -> Moments:
+    """Read all once; InputError says that an entry is not finite, or the magnitude out of range."""
+    n, d = passes.shape
+    name = passes.source.name
+    rows = sample_rows(passes.shape)
+    sample = np.empty((len(rows), d), np.float32)
+    gram, extrema, total = np.zeros((d, d)), Extrema(), 0.0
+
+    def work(start: int, X: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+        low, high = checked(X, name, start)
+        first, last = np.searchsorted(rows, (start, start + len(X)))
+        sample[first:last] = X[rows[first:last] - start]
+        x = X.astype(np.float64)
+        return low, high, float(x.sum()), x.T @ x
+
+    def take(found: tuple[float, float, float, np.ndarray]) -> None:
+        nonlocal total
+        low, high, part, G = found
+        extrema.include(low, high)
+        total += part
+        np.add(gram, G, out=gram)
+
+    passes.each(work, take, "first pass")
+    check_magnitude(extrema.largest, name)
+    unit, _ = bring_into_range(np.full((1, 1), extrema.largest, np.float32))
+    gram /= unit * unit
+    sample *= np.float32(1 / unit)
+    return Moments((n, d), unit, gram, total / unit, sample, extrema)

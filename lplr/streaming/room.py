@@ -1,0 +1,42 @@
+"""What a computation in passes takes, before it begins: the room for tiles, or a refusal."""
+
+from __future__ import annotations
+
+from lplr.exceptions import InputError
+from lplr.sources import Source
+from lplr.streaming.limits import in_words
+from lplr.streaming.moments import sample_rows
+from lplr.streaming.passes import Passes, tile_rows
+
+__all__ = ["open_passes"]
+
+# Bytes, counted from the arrays that are there at the same time, and rounded up.
+_OF_GRAM = 56  # for each entry of a Gram matrix: its sum, vectors, and the workspace of LAPACK
+_OF_SAMPLE = 48  # for each entry of the sample: the stand-in, what it comes from, and its factors
+_OF_ENTRY = 20  # for each entry of a tile: as read, in float32 and in float64
+_OF_COMPONENT = 40  # for each entry of L in a tile: targets, errors and codes
+_OF_CHUNK = 8  # for each entry that the source decodes at a time
+
+
+def open_passes(
+    source: Source, limit: int, *, rank: int, stored: int, with_gram: bool = True
+) -> Passes:
+    """Passes over a source that keep within ``limit`` bytes.
+
+    ``rank`` is the most components there will be, ``stored`` the bytes of the result, which grows
+    in memory. InputError names the least limit that works.
+    """
+    n, d = source.shape
+    fixed = stored + _OF_CHUNK * min(source.chunk_rows, n) * d
+    tile = min(tile_rows(n), n)
+    sums = 8 * (d * d * with_gram + rank * rank + rank * d)
+    fixed += _OF_SAMPLE * len(sample_rows(source.shape)) * (d if with_gram else rank)
+    fixed += _OF_GRAM * (d * d * with_gram + rank * rank)
+    tile_nbytes = tile * (_OF_ENTRY * d + _OF_COMPONENT * rank) + sums
+    least = fixed + tile_nbytes
+    if limit < least:
+        raise InputError(
+            f"memory_limit: {limit:,} bytes are too few for {n:,} x {d} with {rank} components, of "
+            f"which {stored:,} bytes are stored; use at least {in_words(least)}"
+        )
+    return Passes(source, limit - fixed, tile_nbytes)

@@ -1,0 +1,129 @@
+"""Rows of L on an R that is fixed, coded a tile at a time into one packed matrix.
+
+For a given R, ``|A - L R|^2`` is a constant plus ``tr((X - L^T)^T G (X - L^T))``, G = R R^T and
+``X = G^-1 R A^T``: each row of A is a quantization problem of its own. Columns of L that have a
+codebook of their own are coded in turn, each with all others in place, as in
+`lplr.coding.new_rows`. What all tiles share is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lplr.coding.factor import damped, quantize_solution
+from lplr.linalg.ldl import Factorization, min_pivot_ldl
+from lplr.linalg.least_squares import gram, solve
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
+from lplr.parallel import matmul
+from lplr.quantizers.base import Codebook
+from lplr.quantizers.trellis_codebook import TrellisCodebook
+
+__all__ = ["PackedColumns", "RowCoder", "piece_of"]
+
+_ROUNDS = 2  # over several blocks: a third lowers the error by 0.05 %
+
+
+def piece_of(book: Codebook, n: int) -> Codebook:
+    """A codebook for pieces of vectors of n entries, which begin where tiles do."""
+    return book.for_pieces(n) if isinstance(book, TrellisCodebook) else book
+
+
+class PackedColumns:
+    """The codes of a tall matrix whose columns have one codebook, filled in tile by tile."""
+
+    def __init__(self, like: Quantized, n: int) -> None:
+        self._like, self._n = like, n
+        self._columns = like.shape[1]
+        self._piece = piece_of(like.codebook, n)
+        self._packed = np.empty(like.codebook.nbytes(n, self._columns), np.uint8)
+
+    @property
+    def piece(self) -> Codebook:
+        """The codebook of a tile."""
+        return self._piece
+
+    def pack(self, codes: np.ndarray) -> np.ndarray:
+        """The bytes of the code words of a tile, (columns, words)."""
+        return self._piece.pack(np.ascontiguousarray(codes.T), axis=0)
+
+    def fill(self, start: int, packed: np.ndarray) -> None:
+        """Put the bytes of the tile whose first row is ``start`` in their place."""
+        at = self._piece.nbytes(start, self._columns) if start else 0
+        self._packed[at : at + len(packed)] = packed
+
+    def matrix(self) -> Quantized:
+        """The packed matrix; nothing can be filled in any more."""
+        self._packed.flags.writeable = False
+        shape = self._n, self._columns
+        return replace(self._like, shape=shape, codes=self._packed, axis=0, meta={})
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One block of columns of L, with what its least squares need."""
+
+    part: slice
+    others: np.ndarray  # G^-1 G', of the columns of other blocks, float32
+    G: np.ndarray
+    factor: Factorization
+    scale: np.ndarray
+
+
+class RowCoder:
+    """Codes rows of L for tiles of A.
+
+    Parameters
+    ----------
+    R : ndarray of shape (m, d), float32
+    blocks : sequence of Quantized
+        What the blocks of columns of L are coded like; their shapes have the numbers of columns.
+    n : int
+        Rows of A.
+    """
+
+    def __init__(self, R: np.ndarray, blocks: Sequence[Quantized], n: int) -> None:
+        G = gram(R)
+        if not G.any():  # with an R of zeros, all L are alike
+            G = np.eye(len(R))
+        self.columns = [PackedColumns(block, n) for block in blocks]
+        self._turns: list[_Turn] = []
+        self._solved = np.empty_like(R)  # G^-1 R, of each block by itself
+        stop = 0
+        for block in blocks:
+            part = slice(stop, stop + block.shape[1])
+            stop = part.stop
+            D = damped(G[part, part])
+            self._solved[part] = solve(D, R[part])
+            others = G[part].copy()
+            others[:, part] = 0
+            scale = np.broadcast_to(block.scale.reshape(-1), (block.shape[1],)).copy()
+            turn = _Turn(part, solve(D, others), D, min_pivot_ldl(D), scale)
+            self._turns.append(turn)
+
+    def code(self, X: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """The packed bytes of the rows of a tile, of each block, and their values (m, rows)."""
+        Y = matmul(self._solved, X.T)
+        values = np.zeros_like(Y)
+        packed: list[np.ndarray] = []
+        several = len(self._turns) > 1
+        for last in [False] * (_ROUNDS - 1) * several + [True]:
+            for turn, columns in zip(self._turns, self.columns, strict=True):
+                target = Y[turn.part]
+                if several:
+                    target = target - turn.others @ values
+                factor = quantize_solution(
+                    target, turn.G, columns.piece, scale=turn.scale, factor=turn.factor
+                )
+                values[turn.part] = factor.values
+                if last:
+                    packed.append(columns.pack(factor.codes))
+        return packed, values
+
+    def matrix(self) -> Quantized | Stacked:
+        """L, once all tiles are filled in."""
+        blocks = tuple(columns.matrix() for columns in self.columns)
+        return blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1)

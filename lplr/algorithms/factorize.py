@@ -179,7 +179,7 @@ def factorize(
     if streamed is not None:
         if not feedback:
             raise InputError(f"memory_limit: goes with the method 'feedback', found {method!r}")
-        nbytes = None if rank is not None else budget_nbytes(bits_per_entry, shape)
+        nbytes = None if bits_per_entry is None else budget_nbytes(bits_per_entry, shape)
 
         def constant_plan() -> RankPlan:
             return _rank_plans(

@@ -53,7 +53,7 @@ def round_matrix(
     X = np.ascontiguousarray(A.T) if turned else A
     offset: np.ndarray | None
     if book.bits == 16:
-        scale, offset = half_scale(float(np.abs(X).max())), None
+        scale, offset = half_scale(X), None
         codes = book.encode((X / scale)[..., None])
     else:
         with until(0.0 if scaling == "minmax" else 0.95):
@@ -86,8 +86,9 @@ def check_rounding(book: Codebook, scaling: str | None, rounding: str) -> str:
     return scaling
 
 
-def half_scale(largest: float) -> np.ndarray:
-    """The scale of a float16 matrix: 1, or a power of two that brings its largest into range."""
+def half_scale(X: np.ndarray) -> np.ndarray:
+    """The scale of a float16 matrix: 1, or a power of two that brings it into range."""
+    largest = float(np.abs(X).max())
     exponent = 0 if largest == 0 or 2.0**-4 <= largest < 2.0**15 else np.frexp(largest)[1] - 1
     return np.full((1, 1), 2.0**exponent, np.float32)
 

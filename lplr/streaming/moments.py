@@ -102,7 +102,7 @@ class Moments:
         distributed as those of A are, as far as a linear map leaves that. With ``Y = sample V /
         Sigma`` in units in which ``Y^T Y`` would be the identity for a perfect sample, it is
         ``Y (Y^T Y)^(-1/2) Sigma V^T``. Directions that the sample lacks are filled up with normal
-        numbers. A sample of all rows stands for itself.
+        numbers. A sample of all rows stands for itself, repeated until there are d of them.
         """
         s, V = self._eigen
         N = len(self.sample)
@@ -117,7 +117,7 @@ class Moments:
             w, U = np.linalg.eigh(matmul(Y.T, Y))
         root = U / np.sqrt(np.maximum(w, 1e-3 * _DEFICIT))
         back = matmul(matmul(root, U.T), (share * s)[:, None] * V)
-        return matmul(Y, back).astype(np.float32)
+        return np.tile(matmul(Y, back).astype(np.float32), (-(-len(s) // N), 1))
 
 
 def first_pass(passes: Passes) -> Moments:

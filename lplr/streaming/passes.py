@@ -24,7 +24,7 @@ def tile_rows(n: int) -> int:
     """Rows of the tiles of a matrix of n rows: whole segments of trellis codes.
 
     >>> tile_rows(100), tile_rows(4_000_000)
-    (128, 1632)
+    (2048, 1632)
     """
     segment = segment_length(n)
     return segment * max(1, _ROWS // segment)

@@ -1,0 +1,266 @@
+"""Matrices in passes over blocks of their rows, within a memory limit."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr.coding.factor import GRAM_DAMPING
+from lplr.exceptions import InputError
+from lplr.matrices.low_rank import LowRank
+from lplr.matrices.quantized import Quantized
+from lplr.matrices.stacked import Stacked
+from lplr.parallel import at_most
+from lplr.quantizers.base import get_codebook
+from lplr.sources import open_source
+from lplr.streaming.moments import first_pass
+from lplr.streaming.passes import Passes, tile_rows
+from lplr.streaming.row_coder import PackedColumns, RowCoder
+
+N, D = 9001, 24  # several tiles, the last of which is short, and rows beyond whole lattice words
+LARGE = "1GB"
+
+
+@pytest.fixture(scope="module")
+def A() -> np.ndarray:
+    """Clusters in the order of the rows, on a falling spectrum, (N, D) float32."""
+    rng = np.random.default_rng(0)
+    label = np.sort(rng.integers(0, 7, N))
+    noise = rng.standard_normal((N, D)) / np.arange(1, D + 1) ** 0.7
+    return (noise + rng.standard_normal((7, D))[label]).astype(np.float32)
+
+
+def stored(f: LowRank) -> bytes:
+    """All that is packed."""
+
+    def of(q: Quantized | Stacked) -> bytes:
+        if isinstance(q, Stacked):
+            return b"".join(of(block) for block in q.blocks)
+        return q.codes.tobytes() + q.scale.tobytes()
+
+    return of(f.left) + of(f.right)
+
+
+def passes_over(A: Any, tiles_at_once: int) -> Passes:
+    return Passes(open_source(A, "A"), tiles_at_once, 1)
+
+
+def least_limit(call: Any) -> str:
+    """The limit that the refusal of a tiny one names."""
+    with pytest.raises(InputError, match="use at least") as refusal:
+        call("1KB")
+    return re.findall(r"use at least '(.*)'", str(refusal.value))[0]
+
+
+# --- the parts against oracles ------------------------------------------------------------------
+
+
+def test_the_first_pass_finds_what_all_of_it_in_memory_has(A: np.ndarray) -> None:
+    found = first_pass(passes_over(A, 1))
+    x = A.astype(np.float64)
+    assert found.unit == 1
+    most = N * np.finfo(float).eps * np.square(x).sum(axis=0).max()  # error of such sums, at most
+    assert np.allclose(found.gram, x.T @ x, rtol=0, atol=most)
+    assert np.array_equal(found.gram, first_pass(passes_over(A, 1000)).gram)
+    assert np.isclose(found.total, x.sum(), rtol=0, atol=1e-12 * np.abs(x).sum())
+    assert (found.extrema.low, found.extrema.high) == (A.min(), A.max())
+    s = np.linalg.svd(x, compute_uv=False)
+    assert np.allclose(found.singular_values, s, rtol=1e-9)
+
+
+def test_the_stand_in_has_the_gram_matrix(A: np.ndarray) -> None:
+    found = first_pass(passes_over(A, 3))
+    S = found.stand_in().astype(np.float64)
+    assert len(S) < N
+    # Float32 rows: errors of the root of their number times eps, over the largest entry.
+    scaled = S.T @ S * (N / len(S))
+    assert np.abs(scaled - found.gram).max() < 1e-5 * np.abs(found.gram).max()
+
+
+def test_few_rows_stand_for_themselves(A: np.ndarray) -> None:
+    found = first_pass(passes_over(A[:300], 1))
+    assert np.allclose(found.stand_in(), A[:300], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("lloyd-max", 3), ("uniform", 16), ("e8p", 2), ("trellis-6", 2), ("trellis-8", 1.25)],
+)
+@pytest.mark.parametrize("n", [5, 3000, 5001])
+def test_tiles_are_packed_as_the_whole_is(name: str, bits: float, n: int) -> None:
+    book = get_codebook(name, bits)
+    words = -(-n // book.group)
+    rng = np.random.default_rng(0)
+    top = 2 ** int(np.ceil(book.bits)) if name.startswith("trellis") else 2 ** int(book.bits)
+    codes = rng.integers(0, min(top, 256), (words, 3)).astype(book.dtype)
+    if name.startswith("trellis"):
+        x = rng.standard_normal((3, n, 1)).astype(np.float32)
+        codes = np.ascontiguousarray(book.encode(x).T)
+    like = Quantized((n, 3), name, bits, book.pack(codes, 0), np.ones((1, 1), np.float32))
+    columns = PackedColumns(like, n)
+    tile = tile_rows(n)
+    for start in range(0, n, tile):
+        part = codes[start // book.group : -(-min(start + tile, n) // book.group)]
+        columns.fill(start, columns.pack(part.T))
+    assert np.array_equal(columns.matrix().codes, like.codes)
+
+
+def test_a_row_of_l_is_near_its_least_squares(A: np.ndarray) -> None:
+    """At 16 bits nothing but the solution is left, in two blocks that are coded in turn."""
+    rng = np.random.default_rng(0)
+    R = rng.standard_normal((5, D)).astype(np.float32)
+    halves = [
+        Quantized((N, m), "uniform", 16, np.zeros(2 * N * m, np.uint8), np.ones((1, 1), np.float32))
+        for m in (2, 3)
+    ]
+    coder = RowCoder(R, halves, N)
+    _, values = coder.code(A[:700])
+    x = A[:700].astype(np.float64)
+    damped = R @ R.T + GRAM_DAMPING * np.mean(np.sum(R**2, 1)) * np.eye(5)
+    best = np.linalg.solve(damped.astype(np.float64), R @ x.T)
+    lost = np.linalg.norm(x.T - R.T @ values) / np.linalg.norm(x.T - R.T @ best)
+    assert lost < 1.05  # two turns of two blocks, and half precision
+
+
+# --- lplr.factorize -----------------------------------------------------------------------------
+
+CALLS: list[dict[str, Any]] = [
+    {"rank": 5, "bits": 4},
+    {"rank": 6, "bits": 2},
+    {"bits_per_entry": 1.5},
+    {"bits_per_entry": 1, "bits": 3, "quantizer": "e8p"},
+]
+
+
+@pytest.mark.parametrize("options", CALLS, ids=str)
+def test_bytes_depend_neither_on_the_limit_nor_on_threads(
+    A: np.ndarray, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "A.npy"
+    np.save(path, A)
+
+    def run(limit: str, threads: int = 1, matrix: Any = A) -> LowRank:
+        with at_most(threads):
+            return lplr.factorize(matrix, **options, rng=0, memory_limit=limit)
+
+    f = run(LARGE)
+    least = least_limit(run)
+    assert stored(run(least)) == stored(f)
+    assert stored(run(LARGE, 2, path)) == stored(run(least, 3, np.load(path, mmap_mode="r")))
+    assert stored(run(LARGE, 2)) == stored(f)
+    assert f.meta["call"] == run("2GB").meta["call"]
+    if "bits_per_entry" in options:
+        assert f.bits_per_entry <= options["bits_per_entry"]
+    assert np.isclose(f.relative_error(A), f.meta["history"][-1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", CALLS[:3], ids=str)
+def test_the_error_is_that_of_the_same_call_in_memory(
+    A: np.ndarray, options: dict[str, Any]
+) -> None:
+    """Within one percent, which two seeds differ by as well."""
+    f = lplr.factorize(A, **options, rng=0, memory_limit=LARGE)
+    g = lplr.factorize(A, **options, rng=0)
+    assert f.nbytes <= 1.001 * g.nbytes
+    assert f.relative_error(A) < 1.01 * g.relative_error(A)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 30), (40, 40), (3000, 1)], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
+def test_odd_shapes_and_scales(shape: tuple[int, int], scale: float) -> None:
+    A = np.random.default_rng(0).standard_normal(shape) * scale
+    f = lplr.factorize(A, rank=min(shape), bits=8, rng=0, memory_limit=LARGE)
+    g = lplr.factorize(A, rank=min(shape), bits=8, rng=0)
+    assert f.shape == shape
+    assert f.relative_error(A) < max(1.5 * g.relative_error(A), 0.02)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_a_constant_matrix_is_exact(value: float) -> None:
+    A = np.full((3000, 7), value)
+    for options in ({"rank": 2}, {"bits_per_entry": 2}):
+        f = lplr.factorize(A, **options, memory_limit=LARGE)
+        assert np.array_equal(f.to_dense(), A)
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_entry_that_is_not_finite_is_named_in_the_first_pass(A: np.ndarray, bad: float) -> None:
+    B = A.copy()
+    B[N - 1, 3] = bad
+    with pytest.raises(InputError, match=rf"A: has {bad} at \({N - 1}, 3\)"):
+        lplr.factorize(B, rank=2, memory_limit=LARGE)
+
+
+class Changing:
+    """A matrix one entry of which changes once all of it was read."""
+
+    def __init__(self, A: np.ndarray) -> None:
+        self.A, self.shape, self.dtype = A.copy(), A.shape, A.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        block = self.A[rows].copy()
+        if rows.stop >= len(self.A):
+            self.A[17, 1] = np.nextafter(self.A[17, 1], np.float32(np.inf))
+        return block
+
+
+def test_a_source_that_changes_between_the_passes_is_refused(A: np.ndarray) -> None:
+    with pytest.raises(InputError, match="rows 0 to .* changed"):
+        lplr.factorize(Changing(A), rank=2, rng=0, memory_limit=LARGE)
+
+
+@pytest.mark.parametrize("limit", ["", "2 XB", "-1MB", 0, -5, 1.5, True, "0B"])
+def test_what_is_no_limit_is_refused(A: np.ndarray, limit: Any) -> None:
+    with pytest.raises(InputError, match="memory_limit"):
+        lplr.factorize(A, rank=2, memory_limit=limit)
+
+
+def test_the_limit_is_refused_before_any_row_is_read(A: np.ndarray) -> None:
+    class Unread(Changing):
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="use at least"):
+        lplr.factorize(Unread(A), rank=2, memory_limit="1MB")
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def growth(path: str, limit: str) -> tuple[float, int]:
+    """In a fresh process: bytes that the peak grows by, and those of the result."""
+    from lplr.evaluation.resources import measured
+
+    small = np.random.default_rng(0).standard_normal((100, 128))
+    lplr.factorize(small, rank=8, bits=4, rng=0, memory_limit=LARGE)  # what is loaded on first use
+    f, cost = measured(lambda: lplr.factorize(path, rank=8, bits=4, rng=0, memory_limit=limit))
+    assert cost.extra_nbytes is not None
+    return cost.extra_nbytes, f.nbytes
+
+
+def test_the_peak_grows_by_less_than_the_limit(tmp_path: Path) -> None:
+    from lplr.evaluation.resources import run_fresh
+
+    n, d = 120_000, 128
+    path = tmp_path / "A.npy"
+    M = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
+    rng = np.random.default_rng(0)
+    for start in range(0, n, 10_000):
+        M[start : start + 10_000] = rng.standard_normal((10_000, d), np.float32)
+    M.flush()
+    least = least_limit(lambda limit: lplr.factorize(path, rank=8, bits=4, memory_limit=limit))
+    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONPATH": folders, "LPLR_NUM_THREADS": "2"}
+    used, nbytes = run_fresh("test_streaming", "growth", str(path), least, **environment)
+    assert float(least.removesuffix("MB")) < 40  # of the 61 MB of the matrix
+    print(f"grew by {used:,.0f} of {least}")
+    assert nbytes < used < 1e6 * float(least.removesuffix("MB"))

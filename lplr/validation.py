@@ -102,10 +102,93 @@ def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
     return int(n), int(d)
 
 
+def is_sparse(A: Any) -> bool:
+    """Whether A is a sparse matrix or array of SciPy, of any format."""
+    sparse = sys.modules.get("scipy.sparse")  # loaded by whoever made one
+    return sparse is not None and bool(sparse.issparse(A))
+
+
+def is_operator(A: Any) -> bool:
+    """Whether A multiplies and is no array: packed matrices, which can be arrays, do not count."""
+    multiplies = hasattr(A, "matvec") or hasattr(A, "matmat")
+    return multiplies and hasattr(A, "shape") and not hasattr(A, "__array__")
+
+
+def check_sparse(A: Any, name: str = "A", *, dtype: type = np.float32) -> Any:
+    """A finite, non-empty sparse matrix, CSR or CSC, that has each entry once.
+
+    It shares the caller's arrays where nothing has to change; CSR and CSC are kept, other formats
+    become CSR. InputError refuses what `check_matrix` refuses, and indices outside the matrix.
+    """
+    if A.ndim != 2:
+        raise InputError(f"{name}: must have 2 dimensions, found {A.ndim}")
+    if A.dtype.kind not in "fiub":
+        raise InputError(f"{name}: dtype {A.dtype} is not real; convert it to float32")
+    if 0 in A.shape:
+        raise InputError(f"{name}: is empty, shape {A.shape}; pass at least one entry")
+    try:
+        A = A if A.format in ("csr", "csc") else A.tocsr()
+        A = type(A)((A.data, A.indices, A.indptr), shape=A.shape)  # whose flags are its own
+        A.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{name}: is not a valid sparse matrix: {error}") from None
+    if not A.has_canonical_format:
+        A = A.copy()
+        A.sum_duplicates()
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result = A.astype(dtype, copy=False)
+    if result.nnz == 0:
+        return result
+    largest = _peak(result.data)
+    if not np.isfinite(largest):
+        _refuse_non_finite_sparse(A, name)
+    if largest == 0 and A.dtype != dtype:
+        largest = float(np.abs(A.data).max())
+    check_magnitude(largest, name)
+    return result
+
+
+def _refuse_non_finite_sparse(A: Any, name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(A.data))
+    if len(bad):
+        place = np.searchsorted(A.indptr, bad, side="right") - 1, A.indices[bad]
+        i, j, k = min(zip(*(place if A.format == "csr" else place[::-1]), bad, strict=True))
+        raise InputError(f"{name}: has {A.data[k]} at {int(i), int(j)}; every entry must be finite")
+    check_magnitude(float(np.abs(A.data).max()), name)
+
+
+def check_operator(A: Any, name: str = "A") -> Any:
+    """A linear operator of SciPy that makes the products of A."""
+    from scipy.sparse.linalg import LinearOperator
+
+    shape = A.shape
+    try:
+        n, d = (check_integer(side, name, 1) for side in shape)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: must have a shape of two sizes, found {shape!r}") from None
+    dtype = np.dtype(getattr(A, "dtype", None) or np.float64)
+    if dtype.kind not in "fiub":
+        raise InputError(f"{name}: dtype {dtype} is not real; pass an operator of real products")
+    if isinstance(A, LinearOperator):
+        return A
+    found = {what: getattr(A, what, None) for what in ("matvec", "rmatvec", "matmat", "rmatmat")}
+    for what in ("", "r"):
+        if found[f"{what}matvec"] is None and found[f"{what}matmat"] is not None:
+            many = found[f"{what}matmat"]
+            found[f"{what}matvec"] = lambda x, many=many: many(np.reshape(x, (-1, 1)))
+    return LinearOperator((n, d), dtype=dtype, **found)
+
+
 def as_array(A: Any, name: str) -> np.ndarray:
     """An array of real numbers, of any number of dimensions."""
+    taken = "lplr.factorize and lplr.LPLR take it as it is; else pass"
     if hasattr(A, "todense") and not isinstance(A, np.ndarray):
-        raise InputError(f"{name}: is a sparse matrix; pass {name}.toarray()")
+        raise InputError(f"{name}: is sparse, and would be dense here; {taken} {name}.toarray()")
+    if is_operator(A):
+        raise InputError(
+            f"{name}: is a linear operator, and its entries are needed here; {taken} "
+            f"{name} @ numpy.eye({name}.shape[1])"
+        )
     if isinstance(A, np.ma.MaskedArray) and np.ma.is_masked(A):
         raise InputError(f"{name}: has masked entries; fill them first")
     try:
@@ -197,8 +280,12 @@ def bits_of(A: Any) -> float:
     A tiny matrix needs more bits than it has, at least.
     """
     dtype = getattr(A, "dtype", None)
-    known = isinstance(dtype, np.dtype) and math.prod(A.shape) > _TINY
-    return 8.0 * dtype.itemsize if known else np.inf
+    if not isinstance(dtype, np.dtype) or math.prod(A.shape) <= _TINY:
+        return np.inf
+    if not is_sparse(A):
+        return 8.0 * dtype.itemsize
+    stored = dtype.itemsize + 4 * (1 if A.format in ("csr", "csc") else 2)
+    return 8.0 * stored * A.nnz / math.prod(A.shape)
 
 
 def check_budget(bits_per_entry: Any, bits: float = np.inf) -> float:
@@ -234,11 +321,15 @@ def bring_into_range(A: np.ndarray) -> tuple[float, np.ndarray]:
 
     Where the power is 1, A is the argument itself, as `check_matrix` returns it.
     """
-    largest = _peak(A)
+    unit = range_unit(_peak(A))
+    return unit, A if unit == 1.0 else A * np.float32(1 / unit)
+
+
+def range_unit(largest: float) -> float:
+    """The power of two that brings a largest magnitude into range: 1 where it is."""
     if largest == 0 or 1e-6 < largest < 1e6:
-        return 1.0, A
-    unit = 2.0 ** (np.frexp(largest)[1])
-    return unit, A * np.float32(1 / unit)
+        return 1.0
+    return float(2.0 ** (np.frexp(largest)[1]))
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -54,7 +54,9 @@ HOUSE = {
         "exceptions parallel progress validation provenance sources linalg quantizers matrices "
         "coding planning streaming"
     ),
-    "estimator": "exceptions parallel progress validation sources matrices neighbours algorithms",
+    "estimator": (
+        "exceptions parallel progress validation sources linalg matrices neighbours algorithms"
+    ),
     # --- files and data ---
     "storage": "exceptions progress validation matrices estimator",
     "datasets": "exceptions parallel validation linalg data",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
-from lplr.coding.constant import constant_factors, is_constant
+from lplr.coding.constant import constant_factors, constant_of
 from lplr.coding.lplr import rounded_factors, sketched_start, solved_factors
 from lplr.coding.work import svd_seconds
 from lplr.exceptions import InputError
+from lplr.linalg.operators import InputOperator, as_matrix, bring_matrix_into_range
 from lplr.linalg.sketches import KINDS
 from lplr.linalg.svd import short_svd, truncated_svd
 from lplr.matrices.low_rank import LowRank
@@ -25,15 +26,15 @@ from lplr.streaming.factorize import feedback_in_passes
 from lplr.streaming.limits import streamed_source
 from lplr.validation import (
     bits_of,
-    bring_into_range,
     check_budget,
     check_choice,
     check_flag,
     check_integer,
-    check_matrix,
     check_rank,
     check_real,
     check_rng,
+    is_operator,
+    is_sparse,
 )
 
 __all__ = ["METHODS", "factorize", "factorize_sizes"]
@@ -153,9 +154,11 @@ def factorize(
     A = opened(A)
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
+    if memory_limit is not None and (is_sparse(A) or is_operator(A)):
+        raise InputError("memory_limit: goes with rows that are read; A has products alone")
     streamed = streamed_source(A, memory_limit)
     if streamed is None:
-        A = check_matrix(A)
+        A = as_matrix(A)
     shape = A.shape if streamed is None else streamed[0].shape
     check_choice(sketch, "sketch", KINDS)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
@@ -166,10 +169,10 @@ def factorize(
     )
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
-    constant = streamed is None and is_constant(A)
+    constant = constant_of(A) if streamed is None else None
     plans = _rank_plans(
         shape, rank, bits, bits_per_entry, method, quantizer, effort,
-        CONSTANT_SCALES if constant else None,
+        None if constant is None else CONSTANT_SCALES,
     )  # fmt: skip
     feedback = method == "feedback"
     if feedback and (rounding != "nearest" or normalize):
@@ -187,15 +190,14 @@ def factorize(
             )[0]
 
         return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan)
-    if constant:
-        return constant_factors(A.shape, float(A[0, 0]), plans[0].rank, plans[0].books)
-    unit, A = bring_into_range(A)
+    if constant is not None:
+        return constant_factors(A.shape, constant, plans[0].rank, plans[0].books)
+    unit, A = bring_matrix_into_range(A)
     finder: dict[str, Any] = {
         "n_oversamples": extra, "n_power_iter": power, "sketch": sketch, "rng": seed,
     }  # fmt: skip
     k = max(plan.rank for plan in plans)
     if feedback:
-        shape = len(A), len(A[0])
         seconds = svd_seconds(shape, k)
         coding = factors_seconds([ComponentBlock(0, k, plans[0].books)], shape, effort)
         with until(seconds / (seconds + coding), "singular vectors"):
@@ -226,8 +228,13 @@ def factorize(
 
     results = [run(plan) for plan in parts(plans, what="factors")]
     # The error costs a product of its own: measured only where there is a choice.
-    best = min(results, key=lambda f: f.relative_error(A)) if len(results) > 1 else results[0]
+    best = min(results, key=lambda f: _loss(f, A)) if len(results) > 1 else results[0]
     return best.scaled(unit)
+
+
+def _loss(f: LowRank, A: np.ndarray | InputOperator) -> float:
+    """What orders the errors of factorizations; an operator's norm would take many products."""
+    return f.loss_change(A) if isinstance(A, InputOperator) else f.relative_error(A)
 
 
 def factorize_sizes(

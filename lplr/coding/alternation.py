@@ -28,6 +28,7 @@ from lplr.coding.factor import (
 )
 from lplr.coding.work import code_seconds, product_seconds
 from lplr.linalg.least_squares import gram, solve
+from lplr.linalg.operators import Matrix, Operator, multiply
 from lplr.linalg.qr import haar
 from lplr.linalg.rotated_pivots import expected_pivot_sum
 from lplr.linalg.svd import ShortSVD
@@ -41,17 +42,17 @@ _FITTED = 4096  # vectors of the longer side that scales are fitted to, at least
 
 
 def factor_pair(
-    A: np.ndarray,
+    A: Matrix,
     svd: ShortSVD,
     books: CodebookPair,
     rng: np.random.Generator,
     passes: int,
     rough: bool = False,
 ) -> FactorPair:
-    """L and R for A, float32 (n, d), at the rank of its `ShortSVD`, a codebook for each.
+    """L and R for A, float32 (n, d) or an operator, at the rank of its `ShortSVD`.
 
-    ``rng`` draws the rotation of the rank space. The factors of the last pass get sweeps of
-    coordinate descent unless they may be ``rough``.
+    There is a codebook for each. ``rng`` draws the rotation of the rank space. The factors of the
+    last pass get sweeps of coordinate descent unless they may be ``rough``.
     """
     if A.shape[0] < A.shape[1]:
         right, left = factor_pair(A.T, svd, books[::-1], rng, passes, rough)
@@ -70,7 +71,7 @@ def factor_pair(
     return long, short
 
 
-def refitted_pair(A: np.ndarray, pair: FactorPair, books: CodebookPair) -> FactorPair:
+def refitted_pair(A: Matrix, pair: FactorPair, books: CodebookPair) -> FactorPair:
     """Another pass for a pair, after A has changed or not."""
     if A.shape[0] < A.shape[1]:
         right, left = refitted_pair(A.T, pair[::-1], books[::-1])
@@ -79,7 +80,7 @@ def refitted_pair(A: np.ndarray, pair: FactorPair, books: CodebookPair) -> Facto
 
 
 def _both(
-    A: np.ndarray,
+    A: Matrix,
     start: np.ndarray,
     books: CodebookPair,
     rough: bool = False,
@@ -92,7 +93,7 @@ def _both(
     """
     with until(0.7):
         long = _long(A, start, gram(start), books[0], rough)
-    G, B = gram(long.values), matmul(long.values, A)
+    G, B = gram(long.values), multiply(long.values, A)
     short = quantize_solution(solve(damped(G), B), damped(G), books[1], rough)
     return long, rescaled(short, fit_scales(short, G, B)) if scaled else short
 
@@ -138,7 +139,7 @@ def split_exponent(s: np.ndarray, books: CodebookPair) -> tuple[float, float]:
 
 
 def _long(
-    A: np.ndarray, short: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = False
+    A: Matrix, short: np.ndarray, G: np.ndarray, book: Codebook, rough: bool = False
 ) -> Factor:
     """The long factor for a tall A and a given short one, of Gram matrix G.
 
@@ -149,15 +150,17 @@ def _long(
     product = product_seconds(n, d, m)
     with until(product / (product + code_seconds(m, n, book, 0 if rough else 2))):
         G = damped(G)
-        X = matmul(solve(G, short), A.T)
+        X = multiply(solve(G, short), A.T)
     return quantize_solution(X, G, book, rough)
 
 
-def _scaled(A: np.ndarray, long: Factor, short: Factor, G: np.ndarray) -> Factor:
+def _scaled(A: Matrix, long: Factor, short: Factor, G: np.ndarray) -> Factor:
     """The long factor at the scales that fit best, all codes as they are.
 
     For a very long factor a part of its vectors decides, many more than there are scales.
     """
+    if isinstance(A, Operator):
+        return rescaled(long, fit_scales(long, G, multiply(short.values, A.T)))
     step = max(1, len(A) // max(_FITTED, 2 * len(long.scale)))
     part = Factor(long.codes, long.scale, np.ascontiguousarray(long.values[:, ::step]))
     B = matmul(short.values, np.ascontiguousarray(A[::step]).T)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +27,15 @@ from lplr.coding.factor import (
     stack_factors,
     weighted_gram,
 )
+from lplr.coding.residual import ArrayResidual, OperatorResidual
 from lplr.coding.work import code_seconds, product_seconds
 from lplr.linalg.ldl import squared_norm
 from lplr.linalg.least_squares import gram
+from lplr.linalg.operators import InputOperator, Matrix
 from lplr.linalg.qr import haar
 from lplr.linalg.svd import SVD, ShortSVD
 from lplr.matrices.low_rank import LowRank
-from lplr.parallel import matmul, run_blocks
+from lplr.parallel import matmul
 from lplr.progress import parts, until
 
 __all__ = ["ComponentBlock", "factors_seconds", "successive_factors", "weighted_factors"]
@@ -45,7 +48,6 @@ _PASSES = {"fast": (1, 0), "default": (2, 1), "best": (2, 2)}
 # and not swept: its time grows with the square of its width, and another pass, as long as all the
 # rest, would gain 1 to 4 %. Effort "best" spends it.
 _WIDE, _LONG = 0.4, 2.0  # share; seconds as `lplr.coding.work` counts them
-_ROWS = 512  # of a residual that one thread corrects at a time
 
 
 @dataclass(frozen=True)
@@ -58,31 +60,33 @@ class ComponentBlock:
 
 
 def successive_factors(
-    A: np.ndarray,
+    A: np.ndarray | InputOperator,
     svd: ShortSVD,
     blocks: Sequence[ComponentBlock],
     rng: np.random.Generator,
     effort: str = "default",
 ) -> LowRank:
-    """Factor A, float32 (n, d), block by block, each as `lplr.coding.alternation` says.
+    """Factor A, float32 (n, d) or an operator, by blocks, each as `lplr.coding.alternation` says.
 
     The `ShortSVD` of A has at least as many components as the blocks cover, and ``rng`` draws
     their rotations. Several blocks make `Stacked` factors; ``meta["history"]`` has the relative
-    error once all blocks are there and after each further step. Neither paper has this. On
+    error once all blocks are there and after each further step, unless A does not know its norm.
+    Neither paper has this. On
     sigma_k = 1/k it leaves 1.07 of the rate-distortion limit at one bit per entry, where the best
     single pair of widths leaves 1.19.
     """
     s, V = svd
 
-    def fit(X: np.ndarray, i: int, passes: int) -> FactorPair:
+    def fit(X: Matrix, i: int, passes: int) -> FactorPair:
         part = slice(blocks[i].start, blocks[i].stop)
         rough = effort == "fast" or _is_long(blocks[i], A.shape, effort)
         return factor_pair(X, (s[part], V[part]), blocks[i].books, rng, passes, rough)
 
-    def refit(X: np.ndarray, i: int, pair: FactorPair) -> FactorPair:
+    def refit(X: Matrix, i: int, pair: FactorPair) -> FactorPair:
         return refitted_pair(X, pair, blocks[i].books)
 
-    return _in_turn(A, blocks, fit, refit, squared_norm, effort)
+    residual = ArrayResidual(A, squared_norm) if isinstance(A, np.ndarray) else OperatorResidual(A)
+    return _in_turn(residual, blocks, fit, refit, effort)
 
 
 def weighted_factors(
@@ -128,7 +132,7 @@ def weighted_factors(
     def refit(X: np.ndarray, i: int, pair: FactorPair) -> FactorPair:
         return alternate(X, pair[1].values, blocks[i].books, 1)
 
-    return _in_turn(W, blocks, fit, refit, weights.loss)
+    return _in_turn(ArrayResidual(W, weights.loss), blocks, fit, refit)
 
 
 def factors_seconds(
@@ -171,45 +175,36 @@ def _seconds(block: ComponentBlock, shape: tuple[int, int]) -> float:
 
 
 def _in_turn(
-    A: np.ndarray,
+    residual: ArrayResidual | OperatorResidual,
     blocks: Sequence[ComponentBlock],
-    fit: Callable[[np.ndarray, int, int], FactorPair],
-    refit: Callable[[np.ndarray, int, FactorPair], FactorPair],
-    loss: Callable[[np.ndarray], float],
+    fit: Callable[[Any, int, int], FactorPair],
+    refit: Callable[[Any, int, FactorPair], FactorPair],
     effort: str = "default",
 ) -> LowRank:
     """Fit each block to what the others leave, then again; a fit that is worse is dropped."""
-    residual, energy = A.copy(), loss(A)
-    passes, later = _schedule(blocks, A.shape, effort)
-    work = np.array([_seconds(block, A.shape) for block in blocks])
+    energy, shape = residual.loss(), residual.matrix.shape
+    passes, later = _schedule(blocks, shape, effort)
+    work = np.array([_seconds(block, shape) for block in blocks])
     first, second = work * passes, work[later]
     pairs: list[FactorPair] = []
     with until(first.sum() / (first.sum() + second.sum()), "factors"):
         for i in parts(range(len(blocks)), first.tolist()):
-            pairs.append(fit(residual, i, passes[i]))
-            _add_product(residual, pairs[i], -1)
-    history = [loss(residual)]
+            pairs.append(fit(residual.matrix, i, passes[i]))
+            residual.subtract(pairs[i])
+    history = [residual.loss()]
     for i in parts(later, second.tolist(), "factors, fitted again"):
-        _add_product(residual, pairs[i], 1)
-        again = refit(residual, i, pairs[i])
-        _add_product(residual, again, -1)
-        now = loss(residual)
+        residual.add(pairs[i])
+        again = refit(residual.matrix, i, pairs[i])
+        residual.subtract(again)
+        now = residual.loss()
         if now < history[-1]:
             pairs[i] = again
         else:
-            _add_product(residual, again, 1)
-            _add_product(residual, pairs[i], -1)
+            residual.add(again)
+            residual.subtract(pairs[i])
         history.append(min(now, history[-1]))
-    errors = [float(np.sqrt(value / energy)) if energy > 0 else 0.0 for value in history]
-    return stack_factors(pairs, [block.books for block in blocks], {"history": errors})
-
-
-def _add_product(X: np.ndarray, pair: FactorPair, sign: int) -> None:
-    """``X += L R`` or ``X -= L R``, without L R as a whole."""
-    left, right = pair
-    add = np.add if sign > 0 else np.subtract
-
-    def rows(i: int, j: int) -> None:
-        add(X[i:j], left.values[:, i:j].T @ right.values, out=X[i:j])
-
-    run_blocks(rows, len(X), _ROWS)
+    meta = {}
+    if residual.knows_norm:
+        errors = [np.sqrt(max(loss, 0.0) / energy) if energy > 0 else 0.0 for loss in history]
+        meta["history"] = [float(error) for error in errors]
+    return stack_factors(pairs, [block.books for block in blocks], meta)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from lplr.linalg.operators import InputOperator
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.base import Codebook
 
-__all__ = ["constant_factors", "constant_matrix", "is_constant"]
+__all__ = ["constant_factors", "constant_matrix", "constant_of", "is_constant"]
+
+
+def constant_of(A: np.ndarray | InputOperator) -> float | None:
+    """The value that all entries have, if they have one."""
+    if isinstance(A, InputOperator):
+        return A.constant()
+    return float(A[0, 0]) if is_constant(A) else None
 
 
 def is_constant(A: np.ndarray) -> bool:

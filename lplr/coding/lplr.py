@@ -9,26 +9,26 @@ import numpy as np
 from lplr.coding.factor import CodebookPair
 from lplr.coding.rounding import round_matrix
 from lplr.linalg.least_squares import gram, least_squares
+from lplr.linalg.operators import InputOperator, multiply
 from lplr.linalg.sketches import Sketch
 from lplr.linalg.svd import range_finder
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
-from lplr.parallel import matmul
 
 __all__ = ["rounded_factors", "sketched_start", "solved_factors"]
 
 
 def sketched_start(
-    A: np.ndarray, m: int, sketch: str, n_power_iter: int, rng: np.random.Generator
+    A: np.ndarray | InputOperator, m: int, sketch: str, n_power_iter: int, rng: np.random.Generator
 ) -> np.ndarray:
     """The random sketch of the columns of A, float32 (n, m), that Algorithm 1 of LPLR rounds."""
     if n_power_iter:
         return range_finder(A, m, sketch=sketch, n_power_iter=n_power_iter, rng=rng)
-    return Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).apply(A)
+    return Sketch(sketch, A.shape[1], m).sample(rng, np.float32).apply(A)
 
 
 def solved_factors(
-    A: np.ndarray,
+    A: np.ndarray | InputOperator,
     start: np.ndarray,
     books: CodebookPair,
     rounding: str,
@@ -47,7 +47,7 @@ def solved_factors(
 
 
 def rounded_factors(
-    A: np.ndarray,
+    A: np.ndarray | InputOperator,
     U: np.ndarray,
     V: np.ndarray,
     books: CodebookPair,
@@ -62,11 +62,11 @@ def rounded_factors(
     if not normalize:
         return LowRank(left, right)
     L = left.to_dense()
-    return _normalized(A, left, right, gram(np.ascontiguousarray(L.T)), matmul(L.T, A))
+    return _normalized(A, left, right, gram(np.ascontiguousarray(L.T)), multiply(L.T, A))
 
 
 def _normalized(
-    A: np.ndarray, left: Quantized, right: Quantized, G: np.ndarray, B: np.ndarray
+    A: np.ndarray | InputOperator, left: Quantized, right: Quantized, G: np.ndarray, B: np.ndarray
 ) -> LowRank:
     """alpha L R + beta with the scalars that minimise |A - (alpha L R + beta 1)|_F.
 
@@ -76,7 +76,7 @@ def _normalized(
     pp = float(np.vdot(G, gram(R)))
     pa = float(np.einsum("ij,ij->", B, R, dtype=np.float64))
     p = float(left._rmatmat(np.ones((A.shape[0], 1)))[:, 0] @ R.sum(axis=1, dtype=np.float64))
-    a = float(A.sum(dtype=np.float64))
+    a = A.sum() if isinstance(A, InputOperator) else float(A.sum(dtype=np.float64))
     count = A.size
     determinant = pp * count - p * p
     if determinant <= 1e-12 * pp * count:  # the product is constant: the shift alone says it all

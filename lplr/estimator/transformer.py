@@ -13,14 +13,17 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from lplr.algorithms.factorize import factorize
 from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
+from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype, multiply
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until
-from lplr.validation import check_integer, check_matrix
+from lplr.validation import check_integer, is_operator, is_sparse
 
 __all__ = ["LPLR"]
 
 _DTYPES = [np.float64, np.float32]
+_COLUMNS = 16  # of a projected operator that are held at a time
+_ROUNDING = 1e-12  # of a sum of squares in float64, generously
 
 
 class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
@@ -167,11 +170,11 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         InputError
             If a parameter or X is outside what is offered.
         """
-        X = validate_data(self, X, dtype=_DTYPES)
+        X = self._matrix(X, reset=True)
         with tracked(bool(self.verbose), "fit"):
             with until(0.9):
                 factors = factorize(
-                    check_matrix(X, "X"),
+                    as_matrix(X, "X"),
                     rank=self._rank(X.shape),
                     bits=self.bits,
                     bits_per_entry=self.bits_per_entry,
@@ -186,16 +189,32 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
             self._describe(X, factors)
         return self
 
-    def _describe(self, X: np.ndarray, factors: LowRank) -> None:
+    def _matrix(self, X: Any, *, reset: bool) -> Any:
+        """X as scikit-learn checks it: an array, CSR or CSC; a linear operator as it is."""
+        if not is_operator(X):
+            sparse = is_sparse(X)  # whose entries `as_matrix` checks
+            X = validate_data(
+                self, X, reset=reset, dtype=_DTYPES, accept_sparse=["csr", "csc"],
+                ensure_all_finite=not sparse,
+            )  # fmt: skip
+            return as_matrix(X, "X", dtype=X.dtype) if sparse else X
+        X = as_matrix(X, "X", dtype=kept_dtype(X))
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X: must have n_features_in_={self.n_features_in_} columns, found {X.shape[1]}"
+            )
+        return X
+
+    def _describe(self, X: np.ndarray | InputOperator, factors: LowRank) -> None:
         """Set what is known after fitting."""
         s, Vt = _singular_pairs(factors)
-        norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
         self.factors_ = factors
         self.components_ = Vt.astype(X.dtype)
         self.singular_values_ = s.astype(X.dtype)
+        norm, total, variance = _moments(X, self.components_)
         self.reconstruction_err_ = factors.relative_error(X) * norm if norm else 0.0
-        variance = np.var(X @ self.components_.T, axis=0, dtype=np.float64)
-        total = np.var(X, axis=0, dtype=np.float64).sum()
         self.explained_variance_ = variance.astype(X.dtype)
         ratio = variance / total if total > 0 else np.zeros_like(variance)
         self.explained_variance_ratio_ = ratio.astype(X.dtype)
@@ -212,8 +231,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         ndarray of shape (n_samples, n_components_), float32 for float32 X, else float64
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        return matmul(X, self.components_.T.astype(X.dtype, copy=False))
+        X = self._matrix(X, reset=False)
+        return multiply(X, self.components_.T.astype(X.dtype, copy=False))
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit, then transform the same data.
@@ -262,6 +281,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -289,6 +309,23 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
                 f"found {self.n_components!r} and {self.bits_per_entry!r}"
             )
         return check_integer(self.n_components, "n_components", 1, min(shape))
+
+
+def _moments(X: np.ndarray | InputOperator, V: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """The norm of X, the sum of the variances of its columns, and the variances of X V^T."""
+    if isinstance(X, np.ndarray):
+        norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
+        total = float(np.var(X, axis=0, dtype=np.float64).sum())
+        return norm, total, np.var(X @ V.T, axis=0, dtype=np.float64)
+    variance = np.empty(len(V))
+    for i in range(0, len(V), _COLUMNS):
+        Z = X.times(V[i : i + _COLUMNS].T)
+        variance[i : i + _COLUMNS] = np.var(Z, axis=0, dtype=np.float64)
+    square, n = X.squared_norm(), X.shape[0]
+    mean = X.T.times(np.ones((n, 1))) / n
+    total = square / n - float(np.vdot(mean, mean))
+    # What rounding leaves of a matrix of equal rows is no variance.
+    return float(np.sqrt(square)), total if n * total > _ROUNDING * square else 0.0, variance
 
 
 def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:

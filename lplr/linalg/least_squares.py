@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from lplr.linalg.ldl import ldl
+from lplr.linalg.operators import InputOperator, Matrix, Operator, multiply
 from lplr.parallel import matmul, run_blocks
 
-__all__ = ["gram", "least_squares", "rank_constrained", "solve"]
+__all__ = ["gram", "least_squares", "loss_change", "rank_constrained", "solve"]
 
 _BLOCK = 512  # right-hand sides that one thread solves for at a time
 _ROWS = 2048  # of a Gram matrix's long side that one thread takes at a time
@@ -71,7 +72,13 @@ def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
     return out
 
 
-def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def loss_change(A: InputOperator, L: np.ndarray, R: np.ndarray) -> float:
+    """``|A - L R|^2 - |A|^2`` in float64, without L R: L is (n, k), R (k, d)."""
+    LL, RR = gram(L.T), gram(R)
+    return float(np.vdot(LL, RR)) - 2 * A.inner(L, R)
+
+
+def least_squares(L: np.ndarray, A: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """W = argmin |L W - A|_F, of least norm where L is rank deficient, with L^T L and L^T A.
 
     L^T L is float64, all else float32. W comes from the Cholesky factor of the Gram matrix where
@@ -81,7 +88,7 @@ def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     from scipy.linalg import eigh
 
     G = gram(np.ascontiguousarray(L.T))
-    B = matmul(L.T, A)
+    B = multiply(L.T, A)
     try:
         _, D = ldl(G)
         if D.max() <= _PIVOT_RATIO * D.min():
@@ -92,6 +99,8 @@ def least_squares(L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     keep = w > _SMALLEST * w[-1]
     w, V = w[keep, None], V[:, keep]
     LV = L @ V
+    if isinstance(A, Operator):
+        return (V @ (multiply(LV.T, A) / w)).astype(np.float32), G, B
     W = np.empty(B.shape, np.float32)
 
     def block(start: int, stop: int) -> None:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from lplr.linalg.operators import Matrix, Operator, multiply
 from lplr.linalg.transforms import RandomizedTransform
-from lplr.parallel import matmul, run_blocks
+from lplr.parallel import run_blocks
 from lplr.validation import check_choice, check_integer, check_rng
 
 __all__ = ["KINDS", "Sketch", "SketchOperator"]
@@ -25,7 +26,7 @@ _BLOCK_ROWS = 256
 class SketchOperator(Protocol):
     """A drawn sketch S of shape (d, m)."""
 
-    def apply(self, A: np.ndarray) -> np.ndarray:
+    def apply(self, A: Matrix) -> np.ndarray:
         """``A @ S``, of shape (n, m), for a C-contiguous A (n, d) of the sketch's dtype."""
 
     def to_dense(self) -> np.ndarray:
@@ -119,8 +120,8 @@ class Sketch:
 class _DenseSketch:
     S: np.ndarray
 
-    def apply(self, A: np.ndarray) -> np.ndarray:
-        return matmul(A, self.S)
+    def apply(self, A: Matrix) -> np.ndarray:
+        return multiply(A, self.S)
 
     def to_dense(self) -> np.ndarray:
         return self.S
@@ -132,9 +133,11 @@ class _SparseSketch:
     values: np.ndarray  # (d, s)
     m: int
 
-    def apply(self, A: np.ndarray) -> np.ndarray:
+    def apply(self, A: Matrix) -> np.ndarray:
         from lplr.kernels.project import sparse_project
 
+        if isinstance(A, Operator):
+            return A.times(self.to_dense())
         A = np.require(A, requirements=["C", "W"])  # kernels are compiled for writable arrays
         out = np.empty((len(A), self.m), A.dtype)
         run_blocks(
@@ -156,7 +159,9 @@ class _HadamardSketch:
     columns: np.ndarray  # int (m,)
     dtype: np.dtype
 
-    def apply(self, A: np.ndarray) -> np.ndarray:
+    def apply(self, A: Matrix) -> np.ndarray:
+        if isinstance(A, Operator):
+            return A.times(self._columns())
         out = np.empty((len(A), len(self.columns)), A.dtype)
         scale = A.dtype.type(np.sqrt(self.transform.n / len(self.columns)))
         # Block by block, so that the transform of all of A never exists.
@@ -167,6 +172,13 @@ class _HadamardSketch:
 
     def to_dense(self) -> np.ndarray:
         return self.apply(np.eye(self.transform.n, dtype=self.dtype))
+
+    def _columns(self) -> np.ndarray:
+        """S without a square matrix on the way; rounded otherwise than `to_dense`."""
+        m = len(self.columns)
+        E = np.zeros((self.transform.n, m), self.dtype)
+        E[self.columns, np.arange(m)] = np.sqrt(self.transform.n / m)
+        return self.transform.undo(E)
 
 
 def _signs(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from lplr.linalg.least_squares import gram
+from lplr.linalg.operators import InputOperator, Matrix, as_matrix, kept_dtype, multiply
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import Sketch
 from lplr.parallel import matmul, reproducible, run_blocks
-from lplr.validation import check_integer, check_matrix, check_rank
+from lplr.validation import check_integer, check_rank
 
 __all__ = [
     "SVD",
@@ -78,14 +79,19 @@ def range_finder(
     >>> range_finder(A, 2, n_power_iter=1, rng=0).shape
     (5, 2)
     """
-    A = check_matrix(A, dtype=_kept_dtype(A))
+    A = as_matrix(A, dtype=kept_dtype(A))
     m = check_integer(m, "m", 1, min(A.shape))
     n_power_iter = check_integer(n_power_iter, "n_power_iter", 0)
-    Y = Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).apply(A)
+    Y = Sketch(sketch, A.shape[1], m).sample(rng, kept_dtype(A)).apply(A)
+    return _iterated(A, Y, n_power_iter)[0] if n_power_iter else Y
+
+
+def _iterated(A: Matrix, Y: np.ndarray, n_power_iter: int) -> tuple[np.ndarray, np.ndarray]:
+    """After one or more power iterations from Y: A Z, and the orthonormal Z."""
     for _ in range(n_power_iter):
-        Z = orthonormal_basis(matmul(A.T, orthonormal_basis(Y)))
-        Y = matmul(A, Z)
-    return Y
+        Z = orthonormal_basis(multiply(A.T, orthonormal_basis(Y)))
+        Y = multiply(A, Z)
+    return Y, Z
 
 
 def truncated_svd(
@@ -141,7 +147,8 @@ def truncated_svd(
     >>> s.round(6)
     array([3., 2.])
     """
-    A = check_matrix(A, dtype=_kept_dtype(A))
+    dtype = kept_dtype(A)
+    A = as_matrix(A, dtype=dtype)
     k = check_rank(k, A.shape)
     if n_oversamples is None:
         n_oversamples = max(10, k // 4)
@@ -151,7 +158,13 @@ def truncated_svd(
     if wide:
         A = A.T
     if 4 * m > 3 * A.shape[1]:
-        U, s, Vt = _exact_svd(A, k)
+        whole = A.times(np.eye(A.shape[1], dtype=dtype)) if isinstance(A, InputOperator) else A
+        U, s, Vt = _exact_svd(whole, k)
+    elif isinstance(A, InputOperator):
+        start = Sketch(sketch, A.shape[1], m).sample(rng, dtype).apply(A)
+        Y, Z = _iterated(A, start, n_power_iter)
+        U, s, Wt = _exact_svd(Y, k)
+        Vt = matmul(Wt, Z.T)
     else:
         S = Sketch(sketch, A.shape[1], m).sample(rng, A.dtype).to_dense()
         U, s, Vt = _randomized_svd(A, k, S, n_power_iter)
@@ -161,7 +174,7 @@ def truncated_svd(
 
 
 def short_svd(
-    A: np.ndarray,
+    A: np.ndarray | InputOperator,
     k: int,
     *,
     n_oversamples: int | None = None,
@@ -176,7 +189,7 @@ def short_svd(
 
     Parameters
     ----------
-    A : ndarray of shape (n, d), float32
+    A : ndarray or InputOperator of shape (n, d), float32
     k, n_oversamples, n_power_iter, sketch, rng
         As in `truncated_svd`.
 
@@ -198,6 +211,8 @@ def short_svd(
     X = A if A.shape[0] >= A.shape[1] else A.T
     width = X.shape[1]
     m = k + (max(10, k // 4) if n_oversamples is None else n_oversamples)
+    if isinstance(X, InputOperator):
+        return _short_svd_of_products(X, k, m, sketch, n_power_iter, rng)
     # All eigenvectors take less time than bases of so many columns, or little time anyway. On a
     # flat spectrum a sketch, to three powers, led to factors with up to 0.3 % more error.
     if width <= max(2 * m, _NARROW):
@@ -218,6 +233,19 @@ def short_svd(
     for _ in range(n_power_iter):
         Z = orthonormal_basis(matmul(X.T, orthonormal_basis(matmul(X, Z))))
     s, W = _from_gram(gram(matmul(X, Z).T), k)
+    return s, matmul(W, Z.T)
+
+
+def _short_svd_of_products(
+    X: InputOperator, k: int, m: int, sketch: str, n_power_iter: int, rng: Any
+) -> ShortSVD:
+    """The same of a tall operator: few columns make a Gram matrix, many are sketched."""
+    width = X.shape[1]
+    if width <= max(2 * m, X.narrow):
+        return _from_gram(X.gram(), k)
+    start = Sketch(sketch, width, m).sample(rng, np.float32).apply(X)
+    Y, Z = _iterated(X, start, n_power_iter)
+    s, W = _from_gram(gram(Y.T), k)
     return s, matmul(W, Z.T)
 
 
@@ -271,8 +299,3 @@ def _exact_svd(Y: np.ndarray, k: int) -> SVD:
         U, s, Wt = svd(R, check_finite=False)
     U, s, Wt = (np.ascontiguousarray(part, Y.dtype) for part in (U[:, :k], s[:k], Wt[:k]))
     return matmul(Q, U), s, Wt
-
-
-def _kept_dtype(A: Any) -> type:
-    """float64 for a float64 array, else float32."""
-    return np.float64 if getattr(A, "dtype", None) == np.float64 else np.float32

@@ -15,11 +15,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
+from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype
 from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums, two_sided_square
 from lplr.matrices.indexing import select
 from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import reproducible, run_blocks
-from lplr.validation import check_matrix
 
 __all__ = ["PackedMatrix"]
 
@@ -246,7 +246,7 @@ class PackedMatrix(LinearOperator):
 
         Parameters
         ----------
-        A : array_like of shape ``shape``
+        A : array_like, sparse matrix or linear operator of shape ``shape``
         hessian : array_like of shape (d, d), (d,) or (m, d), optional
             Second moment H of the inputs, its diagonal, or inputs, one per row, as in
             `lplr.compress`; it is not damped here, see `lplr.regularize`.
@@ -268,22 +268,33 @@ class PackedMatrix(LinearOperator):
         HessianError
             If ``hessian`` or ``output_hessian`` is not a second moment.
         """
-        double = getattr(A, "dtype", None) == np.float64
-        A = check_matrix(A, "A", dtype=np.float64 if double else np.float32)
+        A = as_matrix(A, dtype=kept_dtype(A))
         if A.shape != self.shape:
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
         with reproducible():
             H = None if hessian is None else check_hessian(hessian, self.shape[1])
             if output_hessian is not None:
                 G = check_hessian(output_hessian, self.shape[0], "output_hessian")
+                if isinstance(A, InputOperator):
+                    raise InputError(
+                        "A, output_hessian: both weights need an array; pass A.toarray()"
+                    )
                 A = A.astype(np.float64, copy=False)
                 error, norm = (two_sided_square(X, H, G) for X in (A - self.to_dense(), A))
                 return ratio_of_norms(error, norm)
-            sums = squared_sums(
-                lambda i, j: A[i:j], self._row_reader(), self.shape[0], self._block_rows, H
-            )
-            error, norm = sums.sum(axis=1)
-            return ratio_of_norms(error, norm)
+            if H is None and isinstance(A, InputOperator):
+                return self._relative_error(A)
+            return self._error_by_rows(A, H)
+
+    def _relative_error(self, A: InputOperator) -> float:
+        """What `relative_error` returns, of a matrix that is no array."""
+        return self._error_by_rows(A)
+
+    def _error_by_rows(self, A: np.ndarray | InputOperator, H: np.ndarray | None = None) -> float:
+        read = A.rows if isinstance(A, InputOperator) else lambda i, j: A[i:j]
+        sums = squared_sums(read, self._row_reader(), self.shape[0], self._block_rows, H)
+        error, norm = sums.sum(axis=1)
+        return ratio_of_norms(error, norm)
 
     @property
     def _block_rows(self) -> int:

@@ -13,13 +13,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.linalg.least_squares import loss_change
+from lplr.linalg.operators import InputOperator
 from lplr.matrices.base import PackedMatrix
-from lplr.matrices.errors import ReadRows
+from lplr.matrices.errors import ReadRows, ratio_of_norms
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.matrices.vector_product import VectorProduct
 
 __all__ = ["LowRank"]
+
+# Squared error over squared norm from which on Gram matrices give it: rounding in float64 leaves
+# some 1e-15 of the norm there, 1e-5 of such an error. Smaller errors are summed by rows.
+_CANCELLED = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,6 +116,25 @@ class LowRank(PackedMatrix):
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         out = self.right._rmatmat(self.left._rmatmat(Y))
         return out + self.shift * Y.sum(axis=0) if self.shift else out
+
+    def loss_change(self, A: InputOperator) -> float:
+        """``|A - self|_F^2 - |A|_F^2``, by products with A.
+
+        Parameters
+        ----------
+        A : InputOperator
+            As `lplr.linalg.operators.as_matrix` makes it.
+        """
+        L, R = self.left.to_dense(), self.right.to_dense()
+        if self.shift:
+            L = np.hstack([L, np.full((len(L), 1), self.shift)])
+            R = np.vstack([R, np.ones((1, R.shape[1]), np.float32)])
+        return loss_change(A, L, R)
+
+    def _relative_error(self, A: InputOperator) -> float:
+        norm = A.squared_norm()
+        error = norm + self.loss_change(A)
+        return ratio_of_norms(error, norm) if error > _CANCELLED * norm else self._error_by_rows(A)
 
     def scaled(self, factor: float) -> LowRank:
         """The same codes, standing for ``factor`` times the matrix.

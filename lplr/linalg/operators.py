@@ -1,0 +1,350 @@
+"""Matrices of which only products are taken: sparse ones, and linear operators.
+
+What a low-rank factorization needs of A are products with factors, ``A X`` and ``A^T Y``, its norm
+and inner products with ``L R``. `multiply` makes them for arrays and for operators alike, so that
+one text serves both; an `Operator` never becomes an array.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lplr.exceptions import InputError
+from lplr.parallel import matmul, run_blocks
+from lplr.validation import (
+    bring_into_range,
+    check_magnitude,
+    check_matrix,
+    check_operator,
+    check_sparse,
+    is_operator,
+    is_sparse,
+    range_unit,
+)
+
+__all__ = [
+    "FunctionOperator",
+    "InputOperator",
+    "Matrix",
+    "Operator",
+    "SparseOperator",
+    "as_matrix",
+    "bring_matrix_into_range",
+    "kept_dtype",
+    "multiply",
+]
+
+_ROWS = 4096  # of a sparse matrix that one thread multiplies at a time
+_COLUMNS = 64  # of the identity, or of factors, that are multiplied at a time
+# Of the product of two norms: what ``<A x, y>`` and ``<x, A^T y>`` may differ by. Rounding in
+# float32 leaves less than 1e-6, and a wrong transpose about one over the root of the size.
+_ADJOINT = 1e-4
+
+
+class Operator(ABC):
+    """A real matrix A (n, d) that multiplies."""
+
+    shape: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """Number of entries, zero or not."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    @abstractmethod
+    def T(self) -> Operator:
+        """The transpose."""
+
+    @abstractmethod
+    def times(self, X: np.ndarray) -> np.ndarray:
+        """A X, C-contiguous (n, m), of the dtype of X (d, m), float32 or float64."""
+
+
+class InputOperator(Operator):
+    """What a caller passed in place of an array; ``dtype`` float32 or float64."""
+
+    dtype: np.dtype
+    narrow: ClassVar[int]  # columns up to which `gram` takes little time in any case
+    knows_norm: ClassVar[bool]  # at the cost of less than a product with a factor
+
+    @property
+    @abstractmethod
+    def T(self) -> InputOperator:
+        """The transpose."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> InputOperator:
+        """``factor`` times A."""
+
+    @abstractmethod
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """A few rows, as an array."""
+
+    @abstractmethod
+    def gram(self) -> np.ndarray:
+        """A^T A, float64."""
+
+    @abstractmethod
+    def squared_norm(self) -> float:
+        """Squared Frobenius norm, in float64."""
+
+    @abstractmethod
+    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
+        """``<A, L R>`` for L (n, k) and R (k, d), in float64."""
+
+    @abstractmethod
+    def peak(self) -> float:
+        """A magnitude that tells in which range A lies; 0 for a zero matrix alone."""
+
+    def constant(self) -> float | None:
+        """The value of all entries, if they are known to be equal."""
+        return None if self.peak() else 0.0
+
+    def sum(self) -> float:
+        """The sum of all entries."""
+        return float(self.times(np.ones((self.shape[1], 1))).sum())
+
+
+Matrix = np.ndarray | Operator
+
+
+def as_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.ndarray | InputOperator:
+    """What `check_matrix` makes of an array; a sparse matrix or linear operator, checked likewise.
+
+    >>> from scipy.sparse import eye_array
+    >>> as_matrix(eye_array(3)).times(np.ones((3, 1)))[:, 0]
+    array([1., 1., 1.])
+    """
+    if isinstance(A, InputOperator):
+        return A
+    if is_sparse(A):
+        A = check_sparse(A, name, dtype=dtype)
+        return SparseOperator(A) if A.format == "csr" else SparseOperator(A.T).T
+    if is_operator(A):
+        return FunctionOperator.probed(check_operator(A, name), name, dtype)
+    return check_matrix(A, name, dtype=dtype)
+
+
+def kept_dtype(A: Any) -> type:
+    """float64 for what has that dtype, else float32."""
+    return np.float64 if getattr(A, "dtype", None) == np.float64 else np.float32
+
+
+def multiply(X: Matrix, Y: Matrix) -> np.ndarray:
+    """``X Y`` as `lplr.parallel.matmul` makes it; one of the two may be an `Operator`."""
+    if isinstance(X, Operator):
+        assert isinstance(Y, np.ndarray)
+        return X.times(Y)
+    if isinstance(Y, Operator):
+        return np.ascontiguousarray(Y.T.times(np.ascontiguousarray(X.T)).T)
+    return matmul(X, Y)
+
+
+def bring_matrix_into_range(
+    A: np.ndarray | InputOperator,
+) -> tuple[float, np.ndarray | InputOperator]:
+    """`lplr.validation.bring_into_range` for both."""
+    if isinstance(A, np.ndarray):
+        return bring_into_range(A)
+    unit = range_unit(A.peak())
+    return unit, A if unit == 1.0 else A.scaled(1 / unit)
+
+
+class SparseOperator(InputOperator):
+    """A sparse matrix, CSR, float32 or float64, each entry stored once; or its transpose."""
+
+    narrow, knows_norm = 1024, True
+
+    def __init__(self, A: Any, transposed: bool = False) -> None:
+        self._A, self._transposed = A, transposed
+        self.shape, self.dtype = A.shape[::-1] if transposed else A.shape, A.dtype
+
+    @property
+    def T(self) -> SparseOperator:
+        return SparseOperator(self._A, not self._transposed)
+
+    def times(self, X: np.ndarray) -> np.ndarray:
+        X = np.ascontiguousarray(X)
+        if self._transposed:
+            # Entries of the result are sums over all rows: one thread adds them up.
+            return np.asarray(self._A.T @ X, X.dtype)
+        out = np.empty((self.shape[0], X.shape[1]), X.dtype)
+
+        def block(start: int, stop: int) -> None:
+            out[start:stop] = self._part(start, stop) @ X
+
+        run_blocks(block, self.shape[0], _ROWS)
+        return out
+
+    def _part(self, start: int, stop: int) -> Any:
+        """Rows of the stored matrix, which share its arrays."""
+        A = self._A
+        low, high = A.indptr[start], A.indptr[stop]
+        arrays = A.data[low:high], A.indices[low:high], A.indptr[start : stop + 1] - low
+        return type(A)(arrays, shape=(stop - start, A.shape[1]), copy=False)
+
+    def scaled(self, factor: float) -> SparseOperator:
+        A = self._A
+        data = A.data * A.data.dtype.type(factor)
+        scaled = type(A)((data, A.indices, A.indptr), shape=A.shape, copy=False)
+        return SparseOperator(scaled, self._transposed)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        if self._transposed:
+            self._A, self._transposed = self._A.T.tocsr(), False
+        return np.asarray(self._part(start, stop).toarray())
+
+    def gram(self) -> np.ndarray:
+        d = self.shape[1]
+        G = np.zeros((d, d))
+        if self._transposed:
+            A = self._A.astype(np.float64)
+            return np.asarray((A @ A.T).toarray())
+        for start in range(0, self.shape[0], _ROWS):
+            part = self._part(start, min(start + _ROWS, self.shape[0])).astype(np.float64)
+            G += (part.T @ part).toarray()
+        return G
+
+    def squared_norm(self) -> float:
+        data, step = self._A.data, 1 << 20
+        parts = (data[i : i + step].astype(np.float64) for i in range(0, len(data), step))
+        return float(sum(np.vdot(part, part) for part in parts))
+
+    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
+        if self._transposed:
+            return self.T.inner(R.T, L.T)
+        n = self.shape[0]
+        sums = np.zeros(-(-n // _ROWS))
+        for i in range(0, L.shape[1], _COLUMNS):
+            X = np.ascontiguousarray(R[i : i + _COLUMNS].T, np.float64)
+            Y = L[:, i : i + _COLUMNS]
+
+            def block(start: int, stop: int, X: np.ndarray = X, Y: np.ndarray = Y) -> None:
+                product = self._part(start, stop) @ X
+                sums[start // _ROWS] += np.einsum("ij,ij->", product, Y[start:stop])
+
+            run_blocks(block, n, _ROWS)
+        return float(sums.sum())
+
+    def peak(self) -> float:
+        data = self._A.data
+        return float(max(data.max(), -data.min())) if len(data) else 0.0
+
+    def constant(self) -> float | None:
+        data = self._A.data
+        if len(data) == 0 or not data.any():
+            return 0.0
+        whole = len(data) == self.size
+        return float(data[0]) if whole and (data == data[0]).all() else None
+
+
+class FunctionOperator(InputOperator):
+    """A linear operator of SciPy, each of whose products is checked; or its transpose."""
+
+    narrow, knows_norm = 0, False
+
+    def __init__(
+        self,
+        operator: Any,
+        name: str,
+        dtype: Any,
+        peak: float,
+        factor: float = 1.0,
+        transposed: bool = False,
+    ) -> None:
+        self._operator, self._name, self.dtype, self._peak = operator, name, np.dtype(dtype), peak
+        self._factor, self._transposed = factor, transposed
+        self.shape = operator.shape[::-1] if transposed else operator.shape
+
+    @classmethod
+    def probed(cls, operator: Any, name: str, dtype: type) -> FunctionOperator:
+        """An operator that has shown its products, in both directions, of random vectors.
+
+        InputError says that it has no ``rmatvec``, or that this is not the transpose.
+        """
+        A, rng = cls(operator, name, dtype, 0.0), np.random.default_rng(0)
+        x, y = (rng.standard_normal((size, 1)) for size in A.shape[::-1])
+        try:
+            Ax, Ay = A.times(x), A.T.times(y)
+        except (NotImplementedError, TypeError):  # the latter is how some versions of SciPy fail
+            if _has_transpose(operator):
+                raise
+            raise InputError(
+                f"{name}: is an operator without a transpose; give it an rmatvec"
+            ) from None
+        bound = np.linalg.norm(Ax) * np.linalg.norm(y) + np.linalg.norm(Ay) * np.linalg.norm(x)
+        if abs(np.vdot(Ax, y) - np.vdot(x, Ay)) > _ADJOINT * bound:
+            raise InputError(
+                f"{name}: its rmatvec is not the transpose of its matvec: <A x, y> is "
+                f"{np.vdot(Ax, y):.6g}, <x, A^T y> is {np.vdot(x, Ay):.6g}"
+            )
+        peak = float(np.abs(Ax).max())
+        check_magnitude(peak, name)
+        return cls(operator, name, dtype, peak)
+
+    def _like(self, factor: float, transposed: bool) -> FunctionOperator:
+        return FunctionOperator(
+            self._operator, self._name, self.dtype, self._peak, factor, transposed
+        )
+
+    @property
+    def T(self) -> FunctionOperator:
+        return self._like(self._factor, not self._transposed)
+
+    def scaled(self, factor: float) -> FunctionOperator:
+        return self._like(self._factor * factor, self._transposed)
+
+    def times(self, X: np.ndarray) -> np.ndarray:
+        what = "rmatmat" if self._transposed else "matmat"
+        product = np.asarray(getattr(self._operator, what)(X))
+        name, shape = f"{self._name}: its {what}", (self.shape[0], X.shape[1])
+        if product.shape != shape:
+            raise InputError(f"{name} of {X.shape} must be {shape}, found {product.shape}")
+        if product.dtype.kind not in "fiub":
+            raise InputError(f"{name} is {product.dtype}; products must be real")
+        bad = ~np.isfinite(product).all(axis=1)
+        if bad.any():
+            raise InputError(f"{name} is not finite in row {int(bad.argmax())}")
+        if self._factor != 1.0:
+            product = product * self._factor
+        return np.ascontiguousarray(product, X.dtype)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        E = np.zeros((self.shape[0], stop - start))
+        E[np.arange(start, stop), np.arange(stop - start)] = 1.0
+        return np.ascontiguousarray(self.T.times(E).T)
+
+    def _all_rows(self) -> Iterator[np.ndarray]:
+        n = self.shape[0]
+        return (self.rows(i, min(i + _COLUMNS, n)) for i in range(0, n, _COLUMNS))
+
+    def gram(self) -> np.ndarray:
+        G = np.hstack([self.T.times(np.ascontiguousarray(x.T)) for x in self.T._all_rows()])
+        return (G + G.T) / 2
+
+    def squared_norm(self) -> float:
+        short = self if self.shape[0] < self.shape[1] else self.T
+        return sum(float(np.vdot(x, x)) for x in short._all_rows())
+
+    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
+        total = 0.0
+        for i in range(0, L.shape[1], _COLUMNS):
+            X = self.times(np.ascontiguousarray(R[i : i + _COLUMNS].T, np.float64))
+            total += float(np.einsum("ij,ij->", X, L[:, i : i + _COLUMNS]))
+        return total
+
+    def peak(self) -> float:
+        return self._peak
+
+
+def _has_transpose(operator: Any) -> bool:
+    try:
+        operator.rmatvec(np.zeros(operator.shape[0]))
+    except NotImplementedError:
+        return False
+    return True

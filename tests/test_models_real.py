@@ -18,7 +18,7 @@ from helpers import smollm2
 import lplr
 from lplr.models import Network
 from lplr.models.calibration import compress_block, first_states
-from lplr.models.evaluation.scores import mean_kl
+from lplr.models.evaluation.losses import mean_kl
 from lplr.models.families import family_of
 
 IDS = Path(__file__).parent / "fixtures" / "models" / "smollm2_ids.npz"

@@ -10,12 +10,13 @@ import pytest
 from networks import Bytes, llama, nudged
 
 from lplr.exceptions import InputError
-from lplr.models.evaluation import forward, scores
+from lplr.models.evaluation import forward, losses
 from lplr.models.evaluation.choices import Question, answer
 from lplr.models.evaluation.encoders import score_encoder
 from lplr.models.evaluation.estimate import Estimate, mean_of, ratio_of
 from lplr.models.evaluation.forward import batches, hidden_states
-from lplr.models.evaluation.scores import compare, mean_kl, score
+from lplr.models.evaluation.losses import mean_kl
+from lplr.models.evaluation.scores import compare, score
 from lplr.models.generation import generate
 from lplr.models.network import Network
 from lplr.models.texts import padded_texts
@@ -103,7 +104,7 @@ def test_the_same_bits_in_pieces_and_in_threads(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LPLR_NUM_THREADS", "1")
     assert compare(ORIGINAL, COMPRESSED, IDS) == threads
     monkeypatch.setattr(forward, "_STATES", 2 * 4 * 20 * 32)  # two sequences at a time
-    monkeypatch.setattr(scores, "_LOGITS", 7 * 4 * 150)  # seven rows at a time
+    monkeypatch.setattr(losses, "_LOGITS", 7 * 4 * 150)  # seven rows at a time
     pieces = compare(ORIGINAL, COMPRESSED, IDS)
     for found in (threads, pieces):
         assert found.kl is not None

@@ -29,11 +29,9 @@ NumPy's bit generators never change (NEP 19).
 
 *Sizes.* `lplr.linalg.paley` gives the order and P of a Paley block.
 
-*Blocks.* With a block size b and ``c = max(1, n // b)`` blocks, block i makes the entries i b to
-i b + b of V x, the last block all m from there on. It takes the same entries of x. Interleaved,
-the last block takes the entries ``j n // m`` for j from 0 to m - 1, and the others are dealt to the
-other blocks in turn. The signs of the columns of a block are those bits of the one stream that
-have the numbers of the entries that it makes.
+*Blocks.* `lplr.linalg.transform_blocks` says which entries a block takes and makes. The signs of
+the columns of a block are those bits of the one stream that have the numbers of the entries that
+it makes.
 """
 
 from __future__ import annotations
@@ -47,6 +45,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.linalg.orthogonal import mix, mix_vector
 from lplr.linalg.paley import block_order
+from lplr.linalg.transform_blocks import TransformBlocks
 from lplr.parallel import run_blocks
 from lplr.validation import check_flag, check_integer, check_rng
 
@@ -56,7 +55,7 @@ _SEEDS = 1 << 63  # below 2^63, so that every container's signed integer holds a
 
 
 @dataclass(frozen=True)
-class RandomizedTransform:
+class RandomizedTransform(TransformBlocks):
     """A random orthogonal matrix V of size n that is applied in O(n log n) and stored as a seed.
 
     Parameters
@@ -270,73 +269,6 @@ class RandomizedTransform:
         T += T.T  # NumPy buffers the overlapping operand
         T *= 0.5
         return T
-
-    @property
-    def _size(self) -> int:
-        """Of all blocks but the last, which may be larger."""
-        return min(self.n, self.block or self.n)
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks V has."""
-        return self.n // self._size
-
-    def inside(self, b: int) -> slice:
-        """The entries of V x that block b makes.
-
-        Parameters
-        ----------
-        b : int
-            From 0 to ``blocks - 1``.
-
-        Returns
-        -------
-        slice
-        """
-        stop = (b + 1) * self._size if b + 1 < self.blocks else self.n
-        return slice(b * self._size, stop)
-
-    def outside(self, b: int) -> slice | np.ndarray:
-        """The entries of x that block b mixes, ascending, in the order of its columns.
-
-        Parameters
-        ----------
-        b : int
-
-        Returns
-        -------
-        slice or ndarray of int
-        """
-        return self._dealt[self.inside(b)] if self.interleaved else self.inside(b)
-
-    def block_of(self, i: np.ndarray) -> np.ndarray:
-        """The blocks that mix some entries of x.
-
-        Parameters
-        ----------
-        i : ndarray of int
-            Their numbers.
-
-        Returns
-        -------
-        ndarray of int of the same shape
-
-        Examples
-        --------
-        >>> RandomizedTransform(9, seed=0, block=4).block_of(np.array([0, 3, 4, 8]))
-        array([0, 0, 1, 1])
-        """
-        last = self.blocks - 1
-        if last == 0 or not self.interleaved:
-            return np.minimum(i // self._size, last)
-        m = self.n - last * self._size
-        before = -(-i * m // self.n)  # entries of the last block below i: those j n // m below
-        return np.where(before * self.n // m == i, last, (i - before) % last)
-
-    @cached_property
-    def _dealt(self) -> np.ndarray:
-        """The entries of x, those of each block together."""
-        return np.argsort(self.block_of(np.arange(self.n)), kind="stable")
 
     def undo_block(self, b: int, Y: np.ndarray, axis: int = 0) -> np.ndarray:
         """The entries ``outside(b)`` of ``V.T @ y``, y given as the entries ``inside(b)`` alone.

@@ -21,7 +21,7 @@ import numpy as np
 from lplr.models.candidates import Allocation, Candidate
 from lplr.models.compress_model import compress
 from lplr.models.costs import layers_of
-from lplr.models.evaluation.scores import token_losses
+from lplr.models.evaluation.losses import token_losses
 from lplr.models.evaluation.sensitivity import sensitivity
 from lplr.models.moves import from_margins, moved
 from lplr.models.network import Network

@@ -11,7 +11,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.models.evaluation.estimate import Estimate, Measured, mean_of
 from lplr.models.evaluation.lines import lines_of, of_json
-from lplr.models.evaluation.scores import token_losses
+from lplr.models.evaluation.losses import token_losses
 from lplr.models.network import Network, check_network
 from lplr.models.texts import PADDING, Tokenizer, check_ids
 from lplr.progress import Progress, tracked

@@ -13,7 +13,8 @@ from lplr.models.block import Block
 from lplr.models.calibration import relative_squares
 from lplr.models.evaluation.estimate import Estimate, Measured, ratio_of
 from lplr.models.evaluation.forward import Batch, batches
-from lplr.models.evaluation.scores import check_comparable, divergences
+from lplr.models.evaluation.losses import divergences
+from lplr.models.evaluation.scores import check_comparable
 from lplr.models.network import Network
 from lplr.models.texts import PADDING, token_windows
 from lplr.parallel import run_blocks

@@ -120,6 +120,30 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(
     shutil.rmtree(out)
 
 
+def test_ranks_are_shared_out_under_output_moments(models: Path, adapted: dict[str, Any]) -> None:
+    """At no more bits than the same rank everywhere; an interrupted run knows them, too."""
+    moments = lplr.models.output_moments(models / "original", TOKENS, models / "g.safetensors")
+    given: dict[str, Any] = {**OPTIONS, "steps": 4, "output_moments": moments.path}
+    call = models / "small", models / "original", TOKENS, models / "shared"
+
+    def stop(done: float, _: str) -> None:
+        if done > 0.5:
+            raise _StopError
+
+    with pytest.raises(_StopError):
+        lplr.models.adapt(*call, progress=stop, **given)
+    made = lplr.models.adapt(*call, **given)
+    said = made["settings"]["adaptations"][-1]
+    ranks = said["ranks"]
+    assert 2 <= min(ranks.values()) < OPTIONS["rank"] < max(ranks.values()) <= 12
+    assert (
+        said["layers_bits_per_weight"]["stored"] <= adapted["totals"]["layers"]["bits_per_weight"]
+    )
+    packed = lplr.models.load(models / "shared").tensors
+    assert {name: packed[f"{name}.weight"].rank for name in ranks} == ranks
+    assert _loss(made, "stored") < _loss(made, "start") < _loss(made, "before")
+
+
 def test_a_killed_adaptation_ends_with_the_same_bytes(models: Path, tmp_path: Path) -> None:
     """Six SIGKILLs at random moments."""
     tiny_checkpoint(tmp_path / "original")

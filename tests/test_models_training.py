@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
 
 import numpy as np
 import pytest
@@ -14,15 +14,10 @@ from lplr.models.adaptation.gradient import Target, loss_and_gradient, mean_loss
 from lplr.models.adaptation.optimizer import AdamW, rate_at
 from lplr.models.adaptation.parameters import layout_of
 from lplr.models.adaptation.presets import GROUPS
+from lplr.models.adaptation.ranks import felt_ranks
 from lplr.models.adaptation.start import balanced, best_correction
 from lplr.models.adaptation.student import Student
 from lplr.models.adaptation.training import batch_rows
-
-
-class _Tensors(dict[str, np.ndarray]):
-    """Stands for a model on disk."""
-
-    dense = dict.__getitem__
 
 
 @pytest.mark.parametrize(
@@ -37,8 +32,7 @@ def test_the_gradient_is_that_of_the_loss(name: str, loss: str) -> None:
     ranks = {name: 2 for i in range(family.n_blocks) for name in family.linears(i)}
     layout = layout_of(family, GROUPS, ranks)
     theta = np.zeros(layout.size, np.float32)
-    weights: Any = _Tensors(original.tensors)
-    student = Student(family, weights, layout, theta, replaced=False, keep=True)
+    student = Student(family, original.tensors, layout, theta)
     for name, value in student.values.items():
         start = original.tensors.get(name, 1.2 if name.endswith(".scale") else 0.0)
         value[...] = start + 0.1 * rng.standard_normal(value.shape)
@@ -136,3 +130,29 @@ def test_a_correction_starts_at_the_error_that_counts() -> None:
         s = np.linalg.svd(roots[0].T @ E @ roots[1], compute_uv=False)
         assert _loss_under(E - L @ R, H, weight) == pytest.approx(np.sum(s[5:] ** 2), rel=1e-8)
         np.testing.assert_allclose(np.linalg.norm(L, axis=0), np.linalg.norm(R, axis=1))
+
+
+def test_ranks_go_where_components_are_felt_most_for_each_bit() -> None:
+    """Against all ranks that cost no more."""
+    rng = np.random.default_rng(6)
+    shapes = {"a": (5, 9), "b": (30, 20), "c": (12, 12)}
+    ranks = dict.fromkeys(shapes, 3)
+    for _ in range(20):
+        felt = {name: np.sort(rng.exponential(sum(shapes[name]), 9))[::-1] for name in shapes}
+        found = felt_ranks(felt, shapes, ranks, 4)
+
+        def cost(given: dict[str, int]) -> int:
+            return sum(k * (4 * sum(shapes[name]) + 32) for name, k in given.items())
+
+        def taken(given: dict[str, int], felt: dict[str, np.ndarray] = felt) -> float:
+            return float(sum(felt[name][:k].sum() for name, k in given.items()))
+
+        every = [
+            dict(zip(shapes, k, strict=True)) for k in itertools.product(range(2, 10), repeat=3)
+        ]
+        best = max(taken(each) for each in every if cost(each) <= cost(ranks))
+        left = cost(ranks) - cost(found)
+        refused = [felt[name][k] for name, k in found.items() if k < 9]
+        assert 0 <= left < max(cost({name: 1}) for name in shapes)
+        assert taken(found) <= best * (1 + 1e-12)
+        assert best <= taken(found) + max(refused)  # the bound of a greedy choice (Dantzig, 1957)

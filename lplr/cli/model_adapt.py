@@ -48,7 +48,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder to make")
     correction = parser.add_mutually_exclusive_group()
     correction.add_argument(
-        "--rank", type=int, default=16, metavar="K", help="columns of the correction (default: 16)"
+        "--rank",
+        type=int,
+        default=16,
+        metavar="K",
+        help="columns of the correction (default: 16); with --output-moments their mean, layers "
+        "that are felt more then get more",
     )
     correction.add_argument(
         "--existing",
@@ -85,7 +90,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--output-moments",
         metavar="FILE",
         help="what lplr model calibrate --output wrote of ORIGINAL: errors count as the "
-        "predictions feel them, where corrections start and where they are stored",
+        "predictions feel them, where corrections start, how large they are and where they are "
+        "stored",
     )
     add_seed(parser)
     parser.add_argument(

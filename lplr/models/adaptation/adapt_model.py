@@ -61,7 +61,9 @@ def adapt(
         The folder to make. Where training is, is kept beside it in ``out.job``: the same call,
         after an interrupt or a kill, goes on from there and ends with the same bytes.
     rank : int or None
-        Columns of L of every layer, beside the factors that it has; None trains those factors.
+        Columns of L of every layer, beside the factors that it has; None trains those factors. With
+        ``output_moments`` it is a mean: layers whose errors are felt more get up to four times as
+        many, others as few as two, and together they take no more bits.
     bits : int
         Of each entry of L and R in the end.
     preset : {"default", "quick"}
@@ -81,8 +83,9 @@ def adapt(
         Sequences on which parameters are judged and chosen; by default one of eight of ``tokens``,
         but no more than two batches, or four; they then are not trained on.
     output_moments : str or path, optional
-        What `output_moments` has found of the original: where corrections start, and how L and R
-        are quantized, errors then count as the predictions feel them.
+        What `output_moments` has found of the original: where corrections start, how rank is shared
+        out among layers, and how L and R are quantized, errors then count as the predictions feel
+        them.
     rng : int
         Seed of the order of sequences.
     jobs : int, optional
@@ -118,7 +121,9 @@ def adapt(
     Saha, Sagan, Srivastava, Goldsmith, Pilanci, NeurIPS 2024, train the factors of compressed
     layers on a task. Here they are trained, with the few other parameters, to undo what compression
     has changed; the original's distributions are never stored. A new correction starts at the
-    error of its layer, under the second moment of its inputs (their Lemma 4.2).
+    error of its layer, under the second moment of its inputs (their Lemma 4.2). With G, the second
+    moment of the gradients at the outputs, a component of ``G^(1/2) E H^(1/2)`` of singular value s
+    is felt as ``s^2 / 2`` nats a token, in every layer; those with most for each bit are taken.
 
     Examples
     --------

@@ -72,7 +72,7 @@ def layout_of(family: Family, trained: tuple[str, ...], ranks: Mapping[str, int]
     trained : tuple of str
         Of `GROUPS`: ``"norms"`` are gains and biases of norms, ``"biases"`` those of linear layers.
     ranks : mapping of str to int
-        Columns of L of each linear layer, by the name of its module; 0 for none.
+        Columns of L of each linear layer that has one, by the name of its module.
     """
     tensors = family.tensors()
     shapes: dict[str, tuple[int, ...]] = {}
@@ -80,7 +80,7 @@ def layout_of(family: Family, trained: tuple[str, ...], ranks: Mapping[str, int]
     for i in range(family.n_blocks):
         linears = family.linears(i)
         for name, (n, d) in linears.items():
-            if "factors" in trained and ranks[name]:
+            if "factors" in trained and ranks.get(name):
                 shapes |= {f"{name}.L": (n, ranks[name]), f"{name}.R": (ranks[name], d)}
             if "scales" in trained:
                 shapes[f"{name}.scale"] = (1,)

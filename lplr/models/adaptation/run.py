@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,14 @@ from lplr.models.adaptation.optimizer import AdamW
 from lplr.models.adaptation.parameters import layout_of
 from lplr.models.adaptation.request import Request
 from lplr.models.adaptation.result import copy_model, copy_rest
-from lplr.models.adaptation.start import random_start, start_at_errors
-from lplr.models.adaptation.student import Student, dense_network, factors_of
+from lplr.models.adaptation.start import corrections, random_start
+from lplr.models.adaptation.student import (
+    Factors,
+    Student,
+    dense_network,
+    factors_of,
+    student_weights,
+)
 from lplr.models.adaptation.training import DONE, SAME, Training, train
 from lplr.models.calibration import second_moments
 from lplr.models.job import Job
@@ -44,15 +51,12 @@ class Run:
     def __init__(self, request: Request, job: Job) -> None:
         self.request, self.job, self.model = request, job, request.model
         self.settings, family = request.settings, request.family
-        factors = "factors" in self.settings.trained
-        self.replaced = factors and self.settings.rank is None
+        self.factors = "factors" in self.settings.trained
+        self.replaced = self.factors and self.settings.rank is None
         weights = sum(math.prod(shape) for shape in family.tensors().values())
-        self.keep = not on_disk(8 * weights)  # both networks in float32
-        ranks = request.ranks() if factors else {}
-        layout = layout_of(family, self.settings.trained, ranks)
-        theta = np.zeros(layout.size, np.float32)
-        self.student = Student(family, self.model, layout, theta, self.replaced, self.keep)
-        self.original = dense_network(family, request.original, self.keep)
+        keep = not on_disk(8 * weights)  # both networks in float32
+        self.weights = student_weights(family, self.model, self.replaced, keep)
+        self.original = dense_network(family, request.original, keep)
         self.target = Target(self.original if self.settings.loss == "kl" else None)
         self.numbers = {e["name"]: k for k, e in enumerate(self.model.manifest["layers"])}
         self.layers: dict[str, tuple[int, str]] = {}  # block, and name within it
@@ -68,10 +72,11 @@ class Run:
         with until(_STARTED, "predictions of the original"):
             with until(0.2):
                 known = self.target.states(held_out)
-            state = Training.load(self.job.training, self.student.theta)
+            state = Training.load(self.job.training)
             if state is None:
                 state = self._begin(held_out, known)
                 state.save(self.job.training)
+            self.student = self._student(state.ranks, state.optimizer.theta)
         with until(_TRAINED, "training"):
             train(
                 state,
@@ -102,39 +107,67 @@ class Run:
 
     def _begin(self, held_out: list[np.ndarray], known: list[np.ndarray] | None) -> Training:
         """Parameters to start from: of two, those that serve sequences that are held out better."""
-        student, theta = self.student, self.student.theta
-        for name, value in student.values.items():
-            if name.endswith(".scale"):
-                value[...] = 1
-            elif not name.endswith((".L", ".R")):
-                value[...] = self.model[name]
-            elif self.replaced:
-                of, _, side = name.rpartition(".")
-                found = factors_of(self.model[f"{of}.weight"])
-                assert found is not None  # else its rank were 0
-                value[...] = found["LR".index(side)]
 
-        def loss() -> float:
+        def loss(student: Student) -> float:
             return mean_loss(student, self.target, held_out, known)
 
+        student = self._started(self._existing() if self.replaced else {})
         with until(0.4):
-            before = loss()
+            start = before = loss(student)
         if not math.isfinite(before):
             raise InputError("model: its loss on held-out sequences is not finite; check both")
-        start = before
-        if not self.replaced and "factors" in self.settings.trained:
+        if self.factors and not self.replaced:
             with until(0.9, "starting corrections"):
-                start_at_errors(student, self.original, *self._few(), self.request.moments)
-                random_start(student, self.settings.rng, missing=True)
-                start = loss()
+                ranks, moments = self.request.ranks(), self.request.moments
+                few, bits = self._few(), self.settings.bits
+                found = corrections(student, self.original, *few, moments, ranks, bits)
+                student = self._started(found)
+                start = loss(student)
                 if not start < before:
-                    random_start(student, self.settings.rng)
-                    start = before
+                    student, start = self._started(self._zero()), before
+        theta = student.theta
         zero = np.zeros((2, len(theta)), np.float32)
-        state = Training(AdamW(theta, *zero), theta.copy(), before, [(0, start)])
+        ranks = {
+            n.removesuffix(".R"): len(R) for n, R in student.values.items() if n.endswith(".R")
+        }
+        state = Training(AdamW(theta, *zero), theta.copy(), before, [(0, start)], ranks)
         if before <= _ROUNDING:
             state.stopped = SAME
         return state
+
+    def _student(self, ranks: Mapping[str, int], theta: np.ndarray | None = None) -> Student:
+        """The network that is trained, with these parameters."""
+        family = self.request.family
+        layout = layout_of(family, self.settings.trained, ranks)
+        theta = np.zeros(layout.size, np.float32) if theta is None else theta
+        return Student(family, self.weights, layout, theta)
+
+    def _started(self, factors: Mapping[str, Factors]) -> Student:
+        """The model as it is, with these factors; random components where they are zero."""
+        student = self._student({name: len(R) for name, (_, R) in factors.items()})
+        for name, value in student.values.items():
+            of, _, what = name.rpartition(".")
+            if what == "scale":
+                value[...] = 1
+            elif what in ("L", "R"):
+                value[...] = factors[of]["LR".index(what)]
+            else:
+                value[...] = self.model[name]
+        random_start(student, self.settings.rng)
+        return student
+
+    def _existing(self) -> dict[str, Factors]:
+        """The factors that the layers have."""
+        found = {name: factors_of(self.model[f"{name}.weight"]) for name in self.layers}
+        return {name: factors for name, factors in found.items() if factors is not None}
+
+    def _zero(self) -> dict[str, Factors]:
+        """Factors of all layers that are zero."""
+        ranks, found = self.request.ranks(), {}
+        for name, (i, _) in self.layers.items():
+            n, d = self.request.family.linears(i)[name]
+            found[name] = np.zeros((n, ranks[name])), np.zeros((ranks[name], d))
+        return found
 
     def _few(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Some of the sequences for second moments, and which of their tokens are no padding."""
@@ -183,6 +216,7 @@ class Run:
             **self.request.call(),
             "stopped": state.stopped,
             "changed": changed,
+            "ranks": state.ranks,
             "history": [list(each) for each in state.history],
             "held_out_loss": {
                 "sequences": len(held_out),

@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
 from lplr.linalg.hessian import regularize
 from lplr.linalg.least_squares import rank_constrained
-from lplr.models.adaptation.student import Student
+from lplr.models.adaptation.ranks import MOST, felt_ranks
+from lplr.models.adaptation.student import Factors, Student
 from lplr.models.calibration import second_moments
 from lplr.models.moments_file import OutputMoments
 from lplr.models.network import Network
 
-__all__ = ["balanced", "best_correction", "random_start", "start_at_errors"]
+__all__ = ["balanced", "best_correction", "corrections", "random_start"]
 
 
-def start_at_errors(
-    student: Student,
+def corrections(
+    model: Network,
     original: Network,
     ids: np.ndarray,
     mask: np.ndarray | None,
     moments: OutputMoments | None,
-) -> None:
-    """Set L and R of all layers to the best correction of their errors for some inputs.
+    ranks: Mapping[str, int],
+    bits: int,
+) -> dict[str, Factors]:
+    """L and R of the best corrections of all layers for some inputs.
 
     With E the error of the weight, H the second moment of the inputs that the layer has in the
-    student and G that of the gradients by its outputs, or the identity,
-    ``tr(G (E - L R) H (E - L R)^T)`` is least (CALDERA, Lemma 4.2, for ``G^(1/2) E``).
+    model and G that of the gradients by its outputs, or the identity,
+    ``tr(G (E - L R) H (E - L R)^T)`` is least (CALDERA, Lemma 4.2, for ``G^(1/2) E``). Where G is
+    known, components of different layers can be compared, and `felt_ranks` says how many each
+    layer gets.
 
     Parameters
     ----------
-    student : Student
-        Whose L or R are zero.
-    original : Network
+    model, original : Network
     ids : ndarray of int of shape (sequences, tokens)
     mask : ndarray of bool of shape (sequences, tokens), optional
         Which tokens are no padding.
     moments : OutputMoments, optional
+    ranks : mapping of str to int
+        Columns of L of every layer, before any of them are moved between layers.
+    bits : int
+        Of an entry of L or R in the end.
     """
-    found: dict[str, np.ndarray] = {}
-    blocks = {student.family.prefix(i): i for i in range(student.family.n_blocks)}
-    for names, H, _ in second_moments(student, ids, mask):
+    found: dict[str, Factors] = {}
+    felt: dict[str, np.ndarray] = {}
+    shapes: dict[str, tuple[int, int]] = {}
+    family = model.family
+    blocks = {family.prefix(i): i for i in range(family.n_blocks)}
+    for names, H, _ in second_moments(model, ids, mask):
         at = next(prefix for prefix in blocks if names[0].startswith(prefix))
-        ours, theirs = (network.block(blocks[at]).linears for network in (student, original))
+        ours, theirs = (network.block(blocks[at]).linears for network in (model, original))
         for name in names:
-            L = student.values.get(f"{name}.L")
-            if L is None:
-                continue
             short = name.removeprefix(at)
             E = np.asarray(theirs[short].weight) - ours[short].weight
-            G = None if moments is None else moments.output_moment(name)
-            found[f"{name}.L"], found[f"{name}.R"] = balanced(*best_correction(E, H, G, L.shape[1]))
-    for name, value in found.items():  # after the walk, which would see them
-        student.values[name][...] = value
+            G, most = None, ranks[name]
+            if moments is not None:
+                G, most = moments.output_moment(name), min(MOST * most, *E.shape)
+            L, R = best_correction(E, H, G, most)
+            if G is not None:
+                # L has columns that are orthonormal under G over its mean diagonal, damped.
+                felt[name] = np.mean(np.diagonal(G)) * np.einsum("ij,ij->i", R @ H, R)
+                shapes[name] = E.shape
+            L, R = balanced(L, R)
+            found[name] = L.astype(np.float32), R.astype(np.float32)
+    if felt:
+        ranks = felt_ranks(felt, shapes, ranks, bits)
+    return {name: (L[:, : ranks[name]], R[: ranks[name]]) for name, (L, R) in found.items()}
 
 
 def best_correction(
@@ -80,11 +97,11 @@ def balanced(L: np.ndarray, R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return L * to_length(L, 0), R * to_length(R, 1)[:, None]
 
 
-def random_start(student: Student, seed: int, missing: bool = False) -> None:
-    """Set L to zero and R to normal numbers of variance 1/inputs: the correction is zero.
+def random_start(student: Student, seed: int) -> None:
+    """Where L is zero, set R to normal numbers of variance 1/inputs: the correction stays zero.
 
-    So does LoRA (Hu et al., ICLR 2022), section 4.1. Where only ``missing``, components that are
-    not zero stay; one whose L and R are both zero would have no gradient.
+    So does LoRA (Hu et al., ICLR 2022), section 4.1. A component whose L and R are both zero would
+    have no gradient.
     """
     for name, R in student.values.items():
         if not name.endswith(".R"):
@@ -92,5 +109,5 @@ def random_start(student: Student, seed: int, missing: bool = False) -> None:
         L = student.values[f"{name.removesuffix('.R')}.L"]
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         drawn = rng.standard_normal(R.shape, np.float32) / np.float32(np.sqrt(R.shape[1]))
-        zero = ~(missing & L.any(axis=0) & R.any(axis=1))
+        zero = ~(L.any(axis=0) & R.any(axis=1))
         L[:, zero], R[zero] = 0, drawn[zero]

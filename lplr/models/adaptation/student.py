@@ -5,9 +5,10 @@ Of a linear layer with the compressed weight W, ``y = s W x + L R x + b``.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -20,7 +21,17 @@ from lplr.models.families.base import Family, Loss
 from lplr.models.network import Network
 from lplr.models.packed import PackedModel
 
-__all__ = ["Dense", "Student", "dense_network", "factors_of", "without_factors"]
+__all__ = [
+    "Dense",
+    "Factors",
+    "Student",
+    "dense_network",
+    "factors_of",
+    "student_weights",
+    "without_factors",
+]
+
+Factors: TypeAlias = tuple[np.ndarray, np.ndarray]  # L (outputs, rank) and R (rank, inputs)
 
 
 class Dense(Mapping[str, np.ndarray]):
@@ -32,19 +43,13 @@ class Dense(Mapping[str, np.ndarray]):
     read : callable
         ``read(name)`` is the array.
     keep : bool
-    given : mapping of str to ndarray
-        Those that need not be read.
     """
 
     def __init__(
-        self,
-        names: Collection[str],
-        read: Callable[[str], np.ndarray],
-        keep: bool,
-        given: Mapping[str, np.ndarray] | None = None,
+        self, names: Collection[str], read: Callable[[str], np.ndarray], keep: bool
     ) -> None:
         self._names, self._read, self._keep = names, read, keep
-        self._found = dict(given or {})
+        self._found: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name in self._found:
@@ -67,43 +72,42 @@ def dense_network(family: Family, tensors: PackedModel | Checkpoint, keep: bool)
     return Network(family, Dense(family.tensors(), read, keep))
 
 
+def student_weights(family: Family, model: PackedModel, replaced: bool, keep: bool) -> Dense:
+    """The tensors of a compressed network, decoded, once where they are kept.
+
+    ``replaced`` says that L R takes the place of the low-rank factors that a layer has, which then
+    are no part of W.
+    """
+    layers = {f"{n}.weight" for i in range(family.n_blocks) for n in family.linears(i)}
+
+    def read(name: str) -> np.ndarray:
+        if not (replaced and name in layers):
+            return model.dense(name)
+        W = without_factors(model[name])
+        return W.T if family.transposed else W
+
+    return Dense(family.tensors(), read, keep)
+
+
 class Student(Network):
     """A compressed network with parameters beside its weights.
 
     Parameters
     ----------
     family : Family
-    model : PackedModel
+    weights : mapping of str to ndarray
+        All tensors of the network, see `student_weights`.
     layout : Layout
     theta : ndarray of shape (layout.size,), float32
         The parameters; the network follows their changes.
-    replaced : bool
-        Whether L R takes the place of the low-rank factors that a layer has, which then are no
-        part of W.
-    keep : bool
-        Whether decoded weights stay in memory.
     """
 
     def __init__(
-        self,
-        family: Family,
-        model: PackedModel,
-        layout: Layout,
-        theta: np.ndarray,
-        replaced: bool,
-        keep: bool,
+        self, family: Family, weights: Mapping[str, np.ndarray], layout: Layout, theta: np.ndarray
     ) -> None:
-        weights = {f"{n}.weight" for i in range(family.n_blocks) for n in family.linears(i)}
-
-        def read(name: str) -> np.ndarray:
-            if not (replaced and name in weights):
-                return model.dense(name)
-            W = without_factors(model[name])
-            return W.T if family.transposed else W
-
         self.theta, self.layout = theta, layout
         self.values = layout.views(theta)
-        super().__init__(family, Dense(family.tensors(), read, keep, self.values))
+        super().__init__(family, ChainMap(self.values, cast(dict[str, np.ndarray], weights)))
 
     def block(self, i: int) -> Block:
         """One block with the parameters as they are now."""
@@ -123,7 +127,7 @@ class Student(Network):
         return self.family.head_back(self._outside, h, loss)
 
 
-def factors_of(packed: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def factors_of(packed: Any) -> Factors | None:
     """The low-rank factors of a packed layer in the coordinates of its inputs and outputs."""
     low_rank = packed if isinstance(packed, LowRank) else getattr(packed, "low_rank", None)
     if low_rank is None:

@@ -60,6 +60,8 @@ class Training:
         That loss without any parameter.
     history : list of (int, float)
         Steps taken, and that loss; it begins with what step 0 starts from.
+    ranks : dict of str to int
+        Columns of L of the layers that have one, which say where each parameter lies.
     stopped : str
         Why it is over; empty while it is not.
     coded : float, optional
@@ -70,6 +72,7 @@ class Training:
     best: np.ndarray
     before: float
     history: list[tuple[int, float]]
+    ranks: dict[str, int]
     stopped: str = ""
     coded: float | None = None
 
@@ -79,6 +82,7 @@ class Training:
             "step": self.optimizer.step,
             "before": self.before,
             "history": self.history,
+            "ranks": self.ranks,
             "stopped": self.stopped,
             "coded": self.coded,
         }
@@ -94,26 +98,24 @@ class Training:
         write_atomic(path, [file.getbuffer()], overwrite=True)
 
     @classmethod
-    def load(cls, path: Path, theta: np.ndarray) -> Training | None:
-        """What was saved, its parameters in ``theta``; None if there is nothing whole."""
+    def load(cls, path: Path) -> Training | None:
+        """What was saved; None if there is nothing whole."""
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
             said = json.loads(arrays["said"].tobytes())
-            vectors = [arrays[name] for name in ("theta", "mean", "square", "best")]
+            theta, mean, square, best = (arrays[n] for n in ("theta", "mean", "square", "best"))
+            return cls(
+                AdamW(theta, mean, square, said["step"]),
+                best,
+                said["before"],
+                [(step, loss) for step, loss in said["history"]],
+                said["ranks"],
+                said["stopped"],
+                said["coded"],
+            )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
-        if any(v.shape != theta.shape or v.dtype != theta.dtype for v in vectors):
-            return None
-        theta[:] = vectors[0]
-        return cls(
-            AdamW(theta, vectors[1], vectors[2], said["step"]),
-            vectors[3],
-            said["before"],
-            [(step, loss) for step, loss in said["history"]],
-            said["stopped"],
-            said["coded"],
-        )
 
 
 def batch_rows(step: int, batch: int, n: int, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from spectra import second_moment
 import lplr
 from lplr.algorithms.caldera import caldera_sizes
 from lplr.coding.caldera import CalderaProblem
-from lplr.coding.factor import weighted_gram
+from lplr.coding.factor import normal_equations, weighted_gram
 from lplr.coding.feedback import quantize_feedback
 from lplr.coding.row_feedback import RowFeedback, row_blocks
 from lplr.exceptions import DampingWarning, HessianError, InputError
@@ -98,7 +98,7 @@ def test_exact_steps_minimise_the_two_sided_loss(shape: tuple[int, int]) -> None
     by_all = np.linalg.lstsq(np.kron(left, right @ R.T), target)[0].reshape(L.shape)
     np.testing.assert_allclose(best, by_all, rtol=1e-4, atol=1e-4)
 
-    M, B = problem.normal_equations(np.ascontiguousarray(L.T, np.float32), A)
+    M, B = normal_equations(np.ascontiguousarray(L.T, np.float32), A, problem.rows)
     best = np.linalg.solve(M, B)
     by_all = np.linalg.lstsq(np.kron(left @ L, right), target)[0].reshape(R.shape)
     np.testing.assert_allclose(best, by_all, rtol=1e-4, atol=1e-4)

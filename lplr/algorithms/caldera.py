@@ -125,7 +125,13 @@ def caldera(
     any shape is accepted, the transforms exist for every size, and everything is stored packed. A
     constant matrix is stored exactly. The paper has no G; a multiple of the identity changes
     nothing. With another one, rows are coded in blocks, each after the errors of those before it
-    were fed back (`lplr.theory.bounds.two_sided_expected_loss`), on one thread.
+    were fed back (`lplr.theory.bounds.two_sided_expected_loss`), on one thread. L and R are the
+    least squares under both weights: the best L for a given R, ``A H R^T (R H R^T)^-1`` for
+    A = W - Q, is the same under every G, and the best R for a given L, ``(L^T G L)^-1 L^T G A``,
+    under every H; errors of their codes weigh under both, on L under G and R H R^T, on R under
+    L^T G L and H. In mode "default" the first factors, which a Q follows, are those of W itself:
+    what Q loses grows with the mean square of what it rounds, whatever the weights. Errors of Q
+    that a refit of L or of R can correct, where these have fine codes, weigh little.
 
     Examples
     --------

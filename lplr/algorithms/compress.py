@@ -101,6 +101,13 @@ def compress(
     coding of factors in `lplr.coding.blocks` and of the backbone in `lplr.coding.backbone`. A
     constant matrix is stored exactly.
 
+    Factors alone are those of the singular components of ``G^(1/2) W H^(1/2)``, coded under both
+    weights; they win at few bits per entry, below 1 to 1.5 under G and H. Factors that a backbone
+    follows are those of W: what the backbone loses grows with the mean square of what it rounds,
+    as long as each direction is worth bits. With weights of their own, in full or cut off at some
+    level, they left up to 8 % more loss at 1.2 and 2 bits, and where they left less, factors alone
+    were better.
+
     Rows can be read one by one: ``f[i]`` decodes only what is stored with row i. From 4096 rows on
     a backbone mixes blocks of 1024 rows, which is then what one row costs; where rows differ much,
     as in a sorted matrix, those of a block come from everywhere, so that ``f[i:j]`` decodes as many

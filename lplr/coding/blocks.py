@@ -16,27 +16,28 @@ from typing import Any
 import numpy as np
 
 from lplr.coding.alternation import factor_pair, refitted_pair
-from lplr.coding.backbone import FeedbackWeights
 from lplr.coding.factor import (
     CodebookPair,
     FactorPair,
     fit_scales,
+    normal_equations,
     quantize_factor,
     quantize_right,
     rescaled,
     stack_factors,
     weighted_gram,
 )
+from lplr.coding.factor_weights import FactorWeights
 from lplr.coding.residual import ArrayResidual, OperatorResidual
 from lplr.coding.work import code_seconds, product_seconds
 from lplr.linalg.ldl import squared_norm
-from lplr.linalg.least_squares import gram
 from lplr.linalg.operators import InputOperator, Matrix
 from lplr.linalg.qr import haar
 from lplr.linalg.svd import SVD, ShortSVD
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul
 from lplr.progress import parts, until
+from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = ["ComponentBlock", "factors_seconds", "successive_factors", "weighted_factors"]
 
@@ -92,40 +93,42 @@ def successive_factors(
 def weighted_factors(
     W: np.ndarray,
     svd: SVD,
-    weights: FeedbackWeights,
+    weights: FactorWeights,
     blocks: Sequence[ComponentBlock],
     rng: np.random.Generator,
 ) -> LowRank:
-    """Factor W, float32 (n, d), block by block under a Hessian.
+    """Factor W, float32 (n, d), block by block under ``tr(G E H E^T)``.
 
-    This wins far below one bit per entry. ``svd`` is that of ``W L D^(1/2)``, where H = L diag(D)
-    L^T is not the identity; the codes of R are scalar; ``meta["history"]`` has relative errors
-    under H, as in `successive_factors`. It is LPLRFactorize of CALDERA (Saha et al., NeurIPS 2024,
-    Algorithm 2) by blocks, with feedback in place of nearest rounding. Errors of L weigh under
-    R H R^T; R is rounded by feedback in both directions, under (L^T L) x H, so that its errors fall
-    in directions of small weight.
+    This wins at few bits per entry. ``svd`` is that of ``C W B``, C and B the roots of G and H in
+    ``weights``; without the roots its vectors are the best real factors. The codes of R are scalar
+    where H is not I; ``meta["history"]`` has relative errors under both weights, as in
+    `successive_factors`. It is LPLRFactorize of CALDERA (Saha et al., NeurIPS 2024, Algorithm 2) by
+    blocks, with feedback in place of nearest rounding. The best L for a given R does not depend on
+    G, nor the best R for a given L on H, but what their errors weigh does: L is rounded under
+    R H R^T, with feedback between its rows under G, and R by feedback in both directions, under
+    (L^T G L) x H, so that errors fall in directions of small weight.
     """
-    L, D = weights.L, weights.D
-    assert L is not None
-    H = matmul(L * D, L.T)
-    factorization = np.arange(len(L)), L.astype(np.float32), D
+    H, rows = weights.H, weights.rows
     U, s, _ = svd
-    rows = matmul(U.T, W) / np.sqrt(np.maximum(s, 1e-6 * s[0]))[:, None]
+    start = matmul(U.T, weights.row_root(W)) / np.sqrt(np.maximum(s, 1e-6 * s[0]))[:, None]
 
     def fit(X: np.ndarray, i: int, passes: int) -> FactorPair:
         part = slice(blocks[i].start, blocks[i].stop)
         size = part.stop - part.start
-        R = matmul(haar(size, size, rng, np.float32), rows[part].astype(np.float32))
+        R = matmul(haar(size, size, rng, np.float32), start[part].astype(np.float32))
         return alternate(X, R, blocks[i].books, passes)
 
     def alternate(X: np.ndarray, R: np.ndarray, books: CodebookPair, passes: int) -> FactorPair:
         for _ in range(passes):
             T, M = weighted_gram(R, H)
-            left = quantize_factor(matmul(T.T.astype(np.float32), X.T), M, books[0])
-            G, B = gram(left.values), matmul(left.values, X)
-            right = quantize_right(B, G, factorization, books[1])  # type: ignore[arg-type]
+            left = quantize_factor(matmul(T.T.astype(np.float32), X.T), M, books[0], rows=rows)
+            M, B = normal_equations(left.values, X, rows)
+            if isinstance(books[1], ScalarCodebook):
+                right = quantize_right(B, M, weights.factorization, books[1])
+            else:
+                right = quantize_factor(B, M, books[1])
             RH = matmul(right.values, H.astype(np.float32))
-            right = rescaled(right, fit_scales(right, G, B, RH))
+            right = rescaled(right, fit_scales(right, M, B, RH))
             R = right.values
         return left, right
 

@@ -8,10 +8,16 @@ from functools import cached_property
 
 import numpy as np
 
-from lplr.coding.factor import CodebookPair, Factor, fit_scales, pack_factors, product
+from lplr.coding.factor import (
+    CodebookPair,
+    Factor,
+    fit_scales,
+    normal_equations,
+    pack_factors,
+    product,
+)
 from lplr.coding.row_feedback import RowFeedback, pack_rows
 from lplr.linalg.ldl import Factorization, min_pivot_ldl, weighted_squared_norm
-from lplr.linalg.least_squares import gram
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
@@ -67,14 +73,6 @@ class CalderaProblem:
         """A root of G times E, which weighs under the identity as E does under G."""
         return E if self.rows is None else self.rows.root(E)
 
-    def normal_equations(self, L: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``L^T G L``, float64, and ``L^T G A``, whose ratio is the best R; L is held as L^T."""
-        if self.rows is None:
-            return gram(L), matmul(L, A)
-        weighted = matmul(L.astype(np.float64), self.rows.G)
-        M = matmul(weighted, L.T.astype(np.float64))
-        return (M + M.T) / 2, matmul(weighted.astype(np.float32), A)
-
     def without(self, left: Factor | None, right: Factor | None) -> np.ndarray:
         """What L R leaves of W, or W itself at rank 0."""
         return self.W if left is None or right is None else self.W - product(left, right)
@@ -93,7 +91,7 @@ class CalderaProblem:
             return backbone, None
         L, R = best.left.values, best.right.values
         RH = matmul(R, self.H.astype(np.float32))
-        scale = fit_scales(best.right, *self.normal_equations(L, self.W - best.Q), RH)
+        scale = fit_scales(best.right, *normal_equations(L, self.W - best.Q, self.rows), RH)
         return backbone, pack_factors(best.left, best.right, scale * np.float32(unit), self.books)
 
 

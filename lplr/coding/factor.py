@@ -29,6 +29,7 @@ __all__ = [
     "FactorPair",
     "damped",
     "fit_scales",
+    "normal_equations",
     "pack_factors",
     "product",
     "quantize_factor",
@@ -78,6 +79,20 @@ def weighted_gram(R: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     T = matmul(H, R.T)
     M = matmul(R, T)
     return T, (M + M.T) / 2
+
+
+def normal_equations(
+    L: np.ndarray, A: np.ndarray, rows: RowFeedback | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """``L^T G L``, float64, and ``L^T G A``, whose ratio is the best R; L is held as L^T.
+
+    G is that of ``rows``, by default the identity.
+    """
+    if rows is None:
+        return gram(L), matmul(L, A)
+    weighted = matmul(L.astype(np.float64), rows.G)
+    M = matmul(weighted, L.T.astype(np.float64))
+    return (M + M.T) / 2, matmul(weighted.astype(np.float32), A)
 
 
 def quantize_factor(

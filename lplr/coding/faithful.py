@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lplr.coding.caldera import CalderaProblem, Candidate, Trace
-from lplr.coding.factor import GRAM_DAMPING, Factor, FactorPair, product
+from lplr.coding.factor import GRAM_DAMPING, Factor, FactorPair, normal_equations, product
 from lplr.linalg.ldl import block_ldl
 from lplr.linalg.least_squares import rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
@@ -83,7 +83,7 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
             _solved(matmul(T, R.T.astype(np.float64)), matmul(T.astype(np.float32), A.T)),
             problem.books[0],
         )
-        right = _rounded(_solved(*problem.normal_equations(left.values, A)), problem.books[1])
+        right = _rounded(_solved(*normal_equations(left.values, A, problem.rows)), problem.books[1])
         R = right.values
         loss = problem.loss(A - product(left, right))
         if loss < least:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -15,6 +16,8 @@ from lplr.validation import check_bits, check_choice, check_pair
 
 __all__ = [
     "EFFORTS",
+    "UNWEIGHTED",
+    "ErrorWeights",
     "caldera_codebooks",
     "candidate_pairs",
     "codebook_pair",
@@ -185,8 +188,30 @@ def component_menu(
     return np.array([1.0, *loss]), np.array([0.0, *cost])
 
 
+@dataclass(frozen=True)
+class ErrorWeights:
+    """What errors of factors cost under weights, over what they cost without.
+
+    Those of R cost ``right``, and those of L ``left`` times what ``fed_back`` has for its code,
+    which decides the blocks of rows between which errors are fed back; None without such feedback.
+    """
+
+    left: float = 1.0
+    right: float = 1.0
+    fed_back: Mapping[Codebook, float] | None = None
+
+    def variances(self, books: CodebookPair) -> tuple[float, float]:
+        """Errors of two codes on a normal distribution, weighted."""
+        left, right = (book.gaussian_mse for book in books)
+        left *= self.left * (self.fed_back[books[0]] if self.fed_back else 1.0)
+        return min(left, 1.0), min(self.right * right, 1.0)
+
+
+UNWEIGHTED = ErrorWeights()
+
+
 def residual_share(
-    books: CodebookPair, rank: int, shape: tuple[int, int], right_weight: float = 1.0
+    books: CodebookPair, rank: int, shape: tuple[int, int], weights: ErrorWeights = UNWEIGHTED
 ) -> float:
     """The share of the energy of a component that coding both of its vectors leaves as error.
 
@@ -194,13 +219,13 @@ def residual_share(
     errors of L that lie in its own column space (``rank`` of n directions, rank counting all
     components) are a change of basis, which R undoes when it is fitted to the quantized L; most of
     them: 0.8 is measured. R is quantized last, so nothing undoes its errors (of a wide matrix the
-    last is L, where several passes are made; the figures below hold for both); under a Hessian they
-    cost ``right_weight`` times what they cost without. On six matrices, layers, images and text
-    embeddings among them, at 0.5 to 3 bits per entry, the error that this predicts is right to 3 %
-    in most cases, and to 8 % in all but a phantom, whose singular vectors are far from normal.
+    last is L, where several passes are made; the figures below hold for both). Under moments both
+    cost what ``weights`` say. On six matrices, layers, images and text embeddings among them, at
+    0.5 to 3 bits per entry, the error that this predicts is right to 3 % in most cases, and to 8 %
+    in all but a phantom, whose singular vectors are far from normal.
     """
-    left = books[0].gaussian_mse * (1 - 0.8 * rank / shape[0])
-    return 1 - (1 - left) * (1 - min(right_weight * books[1].gaussian_mse, 1.0))
+    left, right = weights.variances(books)
+    return 1 - (1 - left * (1 - 0.8 * rank / shape[0])) * (1 - right)
 
 
 def lower_hull(x: np.ndarray, y: np.ndarray) -> list[int]:

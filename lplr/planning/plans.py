@@ -188,14 +188,17 @@ class LowRankPlan(Plan):
 
 @dataclass(frozen=True)
 class WeightedLowRankPlan(LowRankPlan):
-    """Low-rank factors in rotated coordinates, fitted under a Hessian."""
+    """Low-rank factors in rotated coordinates, fitted under the weights of errors."""
 
     family = "backbone"
 
     components: WeightedComponents
 
     def nbytes(self, shape: tuple[int, int]) -> int:
-        return super().nbytes(shape) + zero_backbone(shape).nbytes + transforms_nbytes(shape[0])
+        factors = blocks_nbytes(
+            self.blocks, shape, in_blocks=self.components.weights.rows is not None
+        )
+        return factors + zero_backbone(shape).nbytes + transforms_nbytes(shape[0])
 
     def work(self, shape: tuple[int, int]) -> int:
         return super().work(shape) + 2 * shape[0] * shape[1]

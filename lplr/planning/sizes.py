@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lplr.coding.backbone import ColumnGroup, RowBlock
 from lplr.coding.blocks import ComponentBlock
 from lplr.coding.factor import CodebookPair
+from lplr.coding.row_feedback import packed_blocks
 from lplr.exceptions import BudgetError
 from lplr.quantizers.base import Codebook, get_codebook
 
@@ -79,11 +80,21 @@ def budget_error(shape: tuple[int, int], least: float, what: str = "nothing fits
 
 
 def factor_nbytes(
-    shape: tuple[int, int], rank: int, books: CodebookPair, scales: StoredScales
+    shape: tuple[int, int],
+    rank: int,
+    books: CodebookPair,
+    scales: StoredScales,
+    *,
+    in_blocks: bool = False,
 ) -> int:
-    """Bytes of two packed factors; codes run down the columns of L and along the rows of R."""
-    sides = zip(shape, books, strict=True)
-    return sum(book.nbytes(side, rank) for side, book in sides) + scales.nbytes(rank)
+    """Bytes of two packed factors; codes run down the columns of L and along the rows of R.
+
+    ``in_blocks``: the rows of L are coded with feedback between them.
+    """
+    left, right = books
+    rows = [b.stop - b.start for b in packed_blocks(left, shape[0])] if in_blocks else [shape[0]]
+    codes = sum(left.nbytes(each, rank) for each in rows) + right.nbytes(shape[1], rank)
+    return codes + scales.nbytes(rank) + _FLOAT32 * (len(rows) - 1)
 
 
 def largest_fit(sizes: range, nbytes: Callable[[int], int], budget: float) -> int:
@@ -102,9 +113,14 @@ def largest_rank(
     return largest_fit(ranks, lambda rank: factor_nbytes(shape, rank, books, scales), nbytes)
 
 
-def blocks_nbytes(blocks: Sequence[ComponentBlock], shape: tuple[int, int]) -> int:
+def blocks_nbytes(
+    blocks: Sequence[ComponentBlock], shape: tuple[int, int], *, in_blocks: bool = False
+) -> int:
     """Bytes of factors in blocks of components, scales included."""
-    return sum(factor_nbytes(shape, b.stop - b.start, b.books, BLOCK_SCALES) for b in blocks)
+    return sum(
+        factor_nbytes(shape, b.stop - b.start, b.books, BLOCK_SCALES, in_blocks=in_blocks)
+        for b in blocks
+    )
 
 
 def backbone_nbytes(groups: Sequence[ColumnGroup], rows: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from lplr.coding.blocks import ComponentBlock
 from lplr.coding.factor import CodebookPair
 from lplr.planning.block_losses import BlockLosses
-from lplr.planning.codebooks import residual_share
+from lplr.planning.codebooks import UNWEIGHTED, ErrorWeights, residual_share
 from lplr.planning.sizes import BLOCK_SCALES, budget_error, factor_nbytes
 
 __all__ = ["distribute", "expected_loss"]
@@ -27,28 +27,28 @@ def expected_loss(
     shape: tuple[int, int],
     energy: float,
     blocks: list[ComponentBlock],
-    right_weight: float = 1.0,
+    weights: ErrorWeights = UNWEIGHTED,
 ) -> float:
     """The squared error that blocks leave, by the model of `distribute`.
 
-    ``s`` has singular values, descending, ``energy`` is the squared norm of the matrix, and an
-    error of R costs ``right_weight`` times what it costs without a Hessian.
+    ``s`` has singular values, descending, ``energy`` is the squared norm of the matrix, and
+    ``weights`` say what errors of factors cost under moments.
     """
     s = np.asarray(s, np.float64)[: blocks[-1].stop]
     tail = energy - float(np.square(s).sum())
-    return max(tail, 0.0) + _noise(BlockLosses(s), shape, blocks, right_weight)
+    return max(tail, 0.0) + _noise(BlockLosses(s), shape, blocks, weights)
 
 
 def _noise(
     losses: BlockLosses,
     shape: tuple[int, int],
     blocks: list[ComponentBlock],
-    right_weight: float,
+    weights: ErrorWeights,
 ) -> float:
     """What coding the blocks adds to the squared error."""
     edges = np.array([(b.start, b.stop) for b in blocks])
     rank = blocks[-1].stop
-    share = np.array([residual_share(b.books, rank, shape, right_weight) for b in blocks])
+    share = np.array([residual_share(b.books, rank, shape, weights) for b in blocks])
     return float(losses(edges[:, 0], edges[:, 1], share[:, None]).sum())
 
 
@@ -57,14 +57,14 @@ def distribute(
     shape: tuple[int, int],
     nbytes: float,
     pairs: list[CodebookPair],
-    right_weight: float = 1.0,
+    weights: ErrorWeights = UNWEIGHTED,
 ) -> list[ComponentBlock]:
     """The blocks of components, and their codes, that lose least within a number of bytes.
 
     ``s`` has singular values, descending; ``nbytes`` pays for codes and scales; ``pairs`` are on
-    offer for each block; under a Hessian an error of R costs ``right_weight`` times what it costs
-    without. No block is empty, and components after the last block are left out. BudgetError says
-    that not even one component fits.
+    offer for each block; under moments errors of factors cost what ``weights`` say. No block is
+    empty, and components after the last block are left out. BudgetError says that not even one
+    component fits.
 
     What a block loses is predicted by `lplr.planning.block_losses`.
 
@@ -82,7 +82,7 @@ def distribute(
     """
     s = np.asarray(s, np.float64)
     s = s[: max(1, np.count_nonzero(s > s[0] * 1e-7))]
-    search = _Search(s, shape, nbytes, pairs, right_weight)
+    search = _Search(s, shape, nbytes, pairs, weights)
     # One price for all leaves out what small budgets buy, above all where all components are alike.
     blocks: list[ComponentBlock] = []
     for books in search.pairs:
@@ -122,9 +122,9 @@ class _Search:
         shape: tuple[int, int],
         nbytes: float,
         pairs: list[CodebookPair],
-        right_weight: float,
+        weights: ErrorWeights,
     ) -> None:
-        self.s, self.shape, self.nbytes, self.right_weight = s, shape, nbytes, right_weight
+        self.s, self.shape, self.nbytes, self.weights = s, shape, nbytes, weights
         self.sizes: dict[tuple[int, int], int] = {}
         cost = {id(books): self.size([ComponentBlock(0, 64, books)]) / 64 for books in pairs}
         # Among pairs that leave as much or more, only the cheapest can be the best.
@@ -139,7 +139,7 @@ class _Search:
 
     def share(self, books: CodebookPair, rank: int) -> float:
         """What coding leaves of the energy of a component."""
-        return residual_share(books, rank, self.shape, self.right_weight)
+        return residual_share(books, rank, self.shape, self.weights)
 
     def size(self, blocks: list[ComponentBlock]) -> int:
         """Bytes of blocks."""
@@ -149,12 +149,14 @@ class _Search:
         """Bytes of so many components."""
         key = count, id(books)
         if key not in self.sizes:
-            self.sizes[key] = factor_nbytes(self.shape, count, books, BLOCK_SCALES)
+            self.sizes[key] = factor_nbytes(
+                self.shape, count, books, BLOCK_SCALES, in_blocks=bool(self.weights.fed_back)
+            )
         return self.sizes[key]
 
     def loss(self, blocks: list[ComponentBlock]) -> float:
         """The squared error that blocks leave."""
-        noise = _noise(self.losses, self.shape, blocks, self.right_weight)
+        noise = _noise(self.losses, self.shape, blocks, self.weights)
         return float(self.tail[blocks[-1].stop]) + noise
 
     def better(

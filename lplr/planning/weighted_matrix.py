@@ -7,8 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from lplr.coding.backbone import FeedbackWeights
+from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
 from lplr.coding.constant import is_constant
+from lplr.coding.factor_weights import FactorWeights
+from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import squared_norm
 from lplr.linalg.svd import truncated_svd
 from lplr.linalg.transforms import RandomizedTransform
@@ -103,6 +105,15 @@ class WeightedMatrix:
         return RowWeights(G, self.shape[0])
 
     @cached_property
+    def factor_weights(self) -> FactorWeights:
+        """The weights of errors of factors in the rotated coordinates."""
+        rows = None
+        if self.G is not None:
+            G = self.transforms[0].two_sided(self.G)
+            rows = RowFeedback(G + FEEDBACK_DAMPING * np.eye(len(G)))
+        return FactorWeights(self.rates.weights, rows)
+
+    @cached_property
     def unrotated_row_weights(self) -> RowWeights:
         """Blocks of rows of W itself, and their weights."""
         return RowWeights(self.G, self.shape[0])
@@ -122,12 +133,12 @@ class WeightedMatrix:
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
 
     def components(self, nbytes: float) -> WeightedComponents | None:
-        """The components of W H^(1/2) that a budget can be spent on; None without weights."""
-        if self.H is None:
+        """The components of G^(1/2) W H^(1/2) that a budget can pay for; None without weights."""
+        if self.H is None and self.G is None:
             return None
         n, d = self.shape
         rank = min(n, d, max(16, int(_USED * 8 * nbytes / (n + d))))
-        return WeightedComponents(self.rotated, self.rates.weights, rank, self.seed)
+        return WeightedComponents(self.rotated, self.factor_weights, rank, self.seed)
 
     @cached_property
     def norm(self) -> float:

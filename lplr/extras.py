@@ -15,6 +15,7 @@ _PACKAGES = {
     "skimage": ("scikit-image", "bench"),
     "gguf": ("gguf", "models"),
     "tokenizers": ("tokenizers", "models"),
+    "pyarrow": ("pyarrow", "scale"),
 }
 
 

@@ -38,7 +38,7 @@ HOUSE = {
     "validation": "exceptions parallel",
     "provenance": "_version parallel progress validation",
     # --- from numbers to packed matrices ---
-    "inputs": "exceptions",
+    "inputs": "exceptions extras",
     "sources": "exceptions memory validation inputs",
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
@@ -82,7 +82,7 @@ HOUSE = {
     # --- the command line ---
     "cli": (
         "exceptions parallel processes validation provenance progress kernels linalg quantizers "
-        "planning algorithms storage inputs datasets theory lplr evaluation models"
+        "planning algorithms storage inputs sources datasets theory lplr evaluation models"
     ),
     "__main__": "cli",
 }

@@ -3,84 +3,426 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import lplr
-from lplr.exceptions import CorruptFileError, InputError
-from lplr.sources import open_source
+from lplr.cli.main import main
+from lplr.exceptions import (
+    CorruptFileError,
+    InputError,
+    LplrError,
+    MissingFileError,
+    MissingPackageError,
+)
+from lplr.inputs import read_input
+from lplr.inputs.forward import Forward
+from lplr.sources import Digests, Source, digest, open_source
+from lplr.validation import check_block
 
 A = np.random.default_rng(0).standard_normal((60, 7))
+A32 = A.astype(np.float32)
+BYTES = (100 + 20 * A).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def check_rows(source: Any, expected: np.ndarray) -> None:
     """Blocks of any length, in order and back again."""
+    n = len(expected)
     dtype = np.float64 if expected.dtype == np.float64 else np.float32
-    assert source.shape == expected.shape
-    for block in (1, 7, 13, 60):
-        starts = range(0, 60, block)
+    assert (source.shape, source.dtype, source.row_dtype) == (expected.shape, expected.dtype, dtype)
+    for block in (1, 7, 13, n):
+        starts = range(0, n, block)
         for start in (*starts, *reversed(starts)):
-            rows = source.rows(start, min(start + block, 60))
+            rows = source.rows(start, min(start + block, n))
             assert rows.dtype == dtype
             assert rows.flags.c_contiguous
             np.testing.assert_array_equal(rows, expected[start : start + block].astype(dtype))
-    np.testing.assert_array_equal(np.asarray(source), expected.astype(dtype))
+    whole = np.asarray(source)
+    assert whole.dtype == expected.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(whole, expected)
+    assert np.asarray(source, np.float16).dtype == np.float16
+
+
+def write_vectors(path: str, rows: np.ndarray) -> None:
+    """The files of faiss: before each row its length."""
+    record = np.dtype([("length", "<i4"), ("entries", rows.dtype, (rows.shape[1],))])
+    found = np.empty(len(rows), record)
+    found["length"], found["entries"] = rows.shape[1], rows
+    found.tofile(path)
+
+
+class Rows:
+    """Nothing but a shape, a dtype and slices of rows."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        assert isinstance(rows, slice)
+        return self.array[rows]
+
+
+# --- kinds -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["f2", "<f4", ">f4", "f8", "i1", "u2", "?"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy(tmp_path: Path, dtype: str, order: Any) -> None:
+def test_arrays_and_npy(dtype: str, order: Any) -> None:
     B = np.array(10 * A, dtype, order=order)
-    np.save(tmp_path / "A.npy", B)
-    check_rows(open_source(tmp_path / "A.npy"), B)
+    np.save("A.npy", B)
+    check_rows(open_source("A.npy"), B)
+    check_rows(open_source(Rows(B)), B)
     check_rows(open_source(B), B)
 
 
-def test_views_of_a_map(tmp_path: Path) -> None:
+def test_an_array_is_not_copied() -> None:
+    assert np.shares_memory(open_source(A).rows(3, 9), A)
+
+
+def test_views_of_a_map() -> None:
     """The offset in the file is not a multiple of a page, rows and columns are left out."""
-    (tmp_path / "A").write_bytes(bytes(9000) + A.tobytes())
-    mapped = np.memmap(tmp_path / "A", np.float64, "r", 9000, (60, 7))
-    check_rows(open_source(mapped), A)
-    check_rows(open_source(mapped[:, 1:6:2]), A[:, 1:6:2])
-    check_rows(open_source(mapped[::-1]), A[::-1])
-    private = np.memmap(tmp_path / "A", np.float64, "c", 9000, (60, 7))
+    Path("A").write_bytes(bytes(9000) + A.tobytes())
+    mapped = np.memmap("A", np.float64, "r", 9000, (60, 7))
+    for view in (np.s_[:], np.s_[3:50], np.s_[::-1], np.s_[:, 1:6:2]):
+        check_rows(open_source(mapped[view]), A[view])
+    private = np.memmap("A", np.float64, "c", 9000, (60, 7))
     private[3, 4] = 5.0  # in memory alone
     for _ in range(2):
         assert open_source(private).rows(3, 4)[0, 4] == 5.0
 
 
-def test_a_mapped_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+def test_npz() -> None:
+    np.savez("many.npz", x=A, y=np.asfortranarray(A32))
+    np.savez_compressed("one.npz", A32)
+    for name, expected in (("many.npz:x", A), ("many.npz:y", A32), ("one.npz", A32)):
+        check_rows(open_source(name), expected)
+
+
+def test_hdf5() -> None:
+    with h5py.File("A.h5", "w") as file:
+        file["plain"] = A
+        file.create_dataset("group/chunks", data=A32, chunks=(8, 3), compression="gzip")
+        file.create_dataset("tall", data=A, chunks=(60, 1))
+    for name, expected in (("plain", A), ("group/chunks", A32), ("/tall", A)):
+        check_rows(open_source(f"A.h5:{name}"), expected)
+        with h5py.File("A.h5") as file:
+            check_rows(open_source(file[name]), expected)
+
+
+def test_vectors_of_faiss() -> None:
+    write_vectors("A.fvecs", A32)
+    write_vectors("A.bvecs", BYTES)
+    check_rows(open_source("A.fvecs"), A32)
+    check_rows(open_source("A.bvecs"), BYTES)
+    np.testing.assert_array_equal(read_input("A.bvecs").array, BYTES)
+
+
+def test_parquet() -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"id": list(map(str, range(60))), "e": list(A32), "a": A[:, 0], "b": BYTES[:, 1]}
+    parquet.write_table(arrow.table(columns), "A.parquet", row_group_size=17)
+    fixed = arrow.FixedSizeListArray.from_arrays(arrow.array(A.ravel()), 7)
+    parquet.write_table(arrow.table({"e": fixed}), "fixed.parquet", row_group_size=100)
+    parquet.write_table(arrow.table({"x": A32[:, 0], "y": A32[:, 1]}), "plain.parquet")
+    beside = np.stack([A[:, 0], BYTES[:, 1]], axis=1)
+    for name, expected in (
+        ("A.parquet", A32),
+        ("A.parquet:e", A32),
+        ("A.parquet:a,b", beside),
+        ("A.parquet:b", BYTES[:, 1:2]),
+        ("fixed.parquet", A),
+        ("plain.parquet", A32[:, :2]),
+    ):
+        check_rows(open_source(name), expected)
+    missing = arrow.table({"a": arrow.array([1, 2, None]), "e": [[1.0, 2.0], [3.0, None], None]})
+    parquet.write_table(missing, "missing.parquet")
+    ragged = arrow.table({"e": [[1.0, 2.0], [3.0], [4.0, 5.0]]})
+    parquet.write_table(ragged, "ragged.parquet")
+    Path("cut.parquet").write_bytes(Path("A.parquet").read_bytes()[:-9])
+    for name, said in (
+        ("missing.parquet:a", "row 2 has a missing value"),
+        ("missing.parquet:e", "row 2 has 0 numbers"),
+        ("ragged.parquet", "row 1 has 1 numbers, and the first one 2"),
+        ("cut.parquet", "is damaged or no Parquet file"),
+        ("A.parquet:id", "is a column of string, not of numbers"),
+        ("A.parquet:a,id", "is a column of string, not of numbers"),
+        ("A.parquet:a,e", "is a column of lists"),
+        ("A.parquet:z", "has no 'z'; it has: a, b, e, id"),
+    ):
+        with pytest.raises((InputError, CorruptFileError), match=f"^{name.split(':')[0]}.*{said}"):
+            np.asarray(open_source(name))
+
+
+def test_parquet_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    Path("A.parquet").touch()
+    with pytest.raises(MissingPackageError, match=r"^A\.parquet: needs pyarrow.*lplr\[scale\]"):
+        open_source("A.parquet")
+
+
+def test_zarr() -> None:
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array("A.zarr", shape=A.shape, chunks=(9, 4), dtype=A.dtype)
+    array[:] = A
+    check_rows(open_source(array), A)
+
+
+def test_dask() -> None:
+    dask = pytest.importorskip("dask.array")
+    for chunks in ((60, 7), (13, 3), ((1, 20, 39), (2, 5))):
+        check_rows(open_source(dask.from_array(A, chunks=chunks)), A)
+    array = dask.from_array(A, chunks=(20, 7))
+    with pytest.raises(InputError, match=r"^X: has chunks of unknown size; call X\.compute_chunk"):
+        open_source(array[array[:, 0] > 0], "X")
+    ragged = array.map_blocks(lambda block: block[1:], dtype=A.dtype, chunks=array.chunks)
+    with pytest.raises(InputError, match=r"chunks of rows 0 to 60 have the shape \(57, 7\)"):
+        open_source(ragged).rows(0, 2)
+
+
+# --- each chunk once, in order ---------------------------------------------------------------
+
+
+def test_a_chunk_is_computed_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lplr.sources.chunks._PIECE", 1)  # so that small chunks are not joined
+    made = []
+
+    class Chunked(Rows):
+        chunks = (13, 7)
+
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            made.append((rows.start, rows.stop))
+            return super().__getitem__(rows)
+
+    source = open_source(Chunked(A))
+    assert source.chunk_rows == 13
+    for step in (1, 4, 13, 20, 60):
+        made.clear()
+        for start in range(0, 60, step):
+            source.rows(start, min(start + step, 60))
+        assert made == [(0, 13), (13, 26), (26, 39), (39, 52), (52, 60)]
+    made.clear()
+    source.rows(30, 31)
+    source.rows(27, 39)
+    assert made == [(26, 39)]
+
+
+def test_pieces_that_are_not_what_was_declared() -> None:
+    for pieces, said in (([A[:50]], "nothing after row 50"), ([A[:, :6]], "a piece of shape")):
+        rows = Forward(A.shape, A.dtype, 60, lambda row, pieces=pieces: (0, iter(pieces)))
+        with pytest.raises(InputError, match=f"^X: rows 0 to 60 cannot be read: .*{said}"):
+            Source(rows, "X").rows(0, 60)
+
+
+# --- damage ----------------------------------------------------------------------------------
+
+
+def test_a_mapped_file_that_was_cut_is_refused() -> None:
     """Reading beyond the end of the file would end the process."""
-    path = tmp_path / "A.npy"
-    np.save(path, A)
-    source = open_source(path)
-    os.truncate(path, path.stat().st_size - 8 * 7 * 2)
+    np.save("A.npy", A)
+    source = open_source("A.npy")
+    os.truncate("A.npy", os.path.getsize("A.npy") - 8 * 7 * 2)
     np.testing.assert_array_equal(source.rows(50, 58), A[50:58])
-    with pytest.raises(CorruptFileError, match="rows 50 to 59"):
+    with pytest.raises(CorruptFileError, match="56 bytes too short for the rows 50 to 59"):
         source.rows(50, 59)
     with pytest.raises(CorruptFileError, match="is truncated"):
-        open_source(path)
+        open_source("A.npy")
 
 
-def test_a_file_gives_the_bytes_of_the_array(tmp_path: Path) -> None:
-    np.save(tmp_path / "A.npy", A)
-    mapped = np.load(tmp_path / "A.npy", mmap_mode="r")
-    for call in (
-        lambda A: lplr.factorize(A, rank=2, rng=0),
-        lambda A: lplr.compress(A, bits_per_entry=8, rng=0),
-        lambda A: lplr.quantize(A, bits=3),
+def test_damaged_files() -> None:
+    write_vectors("A.fvecs", A32)
+    data = bytearray(Path("A.fvecs").read_bytes())
+    Path("cut.fvecs").write_bytes(data[:-1])
+    Path("short.fvecs").write_bytes(data[:20])
+    Path("none.fvecs").touch()
+    data[32 * 3] = 6  # the length of vector 3
+    Path("lengths.fvecs").write_bytes(data)
+    np.savez("flip.npz", A)
+    data = bytearray(Path("flip.npz").read_bytes())
+    data[2000] ^= 1
+    Path("flip.npz").write_bytes(data)
+    with zipfile.ZipFile("short.npz", "w") as archive:
+        np.save("A.npy", A)
+        archive.writestr("x.npy", Path("A.npy").read_bytes()[:-8])
+    for name, said in (
+        ("cut.fvecs", "is truncated, or its vectors are not of one length"),
+        ("short.fvecs", "is truncated or none of its kind"),
+        ("none.fvecs", "is truncated or none of its kind"),
+        ("lengths.fvecs", "vector 3 has 6 entries, and the first one 7"),
+        ("flip.npz", "Bad CRC-32"),
+        ("short.npz", "is truncated"),
     ):
-        expected = call(A)
-        for same in (tmp_path / "A.npy", str(tmp_path / "A.npy"), mapped):
-            np.testing.assert_array_equal(call(same).to_dense(), expected.to_dense())
+        with pytest.raises(CorruptFileError, match=f"^{name}.*{said}"):
+            open_source(name).rows(0, 60)
 
 
-def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    np.save(tmp_path / "A.npy", A)
+def test_a_dataset_that_is_replaced_meanwhile() -> None:
+    with h5py.File("A.h5", "w") as file:
+        file["x"] = A
+    source = open_source("A.h5")
+    with h5py.File("A.h5", "w") as file:
+        file["x"] = A[:50]
+    with pytest.raises(InputError, match=r"A\.h5:/x: was float64 of shape \(60, 7\) and is now"):
+        source.rows(0, 5)
+
+
+def test_rows_that_cannot_be_read() -> None:
+    class Broken(Rows):
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            if rows.start >= 20:
+                raise RuntimeError("the disk is gone")
+            return super().__getitem__(rows)[: 8 if rows.start else None]
+
+    source = open_source(Broken(A), "X")
+    with pytest.raises(InputError, match="^X: rows 20 to 30 cannot be read: RuntimeError: the dis"):
+        source.rows(20, 30)
+    with pytest.raises(InputError, match=r"^X: rows 10 to 20 have the shape \(8, 7\)"):
+        source.rows(10, 20)
+    with pytest.raises(InputError, match="^start, stop: must lie in 0 to 60"):
+        source.rows(10, 61)
+    with h5py.File("A.h5", "w") as file:
+        dataset = file.create_dataset("x", data=A)
+        source = open_source(dataset)
+    with pytest.raises(InputError, match="^A: rows 0 to 1 cannot be read"):
+        source.rows(0, 1)
+    with pytest.raises(LplrError, match="^A: cannot be opened: "):
+        open_source(dataset)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (np.empty((0, 5)), r"is empty, shape \(0, 5\)"),
+        (np.empty((5, 0)), r"is empty, shape \(5, 0\)"),
+        (np.ones(5), "must have 2 dimensions, found 1; make it one column"),
+        (np.ones((2, 3, 4)), "must have 2 dimensions, found 3"),
+        (A + 1j, "dtype complex128 is not real"),
+        (A.astype(object), "dtype object is not real"),
+        (A.astype("S3"), r"dtype \|S3 is not real"),
+    ],
+)
+def test_what_is_no_matrix(data: np.ndarray, said: str) -> None:
+    for kind in (data, Rows(data)):
+        with pytest.raises(InputError, match=f"^X: {said}"):
+            open_source(kind, "X")
+    with pytest.raises(InputError, match="^X: must be an array, found a NoneType"):
+        open_source(None, "X")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (60, 1)])
+def test_one_row_and_one_column(shape: tuple[int, int]) -> None:
+    B = A[: shape[0], : shape[1]]
+    np.save("B.npy", B)
+    f = lplr.factorize("B.npy", rank=1, bits=8, rng=0)
+    assert f.relative_error("B.npy") == f.relative_error(B)
+
+
+# --- changes between two passes --------------------------------------------------------------
+
+
+def test_a_change_between_two_passes_is_found() -> None:
+    B = A.copy()
+    source, digests = open_source(B, "B"), Digests("B")
+
+    def read() -> None:
+        for start in range(0, 60, 20):
+            digests.compare(start, start + 20, digest(source.rows(start, start + 20)))
+
+    read()
+    read()
+    B[25, 3] = np.nextafter(B[25, 3], 9.0)
+    with pytest.raises(InputError, match="^B: rows 20 to 40 changed while they were used"):
+        read()
+
+
+# --- what computes with them -----------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Any], lplr.PackedMatrix]] = {
+    "factorize": lambda A: lplr.factorize(A, rank=2, rng=0),
+    "compress": lambda A: lplr.compress(A, bits_per_entry=8, rng=0),
+    "quantize": lambda A: lplr.quantize(A, bits=3),
+    "caldera": lambda A: lplr.caldera(A, rank=1, q_bits=4, n_iter=1, rng=0),
+    "LPLR": lambda A: lplr.LPLR(2, random_state=0).fit(A).factors_,
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_source_gives_the_bytes_of_the_array(call: Callable[[Any], lplr.PackedMatrix]) -> None:
+    np.save("A.npy", A)
+    lplr.save("expected.h5", call(A))
+    for same in ("A.npy", Path("A.npy"), np.load("A.npy", mmap_mode="r"), Rows(A)):
+        lplr.save("found.h5", call(same), overwrite=True)
+        assert Path("found.h5").read_bytes() == Path("expected.h5").read_bytes()
+
+
+def test_a_model_is_fitted_and_used_on_a_file() -> None:
+    np.save("A.npy", BYTES)
+    expected = lplr.LPLR(2, random_state=0).fit_transform(BYTES)
+    found = lplr.LPLR(2, random_state=0).fit_transform("A.npy")
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_error_is_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same bits as for the array, with and without a Hessian, and over several blocks."""
+    monkeypatch.setattr("lplr.matrices.base._BLOCK", 8 * 7)
+    monkeypatch.setattr("lplr.matrices.errors._AT_ONCE", 2)
+    read = []
+
+    class Counted(Rows):
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            read.append((rows.start, rows.stop))
+            return super().__getitem__(rows)
+
+    H = np.linspace(1, 2, 7)
+    for B in (A, A32, BYTES, A.astype(np.float16)):
+        f = lplr.quantize(B, bits=4)
+        for hessian in (None, H):
+            read.clear()
+            assert f.relative_error(Counted(B), hessian) == f.relative_error(B, hessian)
+            assert read == [(0, 16), (16, 32), (32, 48), (48, 60)]
+        G = np.linspace(1, 2, 60)
+        assert f.relative_error(Rows(B), H, G) == f.relative_error(B, H, G)
+    f = lplr.quantize(A, bits=4)
+    B = A.copy()
+    B[37, 5] = np.nan
+    with pytest.raises(InputError, match=r"^A: has nan at \(37, 5\); every entry must be finite"):
+        f.relative_error(Rows(B))
+    with pytest.raises(InputError, match="^A: its largest magnitude is"):
+        f.relative_error(Rows(1e35 * A))
+    with pytest.raises(InputError, match=r"^A: must have shape \(60, 7\), found \(59, 7\)"):
+        f.relative_error(Rows(A[1:]))
+    assert check_block(A, "A", 0) == np.abs(A).max()
+
+
+def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save("A.npy", A)
     monkeypatch.setattr("lplr.sources.base.available_memory", lambda: 4 * A.nbytes - 1)
+    f = lplr.quantize(A, bits=3)
     with pytest.raises(InputError, match=r"takes 3,360 bytes .* quarter of the 13,439"):
-        lplr.factorize(tmp_path / "A.npy", rank=2)
-    lplr.factorize(A, rank=2)
+        lplr.quantize("A.npy", bits=3)
+    assert f.relative_error("A.npy") == f.relative_error(A)
+
+
+def test_the_command_takes_them(capsys: pytest.CaptureFixture[str]) -> None:
+    write_vectors("A.fvecs", A32)
+    np.save("A.npy", A32)
+    for name in ("A.fvecs", "A.npy"):
+        output = name.replace(".", "-") + ".h5"
+        assert main(["compress", name, "-o", output, "--rank", "2"]) == 0
+    assert Path("A-fvecs.h5").read_bytes() == Path("A-npy.h5").read_bytes()
+    assert main(["verify", "A-fvecs.h5", "--against", "A.fvecs"]) == 0
+    assert main(["compress", "none.fvecs", "-o", "out.h5", "--rank", "2"]) == 2
+    assert "none.fvecs: no such file" in capsys.readouterr().err
+    with pytest.raises(MissingFileError, match=r"^none\.fvecs: no such file"):
+        lplr.factorize("none.fvecs", rank=2)

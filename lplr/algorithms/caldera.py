@@ -26,6 +26,7 @@ from lplr.planning.sizes import BLOCK_SCALES, transforms_nbytes
 from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import Codebook
+from lplr.sources import loaded
 from lplr.validation import (
     bring_into_range,
     check_choice,
@@ -143,7 +144,7 @@ def caldera(
     >>> g.relative_error(layer.W, layer.H) < 0.12
     True
     """
-    W = check_matrix(W, "W")
+    W = check_matrix(loaded(W, "W"), "W")
     n, d = W.shape
     rank = check_rank(rank, W.shape, low=0)
     check_choice(mode, "mode", tuple(MODES))

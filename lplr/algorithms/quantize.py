@@ -11,7 +11,7 @@ from lplr.planning.sizes import rounding_nbytes
 from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import QUANTIZERS, get_codebook
-from lplr.sources import opened
+from lplr.sources import loaded
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng
 
 __all__ = ["quantize", "quantize_sizes"]
@@ -82,7 +82,7 @@ def quantize(
     array([[0., 1.],
            [2., 3.]], dtype=float32)
     """
-    A = check_matrix(opened(A))
+    A = check_matrix(loaded(A))
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     check_choice(granularity, "granularity", GRANULARITIES)
     check_choice(rounding, "rounding", ("nearest", "dithered"))

@@ -205,11 +205,13 @@ def run(args: argparse.Namespace) -> int:
 def _run_one(args: argparse.Namespace, call: Call) -> int:
     """Compress one matrix."""
     from lplr.cli.compress_report import print_report
-    from lplr.inputs import read_input
+    from lplr.inputs import open_input
+    from lplr.sources import open_source
     from lplr.validation import bits_of, check_budget, check_matrix
 
-    source = read_input(args.input)
-    A = check_matrix(source.array, args.input)
+    source = open_input(args.input)
+    original = open_source(source.array, args.input)
+    A = check_matrix(original, args.input)
     if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:
         check_budget(call.arguments["bits_per_entry"], source.bits)
         warnings.simplefilter("ignore", BudgetWarning)  # of A, which may be wider
@@ -228,7 +230,7 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     if args.dry_run:
         report["choices"] = _possible_sizes(call, A, hessians)
     else:
-        report |= _compress(call, A, hessians, source.array, args.output, args.overwrite)
+        report |= _compress(call, A, hessians, original, args.output, args.overwrite)
     if args.json:
         print_json(report)
     else:

@@ -15,6 +15,7 @@ from lplr.estimator.model import Model, rng_of
 from lplr.matrices.base import PackedMatrix
 from lplr.neighbours.search import search
 from lplr.neighbours.vote import class_shares
+from lplr.sources import loaded
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["KNeighborsClassifier"]
@@ -128,7 +129,7 @@ class KNeighborsClassifier(ClassifierMixin, Model):
         InputError
             If a parameter or X is outside what is offered.
         """
-        X, y = validate_data(self, X, y, dtype=_DTYPES)
+        X, y = validate_data(self, loaded(X, "X"), y, dtype=_DTYPES)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         check_integer(self.n_neighbors, "n_neighbors", 1)
@@ -183,7 +184,9 @@ class KNeighborsClassifier(ClassifierMixin, Model):
         own = X is None
         k = check_integer(wanted, "n_neighbors", 1, self.n_samples_fit_ - own)
         queries = (
-            self.rows_.to_dense() if own else validate_data(self, X, dtype=_DTYPES, reset=False)
+            self.rows_.to_dense()
+            if own
+            else validate_data(self, loaded(X, "X"), dtype=_DTYPES, reset=False)
         )
         distances, indices = search(self.rows_, queries, k + own, metric=self.metric)
         if own:

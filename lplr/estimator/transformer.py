@@ -17,6 +17,7 @@ from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype, multiply
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until
+from lplr.sources import loaded
 from lplr.validation import check_integer, is_operator, is_sparse
 
 __all__ = ["LPLR"]
@@ -191,6 +192,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
     def _matrix(self, X: Any, *, reset: bool) -> Any:
         """X as scikit-learn checks it: an array, CSR or CSC; a linear operator as it is."""
+        X = loaded(X, "X")
         if not is_operator(X):
             sparse = is_sparse(X)  # whose entries `as_matrix` checks
             X = validate_data(

@@ -1,6 +1,24 @@
-"""Matrices from files: .npy, .npz, HDF5, .safetensors and images, named as on the command line."""
+"""Matrices from files: .npy, .npz, HDF5, .safetensors, .fvecs and .bvecs, Parquet, and images.
+
+They are named as on the command line.
+"""
 
 from lplr.inputs.base import Input
-from lplr.inputs.read import ArrayFile, members, read_input, read_member, split_input
+from lplr.inputs.read import (
+    ArrayFile,
+    members,
+    open_input,
+    read_input,
+    read_member,
+    split_input,
+)
 
-__all__ = ["ArrayFile", "Input", "members", "read_input", "read_member", "split_input"]
+__all__ = [
+    "ArrayFile",
+    "Input",
+    "members",
+    "open_input",
+    "read_input",
+    "read_member",
+    "split_input",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,9 @@ class Input:
 
     Parameters
     ----------
-    array : ndarray
-        It has the stored dtype if NumPy knows that; .npy and .safetensors files are mapped.
+    array : ndarray, or what gives slices of its rows
+        It has the stored dtype if NumPy knows that; .npy and .safetensors files are mapped. What
+        `open_input` opens without reading it has ``shape``, ``dtype`` and slices of rows.
     path : str
         The file.
     member : str
@@ -37,7 +40,7 @@ class Input:
     'eye'
     """
 
-    array: np.ndarray
+    array: Any
     path: str
     member: str = ""
     note: str = ""
@@ -51,7 +54,13 @@ class Input:
     @property
     def nbytes(self) -> int:
         """Bytes of all entries in the file."""
-        return -(-self.array.size * self.bits // 8)
+        return -(-math.prod(self.array.shape) * self.bits // 8)
+
+    def loaded(self) -> Input:
+        """The same with an ndarray: read as a whole, unless it is mapped."""
+        if isinstance(self.array, np.ndarray):
+            return self
+        return replace(self, array=np.asarray(self.array))
 
 
 def choose(path: str, member: str, names: list[str]) -> str:

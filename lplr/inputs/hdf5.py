@@ -7,7 +7,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError, UnsafeFileError
 from lplr.inputs.base import Input, choose
@@ -27,16 +30,35 @@ def names(path: str) -> list[str]:
 
 
 def read(path: str, member: str) -> Input:
-    """Read one dataset of a file."""
+    """Open one dataset of a file."""
     with _opened(path) as file:
         name = f"/{member.strip('/')}" if member else choose(path, "", _datasets(file))
-        dataset = _follow_hard_links(file, name, path)
-        _check(dataset, f"{path}:{name}")
-        try:
-            return Input(dataset[()], path, name)
-        except OSError:
-            _refuse_missing_filters(dataset, f"{path}:{name}")
-            raise
+        with _dataset(file, name, path) as dataset:
+            found = _Dataset(path, name, dataset.shape, dataset.dtype, dataset.chunks)
+    return Input(found, path, name)
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """A dataset whose file is opened, and checked, whenever something is read."""
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunks: tuple[int, ...] | None
+
+    def __getitem__(self, index: Any) -> Any:
+        with _opened(self.path) as file, _dataset(file, self.name, self.path) as dataset:
+            if (dataset.shape, dataset.dtype) != (self.shape, self.dtype):
+                raise InputError(
+                    f"{self.path}:{self.name}: was {self.dtype} of shape {self.shape} and is now "
+                    f"{dataset.dtype} of shape {dataset.shape}; nothing may write it meanwhile"
+                )
+            return dataset[index]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[()], dtype)
 
 
 @contextmanager
@@ -113,6 +135,18 @@ def _datasets(file: Any) -> list[str]:
 
     file.visititems(note)
     return found
+
+
+@contextmanager
+def _dataset(file: Any, name: str, path: str) -> Iterator[Any]:
+    """A dataset that may be read; its errors say which filter is missing."""
+    dataset = _follow_hard_links(file, name, path)
+    _check(dataset, f"{path}:{name}")
+    try:
+        yield dataset
+    except OSError:
+        _refuse_missing_filters(dataset, f"{path}:{name}")
+        raise
 
 
 def _follow_hard_links(file: Any, name: str, path: str) -> Any:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
 from lplr.inputs.base import Input, choose
+from lplr.inputs.forward import Forward
 
 __all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
+
+_PIECE = 1 << 20  # bytes unpacked at a time
 
 
 def npy_names(path: str) -> list[str]:
@@ -41,21 +46,56 @@ def npz_names(path: str) -> list[str]:
 
 
 def read_npz(path: str, member: str) -> Input:
-    """Read one array of an archive."""
+    """Open one array of an archive; it is read now unless it is a matrix in C order."""
+    with _unpacking(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        member = choose(path, member, names)
+        info = archive.infolist()[names.index(member)]
+        with archive.open(info) as file:
+            dtype, shape, fortran, start = _header(file, info.file_size, f"{path}:{member}")
+            if len(shape) != 2 or fortran or not dtype.itemsize or 0 in shape:
+                flat = np.frombuffer(file.read(), dtype)  # to the end, where its checksum is
+                return Input(flat.reshape(shape, order="F" if fortran else "C"), path, member)
+    n, d = shape
+    height = max(1, _PIECE // (d * dtype.itemsize))
+
+    def begin(row: int) -> tuple[int, Iterator[np.ndarray]]:
+        return 0, _pieces(path, info, start, (n, d), dtype, height)
+
+    return Input(Forward((n, d), dtype, height, begin), path, member)
+
+
+def _pieces(
+    path: str,
+    info: zipfile.ZipInfo,
+    start: int,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    height: int,
+) -> Iterator[np.ndarray]:
+    """The rows of a member, unpacked from its beginning to its end."""
+    n, d = shape
+    with _unpacking(path), zipfile.ZipFile(path) as archive, archive.open(info) as file:
+        file.read(start)
+        for first in range(0, n, height):
+            nbytes = min(height, n - first) * d * dtype.itemsize
+            data = file.read(nbytes)
+            if first + height >= n:
+                file.read(1)  # behind the end, where the checksum is compared
+            if len(data) < nbytes:
+                raise CorruptFileError(f"{path}: is truncated; save it again")
+            yield np.frombuffer(data, dtype).reshape(-1, d)
+
+
+@contextmanager
+def _unpacking(path: str) -> Iterator[None]:
+    """Whatever zipfile reports becomes a typed error."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            member = choose(path, member, names)
-            info = archive.infolist()[names.index(member)]
-            with archive.open(info) as file:
-                dtype, shape, fortran, _ = _header(file, info.file_size, f"{path}:{member}")
-                data = file.read()  # to the end, where its checksum is compared
+        yield
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
     except (NotImplementedError, RuntimeError) as error:  # another compression, or encrypted
         raise InputError(f"{path}: cannot be unpacked: {error}; save it again") from None
-    flat = np.frombuffer(data, dtype)
-    return Input(flat.reshape(shape, order="F" if fortran else "C"), path, member)
 
 
 def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int, ...], bool, int]:

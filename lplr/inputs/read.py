@@ -12,19 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from lplr.exceptions import FilePermissionError, FolderError, InputError, MissingFileError
-from lplr.inputs import hdf5, images, npy, safetensors
+from lplr.inputs import hdf5, images, npy, parquet, safetensors, vectors
 from lplr.inputs.base import Input
 
-__all__ = ["ArrayFile", "members", "read_input", "read_member", "split_input"]
+__all__ = ["ArrayFile", "members", "open_input", "read_input", "read_member", "split_input"]
 
 _HDF5 = (".h5", ".hdf5")
-# For each suffix: what reads a member of a file, and what lists the members.
+# For each suffix: what opens a member of a file, and what lists the members.
 _Kind = tuple[Callable[[str, str], Input], Callable[[str], list[str]]]
 _KINDS: dict[str, _Kind] = {
     ".npy": (npy.read_npy, npy.npy_names),
     ".npz": (npy.read_npz, npy.npz_names),
     **dict.fromkeys(_HDF5, (hdf5.read, hdf5.names)),
     ".safetensors": (safetensors.read, safetensors.names),
+    **dict.fromkeys(vectors.ENTRIES, (vectors.read, vectors.names)),
+    ".parquet": (parquet.read, parquet.names),
     **dict.fromkeys(images.SUFFIXES, (images.read, images.names)),
 }
 
@@ -62,8 +64,9 @@ def read_input(name: str) -> Input:
     Parameters
     ----------
     name : str
-        ``FILE``, ``FILE.npz:MEMBER``, ``FILE.safetensors:TENSOR``, ``FILE.h5:/PATH`` or
-        ``FILE.tif:PAGE``, pages counted from 1.
+        ``FILE``, ``FILE.npz:MEMBER``, ``FILE.safetensors:TENSOR``, ``FILE.h5:/PATH``,
+        ``FILE.parquet:COLUMN`` or ``FILE.parquet:COLUMN,COLUMN``, or ``FILE.tif:PAGE``, pages
+        counted from 1.
 
     Returns
     -------
@@ -90,6 +93,39 @@ def read_input(name: str) -> Input:
     (2, 3)
     """
     return read_member(*split_input(name))
+
+
+def open_input(name: str) -> Input:
+    """Open the array that a command line names, without reading all of it.
+
+    Parameters
+    ----------
+    name : str
+        As of `read_input`.
+
+    Returns
+    -------
+    Input
+        Its ``array`` is an ndarray, which may be mapped, or gives slices of rows.
+
+    Raises
+    ------
+    InputError, CorruptFileError, UnsafeFileError
+        As `read_input`; about the content also when it is read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from lplr.inputs import open_input
+    >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
+    >>> np.savez(path, up=np.eye(2))
+    >>> open_input(path).array[1:2]
+    array([[0., 1.]])
+    """
+    path, member = split_input(name)
+    read, _ = _kind(path)
+    return read(path, member)
 
 
 def read_member(path: str, member: str) -> Input:
@@ -121,7 +157,7 @@ def read_member(path: str, member: str) -> Input:
     (2, 2)
     """
     read, _ = _kind(path)
-    return read(path, member)
+    return read(path, member).loaded()
 
 
 def members(path: str) -> list[str]:

@@ -16,10 +16,17 @@ from scipy.sparse.linalg import LinearOperator
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
 from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype
-from lplr.matrices.errors import ReadRows, ratio_of_norms, squared_sums, two_sided_square
+from lplr.matrices.errors import (
+    ReadRows,
+    ratio_of_norms,
+    squared_sums,
+    squared_sums_of_source,
+    two_sided_square,
+)
 from lplr.matrices.indexing import select
 from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import reproducible, run_blocks
+from lplr.sources import Source, opened
 
 __all__ = ["PackedMatrix"]
 
@@ -246,7 +253,9 @@ class PackedMatrix(LinearOperator):
 
         Parameters
         ----------
-        A : array_like, sparse matrix or linear operator of shape ``shape``
+        A : array_like, sparse matrix, linear operator or source of shape ``shape``
+            What `lplr.sources.open_source` opens is read once, a block of rows at a time; with
+            ``output_hessian`` as a whole.
         hessian : array_like of shape (d, d), (d,) or (m, d), optional
             Second moment H of the inputs, its diagonal, or inputs, one per row, as in
             `lplr.compress`; it is not damped here, see `lplr.regularize`.
@@ -268,7 +277,9 @@ class PackedMatrix(LinearOperator):
         HessianError
             If ``hessian`` or ``output_hessian`` is not a second moment.
         """
-        A = as_matrix(A, dtype=kept_dtype(A))
+        A = opened(A)
+        if output_hessian is not None or not isinstance(A, Source):
+            A = as_matrix(A, dtype=kept_dtype(A))
         if A.shape != self.shape:
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
         with reproducible():
@@ -290,9 +301,15 @@ class PackedMatrix(LinearOperator):
         """What `relative_error` returns, of a matrix that is no array."""
         return self._error_by_rows(A)
 
-    def _error_by_rows(self, A: np.ndarray | InputOperator, H: np.ndarray | None = None) -> float:
-        read = A.rows if isinstance(A, InputOperator) else lambda i, j: A[i:j]
-        sums = squared_sums(read, self._row_reader(), self.shape[0], self._block_rows, H)
+    def _error_by_rows(
+        self, A: np.ndarray | InputOperator | Source, H: np.ndarray | None = None
+    ) -> float:
+        rows, block = self._row_reader(), self._block_rows
+        if isinstance(A, Source):
+            sums = squared_sums_of_source(A, rows, block, H)
+        else:
+            read = A.rows if isinstance(A, InputOperator) else lambda i, j: A[i:j]
+            sums = squared_sums(read, rows, self.shape[0], block, H)
         error, norm = sums.sum(axis=1)
         return ratio_of_norms(error, norm)
 

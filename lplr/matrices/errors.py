@@ -8,9 +8,18 @@ import numpy as np
 
 from lplr.exceptions import HessianError
 from lplr.parallel import matmul, run_blocks
+from lplr.sources import Source
+from lplr.validation import check_block, check_magnitude
 
-__all__ = ["ReadRows", "ratio_of_norms", "squared_sums", "two_sided_square"]
+__all__ = [
+    "ReadRows",
+    "ratio_of_norms",
+    "squared_sums",
+    "squared_sums_of_source",
+    "two_sided_square",
+]
 
+_AT_ONCE = 16  # blocks of a source that are read together
 ReadRows = Callable[[int, int], np.ndarray]  # (start, stop) to these rows of a matrix
 
 
@@ -40,6 +49,28 @@ def squared_sums(
 
     run_blocks(sums, rows, block)
     return out
+
+
+def squared_sums_of_source(
+    source: Source, read_rows: ReadRows, block: int, H: np.ndarray | None = None
+) -> np.ndarray:
+    """`squared_sums` by block of rows of a matrix that is read once, in order; the same numbers.
+
+    InputError refuses what `lplr.validation.check_matrix` refuses in an array.
+    """
+    n, step = source.shape[0], _AT_ONCE * block
+    peaks = []
+
+    def sums(first: int) -> np.ndarray:
+        A = source.rows(first, min(first + step, n))
+        peaks.append(check_block(A, source.name, first))
+        return squared_sums(
+            lambda i, j: A[i:j], lambda i, j: read_rows(first + i, first + j), len(A), block, H
+        )
+
+    found = np.concatenate([sums(first) for first in range(0, n, step)], axis=1)
+    check_magnitude(max(peaks), source.name)
+    return found
 
 
 def two_sided_square(E: np.ndarray, H: np.ndarray | None, G: np.ndarray) -> float:

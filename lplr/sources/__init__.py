@@ -2,6 +2,6 @@
 
 from lplr.sources.base import Source
 from lplr.sources.digests import Digests, digest
-from lplr.sources.opening import is_source, open_source, opened
+from lplr.sources.opening import is_source, loaded, open_source, opened
 
-__all__ = ["Digests", "Source", "digest", "is_source", "open_source", "opened"]
+__all__ = ["Digests", "Source", "digest", "is_source", "loaded", "open_source", "opened"]

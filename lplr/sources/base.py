@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import InputError, LplrError
+from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
 from lplr.validation import check_shape
 
@@ -38,8 +40,8 @@ class Source:
     row_dtype : dtype
         Of what `rows` gives: float64 where the data are float64, else float32.
     chunk_rows : int
-        Rows that the data are read by, at most: compressed chunks are decoded as a whole. Blocks of
-        at least that many rows need the least memory and time.
+        So many rows, at most, are kept beside those that are asked for, since they had to be
+        decoded with them; 1 where any row can be read by itself.
 
     Raises
     ------
@@ -56,10 +58,10 @@ class Source:
            [4., 5.]], dtype=float32)
     """
 
-    chunk_rows = 1
-
     def __init__(self, data: Any, name: str) -> None:
         self._data = data
+        self._lock = Lock()
+        self.chunk_rows = data.height if isinstance(data, Forward) else 1
         self.name = name
         self.shape = check_shape(data.shape, name)
         self.dtype = np.dtype(data.dtype)
@@ -70,6 +72,8 @@ class Source:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop - 1``, converted; whether they are finite is not checked.
+
+        Threads may call it, and wait for each other. Read in order, nothing is decoded twice.
 
         Parameters
         ----------
@@ -90,9 +94,13 @@ class Source:
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )
+        return self._converted(start, stop, self.row_dtype)
+
+    def _converted(self, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
         where = f"{self.name}: rows {start} to {stop}"
         try:
-            block = self._read(start, stop)
+            with self._lock:
+                block = self._read(start, stop)
         except (LplrError, MemoryError):
             raise
         except Exception as error:  # of any package that reads the data
@@ -105,14 +113,14 @@ class Source:
                 f"{(stop - start, self.shape[1])}; mend the data"
             )
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return np.ascontiguousarray(block, self.row_dtype)
+            return np.ascontiguousarray(block, dtype)
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         """The rows as they are stored."""
         return np.asarray(self._data[start:stop])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of it, where that takes no more than a quarter of the memory that is available.
+        """All of it, as stored, if that takes at most a quarter of the memory that is available.
 
         Raises
         ------
@@ -121,19 +129,19 @@ class Source:
         """
         if copy is False:
             raise ValueError("a source has no array that could be shared")
-        out_dtype = self.row_dtype if dtype is None else np.dtype(dtype)
+        dtype = self.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
         n, d = self.shape
-        needed, available = n * d * out_dtype.itemsize, available_memory()
+        needed, available = n * d * dtype.itemsize, available_memory()
         if 4 * needed > available:
             raise InputError(
                 f"{self.name}: takes {needed:,} bytes in memory, more than a quarter of the "
                 f"{available:,} that are available, and what was asked for needs all of it at "
                 "once; pass fewer rows"
             )
-        out = np.empty(self.shape, out_dtype)
-        step = max(self.chunk_rows, _BLOCK // (d * self.row_dtype.itemsize), 1)
+        out = np.empty(self.shape, dtype)
+        step = max(_BLOCK // (d * dtype.itemsize), 1)
         for start in range(0, n, step):
-            out[start : start + step] = self.rows(start, min(start + step, n))
+            out[start : start + step] = self._converted(start, min(start + step, n), dtype)
         return out
 
     def __len__(self) -> int:

@@ -43,7 +43,7 @@ class MappedSource(Source):
                 f"{self.name}: the file is {high - size} bytes too short for the rows {start} to "
                 f"{stop}: it was cut after it was opened; write it again"
             )
-        block = np.array(view, self.row_dtype, order="C", subok=False)
+        block = np.array(view, order="C", subok=False)
         # Of a private map ("c"), these would be the caller's changes.
         if self._data.mode != "c" and hasattr(file, "madvise"):
             low -= low % mmap.PAGESIZE

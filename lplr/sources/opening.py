@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from lplr.inputs import read_input
+from lplr.exceptions import InputError, LplrError
+from lplr.inputs import open_input
 from lplr.sources.base import Source
+from lplr.sources.chunks import by_chunks
 from lplr.sources.mapped import MappedSource
 from lplr.validation import as_array
 
-__all__ = ["is_source", "open_source", "opened"]
+__all__ = ["is_source", "loaded", "open_source", "opened"]
 
 
 def is_source(A: Any) -> bool:
@@ -28,9 +30,11 @@ def is_source(A: Any) -> bool:
         return False
     try:
         np.dtype(A.dtype)
-        return hasattr(A, "__getitem__") and len(A.shape) >= 0
+        return hasattr(A, "__getitem__") and isinstance(A.shape, tuple)
     except (AttributeError, TypeError):
         return False
+    except Exception:  # of any package: a dataset whose file is closed, say
+        return True
 
 
 def open_source(A: Any, name: str = "A") -> Source:
@@ -39,8 +43,9 @@ def open_source(A: Any, name: str = "A") -> Source:
     Parameters
     ----------
     A : object
-        A path, ``FILE`` or ``FILE:MEMBER`` as on the command line; a `numpy.memmap`; any object
-        with ``shape``, ``dtype`` and slices of rows; or an array, which is not copied.
+        A path, ``FILE`` or ``FILE:MEMBER`` as on the command line; a `numpy.memmap`; a dataset of
+        h5py; an array of zarr or dask; any object with ``shape``, ``dtype`` and slices of rows; or
+        an array in memory, which is not copied.
     name : str
         What messages call it; those about a file name the file.
 
@@ -64,12 +69,24 @@ def open_source(A: Any, name: str = "A") -> Source:
         return A
     if isinstance(A, (str, os.PathLike)):
         name = os.fspath(A)
-        A = read_input(name).array
+        A = open_input(name).array
     if not is_source(A):
         return Source(as_array(A, name), name)
     if isinstance(A, np.memmap):
         return MappedSource(A, name)
-    return Source(A, name)
+    try:
+        return Source(by_chunks(A, name), name)
+    except LplrError:
+        raise
+    except Exception as error:  # of any package
+        raise InputError(
+            f"{name}: cannot be opened: {type(error).__name__}: {error}; mend the data"
+        ) from error
+
+
+def loaded(A: Any, name: str = "A") -> Any:
+    """The array of what `is_source`, if memory allows; everything else as it is."""
+    return np.asarray(open_source(A, name)) if is_source(A) else A
 
 
 def opened(A: Any, name: str = "A") -> Any:

@@ -63,10 +63,10 @@ class Source:
         self._lock = Lock()
         self.chunk_rows = data.height if isinstance(data, Forward) else 1
         self.name = name
-        self.shape = check_shape(data.shape, name)
         self.dtype = np.dtype(data.dtype)
         if self.dtype.kind not in "fiub":
             raise InputError(f"{name}: dtype {self.dtype} is not real; convert it to float32")
+        self.shape = check_shape(data.shape, name)
         double = self.dtype.kind == "f" and self.dtype.itemsize == 8
         self.row_dtype = np.dtype(np.float64 if double else np.float32)
 

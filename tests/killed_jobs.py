@@ -23,7 +23,7 @@ from tiny_models import TOKENS
 from lplr.models.adaptation.adapt_model import adapt
 from lplr.models.compress_model import compress
 from lplr.models.job import progress_of
-from lplr.models.workplace import folder_of
+from lplr.storage.workplace import folder_of
 
 
 def compression(source: str, out: str) -> None:

@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_matrices_of_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned = report(capsys, *WITH_H, "--dry-run")
     assert not Path("model.h5").exists()
-    assert not Path("model.h5.parts").exists()
+    assert not Path("model.h5.job").exists()
     made = report(capsys, *WITH_H)
     found, arrays = lplr.load("model.h5"), model()
     assert list(found) == list(arrays)
@@ -232,7 +232,7 @@ def test_options_for_all_matrices(
     folder: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
     assert said in refused(capsys, "compress", "model.npz", "-o", "model.h5", *options)
-    assert not Path("model.h5.parts").exists()
+    assert not Path("model.h5.job").exists()
     np.savez("nothing.npz")
     command = ("compress", "nothing.npz", "-o", "v.h5", "--bits-per-entry", "2")
     assert refused(capsys, *command).startswith("nothing.npz: has no arrays")
@@ -317,13 +317,14 @@ def test_goes_on_where_it_stopped(folder: Path, capsys: pytest.CaptureFixture[st
     with pytest.MonkeyPatch.context() as patch:
         stopped(patch, "compress", 2)
         assert main([*WITH_H]) == 1
-    assert "2 of 3 matrices are done and kept in model.h5.parts" in capsys.readouterr().err
+    kept = Path("model.h5.job").resolve()
+    assert f"2 of 3 matrices are done and kept in {kept}" in capsys.readouterr().err
     assert not Path("model.h5").exists()
     assert "--effort" in refused(capsys, *WITH_H[:-1], "best")
     assert "--seed" in refused(capsys, *WITH_H, "--seed", "1")
-    part = Path("model.h5.parts/00001.h5")
+    part = Path("model.h5.job/00001.h5")
     part.write_bytes(part.read_bytes()[:-1])  # a damaged part is made again
-    Path("model.h5.parts/mine.txt").touch()  # and what is not ours stays
+    Path("model.h5.job/mine.txt").touch()  # and what is not ours stays
     with pytest.MonkeyPatch.context() as patch:
         stopped(patch, "compress", 2)  # the two that are missing
         told: list[tuple[float, str]] = []
@@ -331,7 +332,7 @@ def test_goes_on_where_it_stopped(folder: Path, capsys: pytest.CaptureFixture[st
         assert main([*WITH_H]) == 0
     assert next(share for share, what in told if "(2 of 3)" in what) < 0.1  # all work is to come
     assert Path("model.h5").read_bytes() == whole
-    assert os.listdir("model.h5.parts") == ["mine.txt"]
+    assert os.listdir("model.h5.job") == ["mine.txt"]
     Path("model.h5").unlink()
     capsys.readouterr()
     assert "files of others" in refused(capsys, *WITH_H)
@@ -362,5 +363,5 @@ def test_an_interrupt_says_how_to_go_on(folder: Path) -> None:
     assert child.returncode == 130
     assert "of 40 matrices are done" in error.splitlines()[-2]
     assert error.splitlines()[-1] == "lplr: interrupted"
-    assert sorted(os.listdir()) == ["hessians.npz", "model.h5.parts", "model.npz"]
-    assert json.loads(Path("model.h5.parts/call.json").read_text())["--bits-per-entry"] == 2
+    assert sorted(os.listdir()) == ["hessians.npz", "model.h5.job", "model.npz"]
+    assert json.loads(Path("model.h5.job/job.json").read_text())["--bits-per-entry"] == 2

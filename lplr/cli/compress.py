@@ -49,7 +49,7 @@ _DESCRIPTION = (
     "options ask for one of these by rank and widths. "
     "Of a FILE with several arrays, all matrices of floating-point numbers are compressed, to one "
     "budget that is divided so that they lose least; other arrays are kept as they are. What is "
-    "done is kept in OUT.h5.parts until the end: after an interruption the same command goes on. "
+    "done is kept in OUT.h5.job until the end: after an interruption the same command goes on. "
     "The exit code is 3 if some of the matrices cannot be compressed."
 )
 

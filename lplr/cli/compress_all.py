@@ -101,34 +101,34 @@ class _Job:
             plan = self._plan(None)
             ratio = sum(self._coding(self.names)) / sum(self._planning(self.names))
             return self._report(plan) | {"seconds": ratio * (time.perf_counter() - start)}
-        parts = Parts(self.args.output, self._call())
-        try:
-            plan = self._plan(parts)
-            self._compress(plan, parts)
-            report = self._write(self._report(plan), parts)
-        except BaseException as error:
-            done = sum(map(parts.has_packed, range(len(self.names))))
-            if isinstance(error, InputError) and not done:  # another budget has to be given
-                parts.remove()
-            elif parts.folder.is_dir():  # not where the same command, run twice at once, is done
-                self.say(
-                    f"stopped{self.doing and ' at '}{self.doing.rstrip(': ')}; {done} of "
-                    f"{len(self.names)} matrices are done and kept in {parts.folder}; the same "
-                    "command goes on from there"
-                )
-            raise
-        parts.remove()
+        with Parts(Path(self.args.output), self._call()) as parts:
+            try:
+                plan = self._plan(parts)
+                self._compress(plan, parts)
+                report = self._write(self._report(plan), parts)
+            except BaseException as error:
+                done = sum(map(parts.has_packed, range(len(self.names))))
+                if isinstance(error, InputError) and not done:  # another budget has to be given
+                    parts.discard()
+                else:
+                    self.say(
+                        f"stopped{self.doing and ' at '}{self.doing.rstrip(': ')}; {done} of "
+                        f"{len(self.names)} matrices are done and kept in {parts.folder}; the same "
+                        "command goes on from there"
+                    )
+                raise
+            parts.discard()
         return report
 
     def _call(self) -> dict[str, Any]:
         """What every byte of the output depends on."""
-        from lplr.cli.parts import digest
         from lplr.provenance import versions
+        from lplr.storage.digest import file_digest
 
         hessians = self.args.hessians, self.args.output_hessians
-        of_inputs, of_outputs = (None if file is None else digest(file) for file in hessians)
+        of_inputs, of_outputs = (None if file is None else file_digest(file) for file in hessians)
         return {
-            "the input": digest(self.path),
+            "the input": file_digest(self.path),
             "--hessians": of_inputs,
             **({} if of_outputs is None else {"--output-hessians": of_outputs}),
             "--bits-per-entry": self.bits,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lplr.cli.model_tokens import add_tokens, tokens_of
-from lplr.cli.options import add_command, add_json, add_seed, print_json
+from lplr.cli.options import add_command, add_jobs, add_json, add_seed, print_json
 from lplr.exceptions import CorruptFileError, InputError
 
 __all__ = ["add_parser", "run"]
@@ -94,12 +94,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "stored",
     )
     add_seed(parser)
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="threads to use (default: one for each core); the result does not depend on it",
-    )
+    add_jobs(parser)
     add_json(parser)
     add_tokens(parser, "training").add_argument(
         "--held-out",
@@ -123,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.models.adaptation.adapt_model import adapt
     from lplr.models.opening import open_tensors
-    from lplr.models.workplace import folder_of
+    from lplr.storage.workplace import folder_of
 
     start = time.perf_counter()
     tokens = tokens_of(args, open_tensors(args.model))

@@ -74,7 +74,7 @@ def allocated(
 
 def compared_in(args: argparse.Namespace) -> str:
     """Words for what an unfinished comparison has left; none if it has left nothing."""
-    from lplr.models.workplace import folder_of
+    from lplr.storage.workplace import folder_of
 
     folder = folder_of(_file(args))
     return f"networks that are compared are kept in {folder}" if folder.is_dir() else ""

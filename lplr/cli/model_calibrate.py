@@ -115,7 +115,7 @@ def _output_moments(
     args: argparse.Namespace, checkpoint: Any, ids: Any, given: dict[str, Any], line: Any
 ) -> Any:
     from lplr.models.moments import output_moments
-    from lplr.models.workplace import folder_of
+    from lplr.storage.workplace import folder_of
 
     folder = folder_of(args.out)
     if folder.exists():

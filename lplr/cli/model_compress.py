@@ -14,7 +14,7 @@ from lplr.cli.model_allocation import (
     seconds_of_allocation,
 )
 from lplr.cli.model_tokens import add_tokens, tokens_of
-from lplr.cli.options import add_command, add_json, add_seed, bits, print_json
+from lplr.cli.options import add_command, add_jobs, add_json, add_seed, bits, print_json
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -80,12 +80,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="bits of embedding and head, by rows (default: they keep their type)",
     )
     add_seed(parser)
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="threads to use (default: one for each core); the result does not depend on it",
-    )
+    add_jobs(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",

@@ -23,6 +23,7 @@ from lplr.exceptions import (
 __all__ = [
     "INPUTS",
     "add_command",
+    "add_jobs",
     "add_json",
     "add_name",
     "add_output",
@@ -93,6 +94,16 @@ def add_seed(parser: Any) -> None:
     """The option ``--seed``, reproducible by default."""
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
+    )
+
+
+def add_jobs(parser: Any) -> None:
+    """The option ``--jobs``."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="threads to use (default: one for each core); the result does not depend on it",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,7 @@ def allocate(
             found = comparison.run(work)
             text = json.dumps({"call": call, "allocation": found.describe()}, indent=1)
             write_atomic(path, [text.encode()])
-            shutil.rmtree(work.folder, ignore_errors=True)
+            work.discard()
     return found
 
 

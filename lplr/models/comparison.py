@@ -28,10 +28,10 @@ from lplr.models.network import Network
 from lplr.models.opening import load
 from lplr.models.request import Request
 from lplr.models.texts import PADDING
-from lplr.models.workplace import Workplace
 from lplr.planning.sizes import least_nbytes
 from lplr.progress import parts, until
 from lplr.storage.atomic import write_atomic
+from lplr.storage.workplace import Workplace
 
 __all__ = ["Comparison", "Work"]
 

@@ -1,6 +1,6 @@
 """The folder OUT.job: what a call that makes a model has finished, so that the same call goes on.
 
-Beside what `lplr.models.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
+Beside what `lplr.storage.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
 (the hidden states before block I, of the original network and behind the compressed blocks),
 ``log.jsonl`` (times and errors) and, where they are formed first, ``moments.safetensors``; of an
 adaptation ``training.npz``. Each file is complete, or not there; a line of the log that a kill has
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +23,8 @@ from lplr.exceptions import CorruptFileError, MissingFileError, StorageError
 from lplr.matrices.base import PackedMatrix
 from lplr.models.calibration import States
 from lplr.models.store import layer_file, write_layer
-from lplr.models.workplace import Workplace, folder_of
 from lplr.storage.atomic import write_atomic
+from lplr.storage.workplace import Workplace, folder_of
 
 __all__ = ["Job", "progress_of"]
 
@@ -177,7 +176,7 @@ class Job(Workplace):
             raise StorageError(
                 f"cannot rename {self.model} to {self.out}: {error.strerror}; rename it yourself"
             ) from None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.discard()
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:

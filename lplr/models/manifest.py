@@ -17,6 +17,7 @@ from typing import Any
 
 from lplr.exceptions import CorruptFileError, MissingFileError, UnsafeFileError
 from lplr.storage.atomic import write_atomic
+from lplr.storage.digest import file_digest
 from lplr.storage.text import from_json
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "MANIFEST",
     "as_text",
     "check_file",
-    "digest",
     "files_of",
     "read_manifest",
     "write_manifest",
@@ -37,16 +37,10 @@ _TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_manifest(folder: Path, description: dict[str, Any], overwrite: bool = False) -> None:
     """Describe the folder as it is now, the files in it included."""
     files = {
-        name: {"nbytes": os.path.getsize(folder / name), "sha256": digest(folder / name)}
+        name: {"nbytes": os.path.getsize(folder / name), "sha256": file_digest(folder / name)}
         for name in sorted(files_of(folder))
         if name != MANIFEST
     }
@@ -88,7 +82,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_file(folder: Path, name: str, manifest: dict[str, Any]) -> Path:
     """The path of a file, once its bytes are the ones that were written."""
     path = folder / name
-    if digest(path) != manifest["files"][name]["sha256"]:
+    if file_digest(path) != manifest["files"][name]["sha256"]:
         raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of {MANIFEST}")
     return path
 

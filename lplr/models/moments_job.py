@@ -1,6 +1,6 @@
 """The folder OUT.job of output moments: sums over the batches that are finished.
 
-Beside what `lplr.models.workplace` says it holds ``sums-0.bin`` and ``sums-1.bin`` (batch k adds
+Beside what `lplr.storage.workplace` says it holds ``sums-0.bin`` and ``sums-1.bin`` (batch k adds
 its products to the sums of the one and writes the other, so that a kill at any moment leaves one
 of them as it was), ``weights.bin`` (of all tokens, each written by one batch) and ``done.json``
 (batches and their loss), which is written last.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import StorageError
-from lplr.models.workplace import Workplace
 from lplr.storage.atomic import write_atomic
+from lplr.storage.workplace import Workplace
 
 __all__ = ["MomentsJob"]
 
@@ -122,6 +121,5 @@ class MomentsJob(Workplace):
         write_atomic(self.folder / "done.json", [text.encode()], overwrite=True)
 
     def discard(self) -> None:
-        """Delete the folder: what it was for is there."""
-        self.weights = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.weights = None  # a map of a file there
+        super().discard()

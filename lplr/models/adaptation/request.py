@@ -14,12 +14,13 @@ from lplr.models.adaptation.settings import Settings
 from lplr.models.base import Checkpoint
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import Family, family_of
-from lplr.models.manifest import MANIFEST, digest
+from lplr.models.manifest import MANIFEST
 from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.opening import open_tensors
 from lplr.models.packed import PackedModel
 from lplr.models.texts import token_windows
 from lplr.provenance import versions
+from lplr.storage.digest import file_digest
 
 __all__ = ["Request", "request_of"]
 
@@ -136,7 +137,7 @@ def _divided(ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _digest(tensors: PackedModel | Checkpoint) -> str:
     if isinstance(tensors, PackedModel):
-        return digest(Path(tensors.path) / MANIFEST)
+        return file_digest(Path(tensors.path) / MANIFEST)
     return tensors.digest()
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -108,6 +109,16 @@ class Workplace:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _LOCK:
                 path.unlink()
+
+    def discard(self) -> None:
+        """Delete what was kept: what it was for is there. What is of others stays."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and self._is_ours(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+            elif self._is_ours(path.name):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def __enter__(self) -> Self:
         return self

@@ -24,6 +24,7 @@ from lplr.provenance import recorded
 from lplr.sources import opened
 from lplr.streaming.factorize import feedback_in_passes
 from lplr.streaming.limits import streamed_source
+from lplr.streaming.sketched import SketchedMethod, sketched_in_passes
 from lplr.validation import (
     bits_of,
     check_budget,
@@ -179,23 +180,28 @@ def factorize(
         raise InputError("method: 'feedback' takes no rounding='dithered' and no normalize=True")
     if not feedback and effort != "default":
         raise InputError(f"effort: goes with the method 'feedback', not with {method!r}")
+    how = SketchedMethod(method, sketch, power, rounding, normalize, seed)
+    finder: dict[str, Any] = {
+        "n_oversamples": extra, "n_power_iter": power, "sketch": sketch, "rng": seed,
+    }  # fmt: skip
     if streamed is not None:
-        if not feedback:
-            raise InputError(f"memory_limit: goes with the method 'feedback', found {method!r}")
-        nbytes = None if bits_per_entry is None else budget_nbytes(bits_per_entry, shape)
 
         def constant_plan() -> RankPlan:
             return _rank_plans(
                 shape, rank, bits, bits_per_entry, method, quantizer, effort, CONSTANT_SCALES
             )[0]
 
+        if not feedback:
+
+            def in_memory(S: np.ndarray) -> list[LowRank]:
+                return _sketched(S, plans, how, finder)
+
+            return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan)
+        nbytes = None if bits_per_entry is None else budget_nbytes(bits_per_entry, shape)
         return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan)
     if constant is not None:
         return constant_factors(A.shape, constant, plans[0].rank, plans[0].books)
     unit, A = bring_matrix_into_range(A)
-    finder: dict[str, Any] = {
-        "n_oversamples": extra, "n_power_iter": power, "sketch": sketch, "rng": seed,
-    }  # fmt: skip
     k = max(plan.rank for plan in plans)
     if feedback:
         seconds = svd_seconds(shape, k)
@@ -209,24 +215,7 @@ def factorize(
             blocks = [ComponentBlock(0, k, plans[0].books)]
         generator = np.random.default_rng([seed, 1])  # not the stream of the range finder
         return successive_factors(A, (s, V), blocks, generator, effort).scaled(unit)
-    if method != "lplr":
-        with until(0.3, "singular vectors"):
-            U, s, Vt = truncated_svd(A, k, **finder)
-
-    def run(plan: RankPlan) -> LowRank:
-        m, books = plan.rank, plan.books
-        if method == "lplr":
-            generator = np.random.default_rng(seed)
-            start = sketched_start(A, m, sketch, power, generator)
-            return solved_factors(A, start, books, rounding, normalize, generator)
-        generator = np.random.default_rng([seed, 1])
-        if method == "lplr-svd":
-            start = U[:, :m] * s[:m]
-            return solved_factors(A, start, books, rounding, normalize, generator)
-        right = s[:m, None] * Vt[:m]
-        return rounded_factors(A, U[:, :m], right, books, rounding, normalize, generator)
-
-    results = [run(plan) for plan in parts(plans, what="factors")]
+    results = _sketched(A, plans, how, finder)
     # The error costs a product of its own: measured only where there is a choice.
     best = min(results, key=lambda f: _loss(f, A)) if len(results) > 1 else results[0]
     return best.scaled(unit)
@@ -235,6 +224,33 @@ def factorize(
 def _loss(f: LowRank, A: np.ndarray | InputOperator) -> float:
     """What orders the errors of factorizations; an operator's norm would take many products."""
     return f.loss_change(A) if isinstance(A, InputOperator) else f.relative_error(A)
+
+
+def _sketched(
+    A: np.ndarray | InputOperator,
+    plans: list[RankPlan],
+    how: SketchedMethod,
+    finder: dict[str, Any],
+) -> list[LowRank]:
+    """The factors of each plan, by a method of the LPLR paper."""
+    if how.method != "lplr":
+        with until(0.3, "singular vectors"):
+            U, s, Vt = truncated_svd(A, max(plan.rank for plan in plans), **finder)
+
+    def run(plan: RankPlan) -> LowRank:
+        m, books = plan.rank, plan.books
+        if how.method == "lplr":
+            generator = np.random.default_rng(how.seed)
+            start = sketched_start(A, m, how.sketch, how.n_power_iter, generator)
+            return solved_factors(A, start, books, how.rounding, how.normalize, generator)
+        generator = np.random.default_rng([how.seed, 1])
+        if how.method == "lplr-svd":
+            start = U[:, :m] * s[:m]
+            return solved_factors(A, start, books, how.rounding, how.normalize, generator)
+        right = s[:m, None] * Vt[:m]
+        return rounded_factors(A, U[:, :m], right, books, how.rounding, how.normalize, generator)
+
+    return [run(plan) for plan in parts(plans, what="factors")]
 
 
 def factorize_sizes(

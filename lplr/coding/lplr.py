@@ -15,7 +15,7 @@ from lplr.linalg.svd import range_finder
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 
-__all__ = ["rounded_factors", "sketched_start", "solved_factors"]
+__all__ = ["normalized", "rounded_factors", "sketched_start", "solved_factors"]
 
 
 def sketched_start(
@@ -68,16 +68,31 @@ def rounded_factors(
 def _normalized(
     A: np.ndarray | InputOperator, left: Quantized, right: Quantized, G: np.ndarray, B: np.ndarray
 ) -> LowRank:
+    """`normalized` for A itself."""
+    sums = left._rmatmat(np.ones((A.shape[0], 1)))[:, 0]
+    a = A.sum() if isinstance(A, InputOperator) else float(A.sum(dtype=np.float64))
+    return normalized(A.shape, a, sums, left, right, G, B)
+
+
+def normalized(
+    shape: tuple[int, ...],
+    a: float,
+    sums: np.ndarray,
+    left: Quantized,
+    right: Quantized,
+    G: np.ndarray,
+    B: np.ndarray,
+) -> LowRank:
     """alpha L R + beta with the scalars that minimise |A - (alpha L R + beta 1)|_F.
 
-    With P = L R: <P, P> = <L^T L, R R^T> and <P, A> = <L^T A, R>, so that P is never formed.
+    ``a`` is the sum of the entries of A, ``sums`` those of the columns of L. With P = L R:
+    <P, P> = <L^T L, R R^T> and <P, A> = <L^T A, R>, so that P is never formed.
     """
     R = right.to_dense()
     pp = float(np.vdot(G, gram(R)))
     pa = float(np.einsum("ij,ij->", B, R, dtype=np.float64))
-    p = float(left._rmatmat(np.ones((A.shape[0], 1)))[:, 0] @ R.sum(axis=1, dtype=np.float64))
-    a = A.sum() if isinstance(A, InputOperator) else float(A.sum(dtype=np.float64))
-    count = A.size
+    p = float(sums @ R.sum(axis=1, dtype=np.float64))
+    count = shape[0] * shape[1]
     determinant = pp * count - p * p
     if determinant <= 1e-12 * pp * count:  # the product is constant: the shift alone says it all
         alpha, beta = 1.0, (a - p) / count

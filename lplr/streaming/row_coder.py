@@ -9,7 +9,7 @@ codebook of their own are coded in turn, each with all others in place, as in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,47 +19,11 @@ from lplr.linalg.least_squares import gram, solve
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
-from lplr.quantizers.base import Codebook
-from lplr.quantizers.trellis_codebook import TrellisCodebook
+from lplr.streaming.packed_columns import PackedColumns
 
-__all__ = ["PackedColumns", "RowCoder", "piece_of"]
+__all__ = ["RowCoder"]
 
 _ROUNDS = 2  # over several blocks: a third lowers the error by 0.05 %
-
-
-def piece_of(book: Codebook, n: int) -> Codebook:
-    """A codebook for pieces of vectors of n entries, which begin where tiles do."""
-    return book.for_pieces(n) if isinstance(book, TrellisCodebook) else book
-
-
-class PackedColumns:
-    """The codes of a tall matrix whose columns have one codebook, filled in tile by tile."""
-
-    def __init__(self, like: Quantized, n: int) -> None:
-        self._like, self._n = like, n
-        self._columns = like.shape[1]
-        self._piece = piece_of(like.codebook, n)
-        self._packed = np.empty(like.codebook.nbytes(n, self._columns), np.uint8)
-
-    @property
-    def piece(self) -> Codebook:
-        """The codebook of a tile."""
-        return self._piece
-
-    def pack(self, codes: np.ndarray) -> np.ndarray:
-        """The bytes of the code words of a tile, (columns, words)."""
-        return self._piece.pack(np.ascontiguousarray(codes.T), axis=0)
-
-    def fill(self, start: int, packed: np.ndarray) -> None:
-        """Put the bytes of the tile whose first row is ``start`` in their place."""
-        at = self._piece.nbytes(start, self._columns) if start else 0
-        self._packed[at : at + len(packed)] = packed
-
-    def matrix(self) -> Quantized:
-        """The packed matrix; nothing can be filled in any more."""
-        self._packed.flags.writeable = False
-        shape = self._n, self._columns
-        return replace(self._like, shape=shape, codes=self._packed, axis=0, meta={})
 
 
 @dataclass(frozen=True)
@@ -89,7 +53,9 @@ class RowCoder:
         G = gram(R)
         if not G.any():  # with an R of zeros, all L are alike
             G = np.eye(len(R))
-        self.columns = [PackedColumns(block, n) for block in blocks]
+        self.columns = [
+            PackedColumns(n, block.shape[1], block.codebook, scale=block.scale) for block in blocks
+        ]
         self._turns: list[_Turn] = []
         self._solved = np.empty_like(R)  # G^-1 R, of each block by itself
         stop = 0

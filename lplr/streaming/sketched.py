@@ -1,0 +1,256 @@
+"""The methods of the LPLR paper in passes: L is a rounded product of A, and R solved for L.
+
+Algorithm 1 takes two passes: the range of the quantizer of ``A S``, which is found in the first
+one, is all that its codes need; ``L^T L`` and ``L^T A``, summed up in the second one, give R. Where
+S is not drawn but comes from A, by power iterations or as its singular vectors, a pass for the Gram
+matrix comes before; so it does where a budget leaves open which codes to take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lplr.coding.constant import constant_factors
+from lplr.coding.lplr import normalized
+from lplr.coding.rounding import (
+    check_rounding,
+    fitted_affine,
+    half_scale,
+    minmax_affine,
+    round_matrix,
+    rounded_codes,
+)
+from lplr.linalg.ldl import ldl
+from lplr.linalg.least_squares import solve
+from lplr.linalg.qr import orthonormal_basis
+from lplr.linalg.sketches import Sketch
+from lplr.matrices.low_rank import LowRank
+from lplr.parallel import matmul
+from lplr.planning.ranks import RankPlan
+from lplr.progress import until
+from lplr.quantizers.base import Codebook
+from lplr.sources import Source
+from lplr.streaming.moments import Extrema, Moments, checked, first_pass, sample_rows
+from lplr.streaming.packed_columns import PackedColumns
+from lplr.streaming.passes import Passes
+from lplr.streaming.products import Products
+from lplr.streaming.room import open_passes
+from lplr.validation import bring_into_range, check_magnitude
+
+__all__ = ["SketchedMethod", "sketched_in_passes"]
+
+# As in `lplr.linalg.least_squares`, but for ``L^T A`` in float32, which cannot tell smaller
+# eigenvalues of L^T L from zero.
+_PIVOT_RATIO, _SMALLEST = 1e6, 1e-6
+
+# Of a tile: its first row, its packed codes, L^T L, L^T A and the sums of the columns of L.
+_Tile = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SketchedMethod:
+    """Arguments of `lplr.factorize`, checked, for all methods but "feedback"."""
+
+    method: str
+    sketch: str
+    n_power_iter: int
+    rounding: str
+    normalize: bool
+    seed: int
+
+
+def sketched_in_passes(
+    source: Source,
+    limit: int,
+    plans: list[RankPlan],
+    how: SketchedMethod,
+    in_memory: Callable[[np.ndarray], list[LowRank]],
+    constant_plan: Callable[[], RankPlan],
+) -> LowRank:
+    """A method of the LPLR paper, within ``limit`` bytes.
+
+    Of several plans the one is carried out whose factors, made ``in_memory``, are best for the
+    stand-in of few rows.
+    """
+    shape = source.shape
+    for plan in plans:
+        check_rounding(plan.books[0], None, how.rounding)
+    with_gram = how.method != "lplr" or how.n_power_iter > 0 or len(plans) > 1
+    passes = open_passes(
+        source,
+        limit,
+        rank=max(plan.rank for plan in plans),
+        stored=max(plan.nbytes(shape) for plan in plans),
+        with_gram=with_gram,
+    )
+    moments, plan = None, plans[0]
+    if with_gram:
+        with until(0.35):
+            moments = first_pass(passes)
+        if not moments.extrema.are_equal and len(plans) > 1:
+            S = moments.stand_in()
+            errors = [f.relative_error(S) for f in in_memory(S)]
+            plan = plans[int(np.argmin(errors))]
+    rng = np.random.default_rng(how.seed if how.method == "lplr" else [how.seed, 1])
+    apply, right = _start(how, plan.rank, shape[1], moments, rng)
+    with until(0.6):
+        found = _range_pass(passes, apply, plan, moments)
+    if found.extrema.are_equal:
+        plan = constant_plan()
+        return constant_factors(shape, found.extrema.low, plan.rank, plan.books)
+    return _second_pass(passes, apply, right, plan, found, how, rng)
+
+
+def _start(
+    how: SketchedMethod,
+    m: int,
+    d: int,
+    moments: Moments | None,
+    rng: np.random.Generator,
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray | None]:
+    """What takes rows of A to rows of what L rounds, and R where it is not solved for."""
+    if how.method == "lplr":
+        S = Sketch(how.sketch, d, m).sample(rng, np.float32)
+        if not how.n_power_iter:
+            return S.apply, None
+        assert moments is not None
+        Z = S.to_dense().astype(np.float64)
+        for _ in range(how.n_power_iter):
+            Z = orthonormal_basis(matmul(moments.gram, Z))
+        T, right = Z.astype(np.float32), None
+    else:
+        assert moments is not None
+        s, V = moments.svd(m)
+        T, right = np.ascontiguousarray(V.T), None
+        if how.method == "direct-svd":
+            T /= np.maximum(s, 1e-6 * s[0] + np.finfo(np.float32).tiny)
+            right = s[:, None] * V
+    return (lambda X: matmul(X, T)), right
+
+
+@dataclass(frozen=True)
+class _Range:
+    """What the pass before the codes finds: of A its extrema and unit, of L what it is made of."""
+
+    extrema: Extrema
+    unit: float
+    start: Extrema
+    sample: np.ndarray
+    total: float
+
+
+def _range_pass(
+    passes: Passes,
+    apply: Callable[[np.ndarray], np.ndarray],
+    plan: RankPlan,
+    moments: Moments | None,
+) -> _Range:
+    name = passes.source.name
+    rows = sample_rows(passes.shape)
+    sample = np.empty((len(rows), plan.rank), np.float32)
+    extrema, start_extrema, total = Extrema(), Extrema(), 0.0
+
+    def work(start: int, X: np.ndarray) -> tuple[float, ...]:
+        low, high = checked(X, name, start)
+        Y = apply(X)
+        first, last = np.searchsorted(rows, (start, start + len(X)))
+        sample[first:last] = Y[rows[first:last] - start]
+        return low, high, float(Y.min()), float(Y.max()), float(X.sum(dtype=np.float64))
+
+    def take(found: tuple[float, ...]) -> None:
+        nonlocal total
+        extrema.include(*found[:2])
+        start_extrema.include(*found[2:4])
+        total += found[4]
+
+    passes.each(work, take, "range")
+    check_magnitude(extrema.largest, name)
+    unit, _ = bring_into_range(np.full((1, 1), extrema.largest, np.float32))
+    sample *= np.float32(1 / unit)
+    scaled = Extrema(start_extrema.low / unit, start_extrema.high / unit)
+    return _Range(extrema, unit, scaled, sample, total / unit)
+
+
+def _second_pass(
+    passes: Passes,
+    apply: Callable[[np.ndarray], np.ndarray],
+    right: np.ndarray | None,
+    plan: RankPlan,
+    found: _Range,
+    how: SketchedMethod,
+    rng: np.random.Generator,
+) -> LowRank:
+    n, d = passes.shape
+    m, book = plan.rank, plan.books[0]
+    scale, offset = _affine(book, found)
+    columns = PackedColumns(n, m, book, scale=scale, offset=offset)
+    products, sums = Products(m, d), np.zeros(m)
+    unit = np.float32(1 / found.unit)
+
+    def work(start: int, X: np.ndarray) -> _Tile:
+        X = X if unit == 1 else X * unit
+        dither = np.random.default_rng([how.seed, 2, start]) if how.rounding == "dithered" else None
+        codes, values = _rounded(apply(X), columns.piece, scale, offset, dither)
+        G, B = products.of(values, X)
+        return start, columns.pack(codes), G, B, values.sum(axis=1, dtype=np.float64)
+
+    def take(done: _Tile) -> None:
+        start, packed, G, B, part = done
+        columns.fill(start, packed)
+        products.add(G, B)
+        np.add(sums, part, out=sums)
+
+    with until(0.98):
+        passes.each(work, take, "rows of L")
+    W = _solved(products.gram, products.mixed) if right is None else right
+    left = columns.matrix()
+    packed = round_matrix(W, plan.books[1], rounding=how.rounding, rng=rng)
+    if not how.normalize:
+        return LowRank(left, packed).scaled(found.unit)
+    f = normalized((n, d), found.total, sums, left, packed, products.gram, products.mixed)
+    return f.scaled(found.unit)
+
+
+def _affine(book: Codebook, found: _Range) -> tuple[np.ndarray, np.ndarray | None]:
+    """The one scale and offset of L; where they are fitted, for the sample."""
+    low, high = (np.full((1, 1), x, np.float32) for x in (found.start.low, found.start.high))
+    if book.bits == 16:
+        return half_scale(np.maximum(high, -low)), None
+    scaling = check_rounding(book, None, "nearest")
+    if scaling == "minmax":
+        return minmax_affine(low, high, book)
+    X = found.sample if book.entrywise else np.ascontiguousarray(found.sample.T)
+    return fitted_affine(X, book, True, scaling)
+
+
+def _rounded(
+    Y: np.ndarray,
+    book: Codebook,
+    scale: np.ndarray,
+    offset: np.ndarray | None,
+    dither: np.random.Generator | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (m, words) and values (m, rows) of the rows of a tile, float32 (rows, m)."""
+    X = np.ascontiguousarray(Y.T)
+    codes = rounded_codes(X, book, scale, offset, dither)
+    values = book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]] * scale
+    return codes, values if offset is None else values + offset
+
+
+def _solved(G: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """argmin |L W - A|, of least norm where L is rank deficient, float32 (m, d)."""
+    from scipy.linalg import eigh
+
+    try:
+        _, D = ldl(G)
+        if D.max() <= _PIVOT_RATIO * D.min():
+            return solve(G, B.astype(np.float32))
+    except np.linalg.LinAlgError:
+        pass
+    w, V = eigh(G, check_finite=False)
+    keep = w > _SMALLEST * w[-1]
+    w, V = w[keep], V[:, keep]
+    return matmul(V / w, matmul(V.T, B)).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
@@ -19,6 +20,8 @@ from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import recorded
 from lplr.sources import opened
+from lplr.streaming.compress import compress_in_passes
+from lplr.streaming.limits import streamed_source
 from lplr.validation import (
     bits_of,
     bring_into_range,
@@ -40,6 +43,7 @@ def compress(
     output_hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
+    memory_limit: int | str | None = None,
     progress: Progress = False,
 ) -> LowRank | QPlusLowRank | Quantized:
     """Compress a matrix to a budget so that it loses least.
@@ -69,6 +73,11 @@ def compress(
         bits, and more plans are carried out. ``"fast"`` saves 15 to 55 % of the time, a third on
         most shapes, and costs 1 to 5 % of error; ``"best"`` gains 1 to 2 % in two to eight times
         the time.
+    memory_limit : int or str, optional
+        Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already: A is
+        then read in blocks of rows, twice, as `lplr.factorize` explains. Not with an
+        ``output_hessian``. Rows of a backbone are mixed with their neighbours, so that rows that
+        drift, as those of a sorted matrix, cost more than in memory.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -126,6 +135,18 @@ def compress(
     >>> type(g).__name__, g.relative_error(layer.W, layer.H) < 0.08
     ('QPlusLowRank', True)
     """
+    A = opened(A)
+    streamed = streamed_source(A, memory_limit)
+    if streamed is not None:
+        bits = check_budget(bits_per_entry, bits_of(A))
+        check_choice(effort, "effort", tuple(EFFORTS))
+        if output_hessian is not None:
+            raise InputError(
+                "output_hessian: errors of all rows weigh on each other, so that they cannot be "
+                "coded within a memory_limit; leave out one or the other"
+            )
+        seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
+        return compress_in_passes(*streamed, bits, hessian, (seed, factor_seed), effort)
     with until(0.15, "singular values"):
         matrix, plans, unit, damping = _planned(
             A, bits_per_entry, hessian, output_hessian, rng, effort

@@ -31,6 +31,7 @@ __all__ = [
     "RowBlock",
     "code_backbone",
     "code_row_blocks",
+    "coded_groups",
     "zero_backbone",
 ]
 
@@ -143,13 +144,42 @@ def _coded(
     W: np.ndarray, weights: FeedbackWeights, groups: Sequence[ColumnGroup], sweeps: int
 ) -> tuple[Quantized | Stacked, np.ndarray]:
     """What `code_backbone` returns, and the error."""
+    codes, scales, error = coded_groups(W, weights, groups, sweeps)
+    blocks = tuple(
+        Quantized(
+            shape=(len(W), group.stop - group.start),
+            quantizer=group.book.name,
+            bits=group.book.bits,
+            codes=group.book.pack(np.ascontiguousarray(words.T), axis=0),
+            scale=np.full((1, 1), scale, np.float32),
+            axis=0,
+        )
+        for group, words, scale in zip(groups, codes, scales, strict=True)
+    )
+    return blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1), error
+
+
+def coded_groups(
+    W: np.ndarray,
+    weights: FeedbackWeights,
+    groups: Sequence[ColumnGroup],
+    sweeps: int,
+    scales: Sequence[float] | None = None,
+) -> tuple[list[np.ndarray], list[float], np.ndarray]:
+    """The codes of each group, its scale, and the error (n, d), as `code_backbone` explains.
+
+    Where no ``scales`` are given, W chooses them.
+    """
     from scipy.linalg import solve_triangular
 
     n, d = W.shape
     E = np.empty((d, n), np.float32)
-    blocks: list[Quantized] = []
+    codes: list[np.ndarray] = []
+    used: list[float] = []
     work = [code_seconds(g.stop - g.start, n, g.book, sweeps) for g in groups]
-    for group in parts(reversed(groups), work[::-1], "backbone"):
+    given = [None] * len(groups) if scales is None else list(scales)
+    turns = list(zip(groups, given, strict=True))[::-1]
+    for group, scale in parts(turns, work[::-1], "backbone"):
         i, j, book = group.start, group.stop, group.book
         X = np.array(W[:, i:j].T, order="C")
         shift = None
@@ -165,8 +195,9 @@ def _coded(
                 )
                 X += shift
         X = np.ascontiguousarray(np.pad(X, ((0, 0), (0, -n % book.group))))
-        scale = float(np.sqrt(np.mean(np.square(matched_scale(X, L, book), dtype=np.float64))))
-        codes, _, error = quantize_feedback(
+        if scale is None:
+            scale = float(np.sqrt(np.mean(np.square(matched_scale(X, L, book), dtype=np.float64))))
+        words, _, error = quantize_feedback(
             X,
             S,
             book,
@@ -175,19 +206,9 @@ def _coded(
             factor=(np.arange(j - i), L.astype(np.float32), weights.D[i:j]),
         )
         E[i:j] = error[:, :n] if shift is None else error[:, :n] - shift
-        blocks.insert(
-            0,
-            Quantized(
-                shape=(n, j - i),
-                quantizer=book.name,
-                bits=book.bits,
-                codes=book.pack(np.ascontiguousarray(codes.T), axis=0),
-                scale=np.full((1, 1), scale, np.float32),
-                axis=0,
-            ),
-        )
-    Q = blocks[0] if len(blocks) == 1 else Stacked(tuple(blocks), axis=1)
-    return Q, E.T
+        codes.insert(0, words)
+        used.insert(0, scale)
+    return codes, used, E.T
 
 
 def zero_backbone(shape: tuple[int, int]) -> Quantized:

@@ -132,8 +132,7 @@ def _sampled_errors(matrix: WeightedMatrix, plans: list[RoundingPlan], entries: 
     Errors of different rows have nothing to do with each other, so that of G the diagonal counts.
     """
     n, d = matrix.shape
-    rows = np.unique(np.linspace(0, n - 1, max(1, min(n, entries // d))).astype(int))
-    sample = np.ascontiguousarray(matrix.W[rows])
+    rows, sample = matrix.some_rows(max(1, min(n, entries // d)))
     H = None if matrix.H is None else matrix.H.astype(np.float32)
     G = None if matrix.G is None else matrix.G[rows, rows].astype(np.float32)[:, None]
 

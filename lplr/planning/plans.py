@@ -40,9 +40,10 @@ from lplr.planning.sizes import (
 from lplr.planning.weighted_components import WeightedComponents
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import until
-from lplr.quantizers.base import get_codebook
+from lplr.quantizers.base import Codebook, get_codebook
 
 __all__ = [
+    "SWEEPS",
     "BackbonePlan",
     "ConstantPlan",
     "FactorsAndBackbonePlan",
@@ -52,7 +53,7 @@ __all__ = [
     "WeightedLowRankPlan",
 ]
 
-_SWEEPS = {"fast": 0, "default": 1, "best": 2}  # of coordinate descent in a backbone, by effort
+SWEEPS = {"fast": 0, "default": 1, "best": 2}  # of coordinate descent in a backbone, by effort
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,14 @@ class ConstantPlan(Plan):
         return rounding_nbytes(shape, book, "tensor")
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | Quantized:
-        book, value = get_codebook("lloyd-max", 1), float(matrix.W[0, 0])
+        return self.constant(matrix.shape, float(matrix.W[0, 0]))
+
+    def constant(self, shape: tuple[int, int], value: float) -> LowRank | Quantized:
+        """The matrix of a value."""
+        book = get_codebook("lloyd-max", 1)
         if self.as_factors:
-            return constant_factors(matrix.shape, value, 1, (book, book))
-        return constant_matrix(matrix.shape, book, value, axis=1)
+            return constant_factors(shape, value, 1, (book, book))
+        return constant_matrix(shape, book, value, axis=1)
 
 
 @dataclass(frozen=True)
@@ -133,16 +138,20 @@ class RoundingPlan(Plan):
     granularity: str
     scaling: str
 
+    @property
+    def book(self) -> Codebook:
+        """Its codebook."""
+        return get_codebook(self.quantizer, self.bits)
+
     def nbytes(self, shape: tuple[int, int]) -> int:
-        return rounding_nbytes(shape, get_codebook(self.quantizer, self.bits), self.granularity)
+        return rounding_nbytes(shape, self.book, self.granularity)
 
     def carry_out(self, matrix: WeightedMatrix, effort: str) -> Quantized:
         return self.round(matrix.W)
 
     def round(self, W: np.ndarray) -> Quantized:
         """Some rows of a matrix, rounded."""
-        book = get_codebook(self.quantizer, self.bits)
-        return round_matrix(W, book, self.granularity, self.scaling)
+        return round_matrix(W, self.book, self.granularity, self.scaling)
 
     def _spent(self) -> dict[str, Any]:
         names = ("quantizer", "bits", "granularity", "scaling")
@@ -236,7 +245,7 @@ class BackbonePlan(Plan):
         self, W: np.ndarray, rows: RowWeights, columns: ColumnRates, effort: str
     ) -> Quantized | Stacked:
         """Code a matrix under the weights of its coordinates."""
-        sweeps = _SWEEPS[effort]
+        sweeps = SWEEPS[effort]
         return code_row_blocks(W, rows.weights, columns.weights, self.blocks, sweeps=sweeps)
 
     def _spent(self) -> dict[str, Any]:

@@ -28,15 +28,25 @@ _MOST = 4.0  # that an error may weigh
 class WeightedComponents:
     """The leading components of G^(1/2) W H^(1/2), at most ``rank``.
 
-    W is float32 (n, d), in the coordinates of ``weights``; ``seed`` is that of the range finder.
+    W is float32 (n, d), in the coordinates of ``weights``; ``seed`` is that of the range finder. If
+    W stands for more ``rows`` than it has, all is told as of these.
     """
 
-    def __init__(self, W: np.ndarray, weights: FactorWeights, rank: int, seed: int) -> None:
+    def __init__(
+        self,
+        W: np.ndarray,
+        weights: FactorWeights,
+        rank: int,
+        seed: int,
+        rows: int | None = None,
+    ) -> None:
         self.W, self.weights = W, weights
+        self.rows = len(W) if rows is None else rows
+        share = self.rows / len(W)
         weighted = weights.row_root(weights.column_root(W))
-        self.energy = squared_norm(weighted)
+        self.energy = share * squared_norm(weighted)
         self.svd: SVD = truncated_svd(weighted, rank, rng=seed)
-        self.s = self.svd[1].astype(np.float64)
+        self.s = np.sqrt(share) * self.svd[1].astype(np.float64)
 
     @cached_property
     def right_vectors(self) -> np.ndarray:
@@ -57,7 +67,7 @@ class WeightedComponents:
         cost without weights; which components are used depends on that share. BudgetError says that
         not even one component fits.
         """
-        n, d = self.W.shape
+        n, d = self.rows, self.W.shape[1]
         left, right = (
             [book for book in codebooks_by_size(effort, side) if 2 * book.bits % 1 == 0]
             for side in (n, d)
@@ -88,7 +98,7 @@ class WeightedComponents:
     def _growth(self, vectors: np.ndarray) -> np.ndarray:
         """Squared norms of vectors of a factor over those without the weight of their side."""
         squares = np.square(vectors, dtype=np.float64).sum(axis=1)
-        return squares / np.maximum(self.s**2, 1e-300)
+        return squares / np.maximum(self.svd[1].astype(np.float64) ** 2, 1e-300)
 
     def _fed_back(self, books: Sequence[Codebook]) -> dict[Codebook, float] | None:
         """What errors of L weigh under G, fed back between the blocks of rows of each code.

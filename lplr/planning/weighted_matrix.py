@@ -57,6 +57,11 @@ class WeightedMatrix:
         """Whether all entries of W are equal."""
         return is_constant(self.W)
 
+    def some_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of so many rows at even distances, and these rows of W."""
+        rows = np.unique(np.linspace(0, self.shape[0] - 1, count).astype(int))
+        return rows, np.ascontiguousarray(self.W[rows])
+
     @cached_property
     def _whole(self) -> tuple[RandomizedTransform, RandomizedTransform]:
         """Transforms that mix all rows, and all columns."""
@@ -136,9 +141,13 @@ class WeightedMatrix:
         """The components of G^(1/2) W H^(1/2) that a budget can pay for; None without weights."""
         if self.H is None and self.G is None:
             return None
-        n, d = self.shape
-        rank = min(n, d, max(16, int(_USED * 8 * nbytes / (n + d))))
+        rank = self.most_components(nbytes)
         return WeightedComponents(self.rotated, self.factor_weights, rank, self.seed)
+
+    def most_components(self, nbytes: float) -> int:
+        """How many of them a budget can pay for."""
+        n, d = self.shape
+        return min(n, d, max(16, int(_USED * 8 * nbytes / (n + d))))
 
     @cached_property
     def norm(self) -> float:

@@ -19,7 +19,7 @@ from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
 from lplr.streaming.row_coder import RowCoder
 
-__all__ = ["streamed_factors"]
+__all__ = ["rows_on", "streamed_factors"]
 
 _ROUNDS = 2  # of fitting the blocks of R to each other
 
@@ -43,7 +43,22 @@ def streamed_factors(
         S = moments.stand_in()
         found = successive_factors(S, moments.svd(k, len(S)), blocks, rng, effort)
         del S
+    return rows_on(found, passes, moments, blocks)[0].scaled(moments.unit)
+
+
+def rows_on(
+    found: LowRank,
+    passes: Passes,
+    moments: Moments,
+    blocks: Sequence[ComponentBlock],
+    H: np.ndarray | None = None,
+) -> tuple[LowRank, float]:
+    """All rows on the R that was ``found`` for few, in the units of ``moments``; and the loss.
+
+    The loss is ``tr(E H E^T)``; R is fitted once more if that lowers it.
+    """
     R = found.right.to_dense()
+    k = len(R)
     coder = RowCoder(R, pattern_of(found.left), moments.shape[0])
     products = Products(k, moments.shape[1])
     unit = np.float32(1 / moments.unit)
@@ -61,12 +76,13 @@ def streamed_factors(
 
     with until(0.98):
         passes.each(work, take, "rows of L")
-    history = [products.relative_error(R, moments.energy)]
     right, again = _fitted_right(products, found.right, R, blocks)
-    history.append(min(history[0], products.relative_error(again, moments.energy)))
-    if history[1] == history[0]:
-        right = found.right
-    return LowRank(coder.matrix(), right, meta={"history": history}).scaled(moments.unit)
+    losses = [products.loss(r, moments.gram, H) for r in (R, again)]
+    if losses[1] >= losses[0]:
+        right, losses[1] = found.right, losses[0]
+    norm = moments.energy if H is None else float(np.vdot(H, moments.gram))
+    history = [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in losses]
+    return LowRank(coder.matrix(), right, meta={"history": history}), losses[1]
 
 
 def _fitted_right(

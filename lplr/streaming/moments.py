@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class Moments:
     """What the first pass finds, in units in which float32 holds products of three entries.
 
     ``gram`` is A^T A, float64 (d, d), and ``total`` the sum of the entries; ``sample`` has the
-    `sample_rows`, float32; ``unit`` is the power of two that A was divided by.
+    `sample_rows`, float32; ``unit`` is the power of two that A was divided by. The ``extrema`` are
+    those of A itself, and those of each column are there if they were asked for.
     """
 
     shape: tuple[int, int]
@@ -70,6 +72,19 @@ class Moments:
     total: float
     sample: np.ndarray
     extrema: Extrema
+    of_columns: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of the rows of the sample."""
+        return sample_rows(self.shape)
+
+    @property
+    def extremes_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest entry of each column, float32 (d,), in these units."""
+        assert self.of_columns is not None
+        low, high = (end * np.float32(1 / self.unit) for end in self.of_columns)
+        return low, high
 
     @property
     def energy(self) -> float:
@@ -120,31 +135,40 @@ class Moments:
         return np.tile(matmul(Y, back).astype(np.float32), (-(-len(s) // N), 1))
 
 
-def first_pass(passes: Passes) -> Moments:
-    """Read all once; InputError says that an entry is not finite, or the magnitude out of range."""
+def first_pass(passes: Passes, *, by_column: bool = False) -> Moments:
+    """Read all once; InputError says that an entry is not finite, or the magnitude out of range.
+
+    The extrema of each column are kept if ``by_column``.
+    """
     n, d = passes.shape
     name = passes.source.name
     rows = sample_rows(passes.shape)
     sample = np.empty((len(rows), d), np.float32)
     gram, extrema, total = np.zeros((d, d)), Extrema(), 0.0
+    lowest, highest = (np.full(d, end, np.float32) for end in (np.inf, -np.inf))
 
-    def work(start: int, X: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+    def work(start: int, X: np.ndarray) -> tuple[Any, ...]:
         low, high = checked(X, name, start)
         first, last = np.searchsorted(rows, (start, start + len(X)))
         sample[first:last] = X[rows[first:last] - start]
         x = X.astype(np.float64)
-        return low, high, float(x.sum()), x.T @ x
+        of_columns = (X.min(axis=0), X.max(axis=0)) if by_column else None
+        return low, high, float(x.sum()), x.T @ x, of_columns
 
-    def take(found: tuple[float, float, float, np.ndarray]) -> None:
+    def take(found: tuple[Any, ...]) -> None:
         nonlocal total
-        low, high, part, G = found
+        low, high, part, G, of_columns = found
         extrema.include(low, high)
         total += part
         np.add(gram, G, out=gram)
+        if of_columns is not None:
+            np.minimum(lowest, of_columns[0], out=lowest)
+            np.maximum(highest, of_columns[1], out=highest)
 
     passes.each(work, take, "first pass")
     check_magnitude(extrema.largest, name)
     unit, _ = bring_into_range(np.full((1, 1), extrema.largest, np.float32))
     gram /= unit * unit
     sample *= np.float32(1 / unit)
-    return Moments((n, d), unit, gram, total / unit, sample, extrema)
+    ends = (lowest, highest) if by_column else None
+    return Moments((n, d), unit, gram, total / unit, sample, extrema, ends)

@@ -20,6 +20,8 @@ class PackedColumns:
     ----------
     piece : Codebook
         The codebook for the columns of a tile.
+    packed : ndarray, uint8
+        What is filled in.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class PackedColumns:
     ) -> None:
         self._shape, self._book, self._scale, self._offset = (n, m), book, scale, offset
         self.piece = book.for_pieces(n) if isinstance(book, TrellisCodebook) else book
-        self._packed = np.empty(book.nbytes(n, m), np.uint8)
+        self.packed = np.empty(book.nbytes(n, m), np.uint8)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
         """The bytes of the code words of a tile, (m, words)."""
@@ -42,16 +44,16 @@ class PackedColumns:
     def fill(self, start: int, packed: np.ndarray) -> None:
         """Put the bytes of the tile whose first row is ``start`` in their place."""
         at = self.piece.nbytes(start, self._shape[1]) if start else 0
-        self._packed[at : at + len(packed)] = packed
+        self.packed[at : at + len(packed)] = packed
 
     def matrix(self) -> Quantized:
         """The packed matrix; nothing can be filled in after this."""
-        self._packed.flags.writeable = False
+        self.packed.flags.writeable = False
         return Quantized(
             shape=self._shape,
             quantizer=self._book.name,
             bits=self._book.bits,
-            codes=self._packed,
+            codes=self.packed,
             scale=self._scale,
             offset=self._offset,
             axis=0,

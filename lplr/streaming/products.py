@@ -31,12 +31,10 @@ class Products:
         self.gram += G
         self.mixed += B
 
-    def squared_error(self, R: np.ndarray, energy: float) -> float:
-        """``|A - L R|^2`` for an A of squared norm ``energy``: no row is needed for it."""
+    def loss(self, R: np.ndarray, gram: np.ndarray, H: np.ndarray | None = None) -> float:
+        """``tr(E H E^T)`` of ``E = A - L R``, given A^T A: no row is needed for it."""
         R = R.astype(np.float64)
-        explained = 2.0 * float(np.vdot(self.mixed, R)) - float(np.vdot(self.gram @ R, R))
-        return max(energy - explained, 0.0)
-
-    def relative_error(self, R: np.ndarray, energy: float) -> float:
-        """The root of the squared error over the squared norm; 0 for a matrix of zeros."""
-        return float(np.sqrt(self.squared_error(R, energy) / energy)) if energy > 0 else 0.0
+        RH = R if H is None else R @ H
+        norm = float(np.trace(gram) if H is None else np.vdot(gram, H))
+        explained = 2.0 * float(np.vdot(self.mixed, RH)) - float(np.vdot(self.gram @ R, RH))
+        return max(norm - explained, 0.0)

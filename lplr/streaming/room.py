@@ -15,16 +15,26 @@ _OF_GRAM = 56  # for each entry of a Gram matrix: its sum, vectors, and the work
 _OF_SAMPLE = 48  # for each entry of the sample: the stand-in, what it comes from, and its factors
 _OF_ENTRY = 20  # for each entry of a tile: as read, in float32 and in float64
 _OF_COMPONENT = 40  # for each entry of L in a tile: targets, errors and codes
+_OF_TRIAL = 32  # for each entry of the sample, where whole plans are tried on the stand-in
+_OF_MIXED = 16  # for each entry of a tile, and of a block of rows, where rows are mixed
+_MIXED = 2048  # rows of the largest of these blocks
+_OF_SIGN = 3  # for each row: the signs of the transform that mixes them
 _OF_CHUNK = 8  # for each entry that the source decodes at a time
 
 
 def open_passes(
-    source: Source, limit: int, *, rank: int, stored: int, with_gram: bool = True
+    source: Source,
+    limit: int,
+    *,
+    rank: int,
+    stored: int,
+    with_gram: bool = True,
+    mixed: bool = False,
 ) -> Passes:
     """Passes over a source that keep within ``limit`` bytes.
 
     ``rank`` is the most components there will be, ``stored`` the bytes of the result, which grows
-    in memory. InputError names the least limit that works.
+    in memory; rows are ``mixed`` for a backbone. InputError names the least limit that works.
     """
     n, d = source.shape
     fixed = stored + _OF_CHUNK * min(source.chunk_rows, n) * d
@@ -32,6 +42,9 @@ def open_passes(
     sums = 8 * (d * d * with_gram + rank * rank + rank * d)
     fixed += _OF_SAMPLE * len(sample_rows(source.shape)) * (d if with_gram else rank)
     fixed += _OF_GRAM * (d * d * with_gram + rank * rank)
+    if mixed:
+        fixed += _OF_TRIAL * len(sample_rows(source.shape)) * d + _OF_SIGN * n
+        fixed += _OF_MIXED * (tile + _MIXED) * d
     tile_nbytes = tile * (_OF_ENTRY * d + _OF_COMPONENT * rank) + sums
     least = fixed + tile_nbytes
     if limit < least:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lplr.coding.factor import damped, quantize_solution
+from lplr.coding.factor import damped, quantize_solution, weighted_gram
 from lplr.linalg.ldl import Factorization, min_pivot_ldl
 from lplr.linalg.least_squares import gram, solve
 from lplr.matrices.quantized import Quantized
@@ -47,10 +47,19 @@ class RowCoder:
         What the blocks of columns of L are coded like; their shapes have the numbers of columns.
     n : int
         Rows of A.
+    H : ndarray of shape (d, d), float64, optional
+        Second moment under which errors of rows of A count; then ``G = R H R^T`` and
+        ``X = G^-1 R H A^T``.
     """
 
-    def __init__(self, R: np.ndarray, blocks: Sequence[Quantized], n: int) -> None:
-        G = gram(R)
+    def __init__(
+        self, R: np.ndarray, blocks: Sequence[Quantized], n: int, H: np.ndarray | None = None
+    ) -> None:
+        if H is None:
+            RH, G = R, gram(R)
+        else:
+            T, G = weighted_gram(R, H)
+            RH = T.T.astype(np.float32)
         if not G.any():  # with an R of zeros, all L are alike
             G = np.eye(len(R))
         self.columns = [
@@ -63,7 +72,7 @@ class RowCoder:
             part = slice(stop, stop + block.shape[1])
             stop = part.stop
             D = damped(G[part, part])
-            self._solved[part] = solve(D, R[part])
+            self._solved[part] = solve(D, RH[part])
             others = G[part].copy()
             others[:, part] = 0
             scale = np.broadcast_to(block.scale.reshape(-1), (block.shape[1],)).copy()

@@ -13,17 +13,21 @@ import pytest
 import lplr
 from lplr.coding.factor import GRAM_DAMPING
 from lplr.exceptions import InputError
+from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
+from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import at_most
 from lplr.quantizers.base import get_codebook
 from lplr.sources import open_source
+from lplr.streaming.mixed_rows import MixedRows
 from lplr.streaming.moments import first_pass
 from lplr.streaming.packed_columns import PackedColumns
 from lplr.streaming.passes import Passes, tile_rows
 from lplr.streaming.row_coder import RowCoder
 
+Packed = LowRank | QPlusLowRank | Quantized | Stacked
 N, D = 9001, 24  # several tiles, the last of which is short, and rows beyond whole lattice words
 LARGE = "1GB"
 
@@ -37,15 +41,17 @@ def A() -> np.ndarray:
     return (noise + rng.standard_normal((7, D))[label]).astype(np.float32)
 
 
-def stored(f: LowRank) -> bytes:
+def stored(f: Packed) -> bytes:
     """All that is packed."""
-
-    def of(q: Quantized | Stacked) -> bytes:
-        if isinstance(q, Stacked):
-            return b"".join(of(block) for block in q.blocks)
-        return q.codes.tobytes() + q.scale.tobytes()
-
-    return of(f.left) + of(f.right)
+    if isinstance(f, QPlusLowRank):
+        seeds = repr((f.left, f.right)).encode()
+        return seeds + stored(f.backbone) + (b"" if f.low_rank is None else stored(f.low_rank))
+    if isinstance(f, LowRank):
+        return stored(f.left) + stored(f.right)
+    if isinstance(f, Stacked):
+        return b"".join(map(stored, f.blocks))
+    offset = b"" if f.offset is None else f.offset.tobytes()
+    return f.codes.tobytes() + f.scale.tobytes() + offset
 
 
 def passes_over(A: Any, tiles_at_once: int) -> Passes:
@@ -194,6 +200,78 @@ def test_a_constant_matrix_is_exact(value: float) -> None:
     for options in ({"rank": 2}, {"bits_per_entry": 2}):
         f = lplr.factorize(A, **options, memory_limit=LARGE)
         assert np.array_equal(f.to_dense(), A)
+
+
+# --- lplr.compress ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [None, 1000, 700])
+def test_rows_are_mixed_as_all_of_them_at_once(A: np.ndarray, block: int | None) -> None:
+    V = RandomizedTransform(N, seed=3, block=block)
+    found = np.empty_like(A)
+    firsts = []
+
+    def take(start: int, Z: np.ndarray) -> None:
+        firsts.append(start)
+        found[start : start + len(Z)] = Z
+
+    mixed = MixedRows(V, N, 2000, take)
+    for i in range(0, N, 1234):
+        mixed.add(A[i : i + 1234])
+    assert firsts == [0, 2000, 4000, 6000, 8000]
+    assert np.array_equal(found, V.apply(A))
+
+
+def second_moment(d: int) -> np.ndarray:
+    X = np.random.default_rng(1).standard_normal((3 * d, d)) / np.arange(1, d + 1) ** 0.5
+    return X.T @ X / len(X)
+
+
+@pytest.fixture(scope="module")
+def flat() -> np.ndarray:
+    """A flat spectrum, which asks for a backbone; rows in no order, (N, D) float32."""
+    return np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("low-rank", {"bits_per_entry": 1}),
+        ("backbone + low-rank", {"bits_per_entry": 2.5, "hessian": second_moment(D)}),
+        ("low-rank", {"bits_per_entry": 0.6, "hessian": second_moment(D)}),
+        ("backbone", {"bits_per_entry": 3}),
+        ("rounding", {"bits_per_entry": 2.1}),
+        ("constant", {"bits_per_entry": 2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["bits_per_entry"],
+)
+def test_compress_within_a_limit(
+    flat: np.ndarray, kind: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """The bytes depend on no limit and no thread; the error is within 1 % of that in memory."""
+    spectrum = np.arange(1, D + 1) ** -0.7
+    A = {"backbone": flat, "constant": np.full_like(flat, 3), "rounding": flat > 0}.get(kind)
+    A = flat * spectrum if A is None else A.astype(np.float32)
+    path = tmp_path / "A.npy"
+    np.save(path, A)
+
+    def run(limit: str, threads: int = 1, matrix: Any = A) -> Packed:
+        with at_most(threads):
+            return lplr.compress(matrix, **options, rng=0, memory_limit=limit)
+
+    f, g = run(LARGE), lplr.compress(A, **options, rng=0)
+    assert f.meta["plan"]["kind"] == g.meta["plan"]["kind"] == kind
+    assert stored(run(least_limit(run), 2, path)) == stored(f)
+    assert f.bits_per_entry <= options["bits_per_entry"]
+    H = options.get("hessian")
+    assert f.relative_error(A, H) <= 1.01 * g.relative_error(A, H) + 1e-6
+    # That of the plan is under the damped H.
+    assert np.isclose(f.meta["plan"]["error"], f.relative_error(A, H), rtol=0.02, atol=1e-6)
+
+
+def test_what_weighs_errors_of_rows_on_each_other_is_refused(flat: np.ndarray) -> None:
+    with pytest.raises(InputError, match="output_hessian"):
+        lplr.compress(flat, bits_per_entry=1, output_hessian=np.ones(N), memory_limit=LARGE)
 
 
 # --- faults -------------------------------------------------------------------------------------

@@ -28,17 +28,10 @@ def print_summary(report: Mapping[str, Any]) -> None:
     what = "divergence" if made["loss"] == "kl" else "cross-entropy"
     print(table(("layers", f"{what} (nats)", "bits per weight"), rows))
     whole = report["totals"]["whole"]
-    ranks = sorted(made["ranks"].values())
-    shared = made["rank"] is not None and ranks and ranks[0] < ranks[-1]
     held_out = f"{losses['sequences']} sequences, {losses['tokens']} predictions"
     lines = [
         ("output", report["output"]),
         ("held out", f"{held_out}; the {what} is the mean over them"),
-        *(
-            [("ranks", f"{ranks[0]} to {ranks[-1]}, at the cost of {made['rank']} everywhere")]
-            if shared
-            else []
-        ),
         ("training", f"{made['history'][-1][0]} of {made['steps']} steps; {made['stopped']}"),
         (
             "whole",
@@ -47,4 +40,8 @@ def print_summary(report: Mapping[str, Any]) -> None:
         ),
         ("time", in_seconds(report["seconds"])),
     ]
+    ranks = made["ranks"].values()
+    if ranks and made["rank"] and made["output_moments"]:
+        words = f"{min(ranks)} to {max(ranks)}, at the cost of {made['rank']} everywhere"
+        lines.insert(2, ("ranks", words))
     print("\n" + columns(lines))

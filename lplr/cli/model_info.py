@@ -180,7 +180,8 @@ def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value  # but no digests
     for made in settings.get("adaptations", []):
         if made["changed"]:
-            factors = "factors" if made["rank"] is None else f"rank {made['rank']}"
+            shared = " on average" if made["output_moments"] else ""
+            factors = "factors" if made["rank"] is None else f"rank {made['rank']}{shared}"
             yield "adapted", f"({factors}, {made['bits']} bits, {made['history'][-1][0]} steps)"
 
 

@@ -191,7 +191,7 @@ def train(
 def _measure(state: Training, loss: float, settings: Settings) -> None:
     """What a loss on the held-out sequences means for the training."""
     step, steps = state.optimizer.step, settings.steps
-    if not loss <= _FAR * state.history[0][1]:
+    if not loss <= _FAR * state.before:
         state.stopped = _diverged(state, settings)
         return
     state.history.append((step, loss))

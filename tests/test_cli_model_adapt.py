@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ def test_what_it_gained_and_what_it_costs(folder: Path, capsys: pytest.CaptureFi
     assert made["trained"] == ["factors", "scales", "norms", "biases"]
 
 
+@pytest.mark.filterwarnings("default::lplr.exceptions.AdaptationWarning")
+def test_steps_that_were_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A training that diverges between two looks at what is held out."""
+    assert main(call(folder, "far", "--rate", "100", "--steps", "40")) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("training")]
+    assert re.match(r"training +(\d+) of 40 steps; stopped after step \1: the loss went far", line)
+
+
 def test_an_interrupt_says_how_to_go_on(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +89,8 @@ def test_what_is_missing_is_named(folder: Path, capsys: pytest.CaptureFixture[st
     assert main([*bare, "--tokens", str(folder / "tokens.npy"), "--bits", "9"]) == 2
     assert "--bits" in capsys.readouterr().err
     assert main(["model", "adapt", ORIGINAL, ORIGINAL, *call(folder, "none")[4:]]) == 2
-    assert "is not compressed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: MODEL: " in said
+    assert "is not compressed" in said
     assert main(call(folder, "none", "--train", "everything")) == 2
     assert "there are factors, scales, norms, biases" in capsys.readouterr().err

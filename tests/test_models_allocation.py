@@ -41,7 +41,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(source: Path) -> Allocation:
-    return allocate(source, source.parent / "bits.json", **GIVEN)
+    said: list[str] = []
+    out = source.parent / "bits.json"
+    found = allocate(source, out, **GIVEN, progress=lambda share, what: said.append(what))
+    # The output moments of the 20 sequences that are coded for are formed once.
+    formed = [words for words, _ in itertools.groupby(said) if words.endswith("17 to 20 of 20")]
+    assert formed == ["output moments, sequences 17 to 20 of 20"]
+    return found
 
 
 # --- moves ------------------------------------------------------------------------------------
@@ -173,8 +179,12 @@ def test_an_interrupted_comparison_goes_on(
     monkeypatch.setattr(comparison, "compress", stopping)
     given: dict[str, Any] = {"bits_per_weight": 3, "calibration": IDS, "prefix": False}
     first, second = tmp_path / "first.json", tmp_path / "second.json"
+    said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        allocate(source, first, **given)
+        allocate(source, first, **given, progress=lambda share, what: said.append(what))
+    assert "candidate 1 of 2, equal bits: its predictions" in said
+    assert any(words.startswith("each part alone: block 1 of 1, mlp") for words in said)
+    assert said[-1].startswith("candidate 2 of 2, measured bits: ")
     with pytest.raises(InputError, match="it differs in effort"):
         allocate(source, first, **given, effort="default")
     allocate(source, first, **given)

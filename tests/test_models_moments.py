@@ -233,6 +233,15 @@ def test_a_change_of_any_byte_is_found(moments: OutputMoments, tmp_path: Path) -
             read_all(spoiled)
 
 
+def test_another_network_is_told_what_is_missing(moments: OutputMoments, tmp_path: Path) -> None:
+    deeper = tiny_checkpoint(tmp_path / "deeper", num_hidden_layers=3)
+    with pytest.raises(InputError, match=r"lacks model\.layers\.2\.\S+, and this network needs"):
+        plan(deeper, bits_per_weight=3, calibration=IDS, output_moments=moments)
+    wider = tiny_checkpoint(tmp_path / "wider", num_hidden_layers=1, intermediate_size=64)
+    with pytest.raises(InputError, match=r"of shape \(48, 48\), and this network needs shape \(64"):
+        plan(wider, bits_per_weight=3, calibration=IDS, output_moments=moments)
+
+
 def read_all(path: Path) -> None:
     found = open_moments(path)
     for layer in LAYERS:

@@ -32,7 +32,7 @@ def print_summary(report: Mapping[str, Any]) -> None:
     lines = [
         ("output", report["output"]),
         ("held out", f"{held_out}; the {what} is the mean over them"),
-        ("training", f"{made['history'][-1][0]} of {made['steps']} steps; {made['stopped']}"),
+        ("training", f"{made['steps_taken']} of {made['steps']} steps; {made['stopped']}"),
         (
             "whole",
             f"{in_bytes(whole['nbytes'])}, {whole['bits_per_weight']:.4f} bits per weight; "

@@ -191,10 +191,7 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
                 manifest = compress(checkpoint, args.out, calibration=calibration, **given)
         except BaseException as error:
             refused = isinstance(error, InputError)  # the same command would be, too
-            done = progress_of(args.out)
-            kept = (
-                f"{done} layers are done and kept in {args.out}.job" if done else compared_in(args)
-            )
+            kept = _kept(args.out) or compared_in(args)
             if kept and not refused:
                 line.say(f"stopped; {kept}; the same command goes on from there")
             raise
@@ -206,6 +203,16 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
         "file_nbytes": sum(file["nbytes"] for file in manifest["files"].values()),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _kept(out: str) -> str:
+    """Words for what an unfinished model has left; none if it has left nothing."""
+    from lplr.models.job import progress_of
+    from lplr.storage.workplace import folder_of
+
+    if done := progress_of(out):
+        return f"{done} layers are done and kept in {out}.job"
+    return f"what is done is kept in {out}.job" if folder_of(out).is_dir() else ""
 
 
 def _share(args: argparse.Namespace, calibration: Any, given: dict[str, Any]) -> float:

@@ -182,7 +182,8 @@ def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if made["changed"]:
             shared = " on average" if made["output_moments"] else ""
             factors = "factors" if made["rank"] is None else f"rank {made['rank']}{shared}"
-            yield "adapted", f"({factors}, {made['bits']} bits, {made['history'][-1][0]} steps)"
+            steps = made.get("steps_taken", made["history"][-1][0])
+            yield "adapted", f"({factors}, {made['bits']} bits, {steps} steps)"
 
 
 def _briefly(code: str) -> str:

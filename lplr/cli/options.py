@@ -43,6 +43,8 @@ INPUTS = (
     "FILE.tif:2 is the second of several pages)"
 )
 
+# What arguments of the package are called here.
+_ALIASES = {"rng": "seed", "calibration": "tokens", "trained": "train"}
 _ARGUMENT = re.compile(r"(?P<name>\w+)(\[(?P<quote>['\"])(?P<item>.*?)(?P=quote)\])?:")
 
 
@@ -208,11 +210,21 @@ def near(name: str, known: Iterable[str], say: str = " (did you mean {}?)") -> s
 def with_option(message: str, args: argparse.Namespace) -> str:
     """A message that begins with an argument, or an item ``argument['name']``, with its option."""
     match = _ARGUMENT.match(message)
-    name = match["name"].replace("rng", "seed") if match else ""
-    if not match or not hasattr(args, name):
+    given = _as_given(_ALIASES.get(match["name"], match["name"]), args) if match else ""
+    if not match or not given:
         return message
     item = f" {match['item']}:" if match["item"] else ""
-    return f"--{name.replace('_', '-')}:{item}{message[match.end() :]}"
+    return f"{given}:{item}{message[match.end() :]}"
+
+
+def _as_given(name: str, args: argparse.Namespace) -> str:
+    """The option of an argument, or the word for its place; empty if there is none of the name."""
+    if name == "tokens" and getattr(args, "texts", None) is not None:
+        name = "texts"
+    for action in args.parser._actions if hasattr(args, "parser") else ():
+        if action.dest == name:
+            return str(action.option_strings[-1] if action.option_strings else action.metavar)
+    return ""
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from lplr.evaluation.resources import Cost, measured, threads
 from lplr.evaluation.tasks import Task
 from lplr.exceptions import BudgetError, InputError, LplrError, MissingPackageError
 from lplr.matrices.base import PackedMatrix
-from lplr.progress import Progress, parts, tracked
+from lplr.progress import Progress, parts, tracked, unheard
 from lplr.validation import check_choice, check_integer, check_matrix, check_real
 
 __all__ = ["COLUMNS", "UNCOMPRESSED", "Grid", "Run", "remaining", "run_grid"]
@@ -296,7 +296,7 @@ def _compress(run: Run) -> tuple[PackedMatrix, Cost]:
         options["hessian"] = run.task.hessian
     # A run is one step: what its method says would be taken for an error of the method, if the
     # listener raised one.
-    with threads(n_threads()), tracked(lambda share, what: None):
+    with threads(n_threads()), unheard():
         return measured(lambda: run.method.run(run.task.A, run.budget, rng=run.seed, **options))
 
 

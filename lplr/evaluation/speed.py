@@ -17,7 +17,7 @@ import numpy as np
 
 from lplr.evaluation.resources import best_of, measured, run_fresh, run_script, threads
 from lplr.parallel import n_threads
-from lplr.progress import Progress, parts, tracked
+from lplr.progress import Progress, parts, tracked, unheard
 
 __all__ = ["COLUMNS", "measure_speed"]
 
@@ -82,7 +82,7 @@ def measure_speed(quick: bool, *, progress: Progress = False) -> list[Row]:
     rows = []
     with tracked(progress, "speed"):
         for _, _, benchmark in parts(plan, [work for _, work, _ in plan], lambda part: part[0]):
-            with tracked(lambda share, what: None):  # nobody talks while it is measured
+            with unheard():  # nobody talks while it is measured
                 rows += [dict.fromkeys(COLUMNS) | row for row in benchmark()]
     return rows
 

@@ -23,6 +23,8 @@ from lplr.models.compress_model import compress
 from lplr.models.costs import layers_of
 from lplr.models.evaluation.losses import token_losses
 from lplr.models.evaluation.sensitivity import sensitivity
+from lplr.models.moments import form_moments
+from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.moves import from_margins, moved
 from lplr.models.network import Network
 from lplr.models.opening import load
@@ -38,13 +40,16 @@ __all__ = ["Comparison", "Work"]
 _MOST = 0.25  # bits per weight that a layer may move
 _WINDOWS = 8  # sequences on which parts are measured, which order them well enough
 _ALONE, _EQUAL, _MEASURED, _PREDICTED = "alone", "equal", "measured", "predicted"
-_KNOWN = "known.json"
+_KNOWN, _MOMENTS = "known.json", "moments.safetensors"
 
 
 class Work(Workplace):
     """Networks that are being coded, each in a folder, and what is known of them."""
 
-    ours = re.compile(rf"{re.escape(_KNOWN)}|({_ALONE}|{_EQUAL}|{_MEASURED}|{_PREDICTED})(\.job)?")
+    ours = re.compile(
+        rf"{re.escape(_KNOWN)}|"
+        rf"({_ALONE}|{_EQUAL}|{_MEASURED}|{_PREDICTED}|{re.escape(_MOMENTS)})(\.job)?"
+    )
 
     def known(self, about: str) -> dict[str, Any]:
         """What has been found out about something."""
@@ -79,32 +84,48 @@ class Comparison:
         self.family, self.layers = request.family, layers_of(request.family)
         self.names = [_EQUAL, _MEASURED, *([_PREDICTED] if request.moments else [])]
 
-    def seconds(self) -> tuple[float, float]:
-        """About: for the divergences of parts, and for the candidates."""
+    def seconds(self) -> tuple[float, float, float]:
+        """About: for output moments, for the divergences of parts, and for the candidates."""
         planned, family = self.request.plan(), self.family
         weights = sum(layer.weights for layer in planned.layers)
         head = 2 * family.vocabulary * family.width / weights  # of both networks
         token = planned.seconds["forward passes"] / prod(planned.tokens) * (1 + head)
-        coding = sum(planned.seconds.values())
+        moments = planned.seconds.get("output moments", 0.0)
+        coding = sum(planned.seconds.values()) - moments
         measured = min(_WINDOWS, planned.tokens[0]) * planned.tokens[1]
         passes = (family.n_blocks / 2 + len(family.linears(0))) / 2  # of both networks
         alone = coding + token * measured * passes
-        return alone, len(self.names) * (coding + token * self.judged.size)
+        return moments, alone, len(self.names) * (coding + token * self.judged.size)
 
     def run(self, work: Work) -> Allocation:
         """Find out what ``work`` does not know."""
         self.work, checkpoint = work, self.request.checkpoint
         assert checkpoint is not None
         self.original = Network(self.family, checkpoint)
-        first, rest = self.seconds()
-        with until(first / (first + rest)):
+        first, second, rest = self.seconds()
+        with until(first / (first + second + rest)):
+            self.moments = self._form_moments()
+        with until((first + second) / (first + second + rest), "coding", "each part alone: "):
             kinds, blocks = self._alone()
         asked = self.judged[:, 1:] != PADDING
-        candidates = [
-            Candidate(name, bits, self._divergence(name, bits, asked))
-            for name, bits in parts([(name, self._divided(name)) for name in self.names])
-        ]
+        divided = {name: self._divided(name) for name in self.names}
+        candidates = []
+        for k, (name, bits) in enumerate(parts(divided.items()), 1):
+            with until(1.0, "coding", f"candidate {k} of {len(divided)}, {name} bits: "):
+                candidates.append(Candidate(name, bits, self._divergence(name, bits, asked)))
         return Allocation(tuple(candidates), kinds, blocks, tuple(asked.sum(axis=1).tolist()))
+
+    def _form_moments(self) -> OutputMoments | None:
+        """Those that all candidates are coded under."""
+        if not self.request.moments:
+            return None
+        path, ids = self.work.folder / _MOMENTS, self.request.ids
+        assert self.request.checkpoint is not None
+        assert ids is not None
+        if path.exists():
+            return open_moments(path)
+        seed = self.request.method.seed
+        return form_moments(self.request.checkpoint, self.family, ids, path, ("token",), seed)
 
     def _alone(self) -> tuple[dict[str, float], tuple[float, ...]]:
         """The divergence that each kind of layers, and each block, makes alone."""
@@ -150,9 +171,10 @@ class Comparison:
     def _divergence(self, name: str, bits: Any, asked: np.ndarray) -> tuple[float, ...]:
         """Of each sequence, if the network is coded with these bits."""
         if name not in self.work.known("divergences"):
-            with until(0.9, f"{name} bits" if name == _EQUAL else f"bits as {name}"):
+            with until(0.9):
                 coded = self._coded(name, bits, self.request.prefix)
-            *_, losses, _ = token_losses([self.original, coded], self.judged, asked)
+            with until(1.0, "its predictions"):
+                *_, losses, _ = token_losses([self.original, coded], self.judged, asked)
             sums = np.bincount(np.nonzero(asked)[0], losses, minlength=len(asked))
             self.work.learn("divergences", {name: (sums / asked.sum(axis=1)).tolist()})
         self._forget(name)
@@ -167,7 +189,7 @@ class Comparison:
                 bits_per_weight=bits,
                 calibration=self.request.ids,
                 prefix=prefix,
-                output_moments=self.request.moments,
+                output_moments=self.moments,
                 rng=method.seed,
                 **method.options,
             )

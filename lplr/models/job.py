@@ -23,6 +23,7 @@ from lplr.exceptions import CorruptFileError, MissingFileError, StorageError
 from lplr.matrices.base import PackedMatrix
 from lplr.models.calibration import States
 from lplr.models.store import layer_file, write_layer
+from lplr.progress import unheard
 from lplr.storage.atomic import write_atomic
 from lplr.storage.workplace import Workplace, folder_of
 
@@ -86,7 +87,8 @@ class Job(Workplace):
         from lplr.storage.container import load
 
         try:
-            return load(layer_file(self.model, number))
+            with unheard():
+                return load(layer_file(self.model, number))
         except (MissingFileError, CorruptFileError):
             return None
 

@@ -191,7 +191,8 @@ def form_moments(
 
         facts |= {"loss": job.loss / count}
         every = {name: shape for of in shapes for name, shape in of.items()}
-        found = write_moments(out, facts, every, read, overwrite)
+        with until(1.0, "writing the output moments"):
+            found = write_moments(out, facts, every, read, overwrite)
         job.discard()
     return found
 

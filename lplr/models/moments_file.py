@@ -209,9 +209,11 @@ class OutputMoments:
         found = {name: tensor.shape for name, tensor in stored.tensors(self.path).items()}
         for name in sorted(asked.keys() | found.keys()):
             if asked.get(name) != found.get(name):
+                has = f"has {name} of shape {found[name]}" if name in found else f"lacks {name}"
+                needs = f"needs shape {asked[name]}" if name in asked else "has no such layer"
                 raise InputError(
-                    f"output_moments: {self.path} has {name} of shape {found.get(name)}, and this "
-                    f"network needs {asked.get(name)}; form the moments of this one"
+                    f"output_moments: {self.path} {has}, and this network {needs}; form the "
+                    "moments of this one"
                 )
 
 

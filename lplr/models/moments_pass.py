@@ -20,7 +20,7 @@ from lplr.models.moments_job import MomentsJob
 from lplr.models.network import Network
 from lplr.models.texts import PADDING
 from lplr.parallel import run_blocks
-from lplr.progress import counter
+from lplr.progress import counter, parts
 
 __all__ = ["Pass"]
 
@@ -52,12 +52,15 @@ class Pass:
 
     def run(self) -> None:
         """Do it."""
-        starts = range(0, len(self.ids), self.size)
-        family = self.network.family
-        self.count = counter(len(starts) * (3 * family.n_blocks + _HEAD))
-        self.count(self.job.batches * (3 * family.n_blocks + _HEAD))
-        for start in starts[self.job.batches :]:
-            self.job.finish_batch(self._batch(slice(start, start + self.size)))
+        n = len(self.ids)
+        batches = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
+
+        def words(part: slice) -> str:
+            return f"output moments, sequences {part.start + 1} to {part.stop} of {n}"
+
+        for part in parts(batches[self.job.batches :], what=words):
+            self.count = counter(3 * self.network.family.n_blocks + _HEAD)
+            self.job.finish_batch(self._batch(part))
 
     def _batch(self, part: slice) -> float:
         """Some sequences forward and back; the sum of their losses."""
@@ -140,22 +143,22 @@ class Pass:
             self.count(2 / size)
 
         run_blocks(back, size, 1)
-        parts: dict[str, list[np.ndarray]] = {}  # of each sum, A whose A^T A are added
+        terms: dict[str, list[np.ndarray]] = {}  # of each sum, A whose A^T A are added
         for name, delta in deltas.items():
             if "token" in self.estimators:
-                parts[f"{at}{name}.token.G"] = [delta.reshape(-1, delta.shape[-1])]
+                terms[f"{at}{name}.token.G"] = [delta.reshape(-1, delta.shape[-1])]
                 weights = self.job.weights[self.rows[f"{at}{name}.token.weights"], part]
                 weights[:, : mask.shape[1]] = np.einsum("...i,...i->...", delta, delta)
         for name, M in products.items():
-            parts[f"{at}{name}.sequence.G"] = [each.T for each in M]
-            parts[f"{at}{name}.sequence.H"] = [M.reshape(-1, M.shape[-1])]
+            terms[f"{at}{name}.sequence.G"] = [each.T for each in M]
+            terms[f"{at}{name}.sequence.H"] = [M.reshape(-1, M.shape[-1])]
         before, after = self.job.sums(i), self.job.sums(i, new=True)
         tiles = [(name, *tile) for name, total in before.items() for tile in _tiles(len(total))]
 
         def add(start: int, stop: int) -> None:
             for name, rows, columns in tiles[start:stop]:
                 found = before[name][rows, columns].copy()
-                for A in parts[name]:
+                for A in terms[name]:
                     found += A[:, rows].T @ A[:, columns]
                 after[name][rows, columns] = found
                 after[name][columns, rows] = found.T
@@ -166,5 +169,5 @@ class Pass:
 def _tiles(n: int) -> list[tuple[slice, slice]]:
     """Rows and columns of the parts of a symmetric matrix, on the diagonal and below it."""
     edges = np.linspace(0, n, -(-n // _TILE) + 1).astype(int).tolist()
-    parts = [slice(*edge) for edge in pairwise(edges)]
-    return [(rows, columns) for k, rows in enumerate(parts) for columns in parts[: k + 1]]
+    spans = [slice(*edge) for edge in pairwise(edges)]
+    return [(rows, columns) for k, rows in enumerate(spans) for columns in spans[: k + 1]]

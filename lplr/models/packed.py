@@ -18,7 +18,7 @@ from lplr.models.manifest import MANIFEST, check_file, read_manifest
 from lplr.models.safetensors_folder import read_json
 from lplr.models.store import KEPT
 from lplr.parallel import matmul
-from lplr.progress import parts, until
+from lplr.progress import parts, unheard, until
 from lplr.storage.container import load
 
 __all__ = ["PackedModel", "Rows"]
@@ -87,7 +87,8 @@ class PackedModel(Tensors):
                 tensor = self._kept.get(name)
                 found = tensor and _kept_tensor(self.path / KEPT, name, tensor)
             else:
-                found = load(check_file(self.path, file, self.manifest))
+                with unheard():
+                    found = load(check_file(self.path, file, self.manifest))
             flipped = self._turned and name in self._layers
             if getattr(found, "shape", None) != (shape[::-1] if flipped else shape):
                 raise CorruptFileError(

@@ -19,7 +19,7 @@ from lplr.models.network import Network
 from lplr.models.request import Request, on_disk
 from lplr.models.store import finish, write_rest
 from lplr.models.texts import PADDING
-from lplr.progress import counter, parts, tracked, until
+from lplr.progress import counter, parts, unheard, until
 
 __all__ = ["Run"]
 
@@ -165,7 +165,7 @@ class Run:
         return packed
 
     def _keep(self, name: str, packed: PackedMatrix, record: dict[str, Any]) -> None:
-        with tracked(lambda share, what: None):  # it takes no time to speak of
+        with unheard():  # it takes no time to speak of
             self.job.keep(self.layers[name][0], name, packed, self.record | record)
 
     def _words(self, i: int, layer: str = "") -> str:

@@ -22,6 +22,7 @@ from lplr.models.base import Checkpoint
 from lplr.models.embedding import quantize_rows
 from lplr.models.families.base import Family
 from lplr.models.manifest import write_manifest
+from lplr.progress import unheard
 from lplr.provenance import versions
 from lplr.storage.atomic import write_atomic
 from lplr.storage.container import save
@@ -196,7 +197,8 @@ def _described(
 ) -> Iterator[dict[str, Any]]:
     """What is to say of the packed matrices of a folder, in order."""
     for path in sorted((folder / place).glob("*.h5")):
-        stored = read_stored(path)
+        with unheard():
+            stored = read_stored(path)
         packed, name = stored.decode(), stored.attrs["name"]
         yield {
             "name": name,

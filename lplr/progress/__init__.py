@@ -44,7 +44,7 @@ from typing import TypeAlias, TypeVar
 
 from lplr.exceptions import InputError
 
-__all__ = ["Progress", "counter", "parts", "tracked", "until"]
+__all__ = ["Progress", "counter", "parts", "tracked", "unheard", "until"]
 
 Progress: TypeAlias = bool | Callable[[float, str], object]
 
@@ -81,6 +81,7 @@ class _Part:
     ) -> None:
         self.listener, self.start, self.stop, self.what = listener, start, stop, what
         self.outer = outer
+        self.heading: str = "" if outer is None else outer.heading  # what all words come after
         self.place = 0.0
 
     def inner(self, place: float, what: str) -> _Part:
@@ -97,7 +98,7 @@ class _Part:
         self.place = max(self.place, min(place, 1.0))
         share = self._at(self.place)
         if share < 1.0 - _LEAST / 2:  # that everything is over, `tracked` alone knows
-            self.listener.hear(share, what or self.what)
+            self.listener.hear(share, self.heading + (what or self.what))
 
     def _at(self, place: float) -> float:
         return self.start + place * (self.stop - self.start)
@@ -154,6 +155,11 @@ def tracked(progress: Progress, what: str = "") -> Iterator[None]:
         listener.hear(1.0, listener.said[1] if listener.said else what)
 
 
+def unheard() -> AbstractContextManager[None]:
+    """Inside, nothing is said: what is done takes no time to speak of, or nobody should talk."""
+    return _as_current(None)
+
+
 def _listener(
     progress: Progress, what: str
 ) -> AbstractContextManager[Callable[[float, str], object]]:
@@ -166,7 +172,7 @@ def _listener(
 
 
 @contextmanager
-def until(place: float, what: str = "") -> Iterator[None]:
+def until(place: float, what: str = "", heading: str = "") -> Iterator[None]:
     """The part of the present work from where it is to a place between 0 and 1.
 
     Parameters
@@ -175,12 +181,15 @@ def until(place: float, what: str = "") -> Iterator[None]:
         Share of the present work that is done when this part is.
     what : str
         Words for it; by default those of the present work.
+    heading : str
+        What comes before all words that are said inside.
     """
     outer = _current.get()
     if outer is None:
         yield
         return
     with _as_current(inner := outer.inner(place, what)):
+        inner.heading += heading
         inner.go(0.0)
         yield
     outer.go(place, inner.what)

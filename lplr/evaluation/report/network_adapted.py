@@ -57,7 +57,10 @@ def _in_short(made: Mapping[str, Any]) -> str:
     rank = made["rank"]
     factors = "the factors that were there" if rank is None else f"corrections of rank {rank}"
     trained = [factors if name == "factors" else name for name in made["trained"]]
-    said = f"{made['history'][-1][0]} of {made['steps']} steps of {made['batch']} sequences"
+    taken = made.get(
+        "steps_taken", made["history"][-1][0]
+    )  # earlier versions wrote the latter alone
+    said = f"{taken} of {made['steps']} steps of {made['batch']} sequences"
     ended = "" if made["changed"] else " Nothing was better than the model as it was, which stayed."
     return f"Trained: {', '.join(trained)}; {said}. {made['stopped'].capitalize()}.{ended}"
 

@@ -30,7 +30,7 @@ from lplr.models.packed import PackedModel
 from lplr.models.request import on_disk
 from lplr.models.store import finish
 from lplr.models.texts import PADDING
-from lplr.progress import tracked, until
+from lplr.progress import unheard, until
 
 __all__ = ["Run"]
 
@@ -93,7 +93,8 @@ class Run:
         if trained < state.before and state.coded is None:
             with until(_CODED, "coding"):
                 self._write()
-            state.coded = mean_loss(self._stored(), self.target, held_out, known)
+            with until(0.985, "predictions of what is stored"):
+                state.coded = mean_loss(self._stored(), self.target, held_out, known)
             state.save(self.job.training)
         if not (state.coded is not None and state.coded < state.before):
             copy_model(self.model, self.job.model)
@@ -197,7 +198,7 @@ class Run:
                 )
                 W = self.original.block(i).linears[short].weight
                 record = {"relative_error": packed.relative_error(W, H), "tokens": tokens}
-                with tracked(lambda share, what: None):
+                with unheard():
                     self.job.keep(number, name, packed, record)
         copy_rest(self.model, self.job.model, values)
         finish(self.job.model, {}, overwrite=True)  # so that it can be opened, and measured
@@ -214,6 +215,7 @@ class Run:
         made = self.model.manifest["settings"]
         report = {
             **self.request.call(),
+            "steps_taken": state.optimizer.step,
             "stopped": state.stopped,
             "changed": changed,
             "ranks": state.ranks,

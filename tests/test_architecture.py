@@ -39,7 +39,7 @@ HOUSE = {
     "validation": "exceptions parallel",
     "provenance": "_version parallel progress validation",
     # --- from numbers to packed matrices ---
-    "inputs": "exceptions extras",
+    "inputs": "exceptions extras memory",
     "sources": "exceptions memory validation inputs",
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",

@@ -408,6 +408,10 @@ def test_the_error_is_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("A.npy", A)
     monkeypatch.setattr("lplr.sources.base.available_memory", lambda: 4 * A.nbytes - 1)
+    monkeypatch.setattr("lplr.inputs.npy.available_memory", lambda: 4 * A.nbytes - 1)
+    np.savez("A.npz", x=np.asfortranarray(A))
+    with pytest.raises(InputError, match=r"^A\.npz:x: takes more than a quarter .* as \.npy"):
+        open_source("A.npz")
     f = lplr.quantize(A, bits=3)
     with pytest.raises(InputError, match=r"takes 3,360 bytes .* quarter of the 13,439"):
         lplr.quantize("A.npy", bits=3)

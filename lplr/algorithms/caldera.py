@@ -70,6 +70,8 @@ def caldera(
     ----------
     W : array_like of shape (n, d)
         Outputs x inputs, as in ``y = W x``; any real dtype and shape, never modified.
+        Also the name of a file, a memmap, or an array of h5py, zarr or dask, see
+        `lplr.sources.open_source`.
     hessian : array_like of shape (d, d), (d,) or (m, d), optional
         H, its diagonal, or calibration inputs X, one a row; by default the identity.
     output_hessian : array_like of shape (n, n), (n,) or (m, n), optional

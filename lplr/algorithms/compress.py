@@ -57,6 +57,8 @@ def compress(
     ----------
     A : array_like of shape (n, d)
         Any real dtype and memory order; never modified.
+        Also the name of a file, a memmap, or an array of h5py, zarr or dask, see
+        `lplr.sources.open_source`.
     bits_per_entry : float
         Stored bits over n d, at most; everything that a decoder needs counts.
     hessian : array_like of shape (d, d), (d,) or (m, d), optional

@@ -70,6 +70,8 @@ def factorize(
     ----------
     A : array_like of shape (n, d)
         Any real dtype and memory order; never modified.
+        Also the name of a file, a memmap, or an array of h5py, zarr or dask, see
+        `lplr.sources.open_source`.
     rank : int, optional
         From 1 to min(n, d).
     bits : int, float or (int or float, int or float), optional

@@ -36,6 +36,8 @@ def quantize(
     Parameters
     ----------
     A : array_like of shape (n, d)
+        Or the name of a file, a memmap, or an array of h5py, zarr or dask, see
+        `lplr.sources.open_source`.
     bits : int or float
         Bits per entry: 1 to 8 or 16 (float16), for ``"e8p"`` 2, 3 or 4, for trellis codes 1 to 6
         in quarters.

@@ -40,6 +40,7 @@ TRELLIS_STATE_BITS = range(6, 15)
 _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
 lplr compress model.safetensors -o model.h5 --bits-per-entry 2 --hessians second-moments.npz
+lplr compress base.fvecs -o base.h5 --bits-per-entry 1
 lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr
 lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
 _DESCRIPTION = (

@@ -39,8 +39,9 @@ __all__ = [
 INPUTS = (
     "a .npy file; a member of an .npz (FILE.npz:MEMBER, or FILE.npz with one member); a dataset "
     "of an HDF5 file (FILE.h5:/PATH, or FILE.h5 with one dataset); a tensor of a .safetensors "
-    "file (FILE.safetensors:NAME); or an image (grey values in 0 to 1; colours become luminance; "
-    "FILE.tif:2 is the second of several pages)"
+    "file (FILE.safetensors:NAME); vectors in a .fvecs or .bvecs file; columns of a Parquet table "
+    "(FILE.parquet:NAME for one of lists, FILE.parquet:A,B for numbers); or an image (grey values "
+    "in 0 to 1; colours become luminance; FILE.tif:2 is the second of several pages)"
 )
 
 # What arguments of the package are called here.

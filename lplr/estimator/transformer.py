@@ -158,6 +158,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         Parameters
         ----------
         X : array_like of shape (n_samples, n_features)
+            Or what `lplr.sources.open_source` opens, as in the other methods.
         y : None
             Ignored.
 

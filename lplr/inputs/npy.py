@@ -14,6 +14,7 @@ import numpy as np
 from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
 from lplr.inputs.base import Input, choose
 from lplr.inputs.forward import Forward
+from lplr.memory import available_memory
 
 __all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
 
@@ -54,6 +55,11 @@ def read_npz(path: str, member: str) -> Input:
         with archive.open(info) as file:
             dtype, shape, fortran, start = _header(file, info.file_size, f"{path}:{member}")
             if len(shape) != 2 or fortran or not dtype.itemsize or 0 in shape:
+                if 4 * info.file_size > available_memory():
+                    raise InputError(
+                        f"{path}:{member}: takes more than a quarter of the memory that is "
+                        "available, and is not read in parts; save it as .npy"
+                    )
                 flat = np.frombuffer(file.read(), dtype)  # to the end, where its checksum is
                 return Input(flat.reshape(shape, order="F" if fortran else "C"), path, member)
     n, d = shape

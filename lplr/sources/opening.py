@@ -43,9 +43,11 @@ def open_source(A: Any, name: str = "A") -> Source:
     Parameters
     ----------
     A : object
-        A path, ``FILE`` or ``FILE:MEMBER`` as on the command line; a `numpy.memmap`; a dataset of
-        h5py; an array of zarr or dask; any object with ``shape``, ``dtype`` and slices of rows; or
-        an array in memory, which is not copied.
+        The name of a file, ``FILE`` or ``FILE:MEMBER``: .npy, .npz, .h5, .fvecs and .bvecs (the
+        vectors of faiss), .parquet (columns), and whatever else `lplr.inputs.read_input` reads; a
+        `numpy.memmap`; a dataset of h5py; an array of zarr or dask, its chunks of any heights; any
+        object with ``shape``, ``dtype`` and slices of rows; or an array in memory, which is not
+        copied.
     name : str
         What messages call it; those about a file name the file.
 
@@ -57,6 +59,15 @@ def open_source(A: Any, name: str = "A") -> Source:
     ------
     InputError
         If it is no matrix of real numbers, or empty.
+    CorruptFileError, UnsafeFileError
+        If a file is damaged, or leads elsewhere.
+    MissingPackageError
+        If reading the file needs a package that is not installed.
+
+    Notes
+    -----
+    Images, .safetensors tensors of BF16 or 8 bits, and arrays of .npz archives in Fortran order are
+    read as a whole when they are opened.
 
     Examples
     --------

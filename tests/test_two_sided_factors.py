@@ -55,14 +55,14 @@ def test_real_factors_are_the_best_and_coded_ones_lose_what_is_predicted(sides: 
     assert limit * (1 - 1e-4) <= real <= 1.05 * limit
     f = weighted_factors(found.W, found.svd, found.weights, blocks, np.random.default_rng(0))
     E = m.rotated - f.to_dense()
-    H = 1 if m.H is None else m._whole[1].two_sided(m.H)
+    H = np.eye(96) if m.H is None else m.transforms[1].two_sided(m.H)
     G = m.transforms[0].two_sided(m.G)
-    loss = float(np.vdot(G @ E, E if m.H is None else E @ H))
+    loss = float(np.vdot(G @ E, E @ H))
     assert loss == pytest.approx(found.weights.loss(E), rel=1e-4)
     assert limit < loss
     assert f.meta["history"][-1] == pytest.approx(m.relative(loss), rel=1e-3)
-    # Measured on five matrices at 0.05 to 1.5 bits: 0.89 to 1.0 of the error.
-    assert 0.87 * m.relative(predicted) < m.relative(loss) < 1.03 * m.relative(predicted)
+    # Measured on nine matrices at 0.1 to 1.4 bits: 0.93 to 1.04 of the predicted error.
+    assert 0.92 * m.relative(predicted) < m.relative(loss) < 1.05 * m.relative(predicted)
 
 
 @pytest.mark.parametrize("sides", ["GH", "G"])
@@ -74,9 +74,10 @@ def test_fine_codes_reach_the_best_real_factors(sides: str) -> None:
     f = weighted_factors(found.W, found.svd, found.weights, blocks, np.random.default_rng(0))
     s = np.linalg.svd(root(m.G, 40) @ m.W @ root(m.H, 30), compute_uv=False)
     limit = np.square(s[6:]).sum()
-    # Codes of 8 bits leave 1e-4 of the energy of what they code, 50 to 90 times that of the rest,
-    # and the damping of the feedback the 5 % of above.
-    assert limit < found.weights.loss(found.W - f.to_dense()) < 1.07 * limit
+    # The damping of the feedback leaves the 5 % of above, and codes of 8 bits some 1e-4 of the
+    # energy of what they code, at most 100 times that of the rest.
+    assert np.square(s[:6]).sum() < 100 * limit
+    assert limit < found.weights.loss(found.W - f.to_dense()) < 1.06 * limit
 
 
 def test_a_layer_loses_less_at_few_bits() -> None:
@@ -109,6 +110,7 @@ def test_any_shape_keeps_a_small_budget(shape: tuple[int, int]) -> None:
             output_hessian=output_moment(shape[0]),
             bits_per_entry=max(least, 0.4),
             rng=0,
+            effort="fast",
         )
         assert f.bits_per_entry <= max(least, 0.4)
         assert f.nbytes == f.meta["plan"]["nbytes"]

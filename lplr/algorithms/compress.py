@@ -113,10 +113,10 @@ def compress(
     constant matrix is stored exactly.
 
     Factors alone are those of the singular components of ``G^(1/2) W H^(1/2)``, coded under both
-    weights; they win at few bits per entry, below 1 to 1.5 under G and H. Factors that a backbone
+    weights; they win at few bits per entry, under G and H up to 0.9 to 1.4. Factors that a backbone
     follows are those of W: what the backbone loses grows with the mean square of what it rounds,
     as long as each direction is worth bits. With weights of their own, in full or cut off at some
-    level, they left up to 8 % more loss at 1.2 and 2 bits, and where they left less, factors alone
+    level, they left up to 15 % more loss at 1.2 and 2 bits, and where they left less, factors alone
     were better.
 
     Rows can be read one by one: ``f[i]`` decodes only what is stored with row i. From 4096 rows on

@@ -27,8 +27,8 @@ from lplr.planning.weighted_matrix import WeightedMatrix
 __all__ = ["candidate_plans", "constant_plans"]
 
 _SHARES = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0])  # of a budget
-# Bits per entry from which on factors under H, and under G as well, never won: they did up to 1.5.
-_LOW, _LOW_TWO_SIDED = 1.0, 1.75
+# Bits per entry from which on factors under H, and under G as well, never won: they did up to 1.4.
+_LOW, _LOW_TWO_SIDED = 1.0, 1.5
 _SAMPLE = 1 << 16  # entries on which plain rounding is tried
 _ROUNDINGS = (("uniform", "minmax"), ("uniform", "mse"), ("lloyd-max", "mse"))
 

@@ -64,8 +64,9 @@ class RowBlock:
 class FeedbackWeights:
     """The LDL factors of H in the order of the columns, by which errors are fed back.
 
-    ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal. H is float64 (d, d) and positive
-    definite, with a mean diagonal of about 1, or None for the identity; then L is None as well.
+    ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal. H is (d, d) and positive
+    definite, with a mean diagonal of about 1, float64 or, where that is all that one has the time
+    for, float32; or None for the identity; then L is None as well.
     Small pivots of a Hessian from few inputs are too small: what looks predictable from the other
     columns is less so on new inputs. So H is damped once more for the feedback.
 
@@ -80,7 +81,9 @@ class FeedbackWeights:
         self.L: np.ndarray | None = None
         self.D = np.ones(d)
         if H is not None:
-            self.L, self.D = ldl(H + FEEDBACK_DAMPING * np.eye(d))
+            damped = H.copy()
+            damped[np.diag_indices(d)] += FEEDBACK_DAMPING
+            self.L, self.D = ldl(damped)
 
     def loss(self, E: np.ndarray) -> float:
         """``tr(E H E^T)`` of a float32 matrix (n, d), without the damping of the feedback."""

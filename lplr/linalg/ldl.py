@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.parallel import run_blocks
+from lplr.parallel import matmul, run_blocks
 
 __all__ = [
     "Factorization",
@@ -17,6 +17,7 @@ __all__ = [
     "ldl",
     "min_pivot_ldl",
     "squared_norm",
+    "two_sided_loss",
     "weighted_squared_norm",
 ]
 
@@ -28,15 +29,17 @@ _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 
 
 def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, all float64.
+    """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, in the dtype of H.
 
-    LinAlgError says that H is not positive definite to working precision; damp it first.
+    L lies column by column. LinAlgError says that H is not positive definite to working precision; damp it first.
     """
     from scipy.linalg import cholesky
 
-    C = cholesky(H, lower=True, check_finite=False)
-    pivots = np.diagonal(C).copy()
-    return C / pivots, pivots**2
+    # LAPACK works on columns: those of the transpose are copied as they lie.
+    L = cholesky(H.T, lower=True, check_finite=False)
+    pivots = np.diagonal(L).copy()
+    L /= pivots
+    return L, pivots**2
 
 
 def inverse_factor(L: np.ndarray) -> np.ndarray:
@@ -140,3 +143,24 @@ def weighted_squared_norm(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> float:
 
     run_blocks(block, d, tile)
     return float(parts.sum())
+
+
+def two_sided_loss(E: np.ndarray, H: np.ndarray | None, G: np.ndarray) -> float:
+    """``tr(G E H E^T)`` of a float32 matrix E (n, d), by products in float32.
+
+    H (d, d) and G (n, n) are second moments, or None for the identity in the place of H. As
+    ``E H E^T`` is symmetric, half of G is enough; or half of H, where that is the larger one.
+    """
+    if H is not None and len(H) > len(G):
+        E, H, G = E.T, G, H
+    F = E if H is None else matmul(E, H.astype(np.float32))
+    tile = max(128, -(-len(G) // 16))
+    parts = np.zeros(-(-len(G) // tile))
+
+    def block(start: int, stop: int) -> None:
+        weights = G[start:stop, :stop].astype(np.float32)
+        weights[:, :start] *= 2
+        parts[start // tile] = np.vdot(weights @ E[:stop], F[start:stop])
+
+    run_blocks(block, len(G), tile)
+    return max(float(parts.sum()), 0.0)

@@ -5,6 +5,14 @@ diagonal p_B of ``S_BB = L_BB D_B L_BB^T``, see `lplr.coding.backbone.code_row_b
 under G and H is the sum of p_B times the loss of each block under H. At the best rates only the
 geometric mean of the weights counts. Short blocks lower it, as far as the pivots of their rows
 differ; but each one costs the start of its trellis codes, some scales and a call in each product.
+
+Rates ask for more damping than the feedback, but for no other factorization. Let p(t) be what rows
+weigh once a fraction t of them is known, in coordinates in which G is incoherent. As in
+`lplr.linalg.rotated_pivots`, ``p = w t / (1 - t)`` where ``mean(s / (s + w)) = t``, over the
+eigenvalues s of G. Adding a to all s and taking a from w changes the mean to
+``t (1 + a / p)`` and p to ``p + a``: damping moves the points of the curve so. At a given t its
+derivative by a is therefore ``1 - dlog p / dlog t``; and p being the least square of a row less a
+combination of those that are known, it is one and the squares of the coefficients.
 """
 
 from __future__ import annotations
@@ -14,7 +22,6 @@ from itertools import pairwise
 import numpy as np
 
 from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
-from lplr.linalg.ldl import inverse_factor, ldl
 from lplr.planning.column_rates import RATE_DAMPING
 
 __all__ = ["RowWeights"]
@@ -29,23 +36,31 @@ _GAIN = 0.004  # of the loss: the least that another block must gain
 class RowWeights:
     """Blocks of rows, what their errors weigh, and what these feed back to the blocks above.
 
-    G is float64 (n, n), positive definite, with a mean diagonal of about 1, or None for the
-    identity, under which all rows are one block.
+    G is symmetric (n, n), positive definite, with a mean diagonal of about 1, or None for the
+    identity, under which all rows are one block. The weights are computed in its dtype.
     """
 
     def __init__(self, G: np.ndarray | None, n: int) -> None:
         self.weights = FeedbackWeights(G, n)
         self.edges = [0, n]
         self.for_rates = self.for_losses = np.ones(1)  # p_B, damped as rates and as losses ask for
-        self.fed_back = np.zeros((1, 1))
-        L = self.weights.L
-        if G is None or L is None:
+        self.fed_back = np.zeros(1)  # the mean square that one of errors in B adds to rows above
+        if self.weights.L is None:
             return
-        strong = ldl(G + RATE_DAMPING * np.eye(n))
-        self.edges = _edges(*strong)
-        self.for_rates = _mean_diagonals(*strong, self.edges)
-        self.for_losses = _mean_diagonals(L, self.weights.D, self.edges)
-        self.fed_back = _fed_back(L, self.edges)
+        step = _STEP * max(1, round(n / _STEP / _MOST_STEPS))
+        grid = np.append(np.arange(0, max(n - _FEWEST, 0) + 1, step), n)
+        sums = _sums(self.weights.L, self.weights.D, grid)
+        start = grid[:-1]
+        p = np.minimum.accumulate(sums[-1] / (n - start))  # falls, but for the choice of rows
+        more = RATE_DAMPING - FEEDBACK_DAMPING
+        damped = np.interp(start, start * (1 + more / p), p + more) / p
+        at = _best(sums * damped, grid)
+        first = at[:-1]
+        self.edges = grid[at].tolist()
+        self.for_losses = sums[at[1:] - 1, first] / self.sizes
+        self.for_rates = self.for_losses * damped[first]
+        if len(first) > 1:
+            self.fed_back = self.sizes * -np.gradient(np.log(p), start)[first]
 
     @property
     def sizes(self) -> np.ndarray:
@@ -61,47 +76,29 @@ class RowWeights:
         extra damping of the feedback adds is subtracted, as in `ColumnRates.loss`.
         """
         rounded = np.ones(len(losses))  # mean squares of what is rounded
-        for b in range(len(losses) - 2, -1, -1):
-            rounded[b] += self.fed_back[b + 1 :, b] @ (rounded * squares)[b + 1 :]
+        for b in range(len(losses) - 1, 0, -1):
+            rounded[b - 1] = rounded[b] * (1 + self.fed_back[b] * squares[b])
         coded = rounded * losses
-        total = self.for_losses * coded
+        total = self.sizes * self.for_losses * coded
         if self.weights.L is not None:
-            total -= FEEDBACK_DAMPING * (coded + coded @ self.fed_back)
-        return float(self.sizes @ total)
+            above = self.edges[:-1] * self.fed_back
+            total -= FEEDBACK_DAMPING * coded * (self.sizes + above)
+        return float(total.sum())
 
 
-def _mean_diagonals(L: np.ndarray, D: np.ndarray, edges: list[int]) -> np.ndarray:
-    """Mean diagonals of ``L_BB D_B L_BB^T``, float64."""
-    blocks = [slice(i, j) for i, j in pairwise(edges)]
-    return np.array([(np.square(L[B, B]) @ D[B]).mean() for B in blocks])
+def _sums(L: np.ndarray, D: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """The sums of the diagonals of ``S_BB``, B from ``grid[k]`` to ``grid[j + 1]``, at [j, k]."""
+    cells = np.zeros((len(grid) - 1, len(grid) - 1))
+    for j, (start, stop) in enumerate(pairwise(grid)):
+        columns = np.square(L[start:stop, :stop]).sum(axis=0, dtype=np.float64) * D[:stop]
+        cells[j, : j + 1] = np.add.reduceat(columns, grid[: j + 1])
+    # Of all columns from a point of the grid on; rows above it have nothing there.
+    return np.cumsum(np.cumsum(cells[:, ::-1], axis=1)[:, ::-1], axis=0)
 
 
-def _fed_back(L: np.ndarray, edges: list[int]) -> np.ndarray:
-    """What a unit of mean square error in block P adds to what block B rounds, float64 (P, B).
-
-    With e_B the error of block B around its best real value, the errors are ``M^T e``, M the
-    inverse of L with its diagonal blocks divided out, ``M_PB = L_PP (L^-1)_PB``.
-    """
-    inverse = inverse_factor(L)
-    out = np.zeros((len(edges) - 1, len(edges) - 1))
-    for p, (i, j) in enumerate(pairwise(edges)):
-        fed = L[i:j, i:j].astype(np.float32) @ inverse[i:j, :i]
-        squares = np.square(fed).sum(axis=0, dtype=np.float64)
-        for b, (k, m) in enumerate(pairwise(edges[: p + 1])):
-            out[p, b] = squares[k:m].mean()
-    return out
-
-
-def _edges(L: np.ndarray, D: np.ndarray) -> list[int]:
-    """The edges of the best blocks: a shortest way over multiples of `_STEP` rows."""
-    n = len(L)
-    step = _STEP * max(1, round(n / _STEP / _MOST_STEPS))
-    grid = np.append(np.arange(0, max(n - _FEWEST, 0) + 1, step), n)
-    # Sums of the diagonals of blocks: of all columns from one point of the grid on, of all rows up
-    # to another. L is lower triangular: rows above the block have nothing there.
-    cells = np.add.reduceat(np.square(L) * D, grid[:-1], axis=1)
-    cells = np.add.reduceat(cells, grid[:-1], axis=0)
-    sums = np.cumsum(np.cumsum(cells[:, ::-1], axis=1)[:, ::-1], axis=0)
+def _best(sums: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Which points of the grid are the edges of the best blocks: a shortest way over it."""
+    n = grid[-1]
     least, came = np.full(len(grid), np.inf), np.zeros(len(grid), int)
     least[0] = 0.0
     for j in range(1, len(grid)):
@@ -111,9 +108,7 @@ def _edges(L: np.ndarray, D: np.ndarray) -> list[int]:
         if len(ways):
             came[j] = first[np.argmin(ways)]
             least[j] = ways.min()
-    edges = [n]
-    j = len(grid) - 1
-    while j:
-        j = came[j]
-        edges.insert(0, int(grid[j]))
-    return edges
+    at = [len(grid) - 1]
+    while at[0]:
+        at.insert(0, int(came[at[0]]))
+    return np.array(at)

@@ -11,7 +11,7 @@ from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
 from lplr.coding.constant import is_constant
 from lplr.coding.factor_weights import FactorWeights
 from lplr.coding.row_feedback import RowFeedback
-from lplr.linalg.ldl import squared_norm
+from lplr.linalg.ldl import squared_norm, two_sided_loss
 from lplr.linalg.svd import truncated_svd
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
@@ -106,7 +106,10 @@ class WeightedMatrix:
     @cached_property
     def row_weights(self) -> RowWeights:
         """Blocks of rows in the rotated coordinates, and their weights."""
-        G = None if self.G is None else self.transforms[0].two_sided(self.G)
+        G = self.G
+        if G is not None:  # float32 is enough for what is damped by more than 1 %
+            V = self.transforms[0]
+            G = V.apply(V.apply(G.astype(np.float32), axis=1), axis=0)
         return RowWeights(G, self.shape[0])
 
     @cached_property
@@ -157,8 +160,7 @@ class WeightedMatrix:
     def loss(self, E: np.ndarray) -> float:
         """``tr(G E H E^T)`` of a float32 matrix (n, d)."""
         if self.G is not None:
-            weighted = E if self.H is None else matmul(E, self.H.astype(np.float32))
-            return max(float(np.vdot(matmul(self.G.astype(np.float32), E), weighted)), 0.0)
+            return two_sided_loss(E, self.H, self.G)
         if self.H is None:
             return squared_norm(E)
         return self.rates.weights.loss(self._whole[1].apply(E, axis=1))

@@ -97,17 +97,17 @@ def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.n
 
 
 def _symmetric(H: np.ndarray) -> tuple[np.ndarray, float]:
-    """``(H + H^T) / 2``, and the norm of ``H - H^T``: by tiles, each of which is read once."""
+    """``(H + H^T) / 2``, and the norm of ``H - H^T``: by tiles that stay in cache."""
     out = np.empty_like(H)
     squares = np.zeros(-(-len(H) // _TILE))
 
     def block(i: int, j: int) -> None:
-        below, above = H[i:j, :j], H[:j, i:j].T
-        mean = (below + above) / 2
-        out[i:j, :j], out[:j, i:j] = mean, mean.T
-        skew = below - above
-        skew[:, :i] *= np.sqrt(2)  # and once more above the diagonal
-        squares[i // _TILE] = np.vdot(skew, skew)
+        for k in range(0, j, _TILE):
+            below, above = H[i:j, k : k + _TILE], H[k : k + _TILE, i:j].T
+            mean = (below + above) / 2
+            out[i:j, k : k + _TILE], out[k : k + _TILE, i:j] = mean, mean.T
+            skew = below - above
+            squares[i // _TILE] += (1 if k == i else 2) * np.vdot(skew, skew)
 
     run_blocks(block, len(H), _TILE)
     return out, float(np.sqrt(squares.sum()))

@@ -30,7 +30,7 @@ _FEWEST = 64  # rows of a block: below, the start of a trellis code costs 5 % an
 _STEP = 16  # edges are multiples of it
 _MOST_STEPS = 256  # but not of more than so many
 _START = 2.0  # rows: the start of trellis codes loses as much as these do
-_GAIN = 0.004  # of the loss: the least that another block must gain
+_GAIN = 0.003  # of the loss: the least that another block must gain
 
 
 class RowWeights:

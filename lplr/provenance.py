@@ -77,7 +77,7 @@ def _argument(name: str, value: Any) -> Any:
     """An argument as JSON holds it; of a Hessian its shape and a digest."""
     if name in ("hessian", "output_hessian") and value is not None:
         array = np.ascontiguousarray(value)
-        digest = hashlib.sha256(array).hexdigest()
+        digest = hashlib.sha256(array.data).hexdigest()
         return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
     if isinstance(value, (tuple, list)):
         return [_argument(name, item) for item in value]

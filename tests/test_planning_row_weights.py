@@ -38,7 +38,7 @@ def test_weights_are_those_of_a_factorization_for_each_damping(G: np.ndarray) ->
     assert len(rows.sizes) > 2
     damped = G + FEEDBACK_DAMPING * np.eye(N)
     np.testing.assert_allclose(rows.for_losses, of_blocks(damped, rows.edges), rtol=1e-9)
-    # The curve is that of infinitely many rows; on 192 to 1536 rows of networks it was right to 4 %.
+    # The curve is that of infinitely many rows; on 192 to 1536 of networks it was right to 4 %.
     strong = of_blocks(G + RATE_DAMPING * np.eye(N), rows.edges)
     np.testing.assert_allclose(rows.for_rates, strong, rtol=0.05)
 

@@ -31,7 +31,8 @@ _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, in the dtype of H.
 
-    L lies column by column. LinAlgError says that H is not positive definite to working precision; damp it first.
+    L lies column by column. LinAlgError says that H is not positive definite to working precision;
+    damp it first.
     """
     from scipy.linalg import cholesky
 

@@ -65,10 +65,10 @@ class FeedbackWeights:
     """The LDL factors of H in the order of the columns, by which errors are fed back.
 
     ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal. H is (d, d) and positive
-    definite, with a mean diagonal of about 1, float64 or, where that is all that one has the time
-    for, float32; or None for the identity; then L is None as well.
-    Small pivots of a Hessian from few inputs are too small: what looks predictable from the other
-    columns is less so on new inputs. So H is damped once more for the feedback.
+    definite, with a mean diagonal of about 1, and L and D have its dtype; None stands for the
+    identity, and then L is None as well. Small pivots of a Hessian from few inputs are too small:
+    what looks predictable from the other columns is less so on new inputs. So H is damped once more
+    for the feedback.
 
     The order is that of the columns, so that groups are neighbours and nothing about it has to be
     stored. In coordinates in which H is incoherent the pivots fall steadily from the first column,

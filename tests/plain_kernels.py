@@ -28,12 +28,12 @@ _KINDS = [
     ("e8p", 3, _WHOLE),
     ("e8p", 4, _WHOLE),
     ("trellis-6", 1, _PART),
-    ("trellis-6", 2, (64, 4)),  # whose products take 64 entries at a time
-    ("trellis-6", 1.75, (64, 4)),
+    ("trellis-6", 2, (64, 2)),  # whose products take 64 entries at a time
+    ("trellis-6", 1.75, (64, 2)),
     ("trellis-6", 2.75, _PART),
     ("trellis-8", 3, _PART),
     ("trellis-8", 4, _PART),
-    ("trellis-10", 2.75, _PART),
+    ("trellis-10", 2.75, (4, 8)),
 ]
 
 

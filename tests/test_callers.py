@@ -32,14 +32,14 @@ def results() -> dict[str, lplr.LowRank | lplr.Quantized]:
 
 def test_same_file_bytes_at_any_number_of_threads(monkeypatch, tmp_path: Path) -> None:
     files = []
-    for threads in "123":
+    for threads in "13":
         monkeypatch.setenv("LPLR_NUM_THREADS", threads)
         made = results()
         for name, f in made.items():
             lplr.save(tmp_path / f"{name}.h5", f, overwrite=True)
         files.append({name: (tmp_path / f"{name}.h5").read_bytes() for name in made})
-    for other in files[1:]:
-        assert [name for name in files[0] if files[0][name] != other[name]] == []
+    one, three = files
+    assert [name for name in one if one[name] != three[name]] == []
 
 
 _DIGEST = f"""
@@ -65,7 +65,7 @@ def test_same_matrices_whatever_the_threads_of_blas() -> None:
         ).stdout.splitlines()
         for threads in "12"
     ]
-    assert len(outputs[0]) == len(results())
+    assert len(outputs[0]) > len(METHODS)
     assert outputs[0] == outputs[1]
 
 

@@ -6,7 +6,6 @@ refusals run in this process, through the same `main`.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -40,7 +39,8 @@ def folder(tmp_path: Path, A: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Pa
 # --- the process -----------------------------------------------------------------------------
 
 
-def test_round_trip_as_processes(folder: Path, A: np.ndarray) -> None:
+def test_round_trip(folder: Path, A: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first command as a process."""
     done = process("compress", "a.npy", "-o", "a.h5", "--bits-per-entry", "3", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "relative, Frobenius" in done.stdout
@@ -50,13 +50,12 @@ def test_round_trip_as_processes(folder: Path, A: np.ndarray) -> None:
         f.to_dense(), lplr.compress(A, bits_per_entry=3, rng=0).to_dense()
     )
 
-    done = process("decompress", "a.h5", "-o", "b.npy", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    assert main(["decompress", "a.h5", "-o", "b.npy"]) == 0
     np.testing.assert_array_equal(np.load(folder / "b.npy"), f.to_dense())
 
-    done = process("verify", "a.h5", "--against", "a.npy", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["relative_error"] == pytest.approx(f.relative_error(A))
+    capsys.readouterr()
+    found = report(capsys, "verify", "a.h5", "--against", "a.npy")
+    assert found["relative_error"] == pytest.approx(f.relative_error(A))
     assert sorted(p.name for p in folder.iterdir()) == ["a.h5", "a.npy", "b.npy"]
 
 

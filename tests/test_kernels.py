@@ -70,6 +70,17 @@ def doubled(source: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
     return sum(double.stats.cache_hits.values())
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a kernel and the cache of it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "double.py").write_text(KERNEL)
+    with pytest.MonkeyPatch.context() as patch:
+        hits = [doubled(folder / "double.py", folder / "cache", patch) for _ in range(2)]
+    assert hits == [0, 1]
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "mended"),
     [
@@ -81,15 +92,14 @@ def doubled(source: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
     ids=["emptied", "cut index", "cut data", "blocked"],
 )
 def test_damaged_cache(
+    compiled: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     damage: Callable[[Path], None],
     mended: bool,
 ) -> None:
-    source, cache = tmp_path / "double.py", tmp_path / "cache"
-    source.write_text(KERNEL)
-    assert [doubled(source, cache, monkeypatch) for _ in range(2)] == [0, 1]
-    (folder,) = cache.iterdir()
+    source, cache = compiled / "double.py", tmp_path / "cache"
+    (folder,) = shutil.copytree(compiled / "cache", cache).iterdir()
     damage(folder)
     with pytest.warns(LplrWarning) as warned:
         assert doubled(source, cache, monkeypatch) == 0

@@ -258,7 +258,7 @@ def _search_memory(n: int, rank: int) -> tuple[float, int]:
         return lplr.quantize(rng.standard_normal(shape, dtype=np.float32), bits=2)
 
     f = lplr.LowRank(factor(n, rank), factor(rank, 784))
-    queries = rng.standard_normal((600, 784), dtype=np.float32)
+    queries = rng.standard_normal((300, 784), dtype=np.float32)
     small = lplr.LowRank(factor(300, 8), factor(8, 784))
     search(small, queries[:9], 3)  # libraries, kernels, threads
     _, cost = measured(lambda: search(f, queries, 11))

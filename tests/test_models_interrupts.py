@@ -19,7 +19,7 @@ from tiny_models import TOKENS, content, tiny_checkpoint
 
 from lplr.cli.main import main
 from lplr.exceptions import InputError, StorageError
-from lplr.models import request, run
+from lplr.models import moments_pass, request, run
 from lplr.models.compress_model import compress
 from lplr.models.job import Job, progress_of
 
@@ -111,6 +111,36 @@ def test_an_interrupt_is_resumable(
     assert "going on: 7 layers" in capsys.readouterr().err
     assert content(out) == expected
     assert "exists" in refused(capsys, *command)
+
+
+def test_an_interrupt_while_output_moments_are_formed(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    np.save(tmp_path / "tokens.npy", TOKENS)
+    command = ["model", "compress", str(source), "--tokens", str(tmp_path / "tokens.npy")]
+    command += ["--method", "caldera", "--rank", "2", "--output-moments", "-o"]
+    out, whole, batch = tmp_path / "small", tmp_path / "whole", moments_pass.Pass._batch
+    seen: list[int] = []
+
+    def stopping(self: Any, part: slice) -> float:
+        seen.append(part.start)
+        if seen == [0, 3, 6]:
+            raise KeyboardInterrupt
+        return batch(self, part)
+
+    monkeypatch.setattr(moments_pass, "BATCH", 3)
+    assert main([*command, str(whole)]) == 0
+    monkeypatch.setattr(moments_pass.Pass, "_batch", stopping)
+    assert main([*command, str(out)]) == 130
+    *_, how, last = capsys.readouterr().err.splitlines()
+    assert last == "lplr: interrupted"
+    assert how.endswith(
+        f"stopped; what is done is kept in {out}.job; the same command goes on from there"
+    )
+    assert not out.exists()
+    assert main([*command, str(out)]) == 0
+    assert seen == [0, 3, 6, 6]  # finished batches are not repeated
+    assert content(out) == content(whole)
 
 
 def test_a_second_process_fails_at_once(source: Path, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ exit codes:
     2  wrong usage, unusable input, or an output that could not be written
     3  partly done: some matrices (lplr compress), methods (lplr bench) or checks (lplr doctor)
        failed
-  130  interrupted
+  130  interrupted (Ctrl-C); a shell says 143 of one that was terminated, and 137 of one that was
+       killed. Outputs are complete or not there, and where a command keeps what is finished, the
+       same command goes on.
   141  the reader of the output went away
 
 environment:

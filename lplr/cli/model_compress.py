@@ -180,7 +180,7 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
     calibration = _calibration(args, checkpoint)
     with Progress(1.0) as line, watch_compilation(line):
         if before := progress_of(args.out):
-            line.say(f"going on: {before} layers are in {args.out}.job")
+            line.say(f"going on: {_layers(before)} in {args.out}.job")
         try:
             with tracked(line.tell, "reading"):
                 compared = {}
@@ -211,8 +211,12 @@ def _kept(out: str) -> str:
     from lplr.storage.workplace import folder_of
 
     if done := progress_of(out):
-        return f"{done} layers are done and kept in {out}.job"
+        return f"{_layers(done)} done and kept in {out}.job"
     return f"what is done is kept in {out}.job" if folder_of(out).is_dir() else ""
+
+
+def _layers(count: int) -> str:
+    return "1 layer is" if count == 1 else f"{count} layers are"
 
 
 def _share(args: argparse.Namespace, calibration: Any, given: dict[str, Any]) -> float:

@@ -213,7 +213,7 @@ def with_option(message: str, args: argparse.Namespace) -> str:
     match = _ARGUMENT.match(message)
     given = _as_given(_ALIASES.get(match["name"], match["name"]), args) if match else ""
     if not match or not given:
-        return message
+        return message.removeprefix("path: ")  # these messages name it
     item = f" {match['item']}:" if match["item"] else ""
     return f"{given}:{item}{message[match.end() :]}"
 

@@ -72,7 +72,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if found.is_dir():
         return _in_our_terms(open_folder(found))
     if not found.exists():
-        raise MissingFileError(f"path: there is no {str(found)!r}", str(found))
+        raise MissingFileError(
+            f"path: there is no {str(found)!r}; name a folder in the form of Hugging Face, or a "
+            ".gguf file",
+            str(found),
+        )
     if found.suffix == ".gguf":
         return _in_our_terms(open_gguf(found))
     if found.suffix == ".safetensors":

@@ -260,7 +260,8 @@ def open_moments(path: str | os.PathLike[str]) -> OutputMoments:
     texts = stored.metadata(found)
     if "output_moments" not in texts:
         raise InputError(
-            f"output_moments: {found} holds none; lplr.models.output_moments makes such a file"
+            f"output_moments: {found} holds none; lplr.models.output_moments and "
+            "lplr model calibrate --output make such a file"
         )
     text = texts["output_moments"].encode()
     digest = hashlib.sha256(text).hexdigest()

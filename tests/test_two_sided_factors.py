@@ -13,6 +13,8 @@ from lplr.coding import one_pass
 from lplr.coding.blocks import ComponentBlock, weighted_factors
 from lplr.coding.factor import Factor
 from lplr.linalg.hessian import regularize
+from lplr.planning.allocation import loss_curve
+from lplr.planning.candidates import candidate_plans
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.quantizers import get_codebook
 
@@ -78,6 +80,18 @@ def test_fine_codes_reach_the_best_real_factors(sides: str) -> None:
     # energy of what they code, at most 100 times that of the rest.
     assert np.square(s[:6]).sum() < 100 * limit
     assert limit < found.weights.loss(found.W - f.to_dense()) < 1.06 * limit
+
+
+@pytest.mark.parametrize("sides", ["GH", "G"])
+def test_a_share_of_a_budget_is_worth_what_the_plans_for_it_lose(sides: str) -> None:
+    m = weighted_matrix((128, 96), sides)
+    curve = loss_curve(m, "fast")
+    for bits in (0.25, 0.7):
+        nbytes = bits * m.W.size / 8
+        best = candidate_plans(m, nbytes, "fast")[0]
+        assert best.kind == "low-rank"
+        # The curve has the losses at a few sizes; ranks for which s is computed differ.
+        assert curve.at(np.array(nbytes)) == pytest.approx(best.predicted**2, rel=0.1)
 
 
 def test_a_layer_loses_less_at_few_bits() -> None:

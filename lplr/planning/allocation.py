@@ -16,7 +16,9 @@ __all__ = ["loss_curve", "lower_hull_curve", "spend"]
 _STEPS = 33  # budgets of a curve, from the smallest to _MOST bits per entry
 _MOST = 16.0
 _FINE = 32  # points of a hull from one such budget to the next
-_SMALL = (0.04, 0.1, 0.25, 0.7)  # bits per entry at which factors under H are looked at
+# Bits per entry at which factors under H are looked at, and under G as well.
+_SMALL = (0.04, 0.1, 0.25, 0.7)
+_SMALL_TWO_SIDED = (*_SMALL, 1.4)
 
 
 def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
@@ -32,7 +34,8 @@ def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
     sizes = np.geomspace(least, max(_MOST / 8 * n * d, 2.0 * least), _STEPS)
     backbone = matrix.backbone_rates(effort).curve(sizes[1:] - seeds)
     unit = spectrum.energy / (n * d)
-    alone = factors if matrix.H is None else _weighted_curve(matrix, effort)
+    weighted = matrix.H is not None or matrix.G is not None
+    alone = _weighted_curve(matrix, effort) if weighted else factors
     loss = np.empty(len(sizes))
     for i, size in enumerate(sizes):
         after = factors.loss / spectrum.energy * backbone.at(size - seeds - factors.nbytes) * unit
@@ -42,12 +45,13 @@ def loss_curve(matrix: WeightedMatrix, effort: str) -> Curve:
 
 
 def _weighted_curve(matrix: WeightedMatrix, effort: str) -> Curve:
-    """Loss over bytes of factors that are fitted under H, at a few small sizes."""
+    """Loss over bytes of factors that are fitted under the weights, at a few small sizes."""
     n, d = matrix.shape
-    components = matrix.components(_SMALL[-1] / 8 * n * d)
+    small = _SMALL if matrix.G is None else _SMALL_TWO_SIDED
+    components = matrix.components(small[-1] / 8 * n * d)
     assert components is not None
     sizes, losses = [0.0], [matrix.norm]
-    for bits in _SMALL:
+    for bits in small:
         try:
             losses.append(components.plan(bits / 8 * n * d - transforms_nbytes(n) - 4, effort)[1])
         except BudgetError:

@@ -323,8 +323,9 @@ def test_what_is_no_matrix(data: np.ndarray, said: str) -> None:
 def test_one_row_and_one_column(shape: tuple[int, int]) -> None:
     B = A[: shape[0], : shape[1]]
     np.save("B.npy", B)
-    f = lplr.factorize("B.npy", rank=1, bits=8, rng=0)
+    f = lplr.quantize("B.npy", bits=8)
     assert f.relative_error("B.npy") == f.relative_error(B)
+    check_rows(open_source(np.load("B.npy", mmap_mode="r")), B)
 
 
 # --- changes between two passes --------------------------------------------------------------
@@ -360,7 +361,7 @@ CALLS: dict[str, Callable[[Any], lplr.PackedMatrix]] = {
 def test_a_source_gives_the_bytes_of_the_array(call: Callable[[Any], lplr.PackedMatrix]) -> None:
     np.save("A.npy", A)
     lplr.save("expected.h5", call(A))
-    for same in ("A.npy", Path("A.npy"), np.load("A.npy", mmap_mode="r"), Rows(A)):
+    for same in (Path("A.npy"), Rows(A)):
         lplr.save("found.h5", call(same), overwrite=True)
         assert Path("found.h5").read_bytes() == Path("expected.h5").read_bytes()
 
@@ -371,6 +372,9 @@ def test_a_model_is_fitted_and_used_on_a_file() -> None:
     found = lplr.LPLR(2, random_state=0).fit_transform("A.npy")
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+    np.save("A.npy", np.where(A == A[37, 5], np.nan, A))
+    with pytest.raises(InputError, match=r"^X: has nan at \(37, 5\); every entry must be finite"):
+        lplr.LPLR(2).fit("A.npy")
 
 
 def test_the_error_is_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,5 +432,6 @@ def test_the_command_takes_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "A-fvecs.h5", "--against", "A.fvecs"]) == 0
     assert main(["compress", "none.fvecs", "-o", "out.h5", "--rank", "2"]) == 2
     assert "none.fvecs: no such file" in capsys.readouterr().err
+    assert main(["compress", "A.fvecs:3", "-o", "out.h5", "--rank", "2"]) == 2
     with pytest.raises(MissingFileError, match=r"^none\.fvecs: no such file"):
         lplr.factorize("none.fvecs", rank=2)

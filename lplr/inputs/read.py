@@ -31,7 +31,7 @@ _KINDS: dict[str, _Kind] = {
 }
 
 # A file and a member of it; the colon of a Windows drive is not followed by a match.
-_SUFFIXES = "|".join(suffix[1:] for suffix in _KINDS if suffix != ".npy")
+_SUFFIXES = "|".join(x[1:] for x in _KINDS if x not in (".npy", *vectors.ENTRIES))
 _MEMBER = re.compile(rf"(?P<file>.+\.(?:{_SUFFIXES})):(?P<member>.+)", re.IGNORECASE | re.DOTALL)
 
 

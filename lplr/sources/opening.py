@@ -12,7 +12,7 @@ from lplr.inputs import open_input
 from lplr.sources.base import Source
 from lplr.sources.chunks import by_chunks
 from lplr.sources.mapped import MappedSource
-from lplr.validation import as_array
+from lplr.validation import as_array, check_block
 
 __all__ = ["is_source", "loaded", "open_source", "opened"]
 
@@ -96,8 +96,13 @@ def open_source(A: Any, name: str = "A") -> Source:
 
 
 def loaded(A: Any, name: str = "A") -> Any:
-    """The array of what `is_source`, if memory allows; everything else as it is."""
-    return np.asarray(open_source(A, name)) if is_source(A) else A
+    """The finite array of what `is_source`, if memory allows; everything else as it is."""
+    if not is_source(A):
+        return A
+    array = np.asarray(open_source(A, name))
+    if array.dtype.kind == "f":
+        check_block(array, name, 0)
+    return array
 
 
 def opened(A: Any, name: str = "A") -> Any:

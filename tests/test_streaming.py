@@ -23,7 +23,7 @@ from lplr.quantizers.base import get_codebook
 from lplr.sources import open_source
 from lplr.streaming.mixed_rows import MixedRows
 from lplr.streaming.moments import first_pass
-from lplr.streaming.packed_columns import PackedColumns
+from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes, tile_rows
 from lplr.streaming.row_coder import RowCoder
 
@@ -110,12 +110,12 @@ def test_tiles_are_packed_as_the_whole_is(name: str, bits: float, n: int) -> Non
         x = rng.standard_normal((3, n, 1)).astype(np.float32)
         codes = np.ascontiguousarray(book.encode(x).T)
     like = Quantized((n, 3), name, bits, book.pack(codes, 0), np.ones((1, 1), np.float32))
-    columns = PackedColumns(n, 3, book, scale=like.scale)
+    columns = PackedColumns(n, 3, book)
     tile = tile_rows(n)
     for start in range(0, n, tile):
         part = codes[start // book.group : -(-min(start + tile, n) // book.group)]
         columns.fill(start, columns.pack(part.T))
-    assert np.array_equal(columns.matrix().codes, like.codes)
+    assert np.array_equal(columns.matrix(like.scale).codes, like.codes)
 
 
 def test_a_row_of_l_is_near_its_least_squares(A: np.ndarray) -> None:
@@ -272,6 +272,42 @@ def test_compress_within_a_limit(
 def test_what_weighs_errors_of_rows_on_each_other_is_refused(flat: np.ndarray) -> None:
     with pytest.raises(InputError, match="output_hessian"):
         lplr.compress(flat, bits_per_entry=1, output_hessian=np.ones(N), memory_limit=LARGE)
+
+
+# --- lplr.quantize ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "row", "column"])
+@pytest.mark.parametrize(
+    ("name", "bits"), [("uniform", 3), ("normal-float", 4), ("uniform", 16), ("lloyd-max", 2),
+                       ("e8p", 2), ("trellis-6", 1.25)],
+)  # fmt: skip
+def test_quantize_within_a_limit(name: str, bits: float, granularity: str) -> None:
+    """The very bytes of the call in memory, where no scale is fitted to more than a row."""
+    n, d = (3001, 800) if (name, granularity) == ("trellis-6", "row") else (N, 7)
+    A = np.random.default_rng(3).standard_normal((n, d)).astype(np.float32)
+    options: dict[str, Any] = {"quantizer": name, "bits": bits, "granularity": granularity}
+
+    def run(limit: str, threads: int = 1) -> Quantized:
+        with at_most(threads):
+            return lplr.quantize(A, **options, memory_limit=limit)
+
+    f, g = run(LARGE, 2), lplr.quantize(A, **options)
+    assert stored(f) == stored(run(least_limit(run)))
+    assert f.axis == g.axis
+    if granularity == "row" or name in ("uniform", "normal-float"):
+        assert stored(f) == stored(g)
+    assert f.relative_error(A) < 1.01 * g.relative_error(A)
+
+
+def test_dithered_rounding_within_a_limit_is_unbiased(A: np.ndarray) -> None:
+    def run(limit: str, seed: int = 0) -> Quantized:
+        return lplr.quantize(A, bits=2, rounding="dithered", rng=seed, memory_limit=limit)
+
+    f = run(LARGE)
+    assert stored(f) == stored(run(least_limit(run)))
+    E = (f.to_dense() - A).astype(np.float64)
+    assert abs(E.mean()) < 5 * E.std() / np.sqrt(E.size)  # five standard errors
 
 
 # --- faults -------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import QUANTIZERS, get_codebook
 from lplr.sources import loaded
+from lplr.streaming.limits import streamed_source
+from lplr.streaming.rounding import quantize_in_passes
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng
 
 __all__ = ["quantize", "quantize_sizes"]
@@ -29,6 +31,7 @@ def quantize(
     scaling: str | None = None,
     rounding: str = "nearest",
     rng: Any = None,
+    memory_limit: int | str | None = None,
     progress: Progress = False,
 ) -> Quantized:
     """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
@@ -55,6 +58,10 @@ def quantize(
         levels with ``"minmax"`` only, so that nothing saturates, and not at 16 bits.
     rng : int, numpy.random.Generator or None
         Used by ``"dithered"`` alone.
+    memory_limit : int or str, optional
+        Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already: A is
+        then read in blocks of rows, twice, as `lplr.factorize` explains. Scales of ``"mse"`` that
+        rows share are fitted to some thousand rows at even distances.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -84,14 +91,22 @@ def quantize(
     array([[0., 1.],
            [2., 3.]], dtype=float32)
     """
-    A = check_matrix(loaded(A))
+    streamed = streamed_source(A, memory_limit)
+    if streamed is None:
+        A = check_matrix(loaded(A))
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
     check_choice(granularity, "granularity", GRANULARITIES)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
     if scaling is not None:
         check_choice(scaling, "scaling", SCALINGS)
     book = get_codebook(quantizer, check_bits(bits, "bits"))
-    down = granularity == "tensor" and not book.entrywise and len(A) >= _TALL
+    rows = len(A) if streamed is None else streamed[0].shape[0]
+    down = granularity == "tensor" and not book.entrywise and rows >= _TALL
+    if streamed is not None:
+        generator = check_rng(rng)
+        return quantize_in_passes(
+            *streamed, book, granularity, scaling, rounding, generator, down=down
+        )
     q = round_matrix(A, book, granularity, scaling, rounding, check_rng(rng), axis=int(not down))
     return constant_matrix(q.shape, book, A[0, 0], q.axis) if is_constant(A) else q
 

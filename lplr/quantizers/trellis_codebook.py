@@ -48,7 +48,8 @@ class TrellisCodebook:
         """The same code for pieces of vectors of n entries, cut where segments end."""
         return TrellisCodebook(self.trellis, n)
 
-    def _segments(self, n: int) -> list[slice]:
+    def segments(self, n: int) -> list[slice]:
+        """The segments of a vector of n entries."""
         length = self.segment_length(n)
         return [slice(i, min(i + length, n)) for i in range(0, n, length)]
 
@@ -74,7 +75,7 @@ class TrellisCodebook:
         """The stream of a matrix of symbols, its vectors along ``axis``; see `Codebook.pack`."""
         codes = codes if axis == 1 else codes.T
         return np.concatenate(
-            [self.trellis.pack(codes[:, s]) for s in self._segments(codes.shape[1])]
+            [self.trellis.pack(codes[:, s]) for s in self.segments(codes.shape[1])]
         )
 
     def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
@@ -87,12 +88,12 @@ class TrellisCodebook:
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Symbols, uint8 of shape (..., n), of vectors ``x`` of shape (..., n, 1)."""
-        parts = [self.trellis.encode(x[..., s, :]) for s in self._segments(x.shape[-2])]
+        parts = [self.trellis.encode(x[..., s, :]) for s in self.segments(x.shape[-2])]
         return np.concatenate(parts, axis=-1)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Values, float32 of shape (..., n, 1), of symbols of shape (..., n)."""
-        parts = [self.trellis.decode(codes[..., s]) for s in self._segments(codes.shape[-1])]
+        parts = [self.trellis.decode(codes[..., s]) for s in self.segments(codes.shape[-1])]
         return np.concatenate(parts, axis=-2)
 
     def unpack(

@@ -17,7 +17,7 @@ from lplr.parallel import matmul
 from lplr.planning.sizes import has_row_blocks
 from lplr.streaming.mixed_rows import MixedRows
 from lplr.streaming.moments import Moments
-from lplr.streaming.packed_columns import PackedColumns
+from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
 from lplr.streaming.row_coder import RowCoder
 
@@ -46,9 +46,7 @@ def streamed_sum(
     if like.left is not None:
         V = RandomizedTransform(n, like.left.seed, _MIXED if has_row_blocks(n) else None)
     patterns = pattern_of(like.backbone)
-    columns = [
-        PackedColumns(n, block.shape[1], block.codebook, scale=block.scale) for block in patterns
-    ]
+    columns = [PackedColumns(n, block.shape[1], block.codebook) for block in patterns]
     stops = np.cumsum([block.shape[1] for block in patterns]).tolist()
     groups = [
         ColumnGroup(stop - block.shape[1], stop, packed.piece)
@@ -83,7 +81,7 @@ def streamed_sum(
 
     mixed = MixedRows(V, n, passes.tile, code)
     passes.each(work, mixed.add, "Q and rows of L")
-    blocks = tuple(part.matrix() for part in columns)
+    blocks = tuple(part.matrix(block.scale) for part, block in zip(columns, patterns, strict=True))
     Q: Quantized | Stacked = blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1)
     low_rank = None
     if coder is not None:

@@ -135,25 +135,26 @@ class Moments:
         return np.tile(matmul(Y, back).astype(np.float32), (-(-len(s) // N), 1))
 
 
-def first_pass(passes: Passes, *, by_column: bool = False) -> Moments:
+def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = True) -> Moments:
     """Read all once; InputError says that an entry is not finite, or the magnitude out of range.
 
-    The extrema of each column are kept if ``by_column``.
+    The extrema of each column are kept if ``by_column``; the Gram matrix is (0, 0) if it is not
+    asked for.
     """
     n, d = passes.shape
     name = passes.source.name
     rows = sample_rows(passes.shape)
     sample = np.empty((len(rows), d), np.float32)
-    gram, extrema, total = np.zeros((d, d)), Extrema(), 0.0
+    gram, extrema, total = np.zeros((d, d) if with_gram else (0, 0)), Extrema(), 0.0
     lowest, highest = (np.full(d, end, np.float32) for end in (np.inf, -np.inf))
 
     def work(start: int, X: np.ndarray) -> tuple[Any, ...]:
         low, high = checked(X, name, start)
         first, last = np.searchsorted(rows, (start, start + len(X)))
         sample[first:last] = X[rows[first:last] - start]
-        x = X.astype(np.float64)
         of_columns = (X.min(axis=0), X.max(axis=0)) if by_column else None
-        return low, high, float(x.sum()), x.T @ x, of_columns
+        x = X[:, : len(gram)].astype(np.float64)
+        return low, high, float(X.sum(dtype=np.float64)), x.T @ x, of_columns
 
     def take(found: tuple[Any, ...]) -> None:
         nonlocal total

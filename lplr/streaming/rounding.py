@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from lplr.coding.constant import constant_matrix
 from lplr.coding.rounding import (
+    check_rounding,
     fitted_affine,
     half_scale,
     minmax_affine,
     rounded_codes,
 )
 from lplr.matrices.quantized import Quantized
+from lplr.planning.sizes import rounding_nbytes
+from lplr.progress import until
 from lplr.quantizers.base import Codebook
-from lplr.streaming.moments import Moments
-from lplr.streaming.packed_columns import PackedColumns
+from lplr.sources import Source
+from lplr.streaming.moments import Moments, first_pass
+from lplr.streaming.packed import PackedColumns, PackedRows
 from lplr.streaming.passes import Passes
+from lplr.streaming.room import open_passes
 
-__all__ = ["rounded_in_a_pass"]
+__all__ = ["quantize_in_passes", "rounded_in_a_pass"]
 
 Affine = tuple[np.ndarray, np.ndarray | None]
 
@@ -40,65 +48,51 @@ def rounded_in_a_pass(
     """
     n, d = passes.shape
     turned = granularity == "column" or (down and not book.entrywise)
-    shared = None if granularity == "row" else _shared(book, moments, granularity, scaling, turned)
+    by_rows = granularity == "row" and book.bits != 16
+    shared = None if by_rows else _shared(book, moments, granularity, scaling, turned)
     by_row: list[Affine] = []
     unit = np.float32(1 / moments.unit)
     H = None if weights is None else weights.astype(np.float32)
-    packed = np.empty(book.nbytes(d, n), np.uint8)
-    columns = None
-    if turned:
-        assert shared is not None
-        columns = PackedColumns(n, d, book, scale=shared[0].reshape(1, -1))
-    loss, at = 0.0, 0
+    stored: Any = PackedColumns(n, d, book) if turned else PackedRows(n, d, book)
+    loss = 0.0
 
-    def work(start: int, X: np.ndarray) -> tuple[int, np.ndarray, Affine, float]:
+    def work(start: int, X: np.ndarray) -> tuple[int, Any, Affine, float]:
         X = X if unit == 1 else X * unit
         Y = np.ascontiguousarray(X.T) if turned else X
-        scale, offset = shared if shared is not None else fitted_affine(Y, book, False, scaling)
+        scale, offset = shared or fitted_affine(Y, book, False, scaling)
         rng = None if dither is None else np.random.default_rng([dither, start])
-        piece = book if columns is None else columns.piece
-        codes = rounded_codes(Y, piece, scale, offset, rng)
-        values = piece.decode(codes).reshape(len(Y), -1)[:, : Y.shape[1]] * scale
+        codes = rounded_codes(Y, stored.piece, scale, offset, rng)
+        values = stored.piece.decode(codes).reshape(len(Y), -1)[:, : Y.shape[1]] * scale
         E = Y - (values if offset is None else values + offset)
         E = E.T if turned else E
-        lost = float(np.vdot(E, E if H is None else E @ H))
-        bytes_ = book.pack(codes, 1) if columns is None else columns.pack(codes)
-        return start, bytes_, (scale, offset), lost
+        return (
+            start,
+            stored.pack(codes),
+            (scale, offset),
+            float(np.vdot(E, E if H is None else E @ H)),
+        )
 
-    def take(done: tuple[int, np.ndarray, Affine, float]) -> None:
-        nonlocal loss, at
+    def take(done: tuple[int, Any, Affine, float]) -> None:
+        nonlocal loss
         start, codes, affine, lost = done
-        if columns is not None:
-            columns.fill(start, codes)
-        else:
-            packed[at : at + len(codes)] = codes
-            at += len(codes)
+        stored.fill(start, codes)
         if shared is None:
             by_row.append(affine)
         loss += lost
 
     passes.each(work, take, "codes")
-    if shared is not None:
-        scale, offset = shared
-    else:
-        scale = np.concatenate([part[0] for part in by_row])
-        offsets = [part[1] for part in by_row if part[1] is not None]
-        offset = np.concatenate(offsets) if offsets else None
+    scale, offset = shared or _joined(by_row)
     if turned:
         scale, offset = scale.reshape(1, -1), None if offset is None else offset.reshape(1, -1)
-    if columns is not None:
-        packed = columns.packed
-    packed.flags.writeable = False
-    q = Quantized(
-        shape=(n, d),
-        quantizer=book.name,
-        bits=book.bits,
-        codes=packed,
-        scale=scale,
-        offset=offset,
-        axis=0 if turned else 1,
-    )
-    return q, max(loss, 0.0)
+    return stored.matrix(scale, offset), max(loss, 0.0)
+
+
+def _joined(parts: list[Affine]) -> Affine:
+    """The scales and offsets of the rows of all tiles."""
+    offsets = [offset for _, offset in parts if offset is not None]
+    return np.concatenate([scale for scale, _ in parts]), np.concatenate(
+        offsets
+    ) if offsets else None
 
 
 def _shared(
@@ -115,3 +109,29 @@ def _shared(
         return minmax_affine(low, high, book)
     X = np.ascontiguousarray(moments.sample.T) if turned else moments.sample
     return fitted_affine(X, book, granularity == "tensor", scaling)
+
+
+def quantize_in_passes(
+    source: Source,
+    limit: int,
+    book: Codebook,
+    granularity: str,
+    scaling: str | None,
+    rounding: str,
+    rng: np.random.Generator,
+    *,
+    down: bool,
+) -> Quantized:
+    """`lplr.quantize` by two passes within ``limit`` bytes."""
+    scaling = check_rounding(book, scaling, rounding)
+    n, d = source.shape
+    stored = rounding_nbytes((n, d), book, granularity)
+    passes = open_passes(source, limit, rank=d, stored=stored, with_gram=False)
+    with until(0.4):
+        moments = first_pass(passes, by_column=True, with_gram=False)
+    if moments.extrema.are_equal:
+        axis = 0 if granularity == "column" or (down and not book.entrywise) else 1
+        return constant_matrix((n, d), book, moments.extrema.low, axis)
+    seed = int(rng.integers(2**63)) if rounding == "dithered" else None
+    q, _ = rounded_in_a_pass(passes, moments, book, granularity, scaling, down=down, dither=seed)
+    return q.scaled(moments.unit)

@@ -19,7 +19,7 @@ from lplr.linalg.least_squares import gram, solve
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
-from lplr.streaming.packed_columns import PackedColumns
+from lplr.streaming.packed import PackedColumns
 
 __all__ = ["RowCoder"]
 
@@ -62,9 +62,8 @@ class RowCoder:
             RH = T.T.astype(np.float32)
         if not G.any():  # with an R of zeros, all L are alike
             G = np.eye(len(R))
-        self.columns = [
-            PackedColumns(n, block.shape[1], block.codebook, scale=block.scale) for block in blocks
-        ]
+        self.columns = [PackedColumns(n, block.shape[1], block.codebook) for block in blocks]
+        self._scales = [block.scale for block in blocks]
         self._turns: list[_Turn] = []
         self._solved = np.empty_like(R)  # G^-1 R, of each block by itself
         stop = 0
@@ -100,5 +99,7 @@ class RowCoder:
 
     def matrix(self) -> Quantized | Stacked:
         """L, once all tiles are filled in."""
-        blocks = tuple(columns.matrix() for columns in self.columns)
+        blocks = tuple(
+            columns.matrix(scale) for columns, scale in zip(self.columns, self._scales, strict=True)
+        )
         return blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1)

@@ -34,7 +34,7 @@ from lplr.progress import until
 from lplr.quantizers.base import Codebook
 from lplr.sources import Source
 from lplr.streaming.moments import Extrema, Moments, checked, first_pass, sample_rows
-from lplr.streaming.packed_columns import PackedColumns
+from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
 from lplr.streaming.room import open_passes
@@ -186,7 +186,7 @@ def _second_pass(
     n, d = passes.shape
     m, book = plan.rank, plan.books[0]
     scale, offset = _affine(book, found)
-    columns = PackedColumns(n, m, book, scale=scale, offset=offset)
+    columns = PackedColumns(n, m, book)
     products, sums = Products(m, d), np.zeros(m)
     unit = np.float32(1 / found.unit)
 
@@ -206,7 +206,7 @@ def _second_pass(
     with until(0.98):
         passes.each(work, take, "rows of L")
     W = _solved(products.gram, products.mixed) if right is None else right
-    left = columns.matrix()
+    left = columns.matrix(scale, offset)
     packed = round_matrix(W, plan.books[1], rounding=how.rounding, rng=rng)
     if not how.normalize:
         return LowRank(left, packed).scaled(found.unit)

@@ -83,7 +83,8 @@ HOUSE = {
     # --- the command line ---
     "cli": (
         "exceptions parallel processes validation provenance progress kernels linalg quantizers "
-        "planning algorithms storage inputs sources datasets theory lplr evaluation models"
+        "planning streaming algorithms storage inputs sources datasets theory lplr evaluation "
+        "models"
     ),
     "__main__": "cli",
 }

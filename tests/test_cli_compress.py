@@ -50,6 +50,11 @@ def meaning(options: str) -> Call:
             "compress",
             {"bits_per_entry": 2.0, "effort": "best"},
         ),
+        (
+            "--bits-per-entry 2 --memory-limit 2GB",
+            "compress",
+            {"bits_per_entry": 2.0, "memory_limit": "2GB"},
+        ),
         ("--rank 3", "factorize", {"rank": 3}),
         ("--rank 3 --effort best", "factorize", {"rank": 3, "effort": "best"}),
         ("--rank 3 --bits 4,2", "factorize", {"rank": 3, "bits": (4, 2)}),

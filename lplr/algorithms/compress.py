@@ -19,8 +19,8 @@ from lplr.planning.trials import best_of
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import recorded
-from lplr.sources import opened
-from lplr.streaming.compress import compress_in_passes
+from lplr.sources import Source, opened
+from lplr.streaming.compress import compress_in_passes, planned_in_passes
 from lplr.streaming.limits import streamed_source
 from lplr.validation import (
     bits_of,
@@ -140,15 +140,9 @@ def compress(
     A = opened(A)
     streamed = streamed_source(A, memory_limit)
     if streamed is not None:
-        bits = check_budget(bits_per_entry, bits_of(A))
-        check_choice(effort, "effort", tuple(EFFORTS))
-        if output_hessian is not None:
-            raise InputError(
-                "output_hessian: errors of all rows weigh on each other, so that they cannot be "
-                "coded within a memory_limit; leave out one or the other"
-            )
-        seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
-        return compress_in_passes(*streamed, bits, hessian, (seed, factor_seed), effort)
+        return compress_in_passes(
+            *streamed, *_checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
+        )
     with until(0.15, "singular values"):
         matrix, plans, unit, damping = _planned(
             A, bits_per_entry, hessian, output_hessian, rng, effort
@@ -166,13 +160,14 @@ def predictions(
     output_hessian: Any = None,
     rng: Any = None,
     effort: str = "default",
+    memory_limit: int | str | None = None,
     progress: Progress = False,
 ) -> list[dict[str, Any]]:
     """What `compress` would choose from, best first; nothing is coded.
 
     Parameters
     ----------
-    A, bits_per_entry, hessian, output_hessian, rng, effort, progress
+    A, bits_per_entry, hessian, output_hessian, rng, effort, memory_limit, progress
         As in `compress`.
 
     Returns
@@ -193,8 +188,30 @@ def predictions(
     ['low-rank', 'backbone + low-rank', 'backbone', 'rounding']
     """
     with tracked(progress, "predictions"), reproducible():
-        matrix, plans, _, _ = _planned(A, bits_per_entry, hessian, output_hessian, rng, effort)
-    return [plan.describe(matrix.shape) for plan in plans]
+        A = opened(A)
+        streamed = streamed_source(A, memory_limit)
+        if streamed is not None:
+            checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
+            plans, shape = planned_in_passes(*streamed, *checked)[2], streamed[0].shape
+        else:
+            matrix, plans, *_ = _planned(A, bits_per_entry, hessian, output_hessian, rng, effort)
+            shape = matrix.shape
+    return [plan.describe(shape) for plan in plans]
+
+
+def _checked(
+    source: Source, bits_per_entry: Any, hessian: Any, output_hessian: Any, rng: Any, effort: Any
+) -> tuple[Any, ...]:
+    """The arguments of what is computed in passes: bits, Hessian, seeds and effort."""
+    bits = check_budget(bits_per_entry, bits_of(source))
+    check_choice(effort, "effort", tuple(EFFORTS))
+    if output_hessian is not None:
+        raise InputError(
+            "output_hessian: errors of all rows weigh on each other, so that they cannot be "
+            "coded within a memory_limit; leave out one or the other"
+        )
+    seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
+    return bits, hessian, (seed, factor_seed), effort
 
 
 def _planned(

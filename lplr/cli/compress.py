@@ -76,6 +76,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="say how large the file would be, and of several matrices their budgets and the time; "
         "write nothing",
     )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        help="memory to take at most, such as 2GB: rows are read in blocks, twice (default: a "
+        "quarter of what is free, for what is larger)",
+    )
     add_json(parser)
     budget = parser.add_argument_group("a budget")
     budget.add_argument(
@@ -194,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     names = [member] if member else members(path)
     if len(names) == 1:
         return _run_one(args, call)
-    if call.function != "compress" or args.hessian or args.output_hessian:
+    if call.function != "compress" or args.hessian or args.output_hessian or args.memory_limit:
         raise InputError(
             f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
             "--effort, --hessians and --output-hessians alone; name one, "
@@ -208,11 +214,14 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     from lplr.cli.compress_report import print_report
     from lplr.inputs import open_input
     from lplr.sources import open_source
+    from lplr.streaming.limits import streamed_source
     from lplr.validation import bits_of, check_budget, check_matrix
 
     source = open_input(args.input)
     original = open_source(source.array, args.input)
-    A = check_matrix(original, args.input)
+    limit = call.arguments.get("memory_limit")
+    streams = call.function != "caldera" and streamed_source(original, limit) is not None
+    A = original if streams else check_matrix(original, args.input)
     if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:
         check_budget(call.arguments["bits_per_entry"], source.bits)
         warnings.simplefilter("ignore", BudgetWarning)  # of A, which may be wider

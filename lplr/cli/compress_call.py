@@ -14,13 +14,16 @@ __all__ = ["Call", "call_of"]
 _HESSIANS = {*OF, *OF.values()}
 # The options that go with each function; --seed goes with all of them.
 _TAKES = {
-    "quantize": ("method", "bits", "quantizer"),
-    "compress": ("bits_per_entry", "effort", *_HESSIANS),
+    "quantize": ("method", "bits", "quantizer", "memory_limit"),
+    "compress": ("bits_per_entry", "effort", "memory_limit", *_HESSIANS),
     "caldera": (
         *("rank", "quantizer"),
         *("q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS),
     ),
-    "factorize": ("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
+    "factorize": (
+        *("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
+        "memory_limit",
+    ),
 }
 _ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS}
 
@@ -62,7 +65,7 @@ def call_of(args: argparse.Namespace) -> Call:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if given.get("method") == "naive":
         function = "quantize"
-    elif given.keys() - {"effort", *_HESSIANS} == {"bits_per_entry"}:
+    elif given.keys() - {"effort", "memory_limit", *_HESSIANS} == {"bits_per_entry"}:
         function = "compress"
     elif given.keys() & _ASK_FOR_Q:
         function = "caldera"

@@ -33,7 +33,29 @@ from lplr.streaming.passes import Passes
 from lplr.streaming.room import open_passes
 from lplr.streaming.rounding import rounded_in_a_pass
 
-__all__ = ["compress_in_passes"]
+__all__ = ["compress_in_passes", "planned_in_passes"]
+
+
+def planned_in_passes(
+    source: Source,
+    limit: int,
+    bits: float,
+    hessian: Any,
+    seeds: tuple[int, int],
+    effort: str,
+) -> tuple[Passes, StreamedMatrix, list[Plan], float | None]:
+    """The first pass: the plans for a budget, best first, and the damping that H got."""
+    shape = source.shape
+    nbytes = budget_nbytes(bits, shape)
+    if nbytes < least_nbytes(shape):
+        raise budget_error(shape, least_nbytes(shape))
+    passes = open_passes(source, limit, rank=min(shape), stored=int(nbytes), mixed=True)
+    H, damping = None, None
+    if hessian is not None:
+        H, damping = regularized(hessian, shape[1])
+    moments = first_pass(passes, by_column=True)
+    matrix = StreamedMatrix.of(moments, H, *seeds)
+    return passes, matrix, candidate_plans(matrix, nbytes, effort), damping
 
 
 def compress_in_passes(
@@ -49,24 +71,16 @@ def compress_in_passes(
     Plans are predicted from the moments, and those that compete carried out on the stand-in of few
     rows; the best one codes all rows on what it found there.
     """
-    shape = source.shape
-    nbytes = budget_nbytes(bits, shape)
-    if nbytes < least_nbytes(shape):
-        raise budget_error(shape, least_nbytes(shape))
-    passes = open_passes(source, limit, rank=min(shape), stored=int(nbytes), mixed=True)
-    H, damping = None, None
-    if hessian is not None:
-        H, damping = regularized(hessian, shape[1])
     with until(0.3):
-        moments = first_pass(passes, by_column=True)
-    matrix = StreamedMatrix.of(moments, H, *seeds)
-    plans = candidate_plans(matrix, nbytes, effort)
+        passes, matrix, plans, damping = planned_in_passes(
+            source, limit, bits, hessian, seeds, effort
+        )
     with until(0.4):
         plan, trial, others = _chosen(plans, matrix, effort)
     packed, loss = _carried_out(plan, trial, passes, matrix, effort)
-    record = {**plan.describe(shape), "error": matrix.relative(loss)}
+    record = {**plan.describe(matrix.shape), "error": matrix.relative(loss)}
     meta = {"damping": damping, "plan": record, "others": others}
-    return replace(packed.scaled(moments.unit), meta=meta)
+    return replace(packed.scaled(matrix.known.unit), meta=meta)
 
 
 def _chosen(
@@ -98,15 +112,13 @@ def _carried_out(
     effort: str,
 ) -> tuple[LowRank | QPlusLowRank | Quantized, float]:
     """All rows coded as a plan says, and the loss."""
-    moments = matrix.moments
-    assert moments is not None
+    moments = matrix.known
     if isinstance(plan, ConstantPlan):
         value = np.float32(moments.extrema.low / moments.unit)
         return plan.constant(matrix.shape, float(value)), 0.0
     if isinstance(plan, RoundingPlan):
-        H = None if matrix.H is None else matrix.H
         return rounded_in_a_pass(
-            passes, moments, plan.book, plan.granularity, plan.scaling, weights=H
+            passes, moments, plan.book, plan.granularity, plan.scaling, weights=matrix.H
         )
     if isinstance(trial, LowRank):
         assert isinstance(plan, LowRankPlan)

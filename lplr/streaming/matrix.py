@@ -29,30 +29,31 @@ class StreamedMatrix(WeightedMatrix):
         return cls(moments.sample, H, seed, factor_seed, None, moments)
 
     @property
-    def _moments(self) -> Moments:
+    def known(self) -> Moments:
+        """The moments."""
         assert self.moments is not None
         return self.moments
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, d)."""
-        return self._moments.shape
+        return self.known.shape
 
     @cached_property
     def is_constant(self) -> bool:
         """Whether all entries are equal."""
-        return self._moments.extrema.are_equal
+        return self.known.extrema.are_equal
 
     def some_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Of the rows of the sample so many at even distances, with their numbers."""
         at = np.unique(np.linspace(0, len(self.W) - 1, min(count, len(self.W))).astype(int))
-        return self._moments.rows[at], np.ascontiguousarray(self.W[at])
+        return self.known.rows[at], np.ascontiguousarray(self.W[at])
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """All singular values."""
         n, d = self.shape
-        return Spectrum(self._moments.singular_values[: min(n, d)], self._moments.energy, (n, d))
+        return Spectrum(self.known.singular_values[: min(n, d)], self.known.energy, (n, d))
 
     def components(self, nbytes: float) -> WeightedComponents | None:
         """Those of the stand-in."""
@@ -66,10 +67,10 @@ class StreamedMatrix(WeightedMatrix):
     def norm(self) -> float:
         """tr(W H W^T)."""
         if self.H is None:
-            return self._moments.energy
-        return float(np.vdot(self.H, self._moments.gram))
+            return self.known.energy
+        return float(np.vdot(self.H, self.known.gram))
 
     @cached_property
     def trial(self) -> WeightedMatrix:
         """The stand-in of few rows, on which plans are tried, with the same weights."""
-        return WeightedMatrix(self._moments.stand_in(), self.H, self.seed, self.factor_seed)
+        return WeightedMatrix(self.known.stand_in(), self.H, self.seed, self.factor_seed)

@@ -114,7 +114,7 @@ def is_operator(A: Any) -> bool:
     return multiplies and hasattr(A, "shape") and not hasattr(A, "__array__")
 
 
-def check_sparse(A: Any, name: str = "A", *, dtype: type = np.float32) -> Any:
+def check_sparse(A: Any, name: str = "A") -> Any:
     """A finite, non-empty sparse matrix, CSR or CSC, that has each entry once.
 
     It shares the caller's arrays where nothing has to change; CSR and CSC are kept, other formats
@@ -135,26 +135,19 @@ def check_sparse(A: Any, name: str = "A", *, dtype: type = np.float32) -> Any:
     if not A.has_canonical_format:
         A = A.copy()
         A.sum_duplicates()
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        result = A.astype(dtype, copy=False)
-    if result.nnz == 0:
-        return result
-    largest = _peak(result.data)
-    if not np.isfinite(largest):
-        _refuse_non_finite_sparse(A, name)
-    if largest == 0 and A.dtype != dtype:
-        largest = float(np.abs(A.data).max())
-    check_magnitude(largest, name)
-    return result
+    if A.nnz:
+        largest = max(float(A.data.max()), -float(A.data.min()))
+        if not np.isfinite(largest):
+            _refuse_non_finite_sparse(A, name)
+        check_magnitude(largest, name)
+    return A
 
 
 def _refuse_non_finite_sparse(A: Any, name: str) -> None:
     bad = np.flatnonzero(~np.isfinite(A.data))
-    if len(bad):
-        place = np.searchsorted(A.indptr, bad, side="right") - 1, A.indices[bad]
-        i, j, k = min(zip(*(place if A.format == "csr" else place[::-1]), bad, strict=True))
-        raise InputError(f"{name}: has {A.data[k]} at {int(i), int(j)}; every entry must be finite")
-    check_magnitude(float(np.abs(A.data).max()), name)
+    place = np.searchsorted(A.indptr, bad, side="right") - 1, A.indices[bad]
+    i, j, k = min(zip(*(place if A.format == "csr" else place[::-1]), bad, strict=True))
+    raise InputError(f"{name}: has {A.data[k]} at {int(i), int(j)}; every entry must be finite")
 
 
 def check_operator(A: Any, name: str = "A") -> Any:

@@ -66,9 +66,11 @@ def factor_pair(
         return _scaled(A, _long(A, short.values, G, books[0], rough), short, G), short
     for turn in parts(range(passes)):
         last = turn == passes - 1
-        long, short = _both(A, start, books, rough if last else turn == 0, scaled=last)
-        start = short.values
-    return long, short
+        pair = _both(A, start, books, rough if last else turn == 0, scaled=last)
+        start = pair[1].values
+        if not last:
+            del pair  # the next pass needs the memory
+    return pair
 
 
 def refitted_pair(A: Matrix, pair: FactorPair, books: CodebookPair) -> FactorPair:

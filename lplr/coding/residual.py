@@ -43,8 +43,13 @@ class OperatorResidual(Operator):
     """Of an operator: its products, less those of the factors."""
 
     def __init__(self, A: InputOperator, pairs: Sequence[FactorPair] = ()) -> None:
-        self.matrix, self.shape, self.knows_norm = self, A.shape, A.knows_norm
+        self.shape, self.knows_norm = A.shape, A.knows_norm
         self._A, self._pairs = A, list(pairs)
+
+    @property
+    def matrix(self) -> OperatorResidual:
+        """Itself, as that of an array is an array."""
+        return self
 
     @cached_property
     def _energy(self) -> float:
@@ -65,12 +70,23 @@ class OperatorResidual(Operator):
             run_blocks(rows, len(out), _ROWS)
         return out
 
+    def left_times(self, Y: np.ndarray) -> np.ndarray:
+        out = self._A.left_times(Y)
+        for left, right in self._pairs:
+            X = matmul(Y, left.values.T)
+
+            def columns(i: int, j: int, R: np.ndarray = right.values, X: np.ndarray = X) -> None:
+                out[:, i:j] -= X @ R[:, i:j]
+
+            run_blocks(columns, out.shape[1], _ROWS)
+        return out
+
     def loss(self) -> float:
         """What is left; less the squared norm of A, where A does not know it."""
         if not self._pairs:
             return self._energy
         left, right = (self._stacked(side) for side in (0, 1))
-        return self._energy + loss_change(self._A, left.T, right)
+        return self._energy + loss_change(self._A, left.T, right, np.float32)
 
     def _stacked(self, side: int) -> np.ndarray:
         values = [pair[side].values for pair in self._pairs]

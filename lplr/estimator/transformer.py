@@ -14,6 +14,7 @@ from lplr.algorithms.factorize import factorize
 from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
 from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype, multiply
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until
@@ -24,6 +25,7 @@ __all__ = ["LPLR"]
 
 _DTYPES = [np.float64, np.float32]
 _COLUMNS = 16  # of a projected operator that are held at a time
+_LONG = 1 << 13  # rows of a long factor that are decomposed at a time
 _ROUNDING = 1e-12  # of a sum of squares in float64, generously
 
 
@@ -212,7 +214,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
     def _describe(self, X: np.ndarray | InputOperator, factors: LowRank) -> None:
         """Set what is known after fitting."""
-        s, Vt = _singular_pairs(factors)
+        s, Vt = _singular_pairs(factors, len(X) if isinstance(X, np.ndarray) else _LONG)
         self.factors_ = factors
         self.components_ = Vt.astype(X.dtype)
         self.singular_values_ = s.astype(X.dtype)
@@ -331,13 +333,29 @@ def _moments(X: np.ndarray | InputOperator, V: np.ndarray) -> tuple[float, float
     return float(np.sqrt(square)), total if n * total > _ROUNDING * square else 0.0, variance
 
 
-def _singular_pairs(factors: LowRank) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values and right singular vectors of L R without forming it, float64."""
+def _singular_pairs(factors: LowRank, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values and right singular vectors of L R without forming it, float64.
+
+    L is decomposed ``step`` rows at a time.
+    """
     from scipy.linalg import qr, svd
 
     with reproducible():
-        T = qr(factors.left.to_dense().astype(np.float64), mode="r")[0][: factors.rank]
-        Q, S = qr(factors.right.to_dense().T.astype(np.float64), mode="economic")
+        T = _triangle(factors.left, step)
+        right = factors.right.to_dense().T.astype(np.float64)
+        Q, S = qr(right, mode="economic", overwrite_a=True)
         U, s, Wt = svd(T @ S.T)
         Vt = Wt @ Q.T
     return s, svd_flip(U, Vt, u_based_decision=False)[1]
+
+
+def _triangle(L: PackedMatrix, step: int) -> np.ndarray:
+    """R of the QR decomposition of a tall matrix, float64."""
+    from scipy.linalg import qr
+
+    n, k = L.shape
+    R = np.empty((0, k))
+    for start in range(0, n, step):
+        rows = L.rows(start, min(start + step, n))
+        R = qr(np.vstack([R, rows], dtype=np.float64), mode="r", overwrite_a=True)[0][:k]
+    return R

@@ -72,10 +72,14 @@ def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:
     return out
 
 
-def loss_change(A: InputOperator, L: np.ndarray, R: np.ndarray) -> float:
-    """``|A - L R|^2 - |A|^2`` in float64, without L R: L is (n, k), R (k, d)."""
+def loss_change(A: InputOperator, L: np.ndarray, R: np.ndarray, dtype: type = np.float64) -> float:
+    """``|A - L R|^2 - |A|^2``, without L R: L is (n, k), R (k, d).
+
+    Sums are float64. Of products with A in float32 they lose some 1e-9, since rounding of the many
+    entries averages out.
+    """
     LL, RR = gram(L.T), gram(R)
-    return float(np.vdot(LL, RR)) - 2 * A.inner(L, R)
+    return float(np.vdot(LL, RR)) - 2 * A.inner(L, R, dtype)
 
 
 def least_squares(L: np.ndarray, A: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ one text serves both; an `Operator` never becomes an array.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,6 +64,10 @@ class Operator(ABC):
     def times(self, X: np.ndarray) -> np.ndarray:
         """A X, C-contiguous (n, m), of the dtype of X (d, m), float32 or float64."""
 
+    def left_times(self, Y: np.ndarray) -> np.ndarray:
+        """Y A, C-contiguous (m, d), of the dtype of Y (m, n)."""
+        return np.ascontiguousarray(self.T.times(np.ascontiguousarray(Y.T)).T)
+
 
 class InputOperator(Operator):
     """What a caller passed in place of an array; ``dtype`` float32 or float64."""
@@ -94,8 +98,8 @@ class InputOperator(Operator):
         """Squared Frobenius norm, in float64."""
 
     @abstractmethod
-    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
-        """``<A, L R>`` for L (n, k) and R (k, d), in float64."""
+    def inner(self, L: np.ndarray, R: np.ndarray, dtype: type = np.float64) -> float:
+        """``<A, L R>`` for L (n, k) and R (k, d), summed in float64 over products of a dtype."""
 
     @abstractmethod
     def peak(self) -> float:
@@ -123,8 +127,8 @@ def as_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.ndarra
     if isinstance(A, InputOperator):
         return A
     if is_sparse(A):
-        A = check_sparse(A, name, dtype=dtype)
-        return SparseOperator(A) if A.format == "csr" else SparseOperator(A.T).T
+        A = check_sparse(A, name)
+        return SparseOperator(A, dtype) if A.format == "csr" else SparseOperator(A.T, dtype).T
     if is_operator(A):
         return FunctionOperator.probed(check_operator(A, name), name, dtype)
     return check_matrix(A, name, dtype=dtype)
@@ -141,7 +145,7 @@ def multiply(X: Matrix, Y: Matrix) -> np.ndarray:
         assert isinstance(Y, np.ndarray)
         return X.times(Y)
     if isinstance(Y, Operator):
-        return np.ascontiguousarray(Y.T.times(np.ascontiguousarray(X.T)).T)
+        return Y.left_times(X)
     return matmul(X, Y)
 
 
@@ -156,43 +160,80 @@ def bring_matrix_into_range(
 
 
 class SparseOperator(InputOperator):
-    """A sparse matrix, CSR, float32 or float64, each entry stored once; or its transpose."""
+    """A sparse matrix in CSR, each entry stored once, or its transpose.
+
+    Its arrays are the caller's: entries of any real type are converted, and scaled, some at a time.
+    """
 
     narrow, knows_norm = 1024, True
 
-    def __init__(self, A: Any, transposed: bool = False) -> None:
-        self._A, self._transposed = A, transposed
-        self.shape, self.dtype = A.shape[::-1] if transposed else A.shape, A.dtype
+    def __init__(
+        self, A: Any, dtype: Any = np.float32, factor: float = 1.0, transposed: bool = False
+    ) -> None:
+        self._A, self.dtype, self._factor = A, np.dtype(dtype), factor
+        self._transposed, self.shape = transposed, A.shape[::-1] if transposed else A.shape
 
     @property
     def T(self) -> SparseOperator:
-        return SparseOperator(self._A, not self._transposed)
-
-    def times(self, X: np.ndarray) -> np.ndarray:
-        X = np.ascontiguousarray(X)
-        if self._transposed:
-            # Entries of the result are sums over all rows: one thread adds them up.
-            return np.asarray(self._A.T @ X, X.dtype)
-        out = np.empty((self.shape[0], X.shape[1]), X.dtype)
-
-        def block(start: int, stop: int) -> None:
-            out[start:stop] = self._part(start, stop) @ X
-
-        run_blocks(block, self.shape[0], _ROWS)
-        return out
-
-    def _part(self, start: int, stop: int) -> Any:
-        """Rows of the stored matrix, which share its arrays."""
-        A = self._A
-        low, high = A.indptr[start], A.indptr[stop]
-        arrays = A.data[low:high], A.indices[low:high], A.indptr[start : stop + 1] - low
-        return type(A)(arrays, shape=(stop - start, A.shape[1]), copy=False)
+        return SparseOperator(self._A, self.dtype, self._factor, not self._transposed)
 
     def scaled(self, factor: float) -> SparseOperator:
+        return SparseOperator(self._A, self.dtype, self._factor * factor, self._transposed)
+
+    def times(self, X: np.ndarray) -> np.ndarray:
+        if self._transposed:
+            return self._summed(lambda start, stop: np.ascontiguousarray(X[start:stop]), X)
+        out, X = np.empty((self.shape[0], X.shape[1]), X.dtype), np.ascontiguousarray(X)
+
+        def block(start: int, stop: int) -> None:
+            out[start:stop] = self._part(start, stop, X.dtype) @ X
+
+        run_blocks(block, len(out), _ROWS)
+        return out
+
+    def left_times(self, Y: np.ndarray) -> np.ndarray:
+        if not self._transposed:
+            part = self._summed(lambda start, stop: np.ascontiguousarray(Y[:, start:stop].T), Y.T)
+            return np.ascontiguousarray(part.T)
+        out, X = np.empty((len(Y), self.shape[1]), Y.dtype), np.ascontiguousarray(Y.T)
+
+        def block(start: int, stop: int) -> None:
+            out[:, start:stop] = (self._part(start, stop, Y.dtype) @ X).T
+
+        run_blocks(block, self.shape[1], _ROWS)
+        return out
+
+    def _summed(self, rows: Callable[[int, int], np.ndarray], X: np.ndarray) -> np.ndarray:
+        """The product of the transpose of what is stored with X, whose ``rows`` are asked for.
+
+        Every row adds to all of the result: two threads have one each.
+        """
+        n = len(X)
+        half = -(-n // 2)
+        parts: list[np.ndarray] = [np.empty(0)] * 2
+
+        def block(start: int, stop: int) -> None:
+            parts[start // half] = self._part(start, stop, X.dtype).T @ rows(start, stop)
+
+        run_blocks(block, n, half)
+        if n > 1:
+            parts[0] += parts[1]
+        return parts[0]
+
+    def _part(self, start: int, stop: int, dtype: Any = np.float64) -> Any:
+        """Rows of the stored matrix, which share its indices."""
         A = self._A
-        data = A.data * A.data.dtype.type(factor)
-        scaled = type(A)((data, A.indices, A.indptr), shape=A.shape, copy=False)
-        return SparseOperator(scaled, self._transposed)
+        low, high = A.indptr[start], A.indptr[stop]
+        data = A.data[low:high].astype(dtype, copy=False)
+        if self._factor != 1.0:
+            data = data * np.dtype(dtype).type(self._factor)
+        arrays = data, A.indices[low:high], A.indptr[start : stop + 1] - low
+        return type(A)(arrays, shape=(stop - start, A.shape[1]), copy=False)
+
+    def _parts(self) -> Iterator[Any]:
+        """All rows of the stored matrix, some at a time, float64."""
+        n = self._A.shape[0]
+        return (self._part(i, min(i + _ROWS, n)) for i in range(0, n, _ROWS))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         if self._transposed:
@@ -200,40 +241,31 @@ class SparseOperator(InputOperator):
         return np.asarray(self._part(start, stop).toarray())
 
     def gram(self) -> np.ndarray:
-        d = self.shape[1]
-        G = np.zeros((d, d))
         if self._transposed:
-            A = self._A.astype(np.float64)
+            A = self._part(0, self._A.shape[0])
             return np.asarray((A @ A.T).toarray())
-        for start in range(0, self.shape[0], _ROWS):
-            part = self._part(start, min(start + _ROWS, self.shape[0])).astype(np.float64)
-            G += (part.T @ part).toarray()
-        return G
+        return np.asarray(sum((part.T @ part).toarray() for part in self._parts()))
 
     def squared_norm(self) -> float:
-        data, step = self._A.data, 1 << 20
-        parts = (data[i : i + step].astype(np.float64) for i in range(0, len(data), step))
-        return float(sum(np.vdot(part, part) for part in parts))
+        return sum(float(np.vdot(part.data, part.data)) for part in self._parts())
 
-    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
+    def inner(self, L: np.ndarray, R: np.ndarray, dtype: type = np.float64) -> float:
         if self._transposed:
-            return self.T.inner(R.T, L.T)
+            return self.T.inner(R.T, L.T, dtype)
         n = self.shape[0]
         sums = np.zeros(-(-n // _ROWS))
-        for i in range(0, L.shape[1], _COLUMNS):
-            X = np.ascontiguousarray(R[i : i + _COLUMNS].T, np.float64)
-            Y = L[:, i : i + _COLUMNS]
+        X: np.ndarray = np.ascontiguousarray(R.T, dtype)
 
-            def block(start: int, stop: int, X: np.ndarray = X, Y: np.ndarray = Y) -> None:
-                product = self._part(start, stop) @ X
-                sums[start // _ROWS] += np.einsum("ij,ij->", product, Y[start:stop])
+        def block(start: int, stop: int) -> None:
+            product = self._part(start, stop, X.dtype) @ X
+            sums[start // _ROWS] = np.einsum("ij,ij->", product, L[start:stop], dtype=np.float64)
 
-            run_blocks(block, n, _ROWS)
+        run_blocks(block, n, _ROWS)
         return float(sums.sum())
 
     def peak(self) -> float:
         data = self._A.data
-        return float(max(data.max(), -data.min())) if len(data) else 0.0
+        return abs(self._factor) * max(float(data.max()), -float(data.min())) if len(data) else 0.0
 
     def constant(self) -> float | None:
         data = self._A.data
@@ -331,11 +363,11 @@ class FunctionOperator(InputOperator):
         short = self if self.shape[0] < self.shape[1] else self.T
         return sum(float(np.vdot(x, x)) for x in short._all_rows())
 
-    def inner(self, L: np.ndarray, R: np.ndarray) -> float:
+    def inner(self, L: np.ndarray, R: np.ndarray, dtype: type = np.float64) -> float:
         total = 0.0
         for i in range(0, L.shape[1], _COLUMNS):
-            X = self.times(np.ascontiguousarray(R[i : i + _COLUMNS].T, np.float64))
-            total += float(np.einsum("ij,ij->", X, L[:, i : i + _COLUMNS]))
+            X = self.times(np.ascontiguousarray(R[i : i + _COLUMNS].T, dtype))
+            total += float(np.einsum("ij,ij->", X, L[:, i : i + _COLUMNS], dtype=np.float64))
         return total
 
     def peak(self) -> float:

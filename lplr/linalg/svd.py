@@ -82,14 +82,20 @@ def range_finder(
     A = as_matrix(A, dtype=kept_dtype(A))
     m = check_integer(m, "m", 1, min(A.shape))
     n_power_iter = check_integer(n_power_iter, "n_power_iter", 0)
-    Y = Sketch(sketch, A.shape[1], m).sample(rng, kept_dtype(A)).apply(A)
+    Y = _sketched(A, m, sketch, rng, kept_dtype(A))
     return _iterated(A, Y, n_power_iter)[0] if n_power_iter else Y
+
+
+def _sketched(A: Matrix, m: int, sketch: str, rng: Any, dtype: type) -> np.ndarray:
+    """A S."""
+    return Sketch(sketch, A.shape[1], m).sample(rng, dtype).apply(A)
 
 
 def _iterated(A: Matrix, Y: np.ndarray, n_power_iter: int) -> tuple[np.ndarray, np.ndarray]:
     """After one or more power iterations from Y: A Z, and the orthonormal Z."""
     for _ in range(n_power_iter):
-        Z = orthonormal_basis(multiply(A.T, orthonormal_basis(Y)))
+        Y = orthonormal_basis(Y)
+        Z = orthonormal_basis(multiply(A.T, Y))
         Y = multiply(A, Z)
     return Y, Z
 
@@ -161,8 +167,7 @@ def truncated_svd(
         whole = A.times(np.eye(A.shape[1], dtype=dtype)) if isinstance(A, InputOperator) else A
         U, s, Vt = _exact_svd(whole, k)
     elif isinstance(A, InputOperator):
-        start = Sketch(sketch, A.shape[1], m).sample(rng, dtype).apply(A)
-        Y, Z = _iterated(A, start, n_power_iter)
+        Y, Z = _iterated(A, _sketched(A, m, sketch, rng, dtype), n_power_iter)
         U, s, Wt = _exact_svd(Y, k)
         Vt = matmul(Wt, Z.T)
     else:
@@ -243,8 +248,7 @@ def _short_svd_of_products(
     width = X.shape[1]
     if width <= max(2 * m, X.narrow):
         return _from_gram(X.gram(), k)
-    start = Sketch(sketch, width, m).sample(rng, np.float32).apply(X)
-    Y, Z = _iterated(X, start, n_power_iter)
+    Y, Z = _iterated(X, _sketched(X, m, sketch, rng, np.float32), n_power_iter)
     s, W = _from_gram(gram(Y.T), k)
     return s, matmul(W, Z.T)
 

@@ -9,7 +9,7 @@ import numpy as np
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
 from lplr.coding.lplr import rounded_factors, sketched_start, solved_factors
-from lplr.coding.work import svd_seconds
+from lplr.coding.work import product_seconds, svd_seconds
 from lplr.exceptions import InputError
 from lplr.linalg.operators import InputOperator, as_matrix, bring_matrix_into_range
 from lplr.linalg.sketches import KINDS
@@ -68,8 +68,10 @@ def factorize(
 
     Parameters
     ----------
-    A : array_like of shape (n, d)
-        Any real dtype and memory order; never modified.
+    A : array_like, sparse matrix or linear operator of shape (n, d)
+        Any real dtype and memory order; never modified. Of a SciPy sparse matrix or array, of any
+        format, and of a `scipy.sparse.linalg.LinearOperator`, or an object with ``shape``,
+        ``matvec`` and ``rmatvec`` or ``matmat`` and ``rmatmat``, only products are taken.
         Also the name of a file, a memmap, or an array of h5py, zarr or dask, see
         `lplr.sources.open_source`.
     rank : int, optional
@@ -141,7 +143,9 @@ def factorize(
     -----
     LPLR: Saha, Srivastava, Pilanci, NeurIPS 2023, Algorithm 1 and its variants of Section 4.
     Unlike there, the factors are stored as packed codes and the least squares are solved through
-    the Gram matrix. ``"feedback"`` is this project's, see `lplr.coding.alternation` and, for
+    the Gram matrix. Nothing as large as a sparse A, or dense of its shape, is made: CSR and CSC are
+    used as they are, other formats become CSR. Singular vectors come from power iterations, or from
+    a Gram matrix of few columns. ``"feedback"`` is this project's, see `lplr.coding.alternation` and, for
     budgets, `lplr.coding.blocks`. A constant matrix is stored exactly.
 
     Examples
@@ -206,7 +210,10 @@ def factorize(
     unit, A = bring_matrix_into_range(A)
     k = max(plan.rank for plan in plans)
     if feedback:
-        seconds = svd_seconds(shape, k)
+        if isinstance(A, np.ndarray):
+            seconds = svd_seconds(shape, k)
+        else:  # the sketch and, with the default powers, five more products with its columns
+            seconds = 6 * product_seconds(*shape, round(1.25 * k))
         coding = factors_seconds([ComponentBlock(0, k, plans[0].books)], shape, effort)
         with until(seconds / (seconds + coding), "singular vectors"):
             s, V = short_svd(A, k, **finder)

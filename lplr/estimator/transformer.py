@@ -34,7 +34,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
     ``fit`` factors X ~ L R with both factors quantized and bit-packed; ``transform`` projects
     rows, seen or new, onto the row space of the quantized R. Used like
-    `sklearn.decomposition.TruncatedSVD`; data are not centred.
+    `sklearn.decomposition.TruncatedSVD`; data are not centred, and sparse ones stay sparse.
 
     Parameters
     ----------
@@ -99,6 +99,10 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
     data and divided by n_samples. For centred X the ratios are also those of
     `sklearn.decomposition.PCA`, which divides variances by n_samples - 1.
 
+    Of sparse matrices and linear operators only products are taken, see `lplr.factorize`. The
+    error and the explained variance of an operator need its norm, and so as many products with
+    vectors as its shorter side is long.
+
     `lplr.save` and `lplr.load` store a fitted model without pickle: its parameters and attributes.
 
     Examples
@@ -113,6 +117,15 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
     >>> model.factors_.nbytes < X.nbytes / 60
     True
     >>> bool(model.explained_variance_ratio_.sum() > 0.9)
+    True
+
+    Texts, each a sparse row of weighted words:
+
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> texts = [getattr(lplr, name).__doc__ for name in lplr.__all__ if name != "__version__"]
+    >>> X = TfidfVectorizer(stop_words="english").fit_transform(texts)
+    >>> Z = lplr.LPLR(n_components=8, bits=16, random_state=0).fit_transform(X)
+    >>> Z.shape == (len(texts), 8)
     True
     """
 
@@ -159,7 +172,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_features)
+        X : array_like, sparse matrix or linear operator of shape (n_samples, n_features)
             Or what `lplr.sources.open_source` opens, as in the other methods.
         y : None
             Ignored.
@@ -229,7 +242,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_features)
+        X : array_like, sparse matrix or linear operator of shape (n_samples, n_features)
 
         Returns
         -------
@@ -244,7 +257,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_features)
+        X : array_like, sparse matrix or linear operator of shape (n_samples, n_features)
         y : None
             Ignored.
 

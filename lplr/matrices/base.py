@@ -276,6 +276,12 @@ class PackedMatrix(LinearOperator):
             If an argument does not fit.
         HessianError
             If ``hessian`` or ``output_hessian`` is not a second moment.
+
+        Notes
+        -----
+        Of a sparse matrix and low-rank factors the error is a sum of inner products in float64,
+        which loses digits below 1e-5: smaller errors are summed over blocks of rows, as those under
+        a ``hessian`` are. A linear operator multiplies as many vectors as its shorter side is long.
         """
         A = opened(A)
         if output_hessian is not None or not isinstance(A, Source):

@@ -143,10 +143,12 @@ def factorize(
     -----
     LPLR: Saha, Srivastava, Pilanci, NeurIPS 2023, Algorithm 1 and its variants of Section 4.
     Unlike there, the factors are stored as packed codes and the least squares are solved through
-    the Gram matrix. Nothing as large as a sparse A, or dense of its shape, is made: CSR and CSC are
-    used as they are, other formats become CSR. Singular vectors come from power iterations, or from
-    a Gram matrix of few columns. ``"feedback"`` is this project's, see `lplr.coding.alternation` and, for
+    the Gram matrix. ``"feedback"`` is this project's, see `lplr.coding.alternation` and, for
     budgets, `lplr.coding.blocks`. A constant matrix is stored exactly.
+
+    A sparse A is never made dense, nor copied where it is CSR or CSC; other formats become CSR. Its
+    singular vectors come from power iterations, or from the Gram matrix of few columns.
+    ``meta["history"]`` needs the norm of A, which a linear operator does not know: it has none.
 
     Examples
     --------
@@ -213,7 +215,7 @@ def factorize(
         if isinstance(A, np.ndarray):
             seconds = svd_seconds(shape, k)
         else:  # the sketch and, with the default powers, five more products with its columns
-            seconds = 6 * product_seconds(*shape, round(1.25 * k))
+            seconds = 6 * product_seconds(shape[0], shape[1], round(1.25 * k))
         coding = factors_seconds([ComponentBlock(0, k, plans[0].books)], shape, effort)
         with until(seconds / (seconds + coding), "singular vectors"):
             s, V = short_svd(A, k, **finder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -299,3 +300,21 @@ def test_texts() -> None:
     assert model.components_.dtype == np.float32
     best = np.linalg.norm(np.linalg.svd(X.toarray(), compute_uv=False)[20:])
     assert model.reconstruction_err_ == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize("A", [TALL, TALL.T], ids=["tall", "wide"])
+@pytest.mark.parametrize("options", [{"rank": 6}, {"bits_per_entry": 0.9}], ids=["rank", "budget"])
+def test_a_later_fit_that_is_worse_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, A: np.ndarray, options: dict[str, Any]
+) -> None:
+    def worse(X: Any, pair: Any, books: Any) -> Any:
+        left, right = pair
+        zeros = np.zeros_like(left.values), np.zeros_like(right.values)
+        return replace(left, values=zeros[0]), replace(right, values=zeros[1])
+
+    monkeypatch.setattr("lplr.coding.blocks.refitted_pair", worse)
+    f = lplr.factorize(sp.csr_array(A), rng=0, **options)
+    history = f.meta["history"]
+    assert len(history) > 1
+    assert len(set(history)) == 1
+    assert f.relative_error(A) == pytest.approx(history[0], rel=1e-4)  # whose products are float32

@@ -10,7 +10,7 @@ fitted to the whole residual, so that it also mends what quantization did to the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from lplr.coding.alternation import factor_pair, refitted_pair
 from lplr.coding.factor import (
     CodebookPair,
+    Factor,
     FactorPair,
     fit_scales,
     normal_equations,
@@ -177,6 +178,11 @@ def _seconds(block: ComponentBlock, shape: tuple[int, int]) -> float:
     )
 
 
+def _without_values(factor: Factor) -> Factor:
+    """A factor that need not be multiplied: its codes and scales."""
+    return replace(factor, values=np.broadcast_to(np.float32(0), factor.values.shape))
+
+
 def _in_turn(
     residual: ArrayResidual | OperatorResidual,
     blocks: Sequence[ComponentBlock],
@@ -195,9 +201,15 @@ def _in_turn(
             pairs.append(fit(residual.matrix, i, passes[i]))
             residual.subtract(pairs[i])
     history = [residual.loss()]
-    for i in parts(later, second.tolist(), "factors, fitted again"):
+    for turn, i in enumerate(parts(later, second.tolist(), "factors, fitted again")):
         residual.add(pairs[i])
-        again = refit(residual.matrix, i, pairs[i])
+        start = pairs[i]
+        if turn == len(later) - 1 and isinstance(residual, OperatorResidual):
+            # No more is fitted to what they leave: the codes will do, should they be the better.
+            pairs[i] = _without_values(start[0]), _without_values(start[1])
+            tall = shape[0] >= shape[1]
+            start = (pairs[i][0], start[1]) if tall else (start[0], pairs[i][1])
+        again = refit(residual.matrix, i, start)
         residual.subtract(again)
         now = residual.loss()
         if now < history[-1]:

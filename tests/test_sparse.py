@@ -267,6 +267,12 @@ def test_both_weights_need_an_array() -> None:
         f.relative_error(sp.csr_array(TALL), output_hessian=np.ones(90))
 
 
+def test_no_memory_limit_for_products() -> None:
+    for given in (sp.csr_array(TALL), aslinearoperator(TALL)):
+        with pytest.raises(InputError, match="memory_limit: .* leave it out for a sparse"):
+            lplr.factorize(given, rank=2, memory_limit="1GB")
+
+
 def test_a_budget_above_what_the_sparse_matrix_takes() -> None:
     A = sp.random_array((400, 300), density=0.01, format="csr", rng=0)
     with pytest.warns(BudgetWarning, match="0.96 bits that an entry takes"):

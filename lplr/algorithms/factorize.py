@@ -164,7 +164,10 @@ def factorize(
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
     if memory_limit is not None and (is_sparse(A) or is_operator(A)):
-        raise InputError("memory_limit: goes with rows that are read; A has products alone")
+        raise InputError(
+            "memory_limit: goes with a matrix whose rows are read; leave it out for a sparse "
+            "matrix or a linear operator, of which only products are taken"
+        )
     streamed = streamed_source(A, memory_limit)
     if streamed is None:
         A = as_matrix(A)

@@ -183,6 +183,11 @@ def test_dask() -> None:
     for chunks in ((60, 7), (13, 3), ((1, 20, 39), (2, 5))):
         check_rows(open_source(dask.from_array(A, chunks=chunks)), A)
     array = dask.from_array(A, chunks=(20, 7))
+    joined = dask.concatenate([array[:30], array[:0], array[30:]])  # with a chunk of no rows
+    check_rows(open_source(joined), A)
+    for empty in (array[:0], array[:, :0]):
+        with pytest.raises(InputError, match="^X: is empty"):
+            open_source(empty, "X")
     with pytest.raises(InputError, match=r"^X: has chunks of unknown size; call X\.compute_chunk"):
         open_source(array[array[:, 0] > 0], "X")
     ragged = array.map_blocks(lambda block: block[1:], dtype=A.dtype, chunks=array.chunks)

@@ -35,8 +35,9 @@ def by_chunks(A: Any, name: str) -> Any:
     array([[0., 1., 0.]])
     """
     chunks = getattr(A, "chunks", None)
-    if not isinstance(chunks, tuple) or len(chunks) != 2:
+    if not isinstance(chunks, tuple) or len(chunks) != 2 or 0 in A.shape:
         return A
+    row_nbytes = A.shape[1] * np.dtype(A.dtype).itemsize
     if isinstance(chunks[0], tuple):  # of dask: the height of each
         if not all(isinstance(size, (int, np.integer)) for axis in chunks for size in axis):
             raise InputError(
@@ -45,11 +46,11 @@ def by_chunks(A: Any, name: str) -> Any:
         edges = np.cumsum([0, *chunks[0]])
     else:
         height = int(chunks[0])
-        if height * A.shape[1] * A.dtype.itemsize > _MOST:
+        if height * row_nbytes > _MOST:
             return A
         edges = np.append(np.arange(0, A.shape[0], height), A.shape[0])
     # Small chunks are read together.
-    together = max(1, _PIECE // (A.shape[1] * A.dtype.itemsize))
+    together = max(1, _PIECE // row_nbytes)
     kept = [0]
     for edge, following in zip(edges[1:], [*edges[2:], np.inf], strict=True):
         if following - kept[-1] > together:
@@ -70,4 +71,4 @@ def by_chunks(A: Any, name: str) -> Any:
                 )
             yield piece
 
-    return Forward(A.shape, A.dtype, int(np.diff(kept).max()), begin)
+    return Forward(A.shape, np.dtype(A.dtype), int(np.diff(kept).max()), begin)

@@ -106,10 +106,10 @@ TAKE_A_MATRIX = {
         BASE.T, bits_per_entry=20, output_hessian=G, rng=0
     ),
     "hessian caldera": lambda H: lplr.caldera(BASE, rank=1, hessian=H, rng=0),
-    "hessian allocate": lambda H: lplr.allocate([(BASE, H)], bits_per_entry=20),
+    "matrices[0]: hessian allocate": lambda H: lplr.allocate([(BASE, H)], bits_per_entry=20),
 }
 each_function = pytest.mark.parametrize(
-    ("name", "call"), [(key.split()[0], call) for key, call in TAKE_A_MATRIX.items()],
+    ("name", "call"), [(key.rsplit(maxsplit=1)[0], call) for key, call in TAKE_A_MATRIX.items()],
     ids=TAKE_A_MATRIX,
 )  # fmt: skip
 

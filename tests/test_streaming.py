@@ -21,6 +21,7 @@ from lplr.matrices.stacked import Stacked
 from lplr.parallel import at_most
 from lplr.quantizers.base import get_codebook
 from lplr.sources import open_source
+from lplr.streaming.fingerprint import fingerprint
 from lplr.streaming.mixed_rows import MixedRows
 from lplr.streaming.moments import first_pass
 from lplr.streaming.packed import PackedColumns
@@ -332,6 +333,17 @@ class Changing:
         if rows.stop >= len(self.A):
             self.A[17, 1] = np.nextafter(self.A[17, 1], np.float32(np.inf))
         return block
+
+
+def test_any_entry_of_a_block_shows_in_its_fingerprint(A: np.ndarray) -> None:
+    B = A[:381, :23].copy()  # two whole sums, words beside them, and half a word
+    known = {fingerprint(B), fingerprint(B[::-1].copy()), fingerprint(B[:, ::-1].copy())}
+    for i in range(0, B.size, 97):
+        C = B.copy()
+        C.reshape(-1)[i] = np.nextafter(C.reshape(-1)[i], np.float32(np.inf))
+        known.add(fingerprint(C))
+    B[-1, -1] *= 2
+    assert len({*known, fingerprint(B)}) == 4 + len(range(0, B.size, 97))
 
 
 def test_a_source_that_changes_between_the_passes_is_refused(A: np.ndarray) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from lplr.parallel import n_threads, run_blocks
 from lplr.progress import parts
 from lplr.quantizers.trellis_codebook import segment_length
-from lplr.sources import Digests, Source, digest
+from lplr.sources import Digests, Source
+from lplr.streaming.fingerprint import fingerprint
 
 __all__ = ["Passes", "tile_rows"]
 
@@ -70,7 +71,7 @@ class Passes:
             def tile(i: int, _: int, block: np.ndarray = block, first: int = first) -> None:
                 X = block[starts[i] : starts[i] + self.tile]  # noqa: B023
                 start = first + starts[i]  # noqa: B023
-                self._digests.compare(start, start + len(X), digest(X))
+                self._digests.compare(start, start + len(X), fingerprint(X))
                 with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                     X = X.astype(np.float32, copy=False)
                 results[i] = work(start, X)  # noqa: B023

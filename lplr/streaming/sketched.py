@@ -32,6 +32,7 @@ from lplr.parallel import matmul
 from lplr.planning.ranks import RankPlan
 from lplr.progress import until
 from lplr.quantizers.base import Codebook
+from lplr.quantizers.uniform import Uniform
 from lplr.sources import Source
 from lplr.streaming.moments import Extrema, Moments, checked, first_pass, sample_rows
 from lplr.streaming.packed import PackedColumns
@@ -97,7 +98,7 @@ def sketched_in_passes(
     rng = np.random.default_rng(how.seed if how.method == "lplr" else [how.seed, 1])
     apply, right = _start(how, plan.rank, shape[1], moments, rng)
     with until(0.6):
-        found = _range_pass(passes, apply, plan, moments)
+        found = _range_pass(passes, apply, plan, how.normalize)
     if found.extrema.are_equal:
         plan = constant_plan()
         return constant_factors(shape, found.extrema.low, plan.rank, plan.books)
@@ -115,7 +116,10 @@ def _start(
     if how.method == "lplr":
         S = Sketch(how.sketch, d, m).sample(rng, np.float32)
         if not how.n_power_iter:
-            return S.apply, None
+            if how.sketch in ("srht", "sparse-sign"):  # faster than their dense matrices
+                return S.apply, None
+            T = S.to_dense()
+            return (lambda X: X @ T), None
         assert moments is not None
         Z = S.to_dense().astype(np.float64)
         for _ in range(how.n_power_iter):
@@ -128,7 +132,7 @@ def _start(
         if how.method == "direct-svd":
             T /= np.maximum(s, 1e-6 * s[0] + np.finfo(np.float32).tiny)
             right = s[:, None] * V
-    return (lambda X: matmul(X, T)), right
+    return (lambda X: X @ T), right
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def _range_pass(
     passes: Passes,
     apply: Callable[[np.ndarray], np.ndarray],
     plan: RankPlan,
-    moments: Moments | None,
+    with_total: bool,
 ) -> _Range:
     name = passes.source.name
     rows = sample_rows(passes.shape)
@@ -158,7 +162,8 @@ def _range_pass(
         Y = apply(X)
         first, last = np.searchsorted(rows, (start, start + len(X)))
         sample[first:last] = Y[rows[first:last] - start]
-        return low, high, float(Y.min()), float(Y.max()), float(X.sum(dtype=np.float64))
+        part = float(X.sum(dtype=np.float64)) if with_total else 0.0
+        return low, high, float(Y.min()), float(Y.max()), part
 
     def take(found: tuple[float, ...]) -> None:
         nonlocal total
@@ -236,8 +241,15 @@ def _rounded(
     """Codes (m, words) and values (m, rows) of the rows of a tile, float32 (rows, m)."""
     X = np.ascontiguousarray(Y.T)
     codes = rounded_codes(X, book, scale, offset, dither)
-    values = book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]] * scale
-    return codes, values if offset is None else values + offset
+    if isinstance(book, Uniform) and offset is not None:  # several times as fast as a table
+        values = codes.astype(np.float32)
+        values -= np.float32(0.5 * (2**book.bits - 1))
+    else:
+        values = book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
+    values *= scale
+    if offset is not None:
+        values += offset
+    return codes, values
 
 
 def _solved(G: np.ndarray, B: np.ndarray) -> np.ndarray:

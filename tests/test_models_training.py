@@ -15,8 +15,8 @@ from lplr.models.adaptation.optimizer import AdamW, rate_at
 from lplr.models.adaptation.parameters import layout_of
 from lplr.models.adaptation.presets import GROUPS
 from lplr.models.adaptation.ranks import felt_ranks
-from lplr.models.adaptation.start import balanced, best_correction
-from lplr.models.adaptation.student import Student
+from lplr.models.adaptation.start import balanced, best_correction, stored_factors
+from lplr.models.adaptation.student import Student, factors_of
 from lplr.models.adaptation.training import batch_rows
 
 
@@ -130,6 +130,16 @@ def test_a_correction_starts_at_the_error_that_counts() -> None:
         s = np.linalg.svd(roots[0].T @ E @ roots[1], compute_uv=False)
         assert _loss_under(E - L @ R, H, weight) == pytest.approx(np.sum(s[5:] ** 2), rel=1e-8)
         np.testing.assert_allclose(np.linalg.norm(L, axis=0), np.linalg.norm(R, axis=1))
+
+
+def test_stored_factors_start_balanced() -> None:
+    W = np.random.default_rng(5).standard_normal((24, 20))
+    packed = lplr.caldera(W, rank=3, rng=0)
+    model = {"a.weight": packed, "b.weight": lplr.quantize(W, bits=2)}
+    ((name, (L, R)),) = stored_factors(model, ("a", "b")).items()
+    assert name == "a"
+    np.testing.assert_allclose(np.linalg.norm(L, axis=0), np.linalg.norm(R, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(L @ R, np.matmul(*factors_of(packed)), atol=1e-5)
 
 
 def test_ranks_go_where_components_are_felt_most_for_each_bit() -> None:

@@ -15,12 +15,11 @@ from lplr.models.adaptation.optimizer import AdamW
 from lplr.models.adaptation.parameters import layout_of
 from lplr.models.adaptation.request import Request
 from lplr.models.adaptation.result import copy_model, copy_rest
-from lplr.models.adaptation.start import corrections, random_start
+from lplr.models.adaptation.start import corrections, random_start, stored_factors
 from lplr.models.adaptation.student import (
     Factors,
     Student,
     dense_network,
-    factors_of,
     student_weights,
 )
 from lplr.models.adaptation.training import DONE, SAME, Training, train
@@ -112,7 +111,7 @@ class Run:
         def loss(student: Student) -> float:
             return mean_loss(student, self.target, held_out, known)
 
-        student = self._started(self._existing() if self.replaced else {})
+        student = self._started(stored_factors(self.model, self.layers) if self.replaced else {})
         with until(0.4):
             start = before = loss(student)
         if not math.isfinite(before):
@@ -156,11 +155,6 @@ class Run:
                 value[...] = self.model[name]
         random_start(student, self.settings.rng)
         return student
-
-    def _existing(self) -> dict[str, Factors]:
-        """The factors that the layers have."""
-        found = {name: factors_of(self.model[f"{name}.weight"]) for name in self.layers}
-        return {name: factors for name, factors in found.items() if factors is not None}
 
     def _zero(self) -> dict[str, Factors]:
         """Factors of all layers that are zero."""

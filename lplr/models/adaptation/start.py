@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from lplr.linalg.hessian import regularize
 from lplr.linalg.least_squares import rank_constrained
 from lplr.models.adaptation.ranks import MOST, felt_ranks
-from lplr.models.adaptation.student import Factors, Student
+from lplr.models.adaptation.student import Factors, Student, factors_of
 from lplr.models.calibration import second_moments
 from lplr.models.moments_file import OutputMoments
 from lplr.models.network import Network
 
-__all__ = ["balanced", "best_correction", "corrections", "random_start"]
+__all__ = ["balanced", "best_correction", "corrections", "random_start", "stored_factors"]
 
 
 def corrections(
@@ -95,6 +96,21 @@ def balanced(L: np.ndarray, R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.divide(ratio, norm, out=np.zeros_like(norm), where=norm > 0)
 
     return L * to_length(L, 0), R * to_length(R, 1)[:, None]
+
+
+def stored_factors(model: Mapping[str, Any], names: Iterable[str]) -> dict[str, Factors]:
+    """The balanced low-rank factors of those layers that have any.
+
+    As they are stored, their entries may be 50 times apart: a step that suits the larger factor
+    would throw the other one over.
+    """
+    found = {}
+    for name in names:
+        factors = factors_of(model[f"{name}.weight"])
+        if factors is not None:
+            L, R = balanced(*factors)
+            found[name] = L.astype(np.float32), R.astype(np.float32)
+    return found
 
 
 def random_start(student: Student, seed: int) -> None:

@@ -338,6 +338,23 @@ def test_goes_on_where_it_stopped(folder: Path, capsys: pytest.CaptureFixture[st
     assert "files of others" in refused(capsys, *WITH_H)
 
 
+def test_a_lock_that_cannot_be_deleted_yet_does_no_harm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows no open file is."""
+    unlink = Path.unlink
+
+    def of_windows(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "lock":
+            raise PermissionError
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", of_windows)
+    assert main([*WITH_H]) == 0
+    assert os.listdir("model.h5.job") == ["lock"]
+    assert main([*WITH_H, "--overwrite"]) == 0  # what is left is no obstacle
+
+
 def test_a_changed_input_is_noticed(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

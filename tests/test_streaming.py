@@ -275,6 +275,18 @@ def test_what_weighs_errors_of_rows_on_each_other_is_refused(flat: np.ndarray) -
         lplr.compress(flat, bits_per_entry=1, output_hessian=np.ones(N), memory_limit=LARGE)
 
 
+def test_without_a_limit_a_large_source_under_an_output_hessian_is_computed_in_memory(
+    flat: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    A, path = flat[:300], tmp_path / "A.npy"
+    np.save(path, A)
+    options: dict[str, Any] = {"bits_per_entry": 2, "output_hessian": np.linspace(1, 9, 300)}
+    f, plans = lplr.compress(A, **options, rng=0), lplr.predictions(A, **options, rng=0)
+    monkeypatch.setattr("lplr.streaming.limits.available_memory", lambda: 1000)
+    assert stored(lplr.compress(path, **options, rng=0)) == stored(f)
+    assert lplr.predictions(path, **options, rng=0) == plans
+
+
 # --- lplr.quantize ------------------------------------------------------------------------------
 
 

@@ -138,7 +138,7 @@ def compress(
     ('QPlusLowRank', True)
     """
     A = opened(A)
-    streamed = streamed_source(A, memory_limit)
+    streamed = _streamed(A, memory_limit, output_hessian)
     if streamed is not None:
         return compress_in_passes(
             *streamed, *_checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
@@ -189,7 +189,7 @@ def predictions(
     """
     with tracked(progress, "predictions"), reproducible():
         A = opened(A)
-        streamed = streamed_source(A, memory_limit)
+        streamed = _streamed(A, memory_limit, output_hessian)
         if streamed is not None:
             checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
             plans, shape = planned_in_passes(*streamed, *checked)[2], streamed[0].shape
@@ -197,6 +197,13 @@ def predictions(
             matrix, plans, *_ = _planned(A, bits_per_entry, hessian, output_hessian, rng, effort)
             shape = matrix.shape
     return [plan.describe(shape) for plan in plans]
+
+
+def _streamed(A: Any, memory_limit: Any, output_hessian: Any) -> tuple[Source, int] | None:
+    """As `streamed_source`; under an ``output_hessian``, which needs all rows, only if asked to."""
+    if output_hessian is not None and memory_limit is None:
+        return None
+    return streamed_source(A, memory_limit)
 
 
 def _checked(
@@ -218,7 +225,6 @@ def _planned(
     A: Any, bits_per_entry: Any, hessian: Any, output_hessian: Any, rng: Any, effort: Any
 ) -> tuple[WeightedMatrix, list[Plan], float, dict[str, float | None]]:
     """The matrix of checked arguments, its plans, what to scale results by, and the dampings."""
-    A = opened(A)
     bits = check_budget(bits_per_entry, bits_of(A))
     A = check_matrix(A)
     check_choice(effort, "effort", tuple(EFFORTS))

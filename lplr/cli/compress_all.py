@@ -130,7 +130,7 @@ class _Job:
         return {
             "the input": file_digest(self.path),
             "--hessians": of_inputs,
-            **({} if of_outputs is None else {"--output-hessians": of_outputs}),
+            "--output-hessians": of_outputs,
             "--bits-per-entry": self.bits,
             "--seed": self.seed,
             "--effort": self.effort,

@@ -73,9 +73,8 @@ def successive_factors(
     The `ShortSVD` of A has at least as many components as the blocks cover, and ``rng`` draws
     their rotations. Several blocks make `Stacked` factors; ``meta["history"]`` has the relative
     error once all blocks are there and after each further step, unless A does not know its norm.
-    Neither paper has this. On
-    sigma_k = 1/k it leaves 1.07 of the rate-distortion limit at one bit per entry, where the best
-    single pair of widths leaves 1.19.
+    Neither paper has this. On sigma_k = 1/k it leaves 1.07 of the rate-distortion limit at one bit
+    per entry, where the best single pair of widths leaves 1.19.
     """
     s, V = svd
 

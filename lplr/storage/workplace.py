@@ -116,7 +116,8 @@ class Workplace:
             if path.is_dir() and self._is_ours(path.name):
                 shutil.rmtree(path, ignore_errors=True)
             elif self._is_ours(path.name):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # Windows deletes no open file, as the lock is
+                    path.unlink()
         with suppress(OSError):
             self.folder.rmdir()
 

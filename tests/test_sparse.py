@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -265,6 +267,30 @@ def test_both_weights_need_an_array() -> None:
     assert f.relative_error(sp.csc_array(TALL), H) == pytest.approx(f.relative_error(TALL, H))
     with pytest.raises(InputError, match="output_hessian: .*A.toarray()"):
         f.relative_error(sp.csr_array(TALL), output_hessian=np.ones(90))
+
+
+def test_rows_of_an_operator_are_few_products_and_one_at_a_time() -> None:
+    """Its functions need not be safe for threads; blocks of the error have 262 rows here."""
+    A = sp.random_array((600, 4000), density=0.01, rng=0, format="csr")
+    calling, widths = Lock(), []
+
+    def product(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:
+        def multiply(X: np.ndarray) -> np.ndarray:
+            assert calling.acquire(blocking=False), "two threads call the operator"
+            sleep(1e-3)  # long enough for the other thread to come
+            calling.release()
+            widths.append(X.shape[1] if X.ndim == 2 else 1)
+            return matrix @ X
+
+        return multiply
+
+    A_, At_ = product(A), product(A.T.tocsr())
+    operator = LinearOperator(A.shape, A_, At_, matmat=A_, rmatmat=At_, dtype=np.float64)
+    f, H = lplr.factorize(A, rank=2, rng=0), np.linspace(1, 2, 4000)
+    with at_most(2):
+        found = f.relative_error(operator, H)
+    assert found == pytest.approx(f.relative_error(A.toarray(), H), rel=1e-9)
+    assert max(widths) <= 64
 
 
 def test_no_memory_limit_for_products() -> None:

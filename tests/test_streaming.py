@@ -270,6 +270,19 @@ def test_compress_within_a_limit(
     assert np.isclose(f.meta["plan"]["error"], f.relative_error(A, H), rtol=0.02, atol=1e-6)
 
 
+def test_of_two_plans_with_one_prediction_the_better_is_recorded() -> None:
+    """At this rate both give R all they can, and the backbone of the second one gets nothing."""
+    A = np.random.default_rng(0).standard_normal((5000, 3))
+    A[:20] *= 30
+    f = lplr.compress(A, bits_per_entry=0.5, effort="best", rng=0, memory_limit=LARGE)
+    plans = [f.meta["plan"], *f.meta["others"]]
+    predicted = {p["kind"]: p["predicted"] for p in plans}
+    assert predicted["low-rank"] == predicted["backbone + low-rank"]
+    assert f.meta["plan"]["kind"] == (
+        "low-rank" if isinstance(f, LowRank) else "backbone + low-rank"
+    )
+
+
 def test_what_weighs_errors_of_rows_on_each_other_is_refused(flat: np.ndarray) -> None:
     with pytest.raises(InputError, match="output_hessian"):
         lplr.compress(flat, bits_per_entry=1, output_hessian=np.ones(N), memory_limit=LARGE)
@@ -334,6 +347,11 @@ def test_an_entry_that_is_not_finite_is_named_in_the_first_pass(A: np.ndarray, b
         lplr.factorize(B, rank=2, memory_limit=LARGE)
 
 
+def test_float64_beyond_float32_is_told_by_its_magnitude(A: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"A: its largest magnitude is .*e\+39, .* multiply it"):
+        lplr.factorize(A.astype(np.float64) * 1e39, rank=2, memory_limit=LARGE)
+
+
 class Changing:
     """A matrix one entry of which changes once all of it was read."""
 
@@ -363,7 +381,7 @@ def test_a_source_that_changes_between_the_passes_is_refused(A: np.ndarray) -> N
         lplr.factorize(Changing(A), rank=2, rng=0, memory_limit=LARGE)
 
 
-@pytest.mark.parametrize("limit", ["", "2 XB", "-1MB", 0, -5, 1.5, True, "0B"])
+@pytest.mark.parametrize("limit", ["", "2 XB", "-1MB", 0, -5, 1.5, True, "0B", "9" * 400])
 def test_what_is_no_limit_is_refused(A: np.ndarray, limit: Any) -> None:
     with pytest.raises(InputError, match="memory_limit"):
         lplr.factorize(A, rank=2, memory_limit=limit)

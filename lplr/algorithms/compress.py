@@ -147,8 +147,8 @@ def compress(
         matrix, plans, unit, damping = _planned(
             A, bits_per_entry, hessian, output_hessian, rng, effort
         )
-    packed, (plan, *others) = best_of(plans, matrix, effort)
-    meta = {**damping, "plan": plan, "others": others}
+    packed, chosen, others = best_of(plans, matrix, effort)
+    meta = {**damping, "plan": others.pop(chosen), "others": others}
     return replace(packed.scaled(unit), meta=meta)
 
 

@@ -54,7 +54,9 @@ def _opened(path: str) -> Any:
     """The file, its footer read."""
     parquet = optional("pyarrow.parquet", path)
     try:
-        return parquet.ParquetFile(path, buffer_size=_PIECE, pre_buffer=False)
+        return parquet.ParquetFile(
+            path, buffer_size=_PIECE, pre_buffer=False, page_checksum_verification=True
+        )
     except (OSError, ValueError) as error:  # those of Arrow are of these
         raise CorruptFileError(f"{path}: is damaged or no Parquet file: {error}") from None
 

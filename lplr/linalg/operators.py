@@ -347,13 +347,18 @@ class FunctionOperator(InputOperator):
         return np.ascontiguousarray(product, X.dtype)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        E = np.zeros((self.shape[0], stop - start))
-        E[np.arange(start, stop), np.arange(stop - start)] = 1.0
-        return np.ascontiguousarray(self.T.times(E).T)
+        return np.vstack(list(self._some_rows(start, stop)))
+
+    def _some_rows(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Rows by products with columns of the identity, of which few are there at a time."""
+        for first in range(start, stop, _COLUMNS):
+            count = min(_COLUMNS, stop - first)
+            E = np.zeros((self.shape[0], count))
+            E[np.arange(first, first + count), np.arange(count)] = 1.0
+            yield np.ascontiguousarray(self.T.times(E).T)
 
     def _all_rows(self) -> Iterator[np.ndarray]:
-        n = self.shape[0]
-        return (self.rows(i, min(i + _COLUMNS, n)) for i in range(0, n, _COLUMNS))
+        return self._some_rows(0, self.shape[0])
 
     def gram(self) -> np.ndarray:
         G = np.hstack([self.T.times(np.ascontiguousarray(x.T)) for x in self.T._all_rows()])

@@ -18,6 +18,7 @@ from lplr.linalg.hessian import check_hessian
 from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype
 from lplr.matrices.errors import (
     ReadRows,
+    one_at_a_time,
     ratio_of_norms,
     squared_sums,
     squared_sums_of_source,
@@ -314,7 +315,7 @@ class PackedMatrix(LinearOperator):
         if isinstance(A, Source):
             sums = squared_sums_of_source(A, rows, block, H)
         else:
-            read = A.rows if isinstance(A, InputOperator) else lambda i, j: A[i:j]
+            read = one_at_a_time(A.rows) if isinstance(A, InputOperator) else lambda i, j: A[i:j]
             sums = squared_sums(read, rows, self.shape[0], block, H)
         error, norm = sums.sum(axis=1)
         return ratio_of_norms(error, norm)

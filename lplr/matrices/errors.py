@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from lplr.validation import check_block, check_magnitude
 
 __all__ = [
     "ReadRows",
+    "one_at_a_time",
     "ratio_of_norms",
     "squared_sums",
     "squared_sums_of_source",
@@ -49,6 +51,17 @@ def squared_sums(
 
     run_blocks(sums, rows, block)
     return out
+
+
+def one_at_a_time(read_rows: ReadRows) -> ReadRows:
+    """The same for several threads, which wait for each other."""
+    lock = Lock()
+
+    def read(start: int, stop: int) -> np.ndarray:
+        with lock:
+            return read_rows(start, stop)
+
+    return read
 
 
 def squared_sums_of_source(

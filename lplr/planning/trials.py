@@ -27,11 +27,11 @@ _DISAPPOINTING = 1.1  # so much worse than predicted is a reason to carry out th
 
 def best_of(
     plans: list[Plan], matrix: WeightedMatrix, effort: str
-) -> tuple[LowRank | QPlusLowRank | Quantized, list[dict[str, Any]]]:
+) -> tuple[LowRank | QPlusLowRank | Quantized, int, list[dict[str, Any]]]:
     """Carry out the best plan, and others where predictions are close or it disappoints.
 
-    ``plans`` begin with the best. The result is that of least measured error; with it comes
-    `Plan.describe` of every plan, that of the result first, with ``error`` where measured.
+    ``plans`` begin with the best. The result is that of least measured error; with it come the
+    number of its plan, and `Plan.describe` of every plan, with ``error`` where measured.
     """
     records = [plan.describe(matrix.shape) for plan in plans]
     best: tuple[float, int, Any] | None = None
@@ -50,7 +50,7 @@ def best_of(
         if best is None or error < best[0]:
             best = error, i, packed
     assert best is not None
-    return best[2], [records.pop(best[1]), *records]
+    return best[2], best[1], records
 
 
 def _is_close(plan: Plan, first: Plan, shape: tuple[int, int], effort: str) -> bool:

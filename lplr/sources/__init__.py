@@ -1,7 +1,6 @@
 """Matrices that need not be in memory, read in blocks of rows as floats."""
 
 from lplr.sources.base import Source
-from lplr.sources.digests import Digests, digest
 from lplr.sources.opening import is_source, loaded, open_source, opened
 
-__all__ = ["Digests", "Source", "digest", "is_source", "loaded", "open_source", "opened"]
+__all__ = ["Source", "is_source", "loaded", "open_source", "opened"]

@@ -95,10 +95,9 @@ def _chosen(
     best = plans[0]
     if not isinstance(best, (RoundingPlan, ConstantPlan)):
         coded = [plan for plan in plans if not isinstance(plan, RoundingPlan)]
-        trial, said = best_of(coded, matrix.trial, effort)
-        best = next(plan for plan in coded if plan.predicted == said[0]["predicted"])
-        for record in said:
-            plan = next(plan for plan in coded if plan.predicted == record["predicted"])
+        trial, chosen, said = best_of(coded, matrix.trial, effort)
+        best = coded[chosen]
+        for plan, record in zip(coded, said, strict=True):
             if "error" in record:
                 records[id(plan)]["error"] = record["error"]
     return best, trial, [records[id(plan)] for plan in plans if plan is not best]

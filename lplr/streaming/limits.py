@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -34,12 +35,13 @@ def memory_bytes(memory_limit: Any) -> int:
     if isinstance(memory_limit, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", memory_limit)
         unit = _UNITS.get(found[2].upper()) if found else None
-        if found is None or unit is None or float(found[1]) * unit < 1:
+        nbytes = float(found[1]) * unit if found and unit else 0.0
+        if not 1 <= nbytes < math.inf:
             raise InputError(
                 "memory_limit: must be a number of bytes or a text such as '2GB' or '512MiB', "
                 f"found {memory_limit!r}"
             )
-        return int(float(found[1]) * unit)
+        return int(nbytes)
     return check_integer(memory_limit, "memory_limit", 1)
 
 

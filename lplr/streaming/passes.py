@@ -7,11 +7,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from lplr.exceptions import InputError
 from lplr.parallel import n_threads, run_blocks
 from lplr.progress import parts
 from lplr.quantizers.trellis_codebook import segment_length
-from lplr.sources import Digests, Source
+from lplr.sources import Source
 from lplr.streaming.fingerprint import fingerprint
+from lplr.validation import check_block, check_magnitude
 
 __all__ = ["Passes", "tile_rows"]
 
@@ -48,7 +50,7 @@ class Passes:
         self.tile = tile_rows(self.shape[0])
         wanted = max(_WAITING * n_threads(), -(-source.chunk_rows // self.tile))
         self._at_once = max(1, min(wanted, room // tile_nbytes))
-        self._digests = Digests(source.name)
+        self._fingerprints: dict[int, int] = {}
 
     def each(
         self,
@@ -71,11 +73,25 @@ class Passes:
             def tile(i: int, _: int, block: np.ndarray = block, first: int = first) -> None:
                 X = block[starts[i] : starts[i] + self.tile]  # noqa: B023
                 start = first + starts[i]  # noqa: B023
-                self._digests.compare(start, start + len(X), fingerprint(X))
+                self._compare(start, X)
                 with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                    X = X.astype(np.float32, copy=False)
-                results[i] = work(start, X)  # noqa: B023
+                    single = X.astype(np.float32, copy=False)
+                try:
+                    results[i] = work(start, single)  # noqa: B023
+                except InputError:  # float64 that float32 cannot hold is told as it is
+                    check_magnitude(check_block(X, self.source.name, start), self.source.name)
+                    raise
 
             run_blocks(tile, len(starts), 1)
             for result in results:
                 take(result)  # type: ignore[arg-type]
+
+    def _compare(self, start: int, X: np.ndarray) -> None:
+        """Refuse a tile that is not what an earlier pass read."""
+        found = fingerprint(X)
+        if self._fingerprints.setdefault(start, found) != found:
+            raise InputError(
+                f"{self.source.name}: rows {start} to {start + len(X)} changed while they were "
+                "used: a second pass reads other values than the first; start again when nothing "
+                "writes to the data"
+            )

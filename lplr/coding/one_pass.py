@@ -77,7 +77,7 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
         trace.add("Q", 0, _backbone(problem, left, right, _SWEEPS_ALONE))
         return
     with until(0.36, "backbone"):
-        candidate, share = _first_backbone(problem, left, right)
+        candidate, corrected = _first_backbone(problem, left, right)
     error = trace.add("Q", 0, candidate)
     for iteration in parts(range(1, n_iter + 1), what=lambda i: f"round {i}"):
         with until(0.3):
@@ -91,12 +91,12 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
         if min(after_left, after_right) >= error:
             # Near full rank, factors that are quantized again may lose more than they correct:
             # then the best Q is that of the first factors, under H and G themselves.
-            if share < 1 or problem.rows is not None:
+            if corrected != (1.0, 1.0):
                 trace.add("Q", iteration, _backbone(problem, left, right, _SWEEPS))
             break
         error = min(after_left, after_right)
         if iteration < n_iter and problem.rows is None:
-            candidate = _polished(problem, candidate, _downdated(H, refitted, share))
+            candidate = _polished(problem, candidate, _downdated(H, refitted, corrected[0]))
             trace.add("Q", iteration, candidate)
     if problem.rows is not None:  # polishing one block of rows at a time gains nothing
         return
@@ -107,25 +107,26 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
 
 def _first_backbone(
     problem: CalderaProblem, left: Factor, right: Factor
-) -> tuple[Candidate, float]:
-    """Q under the downdated H, and G where R is fine, and the share of weight of H that suits L."""
+) -> tuple[Candidate, tuple[float, float]]:
+    """Q under the downdated H, and G where R is fine, and the shares of weight of H and of G."""
     fine = [book.gaussian_mse < _FINE * problem.q_book.gaussian_mse for book in problem.books]
-    first = problem
+    first, of_rows = problem, 1.0
     if problem.rows is not None and fine[1]:
-        rows = RowFeedback(_downdated(problem.rows.G, left, _SHARES[0]))
+        of_rows = _SHARES[0]
+        rows = RowFeedback(_downdated(problem.rows.G, left, of_rows))
         first = replace(problem, rows=rows)
     best: tuple[float, Candidate, float] | None = None
     for share in parts(_SHARES[:1] if fine[0] else _SHARES):
         weights = _downdated(problem.H, right, share)
         candidate = _backbone(first, left, right, _SWEEPS, weights)
         if fine[0]:
-            return candidate, share
+            return candidate, (share, of_rows)
         refitted = _refit_left(problem, candidate)
         loss = problem.loss(problem.without(refitted, right) - candidate.Q)
         if best is None or loss < best[0]:
             best = loss, candidate, share
     assert best is not None
-    return best[1], best[2]
+    return best[1], (best[2], of_rows)
 
 
 def _downdated(H: np.ndarray, factor: Factor, share: float) -> np.ndarray:

@@ -118,9 +118,9 @@ class Run:
             raise InputError("model: its loss on held-out sequences is not finite; check both")
         if self.factors and not self.replaced:
             with until(0.9, "starting corrections"):
-                ranks, moments = self.request.ranks(), self.request.moments
+                wanted, moments = self.request.ranks(), self.request.moments
                 few, bits = self._few(), self.settings.bits
-                found = corrections(student, self.original, *few, moments, ranks, bits)
+                found = corrections(student, self.original, *few, moments, wanted, bits)
                 student = self._started(found)
                 start = loss(student)
                 if not start < before:

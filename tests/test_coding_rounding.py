@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from kinds import BLOCKS
 
 import lplr
-from lplr.coding.rounding import GRANULARITIES, half_scale, round_matrix
+from lplr.coding.rounding import GRANULARITIES, _typical_rows, half_scale, round_matrix
 from lplr.exceptions import InputError
 from lplr.quantizers import get_codebook
 from lplr.quantizers.packing import packed_nbytes, unpack
@@ -121,9 +121,10 @@ def test_mse_beats_min_max_on_gaussian_data(name: str, bits: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["uniform", "lloyd-max", "e8p"])
-@pytest.mark.parametrize("rows", ["alike", "outliers", "mostly zero"])
-def test_scale_from_a_single_start_is_as_good(
-    name: str, rows: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", ["alike", "shifted", "outliers", "mostly zero"])
+@pytest.mark.parametrize("samples", [(), (4000,)])
+def test_scale_of_a_large_matrix_is_as_good(
+    name: str, rows: str, samples: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
     A = rng.standard_normal((600, 40), dtype=np.float32)
@@ -131,8 +132,14 @@ def test_scale_from_a_single_start_is_as_good(
         A[[7, 301]] *= 30
     elif rows == "mostly zero":
         A[np.arange(600) % 10 < 9] = 0
+    elif rows == "shifted":
+        A += 100
     whole = lplr.quantize(A, bits=2, quantizer=name, scaling="mse").relative_error(A)
     monkeypatch.setattr("lplr.coding.rounding._MANY", 0)
+    monkeypatch.setattr("lplr.coding.rounding._SAMPLES", samples)
+    few = _typical_rows(A, A.mean(keepdims=True))
+    # Rows that are spread otherwise than all would give a scale that is not theirs.
+    assert (len(few) < len(A)) == (samples != () and rows in ("alike", "shifted"))
     # Both are local optima: neither need be the better one.
     assert lplr.quantize(A, bits=2, quantizer=name, scaling="mse").relative_error(A) < 1.01 * whole
 

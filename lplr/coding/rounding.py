@@ -28,7 +28,9 @@ GRANULARITIES = ("tensor", "row", "column")
 SCALINGS = ("minmax", "mse")
 _BLOCK = 1 << 17  # entries rounded by one thread at a time
 _ROUNDS = 5  # of the alternation between codes and scale
-_MANY = 1 << 20  # entries beyond which the search for one scale follows a single start
+_MANY = 1 << 20  # entries beyond which one scale is searched for on some rows
+_SAMPLES = (1 << 18, 1 << 20)  # entries of them, first
+_TYPICAL = 0.02  # by which their mean square may differ from that of all
 
 Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
 
@@ -103,8 +105,26 @@ def fitted_affine(
         high = X.max(axis=over, keepdims=True)
         return minmax_affine(low, high, book)
     mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
+    if tensor and X.size > _MANY:
+        X = _typical_rows(X, mean)
     scale, offset = _best_affine(X - mean, book, over)
     return scale, mean + offset
+
+
+def _typical_rows(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Some rows of X that are spread like all of it: the scale for them is that for all.
+
+    A scale that is 1 % off costs less than 0.1 % of the error, since it is least at the best one.
+    Where some rows are much longer than most, or single entries than the others, it is X itself.
+    """
+    n, d = X.shape
+    of_all = _dot(X, X, None).item() / X.size - mean.item() ** 2
+    for size in _SAMPLES:
+        few = X[np.unique(np.linspace(0, n - 1, -(-size // d)).astype(int))]
+        from_mean = few - mean
+        if abs(_dot(from_mean, from_mean, None).item() / few.size - of_all) <= _TYPICAL * of_all:
+            return few
+    return X
 
 
 def minmax_affine(

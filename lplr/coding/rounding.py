@@ -52,7 +52,9 @@ def round_matrix(
     scaling = check_rounding(book, scaling, rounding)
     # From here on each row has a scale, and a lattice group lies along a row.
     turned = granularity == "column" or (axis == 0 and not book.entrywise)
-    X = np.ascontiguousarray(A.T) if turned else A
+    X = A.T if turned else A
+    if turned and granularity != "tensor":
+        X = np.ascontiguousarray(X)  # else a block at a time, where it is used
     offset: np.ndarray | None
     if book.bits == 16:
         scale, offset = half_scale(X), None
@@ -198,6 +200,8 @@ def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
 
     They are summed in float64, where the square of no float32 overflows or vanishes.
     """
+    if over is None and X.flags.f_contiguous:
+        X, Y = X.T, Y.T
     sums = np.einsum("ij,ij->i", X, Y, dtype=np.float64)[:, None]
     return sums if over else sums.sum(keepdims=True)
 

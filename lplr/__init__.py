@@ -23,6 +23,7 @@ _PUBLIC = {
     "QPlusLowRank": "lplr.matrices.q_plus_low_rank",
     "Quantized": "lplr.matrices.quantized",
     "RandomizedTransform": "lplr.linalg.transforms",
+    "RowParts": "lplr.matrices.row_parts",
     "Stacked": "lplr.matrices.stacked",
     "allocate": "lplr.algorithms.allocate",
     "caldera": "lplr.algorithms.caldera",
@@ -53,6 +54,7 @@ __all__ = [
     "QPlusLowRank",
     "Quantized",
     "RandomizedTransform",
+    "RowParts",
     "Stacked",
     "allocate",
     "caldera",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from lplr.matrices.low_rank import LowRank
     from lplr.matrices.q_plus_low_rank import QPlusLowRank
     from lplr.matrices.quantized import Quantized
+    from lplr.matrices.row_parts import RowParts
     from lplr.matrices.stacked import Stacked
     from lplr.neighbours.search import search
     from lplr.storage.container import inspect, load, save, verify

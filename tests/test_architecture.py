@@ -44,6 +44,7 @@ HOUSE = {
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
     "matrices": "exceptions parallel validation sources linalg quantizers",
+    "storage": "exceptions progress matrices",
     "neighbours": "exceptions parallel progress validation kernels matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
@@ -58,8 +59,7 @@ HOUSE = {
     "estimator": (
         "exceptions parallel progress validation sources linalg matrices neighbours algorithms"
     ),
-    # --- files and data ---
-    "storage": "exceptions progress validation matrices estimator",
+    # --- data ---
     "datasets": "exceptions parallel validation linalg data",
     # --- the papers' statements, and comparisons ---
     "theory": (

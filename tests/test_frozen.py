@@ -12,7 +12,8 @@ from fixtures.make import decoded
 from lplr.storage.container import inspect, load
 from lplr.storage.encoding import ENCODINGS
 
-FROZEN = sorted((Path(__file__).parent / "fixtures").glob("v*/*.h5"))
+FIXTURES = Path(__file__).parent / "fixtures"
+FROZEN = sorted([*FIXTURES.glob("v*/*.h5"), *FIXTURES.glob("parts-*/row-parts")])
 
 
 @pytest.mark.parametrize("path", FROZEN, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -179,18 +179,37 @@ class PackedMatrix(LinearOperator):
         """A function for many calls of `rows`: what all blocks need is decoded once."""
         raise NotImplementedError
 
-    def to_dense(self) -> np.ndarray:
-        """The dense matrix.
+    def _row_reader_by_blocks(self) -> ReadRows:
+        """The same where memory is short: what one call asks for is decoded in it."""
+        return self._row_reader()
+
+    def to_dense(self, rows: Any = None) -> np.ndarray:
+        """The dense matrix, or some of its rows.
+
+        Parameters
+        ----------
+        rows : slice or array_like of int or of bool, optional
+            As NumPy understands it; all by default.
 
         Returns
         -------
-        ndarray of shape ``shape``, float32
+        ndarray of shape ``shape``, or (m, d) for m rows, float32
+
+        Raises
+        ------
+        BadIndexError
+            If there are no such rows.
         """
+        if rows is not None:
+            return self[rows]
+        return self._all_rows()
+
+    def _all_rows(self) -> np.ndarray:
         out = np.empty(self.shape, np.float32)
-        rows = self._row_reader()
+        read = self._row_reader()
 
         def block(start: int, stop: int) -> None:
-            out[start:stop] = rows(start, stop)
+            out[start:stop] = read(start, stop)
 
         run_blocks(block, self.shape[0], self._block_rows)
         return out

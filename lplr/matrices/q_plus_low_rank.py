@@ -20,6 +20,8 @@ from lplr.parallel import run_blocks
 
 __all__ = ["QPlusLowRank"]
 
+_LARGE = 1 << 26  # entries above which blocks of rows are decoded when they are read
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class QPlusLowRank(PackedMatrix):
@@ -103,13 +105,7 @@ class QPlusLowRank(PackedMatrix):
         low_rank = None if self.low_rank is None else self.low_rank.scaled(factor)
         return replace(self, backbone=self.backbone.scaled(factor), low_rank=low_rank)
 
-    def to_dense(self) -> np.ndarray:
-        """The dense matrix, in the coordinates of W.
-
-        Returns
-        -------
-        ndarray of shape ``shape``, float32
-        """
+    def _all_rows(self) -> np.ndarray:
         out, read, left = np.empty(self.shape, np.float32), self._unmixed(), self.left
         if left is not None and left.blocks > 1:
 
@@ -153,8 +149,30 @@ class QPlusLowRank(PackedMatrix):
     def _row_reader(self) -> ReadRows:
         if self.left is None:
             return self._unmixed()
+        if self.shape[0] * self.shape[1] > _LARGE:
+            return self._row_reader_by_blocks()
         dense = self.to_dense()
         return lambda start, stop: dense[start:stop]
+
+    def _row_reader_by_blocks(self) -> ReadRows:
+        left = self.left
+        if left is None:
+            return self._unmixed()
+        if left.blocks == 1 or left.interleaved:  # any rows cost all of them
+            dense = self.to_dense()
+            return lambda start, stop: dense[start:stop]
+        read = self._unmixed()
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            if start == stop:
+                return np.empty((0, self.shape[1]), np.float32)
+            first, last = left.block_of(np.array([start, stop - 1]))
+            mixed = [_mixed(left, b, read) for b in range(first, last + 1)]
+            start -= left.inside(first).start
+            stop -= left.inside(first).start
+            return (mixed[0] if len(mixed) == 1 else np.concatenate(mixed))[start:stop]
+
+        return rows
 
     def _unmixed(self) -> ReadRows:
         """Reads rows of U W, which mixes no rows."""

@@ -60,25 +60,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from lplr.exceptions import InputError
+from lplr.matrices.base import PackedMatrix
+from lplr.matrices.row_parts import RowParts
 from lplr.progress import Progress, tracked
-from lplr.storage.contents import Objects, to_contents
+from lplr.storage.contents import Objects
 from lplr.storage.encoding import Group, encode, encode_array
-from lplr.storage.hdf5 import to_image
-from lplr.storage.header import HEADER_NBYTES, write_file
-from lplr.storage.stored import ROOT, read_stored
+from lplr.storage.folder import Folder, is_folder
+from lplr.storage.folder_writer import write_folder
+from lplr.storage.stored import read_stored, write_stored
 from lplr.storage.text import check_name, to_json
-
-if TYPE_CHECKING:
-    from lplr.estimator import LPLR, KNeighborsClassifier
-    from lplr.matrices.base import PackedMatrix
 
 __all__ = ["inspect", "load", "save", "verify"]
 
-Storable: TypeAlias = Union["PackedMatrix", "LPLR", "KNeighborsClassifier"]
+Storable: TypeAlias = Any  # a packed matrix, an LPLR or a KNeighborsClassifier
 
 
 def save(
@@ -87,6 +86,7 @@ def save(
     overwrite: bool = False,
     attrs: dict[str, Any] | None = None,
     *,
+    parts: bool = False,
     progress: Progress = False,
 ) -> None:
     """Write packed matrices or fitted models to a file; equal ones give equal bytes.
@@ -102,6 +102,9 @@ def save(
         Whether an existing file is replaced.
     attrs : dict, optional
         Metadata of your own, which JSON can express; `lplr.inspect` returns it.
+    parts : bool
+        Make ``path`` a folder, see `lplr.storage.folder`: of the parts of a `RowParts`, read and
+        written one by one, or of one part that holds another packed matrix.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -136,17 +139,26 @@ def save(
     (['layers.0.up', 'layers.0.down'], (4, 4))
     """
     with tracked(progress, "saving"):
+        if attrs is not None:
+            to_json(attrs, "attrs")
+        if parts:
+            _save_folder(path, obj, overwrite, attrs)
+            return
         objects: Objects
         if isinstance(obj, Mapping):
             objects = {check_name(k, "obj"): _encode(v, f"obj[{k!r}]") for k, v in obj.items()}
         else:
             objects = encode(obj, "obj")
-        if attrs is not None:
-            to_json(attrs, "attrs")
-        contents, arrays = to_contents(objects, attrs or {})
-        nbytes = sum(len(array) for array in arrays)
-        before, after = to_image(ROOT, contents, nbytes, HEADER_NBYTES)
-        write_file(path, [before, *arrays, after], overwrite)
+        write_stored(path, objects, attrs or {}, overwrite)
+
+
+def _save_folder(path: Any, obj: Any, overwrite: bool, attrs: dict[str, Any] | None) -> None:
+    if not isinstance(obj, PackedMatrix):
+        raise InputError(
+            f"parts: goes with one packed matrix, not with {type(obj).__name__}; leave it out"
+        )
+    whole = obj if isinstance(obj, RowParts) else RowParts((obj,), meta=obj.meta)
+    write_folder(path, (part for _, part in whole.opened()), whole.meta, attrs, overwrite)
 
 
 def _encode(obj: Any, name: str) -> Group:
@@ -161,6 +173,8 @@ def load(
     Parameters
     ----------
     path : str or path-like
+        Of a folder of parts, the manifest and the headers are verified now, each part when it is
+        needed.
     name : str, optional
         Of many matrices in a file, the one to return.
     progress : bool or callable
@@ -200,6 +214,10 @@ def load(
     array([[0., 3.]], dtype=float32)
     """
     with tracked(progress, "loading"):
+        if is_folder(path):
+            if name is not None:
+                raise InputError(f"name: {str(path)!r} holds one matrix in parts; leave it out")
+            return Folder.read(path).load()
         return read_stored(path).decode(name, own=name is not None)
 
 
@@ -216,7 +234,8 @@ def verify(path: str | os.PathLike[str], *, progress: Progress = False) -> str:
     Returns
     -------
     str, 64 hexadecimal digits
-        Equal for equal packed matrices saved with equal ``attrs`` by the same build of zlib.
+        Equal for equal packed matrices saved with equal ``attrs`` by the same build of zlib. Of a
+        folder of parts, which are read one by one, the digest of their digests.
 
     Raises
     ------
@@ -235,6 +254,8 @@ def verify(path: str | os.PathLike[str], *, progress: Progress = False) -> str:
     64
     """
     with tracked(progress, "verifying"):
+        if is_folder(path):
+            return Folder.read(path).verify()
         stored = read_stored(path)
         stored.decode()
         return stored.sha256
@@ -257,7 +278,8 @@ def inspect(path: str | os.PathLike[str], *, progress: Progress = False) -> dict
         ``groups``, which has one dict per group under its path ("/" is the whole matrix):
         ``encoding``, ``version``, ``meta`` (how it was made), ``values`` (its scalars) and
         ``datasets`` (name to ``dtype``, ``shape`` and ``nbytes``). For a file of many matrices, in
-        place of ``groups``, ``objects``: such groups by name.
+        place of ``groups``, ``objects``: such groups by name. For a folder of parts,
+        ``parts`` has their names, rows, sizes and digests; only their headers are read.
 
     Raises
     ------
@@ -277,4 +299,6 @@ def inspect(path: str | os.PathLike[str], *, progress: Progress = False) -> dict
     ({'layer': 'up/0'}, 'quantized')
     """
     with tracked(progress, "reading"):
+        if is_folder(path):
+            return Folder.read(path).describe()
         return read_stored(path).describe()

@@ -25,8 +25,10 @@ ENCODINGS = {
     "stacked": ("lplr.matrices.stacked", "Stacked"),
     "low-rank": ("lplr.matrices.low_rank", "LowRank"),
     "q-plus-low-rank": ("lplr.matrices.q_plus_low_rank", "QPlusLowRank"),
-    "lplr-model": ("lplr.estimator", "LPLR"),
-    "k-neighbors-classifier": ("lplr.estimator", "KNeighborsClassifier"),
+    "row-parts": ("lplr.matrices.row_parts", "RowParts"),
+    # Models lie above packed matrices, whose storage knows them by their public names.
+    "lplr-model": ("lplr", "LPLR"),
+    "k-neighbors-classifier": ("lplr", "KNeighborsClassifier"),
 }
 
 

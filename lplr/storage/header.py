@@ -12,7 +12,9 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from typing import BinaryIO
 
 from lplr.exceptions import (
     CorruptFileError,
@@ -29,6 +31,7 @@ __all__ = [
     "HEADER_NBYTES",
     "MAGIC",
     "digest_of",
+    "payload_digest",
     "read_file",
     "version_of",
     "write_file",
@@ -73,8 +76,37 @@ def _parts(
             count(len(part))
 
 
+def payload_digest(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 in the header of a file, which has the right length; nothing else is read."""
+    with _readable(path) as (file, size):
+        header = file.read(HEADER_NBYTES)
+        _check_header(path, header, size)
+    return digest_of(header).hex()
+
+
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file, once header and digest agree with them."""
+    with _readable(path) as (file, size):
+        header = file.read(HEADER_NBYTES)
+        length = _check_header(path, header, size)
+        digest, count = hashlib.sha256(), counter(length, "reading")
+        buffer = io.BytesIO(header)
+        buffer.seek(0, io.SEEK_END)
+        while part := file.read(min(_PART, HEADER_NBYTES + length + 1 - buffer.tell())):
+            digest.update(part)
+            buffer.write(part)
+            count(len(part))
+    data = buffer.getvalue()
+    if len(data) != HEADER_NBYTES + length:
+        raise CorruptFileError(f"{str(path)!r} changed while it was read")
+    if digest.digest() != digest_of(header):
+        raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
+    return data
+
+
+@contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file that is open, and its size."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -82,15 +114,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise InputError(f"path {str(path)!r} is not a regular file; name a file")
         with open(path, "rb") as file:
-            header = file.read(HEADER_NBYTES)
-            length = _check_header(path, header, status.st_size)
-            digest, count = hashlib.sha256(), counter(length, "reading")
-            buffer = io.BytesIO(header)
-            buffer.seek(0, io.SEEK_END)
-            while part := file.read(min(_PART, HEADER_NBYTES + length + 1 - buffer.tell())):
-                digest.update(part)
-                buffer.write(part)
-                count(len(part))
+            yield file, status.st_size
     except (InputError, CorruptFileError):
         raise
     except OSError as exc:
@@ -101,12 +125,6 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise InputError(message) from exc
     except (TypeError, ValueError) as exc:
         raise InputError(f"path {str(path)!r} cannot be read: {exc}") from exc
-    data = buffer.getvalue()
-    if len(data) != HEADER_NBYTES + length:
-        raise CorruptFileError(f"{str(path)!r} changed while it was read")
-    if digest.digest() != digest_of(header):
-        raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
-    return data
 
 
 def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.storage.contents import Objects, from_contents
+from lplr.storage.contents import Objects, from_contents, to_contents
 from lplr.storage.encoding import Group, decode, summarise
-from lplr.storage.hdf5 import Node, from_file
-from lplr.storage.header import HEADER_NBYTES, digest_of, read_file, version_of
+from lplr.storage.hdf5 import Node, from_file, to_image
+from lplr.storage.header import HEADER_NBYTES, digest_of, read_file, version_of, write_file
 from lplr.storage.version1 import from_tree
 
-__all__ = ["ROOT", "Stored", "read_stored"]
+__all__ = ["Stored", "read_stored", "write_stored"]
 
 # The attributes of the root group.
-ROOT: dict[str, bytes | int] = {"encoding-type": b"json+zlib", "encoding-version": 1}
+_ROOT: dict[str, bytes | int] = {"encoding-type": b"json+zlib", "encoding-version": 1}
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,20 @@ def read_stored(path: str | os.PathLike[str]) -> Stored:
     return Stored(str(path), version, len(data), digest_of(data).hex(), attrs, objects)
 
 
+def write_stored(
+    path: str | os.PathLike[str], objects: Objects, attrs: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Write objects to a file; errors as `lplr.save`."""
+    contents, arrays = to_contents(objects, attrs)
+    nbytes = sum(len(array) for array in arrays)
+    before, after = to_image(_ROOT, contents, nbytes, HEADER_NBYTES)
+    write_file(path, [before, *arrays, after], overwrite)
+
+
 def _two_arrays(root: Node) -> tuple[np.ndarray, np.ndarray]:
     """The contents and the data of a file of version 2."""
     flat = all(a.dtype == np.uint8 and a.ndim == 1 for a in root.arrays.values())
-    if root.attributes != ROOT or root.groups or not flat:
+    if root.attributes != _ROOT or root.groups or not flat:
         raise CorruptFileError("its root group is not one of contents and data")
     if root.arrays.keys() != {"contents", "data"}:
         raise CorruptFileError("it has no contents or no data, or more than both")

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 from lplr.exceptions import InputError, StorageError
 from lplr.storage.atomic import write_atomic
 
-__all__ = ["Workplace", "folder_of"]
+__all__ = ["Workplace", "folder_of", "locked"]
 
 _CALL, _LOCK = "job.json", "lock"
 _TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
@@ -62,7 +62,7 @@ class Workplace:
             raise StorageError(
                 f"{self.folder}: cannot be made: {error.strerror}; name another output"
             ) from None
-        self._lock = _locked(self.folder / _LOCK)
+        self._lock = locked(self.folder / _LOCK)
         try:
             self._adopt(call)
         except BaseException:
@@ -128,14 +128,17 @@ class Workplace:
         self._lock.close()
 
 
-def _locked(path: Path) -> Any:
-    """The open lock file, which this process alone holds until it ends, however it ends."""
+def locked(path: Path, *, wait: bool = False) -> Any:
+    """The open lock file, which this process alone holds until it ends, however it ends.
+
+    InputError says that another process holds it, unless this one is to ``wait`` for it.
+    """
     try:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as it
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}; name another output") from None
     try:
-        _lock(file)
+        _lock(file, wait)
     except OSError:
         file.seek(0)
         who = file.read().strip()
@@ -150,13 +153,14 @@ def _locked(path: Path) -> Any:
     return file
 
 
-def _lock(file: Any) -> None:
+def _lock(file: Any, wait: bool) -> None:
     """Take the lock of the operating system, which a kill releases; OSError if it is taken."""
     try:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        how = msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK  # type: ignore[attr-defined]
+        msvcrt.locking(file.fileno(), how, 1)  # type: ignore[attr-defined]
         return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -57,7 +57,8 @@ HOUSE = {
         "coding planning streaming"
     ),
     "estimator": (
-        "exceptions parallel progress validation sources linalg matrices neighbours algorithms"
+        "exceptions parallel progress validation sources linalg matrices neighbours streaming "
+        "algorithms"
     ),
     # --- data ---
     "datasets": "exceptions parallel validation linalg data",

@@ -76,7 +76,7 @@ def test_the_first_pass_finds_what_all_of_it_in_memory_has(A: np.ndarray) -> Non
     most = N * np.finfo(float).eps * np.square(x).sum(axis=0).max()  # error of such sums, at most
     assert np.allclose(found.gram, x.T @ x, rtol=0, atol=most)
     assert np.array_equal(found.gram, first_pass(passes_over(A, 1000)).gram)
-    assert np.isclose(found.total, x.sum(), rtol=0, atol=1e-12 * np.abs(x).sum())
+    assert np.allclose(found.sums, x.sum(axis=0), rtol=0, atol=1e-12 * np.abs(x).sum())
     assert (found.extrema.low, found.extrema.high) == (A.min(), A.max())
     s = np.linalg.svd(x, compute_uv=False)
     assert np.allclose(found.singular_values, s, rtol=1e-9)

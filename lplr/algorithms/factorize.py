@@ -22,8 +22,9 @@ from lplr.planning.waterfill import distribute
 from lplr.progress import Progress, parts, until
 from lplr.provenance import recorded
 from lplr.sources import opened
-from lplr.streaming.factorize import feedback_in_passes
+from lplr.streaming.factorize import feedback_in_passes, feedback_of_few
 from lplr.streaming.limits import streamed_source
+from lplr.streaming.moments import FirstPass
 from lplr.streaming.sketched import SketchedMethod, sketched_in_passes
 from lplr.validation import (
     bits_of,
@@ -160,18 +161,25 @@ def factorize(
     >>> f.relative_error(A) < 0.2
     True
     """
-    A = opened(A)
+    first = A if isinstance(A, FirstPass) else FirstPass(opened(A))
+    A, gone = first.source, first.moments
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
-    if memory_limit is not None and (is_sparse(A) or is_operator(A)):
+    products = is_sparse(A) or is_operator(A) or isinstance(A, InputOperator)
+    if memory_limit is not None and products:
         raise InputError(
             "memory_limit: goes with a matrix whose rows are read; leave it out for a sparse "
             "matrix or a linear operator, of which only products are taken"
         )
-    streamed = streamed_source(A, memory_limit)
-    if streamed is None:
+    streamed = None if gone else streamed_source(A, memory_limit)
+    if streamed is not None:
+        shape = streamed[0].shape
+    elif gone is not None:
+        A = gone.few_rows()
+        shape = max(gone.shape[0], len(A)), A.shape[1]  # few rows are repeated
+    else:
         A = as_matrix(A)
-    shape = A.shape if streamed is None else streamed[0].shape
+        shape = A.shape
     check_choice(sketch, "sketch", KINDS)
     check_choice(rounding, "rounding", ("nearest", "dithered"))
     normalize = check_flag(normalize, "normalize")
@@ -195,6 +203,7 @@ def factorize(
     finder: dict[str, Any] = {
         "n_oversamples": extra, "n_power_iter": power, "sketch": sketch, "rng": seed,
     }  # fmt: skip
+    nbytes = None if bits_per_entry is None else budget_nbytes(bits_per_entry, shape)
     if streamed is not None:
 
         def constant_plan() -> RankPlan:
@@ -207,11 +216,12 @@ def factorize(
             def in_memory(S: np.ndarray) -> list[LowRank]:
                 return _sketched(S, plans, how, finder)
 
-            return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan)
-        nbytes = None if bits_per_entry is None else budget_nbytes(bits_per_entry, shape)
-        return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan)
+            return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan, first)
+        return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan, first)
     if constant is not None:
         return constant_factors(A.shape, constant, plans[0].rank, plans[0].books)
+    if feedback and gone is not None:
+        return feedback_of_few(gone, A, plans, nbytes, seed, effort)
     unit, A = bring_matrix_into_range(A)
     k = max(plan.rank for plan in plans)
     if feedback:
@@ -223,7 +233,7 @@ def factorize(
         with until(seconds / (seconds + coding), "singular vectors"):
             s, V = short_svd(A, k, **finder)
         if len(plans) > 1:  # a budget: rates differ by component
-            nbytes = budget_nbytes(bits_per_entry, shape)  # type: ignore[arg-type]
+            assert nbytes is not None
             blocks = distribute(s, shape, nbytes, [plan.books for plan in plans])
         else:
             blocks = [ComponentBlock(0, k, plans[0].books)]

@@ -7,29 +7,29 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from lplr.algorithms.factorize import factorize
+from lplr.estimator.description import LONG, Spread, error_and_spread, singular_pairs
+from lplr.estimator.growing import Growing
 from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
 from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype, multiply
-from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until
-from lplr.sources import loaded
-from lplr.validation import check_integer, is_operator, is_sparse
+from lplr.sources import Source, is_source, loaded, open_source
+from lplr.streaming.limits import memory_bytes, streamed_source
+from lplr.streaming.moments import FirstPass
+from lplr.validation import check_block, check_integer, is_operator, is_sparse
 
 __all__ = ["LPLR"]
 
 _DTYPES = [np.float64, np.float32]
-_COLUMNS = 16  # of a projected operator that are held at a time
-_LONG = 1 << 13  # rows of a long factor that are decomposed at a time
-_ROUNDING = 1e-12  # of a sum of squares in float64, generously
+_BLOCK = 1 << 22  # bytes of a source that are projected at a time
 
 
-class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
+class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
     """Low-rank, low-precision dimensionality reduction.
 
     ``fit`` factors X ~ L R with both factors quantized and bit-packed; ``transform`` projects
@@ -57,6 +57,9 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         the operating system; the global NumPy state is neither read nor changed.
     verbose : bool
         Whether ``fit`` shows how far it is, as ``progress=True`` does elsewhere.
+    memory_limit : int or str, optional
+        As in `lplr.factorize`: bytes that ``fit`` may take, for data that are read in blocks of
+        rows. It is no part of the model, and `lplr.save` leaves it out.
 
     Attributes
     ----------
@@ -153,6 +156,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         effort: str = "default",
         random_state: Any = None,
         verbose: bool = False,
+        memory_limit: int | str | None = None,
     ) -> None:
         self.n_components = n_components
         self.bits = bits
@@ -165,6 +169,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         self.effort = effort
         self.random_state = random_state
         self.verbose = verbose
+        self.memory_limit = memory_limit
 
     @reproducible()
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -188,54 +193,80 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
             If a parameter or X is outside what is offered.
         """
         X = self._matrix(X, reset=True)
+        limit = self.memory_limit
+        in_passes = isinstance(X, Source) or limit is not None
+        if in_passes and not isinstance(X, InputOperator):
+            X = open_source(X, "X")
+            limit = memory_bytes(limit)
+        first = FirstPass(X if isinstance(X, Source) else as_matrix(X, "X"))
         with tracked(bool(self.verbose), "fit"):
             with until(0.9):
-                factors = factorize(
-                    as_matrix(X, "X"),
-                    rank=self._rank(X.shape),
-                    bits=self.bits,
-                    bits_per_entry=self.bits_per_entry,
-                    method=self.method,
-                    sketch=self.sketch,
-                    n_oversamples=self.n_oversamples,
-                    n_power_iter=self.n_power_iter,
-                    quantizer=self.quantizer,
-                    effort=self.effort,
-                    rng=rng_of(self.random_state),
-                )
-            self._describe(X, factors)
+                factors = self._factors(first, self._rank(X.shape), limit)
+            singular = singular_pairs(factors, len(X) if isinstance(X, np.ndarray) else LONG)
+            dtype = X.row_dtype if isinstance(X, Source) else X.dtype
+            V = singular[1].astype(dtype)
+            error, spread = error_and_spread(X, factors, V, first, limit)
+            self._describe(factors, singular, error, spread, dtype)
+        self.__dict__.pop("_seen", None)
         return self
 
+    def _factors(self, first: FirstPass, rank: int | None, limit: int | str | None) -> LowRank:
+        return factorize(
+            first,
+            rank=rank,
+            bits=self.bits,
+            bits_per_entry=self.bits_per_entry,
+            method=self.method,
+            sketch=self.sketch,
+            n_oversamples=self.n_oversamples,
+            n_power_iter=self.n_power_iter,
+            quantizer=self.quantizer,
+            effort=self.effort,
+            rng=rng_of(self.random_state),
+            memory_limit=limit,
+        )
+
     def _matrix(self, X: Any, *, reset: bool) -> Any:
-        """X as scikit-learn checks it: an array, CSR or CSC; a linear operator as it is."""
-        X = loaded(X, "X")
-        if not is_operator(X):
+        """X as scikit-learn checks it: an array, CSR or CSC; operators and large sources too."""
+        if is_source(X):
+            streamed = streamed_source(X, self.memory_limit, "X")
+            X = loaded(X, "X") if streamed is None else streamed[0]
+        if not (is_operator(X) or isinstance(X, Source)):
             sparse = is_sparse(X)  # whose entries `as_matrix` checks
             X = validate_data(
                 self, X, reset=reset, dtype=_DTYPES, accept_sparse=["csr", "csc"],
                 ensure_all_finite=not sparse,
             )  # fmt: skip
             return as_matrix(X, "X", dtype=X.dtype) if sparse else X
-        X = as_matrix(X, "X", dtype=kept_dtype(X))
+        if not isinstance(X, Source):
+            X = as_matrix(X, "X", dtype=kept_dtype(X))
         if reset:
             self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
         elif X.shape[1] != self.n_features_in_:
             raise InputError(
                 f"X: must have n_features_in_={self.n_features_in_} columns, found {X.shape[1]}"
             )
         return X
 
-    def _describe(self, X: np.ndarray | InputOperator, factors: LowRank) -> None:
+    def _describe(
+        self,
+        factors: LowRank,
+        singular: tuple[np.ndarray, np.ndarray],
+        error: float,
+        spread: Spread,
+        dtype: np.dtype,
+    ) -> None:
         """Set what is known after fitting."""
-        s, Vt = _singular_pairs(factors, len(X) if isinstance(X, np.ndarray) else _LONG)
+        s, Vt = singular
         self.factors_ = factors
-        self.components_ = Vt.astype(X.dtype)
-        self.singular_values_ = s.astype(X.dtype)
-        norm, total, variance = _moments(X, self.components_)
-        self.reconstruction_err_ = factors.relative_error(X) * norm if norm else 0.0
-        self.explained_variance_ = variance.astype(X.dtype)
-        ratio = variance / total if total > 0 else np.zeros_like(variance)
-        self.explained_variance_ratio_ = ratio.astype(X.dtype)
+        self.components_ = Vt.astype(dtype)
+        self.singular_values_ = s.astype(dtype)
+        self.reconstruction_err_ = error * spread.norm
+        variance = spread.variance
+        self.explained_variance_ = variance.astype(dtype)
+        ratio = variance / spread.total if spread.total > 0 else np.zeros_like(variance)
+        self.explained_variance_ratio_ = ratio.astype(dtype)
 
     def transform(self, X: Any) -> np.ndarray:
         """Coordinates of the projection of each row onto the row space of R.
@@ -243,13 +274,16 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         Parameters
         ----------
         X : array_like, sparse matrix or linear operator of shape (n_samples, n_features)
+            Of a source above the limit of memory a block of rows is read at a time.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components_), float32 for float32 X, else float64
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "components_")
         X = self._matrix(X, reset=False)
+        if isinstance(X, Source):
+            return _projected(X, self.components_)
         return multiply(X, self.components_.T.astype(X.dtype, copy=False))
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -303,6 +337,11 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        del state["params"]["memory_limit"]  # it belongs to the machine
+        return state
+
     def _check_fitted(self) -> None:
         k, d = self.n_components_, self.n_features_in_
         shapes = {
@@ -329,46 +368,13 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Model):
         return check_integer(self.n_components, "n_components", 1, min(shape))
 
 
-def _moments(X: np.ndarray | InputOperator, V: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """The norm of X, the sum of the variances of its columns, and the variances of X V^T."""
-    if isinstance(X, np.ndarray):
-        norm = float(np.linalg.norm(X.astype(np.float64, copy=False)))
-        total = float(np.var(X, axis=0, dtype=np.float64).sum())
-        return norm, total, np.var(X @ V.T, axis=0, dtype=np.float64)
-    variance = np.empty(len(V))
-    for i in range(0, len(V), _COLUMNS):
-        Z = X.times(V[i : i + _COLUMNS].T)
-        variance[i : i + _COLUMNS] = np.var(Z, axis=0, dtype=np.float64)
-    square, n = X.squared_norm(), X.shape[0]
-    mean = X.T.times(np.ones((n, 1))) / n
-    total = square / n - float(np.vdot(mean, mean))
-    # What rounding leaves of a matrix of equal rows is no variance.
-    return float(np.sqrt(square)), total if n * total > _ROUNDING * square else 0.0, variance
-
-
-def _singular_pairs(factors: LowRank, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values and right singular vectors of L R without forming it, float64.
-
-    L is decomposed ``step`` rows at a time.
-    """
-    from scipy.linalg import qr, svd
-
-    with reproducible():
-        T = _triangle(factors.left, step)
-        right = factors.right.to_dense().T.astype(np.float64)
-        Q, S = qr(right, mode="economic", overwrite_a=True)
-        U, s, Wt = svd(T @ S.T)
-        Vt = Wt @ Q.T
-    return s, svd_flip(U, Vt, u_based_decision=False)[1]
-
-
-def _triangle(L: PackedMatrix, step: int) -> np.ndarray:
-    """R of the QR decomposition of a tall matrix, float64."""
-    from scipy.linalg import qr
-
-    n, k = L.shape
-    R = np.empty((0, k))
+def _projected(X: Source, components: np.ndarray) -> np.ndarray:
+    """X components^T, a block of rows at a time."""
+    (n, d), V = X.shape, components.T.astype(X.row_dtype, copy=False)
+    out = np.empty((n, V.shape[1]), V.dtype)
+    step = max(1, _BLOCK // (d * V.itemsize))
     for start in range(0, n, step):
-        rows = L.rows(start, min(start + step, n))
-        R = qr(np.vstack([R, rows], dtype=np.float64), mode="r", overwrite_a=True)[0][:k]
-    return R
+        rows = X.rows(start, min(start + step, n))
+        check_block(rows, X.name, start)
+        matmul(rows, V, out=out[start : start + step])
+    return out

@@ -13,11 +13,11 @@ from lplr.planning.ranks import RankPlan
 from lplr.planning.waterfill import distribute
 from lplr.progress import until
 from lplr.sources import Source
-from lplr.streaming.feedback import streamed_factors
-from lplr.streaming.moments import first_pass
+from lplr.streaming.feedback import factors_of_few, streamed_factors
+from lplr.streaming.moments import FirstPass, Moments, first_pass
 from lplr.streaming.room import open_passes
 
-__all__ = ["feedback_in_passes"]
+__all__ = ["feedback_in_passes", "feedback_of_few"]
 
 
 def feedback_in_passes(
@@ -28,6 +28,7 @@ def feedback_in_passes(
     seed: int,
     effort: str,
     constant_plan: Callable[[], RankPlan],
+    first: FirstPass,
 ) -> LowRank:
     """The method "feedback" of `lplr.factorize`, by two passes within ``limit`` bytes.
 
@@ -38,14 +39,33 @@ def feedback_in_passes(
     stored = plans[0].nbytes(shape) if nbytes is None else int(nbytes)
     passes = open_passes(source, limit, rank=k, stored=stored)
     with until(0.4):
-        moments = first_pass(passes)
+        moments = first.moments = first_pass(passes)
     if moments.extrema.are_equal:
         plan = constant_plan()
         return constant_factors(shape, moments.extrema.low, plan.rank, plan.books)
-    if len(plans) > 1:
-        assert nbytes is not None
-        s = moments.singular_values[:k].astype(np.float32)
-        blocks = distribute(s, shape, nbytes, [plan.books for plan in plans])
-    else:
-        blocks = [ComponentBlock(0, k, plans[0].books)]
+    blocks = _blocks(moments, plans, nbytes)
     return streamed_factors(passes, moments, blocks, np.random.default_rng([seed, 1]), effort)
+
+
+def feedback_of_few(
+    moments: Moments,
+    few: np.ndarray,
+    plans: list[RankPlan],
+    nbytes: float | None,
+    seed: int,
+    effort: str,
+) -> LowRank:
+    """The same for rows that are gone: R as for all of them, and the L of the few that stand in."""
+    generator = np.random.default_rng([seed, 1])
+    S = few * np.float32(1 / moments.unit)
+    found = factors_of_few(S, moments, _blocks(moments, plans, nbytes), generator, effort)
+    return found.scaled(moments.unit)
+
+
+def _blocks(moments: Moments, plans: list[RankPlan], nbytes: float | None) -> list[ComponentBlock]:
+    k = max(plan.rank for plan in plans)
+    if len(plans) == 1:
+        return [ComponentBlock(0, k, plans[0].books)]
+    assert nbytes is not None
+    s = moments.singular_values[:k].astype(np.float32)
+    return distribute(s, moments.shape, nbytes, [plan.books for plan in plans])

@@ -13,18 +13,22 @@ from lplr.parallel import matmul
 from lplr.streaming.passes import Passes
 from lplr.validation import bring_into_range, check_block, check_magnitude
 
-__all__ = ["Extrema", "Moments", "checked", "first_pass", "sample_rows"]
+__all__ = ["Extrema", "FirstPass", "Moments", "checked", "first_pass", "sample_rows", "sample_size"]
 
 _SAMPLE = 4096  # rows, at least
 _SAMPLE_PER_COLUMN = 2
 _DEFICIT = 0.1  # of what a direction should have in the sample, below which it is filled up
 
 
+def sample_size(d: int) -> int:
+    """How many rows of d entries stand for all."""
+    return max(_SAMPLE, _SAMPLE_PER_COLUMN * d)
+
+
 def sample_rows(shape: tuple[int, int]) -> np.ndarray:
     """The numbers of the rows that stand for all: evenly spaced, or all where there are few."""
     n, d = shape
-    count = max(_SAMPLE, _SAMPLE_PER_COLUMN * d)
-    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(int))
+    return np.unique(np.linspace(0, n - 1, min(n, sample_size(d))).astype(int))
 
 
 @dataclass
@@ -61,22 +65,45 @@ def checked(X: np.ndarray, name: str, start: int) -> tuple[float, float]:
 class Moments:
     """What the first pass finds, in units in which float32 holds products of three entries.
 
-    ``gram`` is A^T A, float64 (d, d), and ``total`` the sum of the entries; ``sample`` has the
-    `sample_rows`, float32; ``unit`` is the power of two that A was divided by. The ``extrema`` are
-    those of A itself, and those of each column are there if they were asked for.
+    ``gram`` is A^T A, float64 (d, d), and ``sums`` has the sums of the columns, float64 (d,);
+    ``sample`` has some of the rows at even distances, float32; ``unit`` is the power of two that A
+    was divided by. The ``extrema`` are those of A itself, and those of each column are there if
+    they were asked for.
     """
 
     shape: tuple[int, int]
     unit: float
     gram: np.ndarray
-    total: float
+    sums: np.ndarray
     sample: np.ndarray
     extrema: Extrema
     of_columns: tuple[np.ndarray, np.ndarray] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        shape: tuple[int, int],
+        gram: np.ndarray,
+        sums: np.ndarray,
+        sample: np.ndarray,
+        extrema: Extrema,
+        name: str,
+        of_columns: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Moments:
+        """From sums and a sample of A itself, which are scaled in place.
+
+        InputError says that its magnitude is out of range.
+        """
+        check_magnitude(extrema.largest, name)
+        unit, _ = bring_into_range(np.full((1, 1), extrema.largest, np.float32))
+        gram /= unit * unit
+        sums /= unit
+        sample *= np.float32(1 / unit)
+        return cls(shape, unit, gram, sums, sample, extrema, of_columns)
+
     @property
     def rows(self) -> np.ndarray:
-        """The numbers of the rows of the sample."""
+        """The numbers of the rows of the sample of a `first_pass`."""
         return sample_rows(self.shape)
 
     @property
@@ -134,6 +161,23 @@ class Moments:
         back = matmul(matmul(root, U.T), (share * s)[:, None] * V)
         return np.tile(matmul(Y, back).astype(np.float32), (-(-len(s) // N), 1))
 
+    def few_rows(self) -> np.ndarray:
+        """The stand-in in the units of A; of a matrix of one value the sample."""
+        few = self.sample if self.extrema.are_equal else self.stand_in()
+        return few * np.float32(self.unit)
+
+
+@dataclass
+class FirstPass:
+    """What the first pass over a matrix finds, for who needs it when the factors are there.
+
+    ``source`` is whatever is factored. Without one, but with moments, its rows are gone, and the
+    factors are those of `Moments.few_rows`.
+    """
+
+    source: Any = None
+    moments: Moments | None = None
+
 
 def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = True) -> Moments:
     """Read all once; InputError says that an entry is not finite, or the magnitude out of range.
@@ -145,7 +189,7 @@ def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = Tru
     name = passes.source.name
     rows = sample_rows(passes.shape)
     sample = np.empty((len(rows), d), np.float32)
-    gram, extrema, total = np.zeros((d, d) if with_gram else (0, 0)), Extrema(), 0.0
+    gram, extrema, sums = np.zeros((d, d) if with_gram else (0, 0)), Extrema(), np.zeros(d)
     lowest, highest = (np.full(d, end, np.float32) for end in (np.inf, -np.inf))
 
     def work(start: int, X: np.ndarray) -> tuple[Any, ...]:
@@ -154,22 +198,17 @@ def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = Tru
         sample[first:last] = X[rows[first:last] - start]
         of_columns = (X.min(axis=0), X.max(axis=0)) if by_column else None
         x = X[:, : len(gram)].astype(np.float64)
-        return low, high, float(X.sum(dtype=np.float64)), x.T @ x, of_columns
+        return low, high, X.sum(axis=0, dtype=np.float64), x.T @ x, of_columns
 
     def take(found: tuple[Any, ...]) -> None:
-        nonlocal total
         low, high, part, G, of_columns = found
         extrema.include(low, high)
-        total += part
+        np.add(sums, part, out=sums)
         np.add(gram, G, out=gram)
         if of_columns is not None:
             np.minimum(lowest, of_columns[0], out=lowest)
             np.maximum(highest, of_columns[1], out=highest)
 
     passes.each(work, take, "first pass")
-    check_magnitude(extrema.largest, name)
-    unit, _ = bring_into_range(np.full((1, 1), extrema.largest, np.float32))
-    gram /= unit * unit
-    sample *= np.float32(1 / unit)
     ends = (lowest, highest) if by_column else None
-    return Moments((n, d), unit, gram, total / unit, sample, extrema, ends)
+    return Moments.of((n, d), gram, sums, sample, extrema, name, ends)

@@ -34,7 +34,14 @@ from lplr.progress import until
 from lplr.quantizers.base import Codebook
 from lplr.quantizers.uniform import Uniform
 from lplr.sources import Source
-from lplr.streaming.moments import Extrema, Moments, checked, first_pass, sample_rows
+from lplr.streaming.moments import (
+    Extrema,
+    FirstPass,
+    Moments,
+    checked,
+    first_pass,
+    sample_rows,
+)
 from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
@@ -70,6 +77,7 @@ def sketched_in_passes(
     how: SketchedMethod,
     in_memory: Callable[[np.ndarray], list[LowRank]],
     constant_plan: Callable[[], RankPlan],
+    first: FirstPass,
 ) -> LowRank:
     """A method of the LPLR paper, within ``limit`` bytes.
 
@@ -90,7 +98,7 @@ def sketched_in_passes(
     moments, plan = None, plans[0]
     if with_gram:
         with until(0.35):
-            moments = first_pass(passes)
+            moments = first.moments = first_pass(passes)
         if not moments.extrema.are_equal and len(plans) > 1:
             S = moments.stand_in()
             errors = [f.relative_error(S) for f in in_memory(S)]

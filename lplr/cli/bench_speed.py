@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from lplr.cli.options import add_command, add_json, print_json
+from lplr.cli.options import add_command, add_json, check_output, print_json
 
 __all__ = ["add_speed", "measure", "print_rows", "run"]
 
@@ -18,7 +18,9 @@ def add_speed(kinds: Any, common: argparse.ArgumentParser) -> None:
         common,
         "speed",
         "measure time, memory, imports, compilation and decoding",
-        "lplr bench speed\nLPLR_NUM_THREADS=1 lplr bench speed --json",
+        "lplr bench speed --json > before.json\n"
+        "lplr bench speed --compare before.json --html speed.html\n"
+        "LPLR_NUM_THREADS=1 lplr bench speed --json",
         "Factorizations against scikit-learn's randomized_svd and against two bare matrix "
         "products, at the same rank and number of threads. Takes two to four minutes on two "
         "cores; leave the machine alone meanwhile.",
@@ -26,17 +28,41 @@ def add_speed(kinds: Any, common: argparse.ArgumentParser) -> None:
     speed.add_argument(
         "--quick", action="store_true", help="one small matrix, two rounds, no compilation"
     )
+    speed.add_argument(
+        "--compare",
+        metavar="FILE.json",
+        help="also show the times of an earlier run on this machine, what --json printed of it, "
+        "and the ratio to them",
+    )
+    speed.add_argument("--html", metavar="PAGE", help="write the tables as one HTML file")
+    speed.add_argument("--overwrite", action="store_true", help="replace an existing page")
     add_json(speed)
     speed.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    rows = measure(args.quick)
+    from lplr.evaluation.speed_runs import compared, read_speed, speed_document
+    from lplr.inputs import check_readable
+
+    if args.html:
+        check_output(args.html, (".html", ".htm"), args.overwrite, args.compare or "")
+    before = None
+    if args.compare:
+        check_readable(args.compare)
+        before = read_speed(Path(args.compare).read_bytes(), args.compare)
+        compared(speed_document(before["rows"]), before, args.compare)  # refused before any work
+    document = speed_document(measure(args.quick))
+    if before:
+        document = compared(document, before, args.compare)
     if args.json:
-        print_json({"rows": rows})
+        print_json(document)
     else:
-        print_rows(rows)
+        print_rows(document["rows"])
+    if args.html:
+        from lplr.evaluation.report.speed import write_speed_page
+
+        write_speed_page(args.html, document, overwrite=args.overwrite)
     return 0
 
 
@@ -51,28 +77,10 @@ def measure(quick: bool) -> list[dict[str, Any]]:
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """A table for each benchmark, with the columns that it has."""
-    from lplr.cli.tables import in_seconds, table
+    from lplr.cli.tables import table
+    from lplr.evaluation.speed_tables import SAID, speed_tables
 
-    shown: dict[str, Any] = {
-        "matrix": str,
-        "what": str,
-        "threads": str,
-        "seconds": in_seconds,
-        "ratio": "{:.2f}".format,
-        "per_second": lambda x: f"{x / 1e6:.0f} M/s",
-        "error": "{:.4f}".format,
-        "extra_mb": "{:.1f} MB".format,
-        "input_mb": "{:.1f} MB".format,
-    }
-    heads = {"seconds": "time", "per_second": "entries", "extra_mb": "extra", "input_mb": "input"}
-    for benchmark, group in groupby(rows, key=lambda row: row["benchmark"]):
-        own = list(group)
-        names = [name for name in shown if any(row[name] is not None for row in own)]
-        cells = [["-" if row[k] is None else shown[k](row[k]) for k in names] for row in own]
-        left = 2 if "matrix" in names else 1
-        print(f"\n{benchmark}\n")
-        print(table([heads.get(name, name) for name in names], cells, left=left))
-    print(
-        "\ntime: the best of some rounds, kernels compiled. ratio: to the row of the same matrix "
-        "where it is 1.\nextra: the peak of memory beyond the input."
-    )
+    for shown in speed_tables(rows):
+        print(f"\n{shown.benchmark}\n")
+        print(table(shown.heads, shown.cells, left=shown.names))
+    print(f"\n{SAID}")

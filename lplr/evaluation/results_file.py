@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lplr.evaluation.gallery import gallery_path
 from lplr.evaluation.grid import COLUMNS, Grid, Row
+from lplr.evaluation.machine import machine, package_versions
 from lplr.evaluation.measure import search_engine
 from lplr.evaluation.spectrum import describe_spectrum, singular_values
 from lplr.evaluation.tasks import Task
@@ -25,7 +23,6 @@ from lplr.validation import check_matrix
 
 __all__ = ["ResultsFile", "describe"]
 
-_PACKAGES = ("numpy", "scipy", "numba", "sklearn", "faiss", "skimage")
 # What makes values comparable. Limits and sizes follow from the data; methods, budgets and seeds
 # may be added to a table.
 _MUST_AGREE = ("versions", "machine", "settings", "data")
@@ -69,23 +66,10 @@ def describe(
     >>> attrs["settings"]["quick"], attrs["stores"]
     (True, {'naive': 'codes; one scale, one offset'})
     """
-    import lplr
-    from lplr.parallel import n_threads
-
-    versions = {name: import_module(name).__version__ for name in _PACKAGES if find_spec(name)}
     attrs: dict[str, Any] = {
         "default": default,
-        "versions": {
-            "lplr": lplr.__version__,
-            "python": platform.python_version(),
-            **versions,
-        },
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count() or 1,
-            "threads": n_threads(),
-        },
+        "versions": package_versions(),
+        "machine": machine(),
         "settings": {"quick": quick, "search": search_engine()},
         "about": {task.name: task.about for task in grid.tasks if task.about},
         "data": {},
@@ -124,14 +108,6 @@ def _describe_task(
     sigma = singular_values(A)
     attrs["spectra"][name] = describe_spectrum(sigma)
     attrs["limits"][name] = {f"{b:g}": rate_distortion_limit(sigma, A.shape, b) for b in budgets}
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it."""
-    names = []
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 class ResultsFile:

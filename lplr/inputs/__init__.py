@@ -6,6 +6,7 @@ They are named as on the command line.
 from lplr.inputs.base import Input
 from lplr.inputs.read import (
     ArrayFile,
+    check_readable,
     members,
     open_input,
     read_input,
@@ -16,6 +17,7 @@ from lplr.inputs.read import (
 __all__ = [
     "ArrayFile",
     "Input",
+    "check_readable",
     "members",
     "open_input",
     "read_input",

@@ -238,8 +238,26 @@ class ArrayFile(Mapping[str, Input]):
         return len(self._members)
 
 
-def _kind(path: str) -> _Kind:
-    """The reader of a file that is there and may be read."""
+def check_readable(path: str) -> None:
+    """Refuse what is no file, or may not be read.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    MissingFileError, FolderError, FilePermissionError, InputError
+        The first three are `InputError` as well.
+
+    Examples
+    --------
+    >>> from lplr.inputs import check_readable
+    >>> check_readable("/no/such/file")
+    Traceback (most recent call last):
+        ...
+    lplr.exceptions.MissingFileError: /no/such/file: no such file; check the name
+    """
     if not os.path.exists(path):
         raise MissingFileError(f"{path}: no such file; check the name", path)
     if os.path.isdir(path):
@@ -248,6 +266,11 @@ def _kind(path: str) -> _Kind:
         raise InputError(f"{path}: is not a regular file; name a file")
     if not os.access(path, os.R_OK):
         raise FilePermissionError(f"{path}: may not be read; change its permissions", path)
+
+
+def _kind(path: str) -> _Kind:
+    """The reader of a file that is there and may be read."""
+    check_readable(path)
     suffix = Path(path).suffix.lower()
     if suffix not in _KINDS:
         accepted = ", ".join(_KINDS)

@@ -46,7 +46,7 @@ def write_speed_page(
     title = "Speed on this machine"
     tables = list(speed_tables(found["rows"]))
     names = [shown.benchmark for shown in tables] + ["Machine"]
-    sections = [f"<p>{escape(SAID)}</p>{_table(shown)}" for shown in tables]
+    sections = [_table(shown) for shown in tables]
     about = {"machine": found["machine"], "versions": found["versions"]}
     if "compared" in found:
         about["compared with"] = found["compared"]
@@ -56,7 +56,9 @@ def write_speed_page(
         for name, content in zip(names, sections, strict=True)
     )
     links = navigation([(anchor(name), name) for name in names])
-    page = document(title, f"<header><h1>{title}</h1></header>{links}{body}")
+    page = document(
+        title, f'<header><h1>{title}</h1><p class="lead">{escape(SAID)}</p></header>{links}{body}'
+    )
     write_atomic(path, [page.encode()], overwrite)
 
 
@@ -66,4 +68,4 @@ def _table(shown: SpeedTable) -> str:
         [Value(cells[j], values[j] if j in numeric else None) for j in range(len(cells))]
         for cells, values in zip(shown.cells, shown.values, strict=True)
     ]
-    return table(shown.benchmark, shown.heads, rows, numeric=numeric)
+    return table(f"What {shown.benchmark} took", shown.heads, rows, numeric=numeric)

@@ -82,6 +82,10 @@ class UnsafeFileError(CorruptFileError):
     """A well-formed file that uses a feature which loading never follows."""
 
 
+class ClusterError(LplrError, OSError):
+    """Workers or their scheduler are lost, or cannot do what is asked of them."""
+
+
 class MissingPackageError(LplrError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 

@@ -22,7 +22,15 @@ import numpy as np
 
 from lplr.exceptions import InputError
 
-__all__ = ["at_most", "matmul", "n_threads", "reproducible", "run_blocks", "single_threaded"]
+__all__ = [
+    "at_most",
+    "blas_name",
+    "matmul",
+    "n_threads",
+    "reproducible",
+    "run_blocks",
+    "single_threaded",
+]
 
 
 def n_threads() -> int:
@@ -281,6 +289,20 @@ def reproducible() -> Iterator[None]:
         with _lock:
             _guards.pop(guard, None)
             _lift_unless_guarded()
+
+
+@functools.cache
+def blas_name() -> str:
+    """The BLAS that NumPy multiplies with, and the kind of processor that it was made for.
+
+    Where these differ, the last bits of a product may.
+    """
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(user_api="blas").info()
+    kinds = {f"{blas['internal_api']} ({blas.get('architecture', 'any')})" for blas in found}
+    return ", ".join(sorted(kinds))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,10 +29,10 @@ def recorded(
 
     The function runs inside `lplr.parallel.reproducible` and, if it takes ``progress``, inside
     `lplr.progress.tracked`. The ``meta`` of its result gains ``call``, a dict of ``function`` (its
-    public name) and ``arguments`` (all but the matrix, ``callback``, ``memory_limit`` and
-    ``progress``, with their defaults), and ``versions``. A ``hessian`` is recorded as its shape and
-    SHA-256, a generator as its state before the call, and a seed that was drawn because ``rng`` is
-    None as that seed.
+    public name) and ``arguments`` (all but the matrix, ``callback``, ``client``, ``memory_limit``
+    and ``progress``, with their defaults), and ``versions``. A ``hessian`` is recorded as its shape
+    and SHA-256, a generator as its state before the call, and a seed that was drawn because ``rng``
+    is None as that seed.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def recorded(
             arguments = {
                 name: rng if name == "rng" else _argument(name, value)
                 for name, value in given.items()
-                if name not in (matrix, "callback", "memory_limit", "progress")
+                if name not in (matrix, "callback", "client", "memory_limit", "progress")
             }
             call = {"function": f"lplr.{fn.__name__}", "arguments": arguments}
             return replace(result, meta={"call": call, **result.meta, "versions": versions()})

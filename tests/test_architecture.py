@@ -38,6 +38,7 @@ HOUSE = {
     "processes": "exceptions parallel",
     "validation": "exceptions parallel",
     "provenance": "_version parallel progress validation",
+    "cluster": "exceptions extras parallel provenance validation",
     # --- from numbers to packed matrices ---
     "inputs": "exceptions extras memory",
     "sources": "exceptions memory validation inputs",
@@ -49,12 +50,12 @@ HOUSE = {
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "streaming": (
-        "exceptions parallel memory progress validation sources linalg quantizers matrices coding "
-        "planning"
+        "exceptions parallel cluster memory progress validation sources linalg quantizers matrices "
+        "coding planning"
     ),
     "algorithms": (
-        "exceptions parallel progress validation provenance sources linalg quantizers matrices "
-        "coding planning streaming"
+        "exceptions parallel cluster progress validation provenance sources linalg quantizers "
+        "matrices coding planning streaming"
     ),
     "estimator": (
         "exceptions parallel progress validation sources linalg matrices neighbours streaming "

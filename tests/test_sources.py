@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,10 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_rows(source: Any, expected: np.ndarray) -> None:
-    """Blocks of any length, in order and back again."""
-    n = len(expected)
+    """Blocks of any length, in order and back again, and in another process as well."""
+    n, again = len(expected), pickle.loads(pickle.dumps(source))
+    half = expected[n // 2 :].astype(again.row_dtype)
+    np.testing.assert_array_equal(again.rows(n // 2, n), half)
     dtype = np.float64 if expected.dtype == np.float64 else np.float32
     assert (source.shape, source.dtype, source.row_dtype) == (expected.shape, expected.dtype, dtype)
     for block in (1, 7, 13, n):
@@ -100,6 +103,8 @@ def test_views_of_a_map() -> None:
     private[3, 4] = 5.0  # in memory alone
     for _ in range(2):
         assert open_source(private).rows(3, 4)[0, 4] == 5.0
+    with pytest.raises(InputError, match="^A: is a private map"):
+        pickle.dumps(open_source(private))
 
 
 def test_npz() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from lplr.cluster import using
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
 from lplr.matrices.low_rank import LowRank
@@ -44,6 +45,7 @@ def compress(
     rng: Any = None,
     effort: str = "default",
     memory_limit: int | str | None = None,
+    client: Any = None,
     progress: Progress = False,
 ) -> LowRank | QPlusLowRank | Quantized:
     """Compress a matrix to a budget so that it loses least.
@@ -80,6 +82,8 @@ def compress(
         then read in blocks of rows, twice, as `lplr.factorize` explains. Not with an
         ``output_hessian``. Rows of a backbone are mixed with their neighbours, so that rows that
         drift, as those of a sorted matrix, cost more than in memory.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers do the work on the rows, see `lplr.factorize`.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -138,11 +142,11 @@ def compress(
     ('QPlusLowRank', True)
     """
     A = opened(A)
-    streamed = _streamed(A, memory_limit, output_hessian)
+    streamed = _streamed(A, memory_limit, client, output_hessian)
     if streamed is not None:
-        return compress_in_passes(
-            *streamed, *_checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
-        )
+        checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
+        with using(client):
+            return compress_in_passes(*streamed, *checked)
     with until(0.15, "singular values"):
         matrix, plans, unit, damping = _planned(
             A, bits_per_entry, hessian, output_hessian, rng, effort
@@ -161,13 +165,14 @@ def predictions(
     rng: Any = None,
     effort: str = "default",
     memory_limit: int | str | None = None,
+    client: Any = None,
     progress: Progress = False,
 ) -> list[dict[str, Any]]:
     """What `compress` would choose from, best first; nothing is coded.
 
     Parameters
     ----------
-    A, bits_per_entry, hessian, output_hessian, rng, effort, memory_limit, progress
+    A, bits_per_entry, hessian, output_hessian, rng, effort, memory_limit, client, progress
         As in `compress`.
 
     Returns
@@ -187,9 +192,9 @@ def predictions(
     >>> [plan["kind"] for plan in lplr.predictions(A, bits_per_entry=1.5, rng=0)]
     ['low-rank', 'backbone + low-rank', 'backbone', 'rounding']
     """
-    with tracked(progress, "predictions"), reproducible():
+    with tracked(progress, "predictions"), reproducible(), using(client):
         A = opened(A)
-        streamed = _streamed(A, memory_limit, output_hessian)
+        streamed = _streamed(A, memory_limit, client, output_hessian)
         if streamed is not None:
             checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
             plans, shape = planned_in_passes(*streamed, *checked)[2], streamed[0].shape
@@ -199,11 +204,13 @@ def predictions(
     return [plan.describe(shape) for plan in plans]
 
 
-def _streamed(A: Any, memory_limit: Any, output_hessian: Any) -> tuple[Source, int] | None:
+def _streamed(
+    A: Any, memory_limit: Any, client: Any, output_hessian: Any
+) -> tuple[Source, int] | None:
     """As `streamed_source`; under an ``output_hessian``, which needs all rows, only if asked to."""
-    if output_hessian is not None and memory_limit is None:
+    if output_hessian is not None and memory_limit is None and client is None:
         return None
-    return streamed_source(A, memory_limit)
+    return streamed_source(A, memory_limit, client)
 
 
 def _checked(
@@ -215,7 +222,7 @@ def _checked(
     if output_hessian is not None:
         raise InputError(
             "output_hessian: errors of all rows weigh on each other, so that they cannot be "
-            "coded within a memory_limit; leave out one or the other"
+            "coded within a memory_limit or by a client; leave out one or the other"
         )
     seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
     return bits, hessian, (seed, factor_seed), effort

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.cluster import using
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
 from lplr.coding.lplr import rounded_factors, sketched_start, solved_factors
@@ -61,6 +62,7 @@ def factorize(
     effort: str = "default",
     rng: Any = None,
     memory_limit: int | str | None = None,
+    client: Any = None,
     progress: Progress = False,
 ) -> LowRank:
     """Factor A ~ L R, with both factors quantized to real, packed bits.
@@ -118,6 +120,10 @@ def factorize(
         then read in blocks of rows, twice, and its codes depend neither on the limit nor on the
         number of threads. By default so are sources that take more than a quarter of the memory
         that is available; what is smaller is computed with in memory.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers do the work on the rows, which are then read in blocks as under a
+        ``memory_limit``, with the same result. They read files themselves, and compute dask arrays
+        where they lie; all other rows are sent to them.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -166,12 +172,13 @@ def factorize(
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
     products = is_sparse(A) or is_operator(A) or isinstance(A, InputOperator)
-    if memory_limit is not None and products:
+    limited = "memory_limit" if client is None else "client"
+    if (memory_limit, client) != (None, None) and products:
         raise InputError(
-            "memory_limit: goes with a matrix whose rows are read; leave it out for a sparse "
+            f"{limited}: goes with a matrix whose rows are read; leave it out for a sparse "
             "matrix or a linear operator, of which only products are taken"
         )
-    streamed = None if gone else streamed_source(A, memory_limit)
+    streamed = None if gone else streamed_source(A, memory_limit, client)
     if streamed is not None:
         shape = streamed[0].shape
     elif gone is not None:
@@ -216,8 +223,10 @@ def factorize(
             def in_memory(S: np.ndarray) -> list[LowRank]:
                 return _sketched(S, plans, how, finder)
 
-            return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan, first)
-        return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan, first)
+            with using(client):
+                return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan, first)
+        with using(client):
+            return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan, first)
     if constant is not None:
         return constant_factors(A.shape, constant, plans[0].rank, plans[0].books)
     if feedback and gone is not None:

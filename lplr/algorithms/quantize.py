@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lplr.cluster import using
 from lplr.coding.constant import constant_matrix, is_constant
 from lplr.coding.rounding import GRANULARITIES, SCALINGS, round_matrix
 from lplr.matrices.quantized import Quantized
@@ -32,6 +33,7 @@ def quantize(
     rounding: str = "nearest",
     rng: Any = None,
     memory_limit: int | str | None = None,
+    client: Any = None,
     progress: Progress = False,
 ) -> Quantized:
     """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
@@ -62,6 +64,8 @@ def quantize(
         Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already: A is
         then read in blocks of rows, twice, as `lplr.factorize` explains. Scales of ``"mse"`` that
         rows share are fitted to some thousand rows at even distances.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers do the work on the rows, see `lplr.factorize`.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -91,7 +95,7 @@ def quantize(
     array([[0., 1.],
            [2., 3.]], dtype=float32)
     """
-    streamed = streamed_source(A, memory_limit)
+    streamed = streamed_source(A, memory_limit, client)
     if streamed is None:
         A = check_matrix(loaded(A))
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
@@ -104,9 +108,10 @@ def quantize(
     down = granularity == "tensor" and not book.entrywise and rows >= _TALL
     if streamed is not None:
         generator = check_rng(rng)
-        return quantize_in_passes(
-            *streamed, book, granularity, scaling, rounding, generator, down=down
-        )
+        with using(client):
+            return quantize_in_passes(
+                *streamed, book, granularity, scaling, rounding, generator, down=down
+            )
     q = round_matrix(A, book, granularity, scaling, rounding, check_rng(rng), axis=int(not down))
     return constant_matrix(q.shape, book, A[0, 0], q.axis) if is_constant(A) else q
 

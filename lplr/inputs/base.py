@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 
-__all__ = ["Input", "choose"]
+__all__ = ["Input", "choose", "reread"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,8 @@ def choose(path: str, member: str, names: list[str]) -> str:
     if len(names) != 1:
         raise InputError(f"{path}: has {len(names)} arrays; name one, {path}:NAME, of: {listed}")
     return names[0]
+
+
+def reread(read: Callable[[str, str], Input], path: str, member: str) -> Any:
+    """The array of a file, where another process unpickles it."""
+    return read(path, member).array

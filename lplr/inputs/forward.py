@@ -27,6 +27,8 @@ class Forward:
     begin : callable
         ``begin(row)`` gives the first row of a piece at or before ``row``, and the pieces from
         there to the end: arrays of shape (m, d), one after the other.
+    again : tuple, optional
+        A function and its arguments that make the same again where this is unpickled.
 
     Raises
     ------
@@ -50,10 +52,14 @@ class Forward:
         dtype: np.dtype,
         height: int,
         begin: Callable[[int], tuple[int, Pieces]],
+        again: tuple[Any, ...] | None = None,
     ) -> None:
-        self.shape, self.dtype, self.height = shape, dtype, height
+        self.shape, self.dtype, self.height, self.again = shape, dtype, height, again
         self._begin = begin
         self._restart(0)
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if self.again is None else (self.again[0], self.again[1:])
 
     def _restart(self, row: int) -> None:
         self._pieces: Pieces | None = None

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
-from lplr.inputs.base import Input, choose
+from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
 
@@ -68,7 +68,8 @@ def read_npz(path: str, member: str) -> Input:
     def begin(row: int) -> tuple[int, Iterator[np.ndarray]]:
         return 0, _pieces(path, info, start, (n, d), dtype, height)
 
-    return Input(Forward((n, d), dtype, height, begin), path, member)
+    again = (reread, read_npz, os.path.abspath(path), member)
+    return Input(Forward((n, d), dtype, height, begin, again), path, member)
 
 
 def _pieces(

@@ -6,6 +6,7 @@ are columns of plain numbers beside each other.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.extras import optional
-from lplr.inputs.base import Input, choose
+from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
 
 __all__ = ["names", "read"]
@@ -47,7 +48,8 @@ def read(path: str, member: str) -> Input:
     def begin(row: int) -> tuple[int, Iterator[np.ndarray]]:
         return _from(path, columns, (n, d), dtype, height, row)
 
-    return Input(Forward((n, d), dtype, height, begin), path, member)
+    again = (reread, read, os.path.abspath(path), member)
+    return Input(Forward((n, d), dtype, height, begin, again), path, member)
 
 
 def _opened(path: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from lplr.exceptions import InputError, LplrError
 from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
+from lplr.sources.elsewhere import recipe_of
 from lplr.validation import check_shape
 
 __all__ = ["Source"]
@@ -69,6 +70,28 @@ class Source:
         self.shape = check_shape(data.shape, name)
         double = self.dtype.kind == "f" and self.dtype.itemsize == 8
         self.row_dtype = np.dtype(np.float64 if double else np.float32)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it lies in files, any rows of which another process reads as well."""
+        return recipe_of(self._data) is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name != "_lock"}
+        recipe = recipe_of(self._data)
+        return state if recipe is None else {**state, "_data": None, "recipe": recipe}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        make, arguments = state.pop("recipe", (None, ()))
+        vars(self).update(state, _lock=Lock())
+        if make is not None:
+            self._data = make(*arguments)
+            if (self._data.shape, self._data.dtype) != (self.shape, self.dtype):
+                raise InputError(
+                    f"{self.name}: is {self.dtype} of shape {self.shape} where it was opened and "
+                    f"{self._data.dtype} of shape {self._data.shape} in another process; both must "
+                    "see the same file"
+                )
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop - 1``, converted; whether they are finite is not checked.

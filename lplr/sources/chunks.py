@@ -71,4 +71,5 @@ def by_chunks(A: Any, name: str) -> Any:
                 )
             yield piece
 
-    return Forward(A.shape, np.dtype(A.dtype), int(np.diff(kept).max()), begin)
+    height = int(np.diff(kept).max())
+    return Forward(A.shape, np.dtype(A.dtype), height, begin, (by_chunks, A, name))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError
+from lplr.exceptions import CorruptFileError, InputError
 from lplr.sources.base import Source
 
 __all__ = ["MappedSource"]
@@ -30,6 +31,14 @@ class MappedSource(Source):
     """
 
     _data: np.memmap
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.is_elsewhere:
+            raise InputError(
+                f"{self.name}: is a private map, or one of a file without a name, which no other "
+                "process can open; pass a copy of it, numpy.array(...)"
+            )
+        return super().__getstate__()
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         view = self._data[start:stop]

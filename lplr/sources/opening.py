@@ -11,6 +11,7 @@ from lplr.exceptions import InputError, LplrError
 from lplr.inputs import open_input
 from lplr.sources.base import Source
 from lplr.sources.chunks import by_chunks
+from lplr.sources.dask_source import DaskSource
 from lplr.sources.mapped import MappedSource
 from lplr.validation import as_array, check_block
 
@@ -86,7 +87,11 @@ def open_source(A: Any, name: str = "A") -> Source:
     if isinstance(A, np.memmap):
         return MappedSource(A, name)
     try:
-        return Source(by_chunks(A, name), name)
+        return (
+            DaskSource(A, name)
+            if hasattr(A, "__dask_graph__")
+            else Source(by_chunks(A, name), name)
+        )
     except LplrError:
         raise
     except Exception as error:  # of any package

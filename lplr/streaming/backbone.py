@@ -15,7 +15,6 @@ from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
 from lplr.planning.sizes import has_row_blocks
-from lplr.streaming.mixed_rows import MixedRows
 from lplr.streaming.moments import Moments
 from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
@@ -61,26 +60,33 @@ def streamed_sum(
             H = matmul(weights.L * weights.D, weights.L.T)
         coder = RowCoder(R, pattern_of(like.low_rank.left), n, H)
     unit = np.float32(1 / moments.unit)
+    right = like.right
     loss = 0.0
 
-    def work(start: int, X: np.ndarray) -> np.ndarray:
+    def turn(start: int, X: np.ndarray) -> np.ndarray:
         X = X if unit == 1 else X * unit
-        return X if like.right is None else like.right.apply(X, axis=1)
+        return X if right is None else right.apply(X, axis=1)
 
-    def code(start: int, Z: np.ndarray) -> None:
-        nonlocal loss
+    def work(start: int, Z: np.ndarray) -> tuple[int, list[np.ndarray], list[np.ndarray], float]:
+        packed: list[np.ndarray] = []
         if coder is not None:
             packed, values = coder.code(Z)
-            for part, codes in zip(coder.columns, packed, strict=True):
-                part.fill(start, codes)
             Z = Z - values.T @ R
         found, _, error = coded_groups(Z, weights, groups, sweeps, scales)
-        for part, words in zip(columns, found, strict=True):
-            part.fill(start, part.pack(words))
-        loss += weights.loss(np.ascontiguousarray(error))
+        words = [part.pack(codes) for part, codes in zip(columns, found, strict=True)]
+        return start, packed, words, weights.loss(np.ascontiguousarray(error))
 
-    mixed = MixedRows(V, n, passes.tile, code)
-    passes.each(work, mixed.add, "Q and rows of L")
+    def take(done: tuple[int, list[np.ndarray], list[np.ndarray], float]) -> None:
+        nonlocal loss
+        start, packed, words, lost = done
+        loss += lost
+        for part, codes in zip(columns, words, strict=True):
+            part.fill(start, codes)
+        if coder is not None:
+            for part, codes in zip(coder.columns, packed, strict=True):
+                part.fill(start, codes)
+
+    passes.each_mixed(V, turn, work, take, "Q and rows of L")
     blocks = tuple(part.matrix(block.scale) for part, block in zip(columns, patterns, strict=True))
     Q: Quantized | Stacked = blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1)
     low_rank = None

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from lplr.cluster import check_client
 from lplr.exceptions import InputError
 from lplr.memory import available_memory
 from lplr.sources import Source, is_source, open_source
@@ -56,13 +57,15 @@ def in_words(nbytes: int) -> str:
     return f"'{-(-10 * nbytes // unit) / 10:g}{name}'"
 
 
-def streamed_source(A: Any, memory_limit: Any, name: str = "A") -> tuple[Source, int] | None:
+def streamed_source(
+    A: Any, memory_limit: Any, client: Any = None, name: str = "A"
+) -> tuple[Source, int] | None:
     """The source of a matrix that is to be streamed, and the bytes that this may take.
 
-    None means that the matrix is computed with in memory: no limit is given, and it is an array, or
-    takes less than the default limit as float32.
+    None means that the matrix is computed with in memory: neither a limit nor a client is given,
+    and it is an array, or takes less than the default limit as float32.
     """
-    if memory_limit is not None:
+    if check_client(client) is not None or memory_limit is not None:
         return open_source(A, name), memory_bytes(memory_limit)
     if not is_source(A):
         return None

@@ -8,7 +8,32 @@ import numpy as np
 
 from lplr.linalg.transforms import RandomizedTransform
 
-__all__ = ["MixedRows"]
+__all__ = ["MixedRows", "mixed_range", "needed_rows"]
+
+
+def needed_rows(V: RandomizedTransform, start: int, stop: int) -> tuple[int, int]:
+    """The rows of A, from a first to one before the last, of which those of V A are made.
+
+    >>> needed_rows(RandomizedTransform(100, seed=0, block=10), 35, 40)
+    (30, 40)
+    """
+    first, last = V.block_of(np.array([start, stop - 1])).tolist()
+    return V.inside(first).start, V.inside(last).stop
+
+
+def mixed_range(
+    V: RandomizedTransform | None, X: np.ndarray, first: int, start: int, stop: int
+) -> np.ndarray:
+    """The rows ``start`` to ``stop`` of V A, made of some of A, the first of which is given."""
+    if V is None:
+        return X[start - first : stop - first]
+    b, last = V.block_of(np.array([start, stop - 1])).tolist()
+    inside = [V.inside(i) for i in range(b, last + 1)]
+    blocks = [
+        V.apply_block(b + i, X[rows.start - first : rows.stop - first])
+        for i, rows in enumerate(inside)
+    ]
+    return np.concatenate(blocks)[start - inside[0].start : stop - inside[0].start]
 
 
 class MixedRows:

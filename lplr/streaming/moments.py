@@ -13,7 +13,16 @@ from lplr.parallel import matmul
 from lplr.streaming.passes import Passes
 from lplr.validation import bring_into_range, check_block, check_magnitude
 
-__all__ = ["Extrema", "FirstPass", "Moments", "checked", "first_pass", "sample_rows", "sample_size"]
+__all__ = [
+    "Extrema",
+    "FirstPass",
+    "Moments",
+    "checked",
+    "first_pass",
+    "sample_rows",
+    "sample_size",
+    "sampled_in",
+]
 
 _SAMPLE = 4096  # rows, at least
 _SAMPLE_PER_COLUMN = 2
@@ -29,6 +38,12 @@ def sample_rows(shape: tuple[int, int]) -> np.ndarray:
     """The numbers of the rows that stand for all: evenly spaced, or all where there are few."""
     n, d = shape
     return np.unique(np.linspace(0, n - 1, min(n, sample_size(d))).astype(int))
+
+
+def sampled_in(rows: np.ndarray, start: int, count: int) -> np.ndarray:
+    """Which of the ``count`` rows from ``start`` on are of the sample."""
+    first, last = np.searchsorted(rows, (start, start + count))
+    return rows[first:last] - start
 
 
 @dataclass
@@ -189,22 +204,25 @@ def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = Tru
     name = passes.source.name
     rows = sample_rows(passes.shape)
     sample = np.empty((len(rows), d), np.float32)
-    gram, extrema, sums = np.zeros((d, d) if with_gram else (0, 0)), Extrema(), np.zeros(d)
+    of_gram, filled = d if with_gram else 0, 0
+    gram, extrema, sums = np.zeros((of_gram, of_gram)), Extrema(), np.zeros(d)
     lowest, highest = (np.full(d, end, np.float32) for end in (np.inf, -np.inf))
 
     def work(start: int, X: np.ndarray) -> tuple[Any, ...]:
         low, high = checked(X, name, start)
-        first, last = np.searchsorted(rows, (start, start + len(X)))
-        sample[first:last] = X[rows[first:last] - start]
         of_columns = (X.min(axis=0), X.max(axis=0)) if by_column else None
-        x = X[:, : len(gram)].astype(np.float64)
-        return low, high, X.sum(axis=0, dtype=np.float64), x.T @ x, of_columns
+        x = X[:, :of_gram].astype(np.float64)
+        sampled = X[sampled_in(rows, start, len(X))]
+        return low, high, X.sum(axis=0, dtype=np.float64), x.T @ x, sampled, of_columns
 
     def take(found: tuple[Any, ...]) -> None:
-        low, high, part, G, of_columns = found
+        nonlocal filled
+        low, high, part, G, sampled, of_columns = found
         extrema.include(low, high)
         np.add(sums, part, out=sums)
         np.add(gram, G, out=gram)
+        sample[filled : filled + len(sampled)] = sampled
+        filled += len(sampled)
         if of_columns is not None:
             np.minimum(lowest, of_columns[0], out=lowest)
             np.maximum(highest, of_columns[1], out=highest)

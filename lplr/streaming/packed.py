@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lplr.matrices.quantized import Quantized
@@ -25,6 +27,10 @@ class _Packed:
     def __init__(self, n: int, m: int, book: Codebook, nbytes: int) -> None:
         self.shape, self._book, self.piece = (n, m), book, book
         self._packed = np.empty(nbytes, np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that packs and fills nothing in: without the bytes of all rows."""
+        return vars(self) | {"_packed": np.empty(0, np.uint8)}
 
     def matrix(self, scale: np.ndarray, offset: np.ndarray | None = None) -> Quantized:
         """The packed matrix; nothing can be filled in after this."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from lplr.streaming.moments import (
     checked,
     first_pass,
     sample_rows,
+    sampled_in,
 )
 from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
@@ -164,17 +166,20 @@ def _range_pass(
     rows = sample_rows(passes.shape)
     sample = np.empty((len(rows), plan.rank), np.float32)
     extrema, start_extrema, total = Extrema(), Extrema(), 0.0
+    filled = 0
 
-    def work(start: int, X: np.ndarray) -> tuple[float, ...]:
+    def work(start: int, X: np.ndarray) -> tuple[Any, ...]:
         low, high = checked(X, name, start)
         Y = apply(X)
-        first, last = np.searchsorted(rows, (start, start + len(X)))
-        sample[first:last] = Y[rows[first:last] - start]
         part = float(X.sum(dtype=np.float64)) if with_total else 0.0
-        return low, high, float(Y.min()), float(Y.max()), part
+        sampled = Y[sampled_in(rows, start, len(X))]
+        return low, high, float(Y.min()), float(Y.max()), part, sampled
 
-    def take(found: tuple[float, ...]) -> None:
-        nonlocal total
+    def take(found: tuple[Any, ...]) -> None:
+        nonlocal total, filled
+        sampled = found[5]
+        sample[filled : filled + len(sampled)] = sampled
+        filled += len(sampled)
         extrema.include(*found[:2])
         start_extrema.include(*found[2:4])
         total += found[4]

@@ -84,14 +84,23 @@ class Source:
     def __setstate__(self, state: dict[str, Any]) -> None:
         make, arguments = state.pop("recipe", (None, ()))
         vars(self).update(state, _lock=Lock())
-        if make is not None:
+        if make is None:
+            return
+        advice = "both must see the same file, on a disk that they share"
+        try:
             self._data = make(*arguments)
-            if (self._data.shape, self._data.dtype) != (self.shape, self.dtype):
-                raise InputError(
-                    f"{self.name}: is {self.dtype} of shape {self.shape} where it was opened and "
-                    f"{self._data.dtype} of shape {self._data.shape} in another process; both must "
-                    "see the same file"
-                )
+        except LplrError:
+            raise
+        except Exception as error:  # of any package that opens the data
+            raise InputError(
+                f"{self.name}: cannot be opened in another process: {type(error).__name__}: "
+                f"{error}; {advice}"
+            ) from error
+        if (self._data.shape, self._data.dtype) != (self.shape, self.dtype):
+            raise InputError(
+                f"{self.name}: is {self.dtype} of shape {self.shape} where it was opened and "
+                f"{self._data.dtype} of shape {self._data.shape} in another process; {advice}"
+            )
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop - 1``, converted; whether they are finite is not checked.

@@ -26,7 +26,7 @@ from lplr.planning.trials import best_of
 from lplr.progress import until
 from lplr.sources import Source
 from lplr.streaming.backbone import streamed_sum
-from lplr.streaming.feedback import rows_on
+from lplr.streaming.feedback import streamed_factors
 from lplr.streaming.matrix import StreamedMatrix
 from lplr.streaming.moments import first_pass
 from lplr.streaming.passes import Passes
@@ -121,7 +121,8 @@ def _carried_out(
         )
     if isinstance(trial, LowRank):
         assert isinstance(plan, LowRankPlan)
-        return rows_on(trial, passes, moments, plan.blocks, matrix.H)
+        rng = np.random.default_rng([matrix.factor_seed, 1])
+        return streamed_factors(passes, moments, plan.blocks, rng, effort, matrix.H)
     if not isinstance(trial, QPlusLowRank):
         raise InputError(f"memory_limit: no plan of kind {plan.kind!r} is coded in passes")
     rates = matrix.rates if trial.right is not None else matrix.unrotated_rates

@@ -44,7 +44,8 @@ def feedback_in_passes(
         plan = constant_plan()
         return constant_factors(shape, moments.extrema.low, plan.rank, plan.books)
     blocks = _blocks(moments, plans, nbytes)
-    return streamed_factors(passes, moments, blocks, np.random.default_rng([seed, 1]), effort)
+    rng = np.random.default_rng([seed, 1])
+    return streamed_factors(passes, moments, blocks, rng, effort)[0].scaled(moments.unit)
 
 
 def feedback_of_few(

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from lplr.coding.blocks import ComponentBlock, successive_factors
-from lplr.coding.factor import Factor, fit_scales, quantize_factor, rescaled
+from lplr.coding.factor import Factor
 from lplr.coding.new_rows import pattern_of
+from lplr.coding.tall import factors_on_start, fitted_right
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
-from lplr.parallel import matmul
 from lplr.progress import until
 from lplr.streaming.moments import Moments
 from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
 from lplr.streaming.row_coder import RowCoder
 
-__all__ = ["factors_of_few", "rows_on", "streamed_factors"]
-
-_ROUNDS = 2  # of fitting the blocks of R to each other
+__all__ = ["factors_of_few", "streamed_factors"]
 
 
 def factors_of_few(
@@ -31,8 +29,16 @@ def factors_of_few(
     rng: np.random.Generator,
     effort: str = "default",
 ) -> LowRank:
-    """L R for S, the stand-in of few rows."""
-    return successive_factors(S, moments.svd(blocks[-1].stop, len(S)), blocks, rng, effort)
+    """R for all rows, and the L of S, the stand-in of few.
+
+    An R that is fitted to few rows fits these better than all: it is left as the singular vectors
+    give it. In a single block, which may be coarse, it is fitted all the same.
+    """
+    svd = moments.svd(blocks[-1].stop, len(S))
+    if len(blocks) == 1:
+        return successive_factors(S, svd, blocks, rng, effort)
+    sizes = [block.stop - block.start for block in blocks]
+    return factors_on_start(S, svd, sizes, [block.books for block in blocks], rng)
 
 
 def streamed_factors(
@@ -41,34 +47,19 @@ def streamed_factors(
     blocks: Sequence[ComponentBlock],
     rng: np.random.Generator,
     effort: str = "default",
-) -> LowRank:
-    """L R for a matrix whose `Moments` are known: one more pass.
+    H: np.ndarray | None = None,
+) -> tuple[LowRank, float]:
+    """L R for a matrix whose `Moments` are known, in their units, and the loss: one more pass.
 
-    R, and the scales of L, are found for the stand-in of few rows with the same Gram matrix; each
-    row of A is coded on that R. Then R is fitted once more to all of L, from
-    ``L^T L`` and ``L^T A``, and kept if it is better. On the distributions tried the error is that
-    of all of A in memory, within 1 % where no row is far longer than the others.
+    R, and the scales of L, come from `factors_of_few`; each row of A is coded on that R. Then R is
+    fitted to all of L, from ``L^T L`` and ``L^T A``, and kept if it is better. This is
+    `lplr.coding.tall` with one turn instead of two. The loss is ``tr(E H E^T)``.
     """
     with until(0.1, "factors of few rows"):
         found = factors_of_few(moments.stand_in(), moments, blocks, rng, effort)
-    return rows_on(found, passes, moments, blocks)[0].scaled(moments.unit)
-
-
-def rows_on(
-    found: LowRank,
-    passes: Passes,
-    moments: Moments,
-    blocks: Sequence[ComponentBlock],
-    H: np.ndarray | None = None,
-) -> tuple[LowRank, float]:
-    """All rows on the R that was ``found`` for few, in the units of ``moments``; and the loss.
-
-    The loss is ``tr(E H E^T)``; R is fitted once more if that lowers it.
-    """
     R = found.right.to_dense()
-    k = len(R)
-    coder = RowCoder(R, pattern_of(found.left), moments.shape[0])
-    products = Products(k, moments.shape[1])
+    coder = RowCoder(R, pattern_of(found.left), moments.shape[0], rough=effort == "fast")
+    products = Products(len(R), moments.shape[1])
     unit = np.float32(1 / moments.unit)
 
     def work(start: int, X: np.ndarray) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
@@ -84,8 +75,12 @@ def rows_on(
 
     with until(0.98):
         passes.each(work, take, "rows of L")
-    right, again = _fitted_right(products, found.right, R, blocks)
-    losses = [products.loss(r, moments.gram, H) for r in (R, again)]
+    sizes = [block.stop - block.start for block in blocks]
+    books = [block.books for block in blocks]
+    again = fitted_right(products.gram, products.mixed, R, books, sizes)
+    values = np.concatenate([factor.values for factor in again])
+    losses = [products.loss(r, moments.gram, H) for r in (R, values)]
+    right = _packed_right(again, blocks)
     if losses[1] >= losses[0]:
         right, losses[1] = found.right, losses[0]
     norm = moments.energy if H is None else float(np.vdot(H, moments.gram))
@@ -93,35 +88,19 @@ def rows_on(
     return LowRank(coder.matrix(), right, meta={"history": history}), losses[1]
 
 
-def _fitted_right(
-    products: Products,
-    right: Quantized | Stacked,
-    R: np.ndarray,
-    blocks: Sequence[ComponentBlock],
-) -> tuple[Quantized | Stacked, np.ndarray]:
-    """R for all rows of L, packed and dense: its blocks in turn, then all scales together."""
-    G, B = products.gram, products.mixed
-    R = R.copy()
-    factors: dict[int, Factor] = {}
-    for _ in range(_ROUNDS if len(blocks) > 1 else 1):
-        for i, block in enumerate(blocks):
-            part = slice(block.start, block.stop)
-            others = R.copy()
-            others[part] = 0
-            rest = (B[part] - matmul(G[part], others)).astype(np.float32)
-            factors[i] = quantize_factor(rest, G[part, part], block.books[1])
-            R[part] = factors[i].values
-    whole = Factor(np.empty(0), np.ones(len(R), np.float32), R)
-    whole = rescaled(whole, fit_scales(whole, G, B))
+def _packed_right(
+    factors: Sequence[Factor], blocks: Sequence[ComponentBlock]
+) -> Quantized | Stacked:
+    """R, of blocks of rows."""
     packed = tuple(
         Quantized(
-            shape=(block.stop - block.start, R.shape[1]),
+            shape=factor.values.shape,
             quantizer=block.books[1].name,
             bits=block.books[1].bits,
-            codes=block.books[1].pack(factors[i].codes, axis=1),
-            scale=(factors[i].scale * whole.scale[block.start : block.stop])[:, None],
+            codes=block.books[1].pack(factor.codes, axis=1),
+            scale=factor.scale[:, None],
             axis=1,
         )
-        for i, block in enumerate(blocks)
+        for factor, block in zip(factors, blocks, strict=True)
     )
-    return packed[0] if len(packed) == 1 else Stacked(packed, axis=0), whole.values
+    return packed[0] if len(packed) == 1 else Stacked(packed, axis=0)

@@ -82,10 +82,7 @@ def successive_factors(
     s, V = svd
     if isinstance(A, np.ndarray) and _is_tall(blocks, A.shape, effort):
         sizes = [block.stop - block.start for block in blocks]
-        if A.shape[0] >= A.shape[1]:
-            return tall_factors(A, svd, sizes, [block.books for block in blocks], rng)
-        books = [block.books[::-1] for block in blocks]
-        return tall_factors(A.T, svd, sizes, books, rng).T
+        return tall_factors(A, svd, sizes, [block.books for block in blocks], rng)
 
     def fit(X: Matrix, i: int, passes: int) -> FactorPair:
         part = slice(blocks[i].start, blocks[i].stop)

@@ -43,14 +43,17 @@ def tall_factors(
     books: Sequence[CodebookPair],
     rng: np.random.Generator,
 ) -> LowRank:
-    """L R for A, float32 (n, d) with n much larger than d, at the rank of its `ShortSVD`.
+    """L R for A, float32 (n, d) with one side much larger than the other, of its `ShortSVD`.
 
-    Blocks of ``sizes`` components are coded alike. L is coded twice, at first without sweeps, and R
-    is fitted after each time. ``meta["history"]`` has the relative errors after each fit.
+    Blocks of ``sizes`` components are coded alike. L, the longer factor, is coded twice, at first
+    without sweeps, and R is fitted after each time. ``meta["history"]`` has the relative errors
+    after each fit.
     """
-    left_books = [pair[0] for pair in books]
+    wide = A.shape[0] < A.shape[1]
+    A, own = (A.T, [pair[::-1] for pair in books]) if wide else (A, books)
+    left_books = [pair[0] for pair in own]
     free = [None] * len(books)
-    right = _start(svd, sizes, books, rng)
+    right = _start(svd, sizes, own, rng)
     norm = squared_norm(A)
     history = []
     for rough in parts((True, False), [1, 2], "factors"):
@@ -60,14 +63,14 @@ def tall_factors(
         L = _values(left)
         G, B = gram(L), matmul(L, A)
         del L
-        again = fitted_right(G, B, R, books, sizes)
+        again = fitted_right(G, B, R, own, sizes)
         gains = [_explained(G, B, values) for values in (R, _values(again))]
         if gains[1] >= gains[0]:
             right = again
         loss = max(norm - max(gains), 0.0)
         history.append(float(np.sqrt(loss / norm)) if norm > 0 else 0.0)
-    meta = {"history": history}
-    return stack_factors(list(zip(left, right, strict=True)), books, meta)
+    sides = (right, left) if wide else (left, right)
+    return stack_factors(list(zip(*sides, strict=True)), books, {"history": history})
 
 
 def factors_on_start(

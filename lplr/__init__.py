@@ -26,6 +26,7 @@ _PUBLIC = {
     "RowParts": "lplr.matrices.row_parts",
     "Stacked": "lplr.matrices.stacked",
     "allocate": "lplr.algorithms.allocate",
+    "append": "lplr.algorithms.append",
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
     "compress_all": "lplr.algorithms.compress_all",
@@ -57,6 +58,7 @@ __all__ = [
     "RowParts",
     "Stacked",
     "allocate",
+    "append",
     "caldera",
     "compress",
     "compress_all",
@@ -79,6 +81,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lplr import datasets, exceptions, models, theory
     from lplr.algorithms.allocate import Allocation, allocate
+    from lplr.algorithms.append import append
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress, predictions
     from lplr.algorithms.compress_all import compress_all

@@ -55,7 +55,7 @@ HOUSE = {
     ),
     "algorithms": (
         "exceptions parallel cluster progress validation provenance sources linalg quantizers "
-        "matrices coding planning streaming"
+        "matrices storage coding planning streaming"
     ),
     "estimator": (
         "exceptions parallel progress validation sources linalg matrices neighbours streaming "

@@ -25,9 +25,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "show what a packed file holds",
         "lplr info weights.h5",
         "Header, every component with its bits, and how it was made; of a file of many matrices "
-        "the list of them, and of the one that --name names the rest. The whole file is verified.",
+        "the list of them, and of the one that --name names the rest. The whole file is verified. "
+        "Of a folder of parts: what its manifest says, and whether appended rows fit the basis.",
     )
-    parser.add_argument("file", metavar="FILE", help="a file that lplr wrote")
+    parser.add_argument("file", metavar="FILE", help="a file, or folder of parts, that lplr wrote")
     add_name(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -35,8 +36,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    from lplr.cli.info_folder import facts_of_folder, print_folder
+    from lplr.storage.folder import is_folder
     from lplr.storage.stored import read_stored
 
+    if is_folder(args.file):
+        document = facts_of_folder(args.file)
+        if args.json:
+            print_json(document)
+        else:
+            print_folder(document)
+            _print_meta("/", document["groups"]["/"]["meta"])
+            _print_attributes(document)
+        return 0
     refuse_model(args.file, "info")
     stored = read_stored(args.file)
     document = {"file": args.file, **stored.describe()}

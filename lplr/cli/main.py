@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import lplr
-from lplr.cli import bench, bounds, compress, decompress, demo, doctor, info, model, verify
+from lplr.cli import append, bench, bounds, compress, decompress, demo, doctor, info, model, verify
 from lplr.cli.options import near, with_option
 from lplr.cli.streams import Output, prepared
 from lplr.exceptions import ExistingFileError, LplrError
@@ -158,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lplr {lplr.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (compress, decompress, info, verify, model, demo, bench, bounds, doctor):
+    for command in (
+        compress, append, decompress, info, verify, model, demo, bench, bounds, doctor,
+    ):  # fmt: skip
         command.add_parser(subparsers, common)
     return parser
 

@@ -94,12 +94,7 @@ def add_parts(path: str | os.PathLike[str], parts: Iterable[PackedMatrix]) -> Fo
     """
     with _told(path), locked(Path(path) / _LOCK, wait=True):
         folder = Folder.read(path)
-        named = {os.path.basename(part.path) for part in folder.parts}
-        for left in folder.path.iterdir():
-            is_part = part_number(left.name) is not None
-            if (is_part and left.name not in named) or _LEFT.fullmatch(left.name):
-                left.unlink()
-        number = max(part_number(name) or 0 for name in named) + 1
+        number = max(map(_number, _without_left_overs(folder))) + 1
         added: list[PartFile] = []
         try:
             for packed in parts:
@@ -110,11 +105,24 @@ def add_parts(path: str | os.PathLike[str], parts: Iterable[PackedMatrix]) -> Fo
                 added.append(write_part(folder.path, number + len(added), packed))
             folder = replace(folder, parts=(*folder.parts, *added))
             folder.write(overwrite=True)
-        except BaseException:
-            for part in added:
-                os.unlink(part.path)
+        except BaseException:  # an interrupt may come when the manifest is there already
+            _without_left_overs(Folder.read(path))
             raise
     return folder
+
+
+def _without_left_overs(folder: Folder) -> set[str]:
+    """The names of the parts; files that the manifest does not name are deleted."""
+    named = {os.path.basename(part.path) for part in folder.parts}
+    for left in folder.path.iterdir():
+        is_part = part_number(left.name) is not None
+        if (is_part and left.name not in named) or _LEFT.fullmatch(left.name):
+            left.unlink()
+    return named
+
+
+def _number(name: str) -> int:
+    return part_number(name) or 0
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""Whether new rows of a matrix fit the basis of the old ones as well as these do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Fit", "fit_of_new_rows"]
+
+# R is fitted to the old rows, which is worth 1 to 2 % to them, see `lplr.encode`; and 5 % more
+# error is what 0.07 bits less for each entry would do.
+_WORSE, _SIGMAS = 1.05, 3
+_FEW = 128  # rows, below which a code may not have got going, see `lplr.encode`
+
+
+class Fit(NamedTuple):
+    """How well some rows are coded: their number, norm and relative error, and its own error."""
+
+    rows: int
+    norm: float
+    relative_error: float
+    standard_error: float
+
+    @classmethod
+    def of(cls, error: np.ndarray, norm: np.ndarray) -> Fit:
+        """From the squared errors and norms of rows."""
+        total = float(norm.sum())
+        if not total:
+            return cls(len(norm), 0.0, 0.0, 0.0)
+        ratio = float(error.sum()) / total
+        # Of a ratio of sums over rows that are drawn by chance, and then of its root.
+        spread = float(np.sqrt(np.square(error - ratio * norm).sum())) / total
+        root = float(np.sqrt(ratio))
+        return cls(len(norm), float(np.sqrt(total)), root, spread / (2 * root) if root else 0.0)
+
+    @classmethod
+    def together(cls, fits: Sequence[Fit]) -> Fit:
+        """That of all their rows."""
+        norms = np.square([fit.norm for fit in fits])
+        total = norms.sum() or 1.0
+        errors = np.array([fit.relative_error for fit in fits])
+        root = float(np.sqrt(norms @ errors**2 / total))
+        spread = 2 * errors * [fit.standard_error for fit in fits] * norms / total
+        standard = float(np.linalg.norm(spread)) / (2 * root) if root else 0.0
+        rows = sum(fit.rows for fit in fits)
+        return cls(rows, float(np.sqrt(norms.sum())), root, standard)
+
+    def is_above(self, error: float) -> bool:
+        """Whether the rows are coded worse than those that have this relative error."""
+        least = self.relative_error - _SIGMAS * self.standard_error
+        return self.rows >= _FEW and least > _WORSE * error
+
+
+def fit_of_new_rows(
+    meta: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Whether rows that were appended fit the basis as well as the old ones.
+
+    Parameters
+    ----------
+    meta : mapping
+        The record of a matrix in parts.
+    parts : sequence of mapping
+        ``file`` and ``meta`` of each, as `lplr.inspect` returns them.
+
+    Returns
+    -------
+    dict or None
+        ``rows``, ``parts``, ``relative_error`` and ``standard_error`` of all new rows;
+        ``relative_error_of_old_rows``, None where it was not recorded under the same weights; and
+        ``worse``: the relative errors of new parts, by file, that are above 1.05 times the old one
+        by three standard errors. A part of less than 128 rows is not judged: it may lose more
+        because it is small. None if nothing was appended.
+    """
+    new = {part["file"]: part["meta"]["appended"] for part in parts if "appended" in part["meta"]}
+    if not new:
+        return None
+    fits = {file: Fit(*(record[name] for name in Fit._fields)) for file, record in new.items()}
+    weighted = {record["hessian"] for record in new.values()}
+    old = _old_error(meta, weighted.pop()) if len(weighted) == 1 else None
+    worse = {}
+    if old is not None:
+        worse = {file: fit.relative_error for file, fit in fits.items() if fit.is_above(old)}
+    every = Fit.together(list(fits.values()))
+    return {
+        "rows": every.rows,
+        "parts": len(fits),
+        "relative_error": every.relative_error,
+        "standard_error": every.standard_error,
+        "relative_error_of_old_rows": old,
+        "worse": worse,
+    }
+
+
+def _old_error(meta: Mapping[str, Any], weighted: bool) -> float | None:
+    """The relative error that was recorded when the matrix was made, under the same weights."""
+    arguments = meta.get("call", {}).get("arguments", {})
+    if (arguments.get("hessian") is not None) != weighted or arguments.get("output_hessian"):
+        return None
+    error = meta.get("plan", {}).get("error")
+    last = (meta.get("history") or [error])[-1]
+    return last.get("error") if isinstance(last, Mapping) else last

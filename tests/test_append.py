@@ -1,0 +1,182 @@
+"""Rows that are added to a folder of parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr.algorithms.fit import Fit, fit_of_new_rows
+from lplr.cli.main import main
+from lplr.exceptions import InputError
+from lplr.matrices.base import PackedMatrix
+
+N, P, D = 3000, 1500, 32
+
+
+@pytest.fixture(scope="module")
+def A() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((N + P, D)) / np.arange(1, D + 1) ** 0.7).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def kinds(A: np.ndarray) -> dict[str, PackedMatrix]:
+    old = A[:N]
+    return {
+        "L R": lplr.factorize(old, rank=8, bits=4, effort="fast", rng=0),
+        "Q + L R": lplr.compress(old, bits_per_entry=2, effort="fast", rng=0),
+        "columns": lplr.quantize(old, bits=3, granularity="column"),
+    }
+
+
+def fit_of(folder: Path) -> dict[str, Any]:
+    about = lplr.inspect(folder)
+    found = fit_of_new_rows(about["groups"]["/"]["meta"], about["parts"])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", ["L R", "Q + L R", "columns"])
+def test_new_rows_lie_below_the_old_ones(
+    kind: str, kinds: dict[str, Any], A: np.ndarray, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("lplr.algorithms.append._ENTRIES", 1024 * D)
+    old, folder, new = kinds[kind], tmp_path / "f", tmp_path / "new.npy"
+    np.save(new, A[N:])
+    lplr.save(folder, old, parts=True)
+    f = lplr.append(folder, new)
+    assert [part.shape[0] for part in f.blocks] == [N, 1024, P - 1024]
+    np.testing.assert_array_equal(f[:N], old.to_dense())
+    np.testing.assert_array_equal(lplr.load(folder).to_dense(), f.to_dense())
+    # New rows are of the distribution of the old ones: 2 % for what R was fitted to these, and
+    # the spread of 1500 rows.
+    fit, error = fit_of(folder), old.relative_error(A[:N])
+    measured = np.linalg.norm(f[N:] - A[N:]) / np.linalg.norm(A[N:])
+    assert fit["relative_error"] == pytest.approx(measured, rel=1e-5)
+    assert measured < 1.02 * error + 3 * fit["standard_error"]
+    assert (fit["rows"], fit["parts"], fit["worse"]) == (P, 2, {})
+    known = fit["relative_error_of_old_rows"]
+    assert known is None if kind == "columns" else known == pytest.approx(error, rel=1e-4)
+
+
+def test_rows_that_fit_worse_are_told(
+    kinds: dict[str, Any], A: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other, few = tmp_path / "f", tmp_path / "other.npy", tmp_path / "few.npy"
+    lplr.save(folder, kinds["L R"], parts=True)
+    lplr.append(folder, A[N:])
+    np.save(other, A[N:, ::-1])
+    np.save(few, A[:20, ::-1])
+    assert main(["append", str(folder), str(few)]) == 0
+    assert "fit the basis of the others as well" in capsys.readouterr().out  # not judged
+    assert main(["append", str(folder), str(other)]) == 0
+    said = capsys.readouterr().out
+    assert main(["info", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert main(["info", str(folder), "--json"]) == 0
+    fit = json.loads(capsys.readouterr().out)["new_rows"]
+    f = lplr.load(folder)
+    error = np.linalg.norm(f[-P:] - A[N:, ::-1]) / np.linalg.norm(A[N:])
+    assert list(fit["worse"]) == ["part-00003.h5"]
+    assert fit["worse"]["part-00003.h5"] == pytest.approx(error, rel=1e-5)
+    old = fit["relative_error_of_old_rows"]
+    for text in (said, told):
+        assert f"those in part-00003.h5 fit the old basis worse: {error:.5f} is" in text
+        assert f"that of the others {old:.5f}" in text
+
+
+def test_the_standard_error_is_that_of_rows_drawn_anew() -> None:
+    rng = np.random.default_rng(0)
+
+    def drawn() -> Fit:
+        norm = rng.gamma(4.0, size=400)
+        return Fit.of(norm * rng.gamma(2.0, size=400), norm)
+
+    fits = [drawn() for _ in range(1000)]
+    spread = np.std([fit.relative_error for fit in fits])
+    # The deviation of 1000 numbers is known within 2.2 %, that of 400 rows within 5 % or so.
+    assert np.mean([fit.standard_error for fit in fits]) == pytest.approx(spread, rel=0.1)
+    halves = [Fit.together(fits[i : i + 2]) for i in range(0, 1000, 2)]
+    assert halves[0].rows == 800
+    assert np.mean([fit.standard_error for fit in halves]) == pytest.approx(
+        spread / np.sqrt(2), rel=0.1
+    )
+
+
+def test_what_is_refused_changes_nothing(
+    kinds: dict[str, Any], A: np.ndarray, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("lplr.algorithms.append._ENTRIES", 1024 * D)
+    folder = tmp_path / "f"
+    lplr.save(folder, kinds["L R"], parts=True)
+    before = lplr.verify(folder)
+    bad = A.copy()
+    bad[-1, 3] = np.nan
+    for rows, said in ((bad, f"rows: .*{N + P - 1}"), (A[:, 1:], "32 columns"), (A[:0], "empty")):
+        with pytest.raises(InputError, match=said):
+            lplr.append(folder, rows)
+    with pytest.raises(InputError, match="no folder of parts"):
+        lplr.append(tmp_path, A)
+    assert lplr.verify(folder) == before
+    assert len(list(folder.glob("*.h5"))) == 1
+
+
+def killed_and_at_once(path: str, kills: int) -> list[int]:
+    """In a fresh process: rows after kills at random moments, and after three at once."""
+    folder, rows = Path(path), np.ones((200, D), np.float32)
+    rows[:, 0] = np.linspace(-1, 1, 200)
+    start = time.perf_counter()
+    lplr.append(folder, rows)  # also compiles
+    start = time.perf_counter()
+    lplr.append(folder, rows)
+    alone = time.perf_counter() - start
+    chance, found = random.Random(0), [lplr.load(folder).shape[0]]
+
+    def forked() -> int:
+        child = os.fork()
+        if child == 0:
+            lplr.append(folder, rows)
+            os._exit(0)
+        return child
+
+    for _ in range(kills):
+        child = forked()
+        time.sleep(chance.uniform(0, 2 * alone))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        lplr.verify(folder)
+        found.append(lplr.load(folder).shape[0])
+    for child in [forked() for _ in range(3)]:
+        assert os.waitpid(child, 0)[1] == 0
+    lplr.verify(folder)
+    return [*found, lplr.load(folder).shape[0]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_kills_leave_the_old_or_the_new_matrix_and_others_wait(
+    kinds: dict[str, Any], tmp_path: Path
+) -> None:
+    from lplr.evaluation.resources import run_fresh
+
+    folder = tmp_path / "f"
+    lplr.save(folder, kinds["L R"], parts=True)
+    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    rows = run_fresh(
+        "test_append", "killed_and_at_once", str(folder), 12, PYTHONPATH=folders,
+        LPLR_NUM_THREADS="1",
+    )  # fmt: skip
+    steps = np.diff(rows)
+    assert set(steps[:-1]) <= {0, 200}
+    assert steps[-1] == 600
+    print(f"{np.count_nonzero(steps[:-1])} of 12 were done before the kill")
+    left = {path.name for path in folder.glob("part-*.h5")}
+    assert left == {Path(part.path).name for part in lplr.load(folder).blocks}  # type: ignore[union-attr]

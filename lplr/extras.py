@@ -16,6 +16,7 @@ _PACKAGES = {
     "gguf": ("gguf", "models"),
     "tokenizers": ("tokenizers", "models"),
     "pyarrow": ("pyarrow", "scale"),
+    "dask": ("dask", "scale"),
     "distributed": ("distributed", "distributed"),
 }
 

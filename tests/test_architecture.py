@@ -79,8 +79,8 @@ HOUSE = {
         "theory models"
     ),
     "evaluation": (
-        "exceptions extras parallel processes validation progress kernels linalg quantizers "
-        "matrices neighbours coding planning storage datasets theory lplr"
+        "exceptions extras parallel processes validation progress kernels sources linalg "
+        "quantizers matrices neighbours coding planning storage datasets theory lplr"
     ),
     # --- the command line ---
     "cli": (

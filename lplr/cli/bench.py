@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lplr.cli.bench_report import add_report
+from lplr.cli.bench_scale import add_scale
 from lplr.cli.bench_speed import add_speed
 from lplr.cli.options import add_command, add_json, check_output, near, print_json
 
@@ -52,6 +53,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     for what, summary in _SUMMARIES.items():
         _add_grid(kinds, common, what, summary)
     add_speed(kinds, common)
+    add_scale(kinds, common)
     add_report(kinds, common)
 
 

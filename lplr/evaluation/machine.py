@@ -13,7 +13,7 @@ from lplr.parallel import n_threads
 
 __all__ = ["machine", "package_versions"]
 
-_PACKAGES = ("numpy", "scipy", "numba", "sklearn", "faiss", "skimage")
+_PACKAGES = ("numpy", "scipy", "numba", "sklearn", "faiss", "skimage", "dask")
 
 
 def machine() -> dict[str, Any]:

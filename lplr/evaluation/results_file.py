@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,10 @@ class ResultsFile:
     path : str or path-like
         One ending in ``.jsonl`` or ``.csv``; the other file has the same name otherwise, and so
         have the one that says how the values were made and, where there are any, the one of images.
+    columns : sequence of str
+        What every row has, None where it has no value.
+    key : collection of str
+        What a table is known by.
 
     Raises
     ------
@@ -131,8 +135,14 @@ class ResultsFile:
     ['results.jsonl', 'results.csv', 'results.meta.json', 'results.pictures.npz']
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] = COLUMNS,
+        key: Collection[str] = _KEY,
+    ) -> None:
         given = Path(path)
+        self._columns, self._key = columns, set(key)
         if given.suffix.lower() not in SUFFIXES:
             old = "; results in HDF5 are no longer read" if given.suffix.lower() == ".h5" else ""
             raise InputError(f"{path}: results end in {' or '.join(SUFFIXES)}{old}")
@@ -169,7 +179,7 @@ class ResultsFile:
         if not path.exists():
             return []
         rows, before = read_table(path)
-        if (rows and not rows[0].keys() >= _KEY) or not set(_MUST_AGREE) <= before.keys():
+        if (rows and not rows[0].keys() >= self._key) or not set(_MUST_AGREE) <= before.keys():
             raise InputError(f"{path}: holds no results of lplr bench; name another file")
         for name in _MUST_AGREE:
             old, new = before[name], attrs[name]
@@ -182,8 +192,8 @@ class ResultsFile:
                     "another file, or pass --restart to measure everything again"
                 )
         for name in ("about", "data", "spectra", "queries", "limits", "stores"):
-            self.attrs[name] = _merged(before.get(name, {}), attrs[name])
-        return [dict.fromkeys(COLUMNS) | row for row in rows]
+            self.attrs[name] = _merged(before.get(name, {}), attrs.get(name, {}))
+        return [dict.fromkeys(self._columns) | row for row in rows]
 
     def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all files; what was there is replaced only by complete ones."""

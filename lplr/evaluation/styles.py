@@ -185,9 +185,12 @@ def _table() -> dict[str, Style]:
     rows += [(name, name, GREYS[1], marker, "libraries") for name, marker in vectors.items()]
     faiss = {"ScalarQuantizer": "*", "PQ": "1", "OPQ": "2", "RaBitQ": "3"}
     rows += [(name, name, GREYS[0], marker, "libraries") for name, marker in faiss.items()]
+    grown = {"IncrementalPCA": "p", "svd_compressed": "d"}
+    rows += [(name, name, GREYS[1], marker, "libraries") for name, marker in grown.items()]
     rows += [
         ("limit", "yardstick", INK, "", "yardstick"),
         ("uncompressed", "uncompressed", INK, "", "yardstick"),
+        ("read twice + product", "reading and one product", INK, "", "yardstick"),
     ]
     return {
         name: Style(

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import process_time
@@ -25,7 +25,7 @@ from lplr.evaluation.resources import measured, run_fresh
 from lplr.evaluation.scale_methods import SCALE_METHODS, Job
 from lplr.exceptions import InputError, LplrError
 from lplr.parallel import n_threads
-from lplr.progress import Progress, parts, tracked
+from lplr.progress import Progress, parts, tracked, until
 from lplr.sources import open_source
 
 __all__ = ["COLUMNS", "KEY", "ScaleSettings", "measure_scale", "run_method", "written_rows"]
@@ -41,6 +41,7 @@ _BLOCK = 16384  # rows that are drawn together
 _CLUSTERS, _NOISE = 64, 0.05
 _WARM = 4096  # rows of the run before the clock
 _COMPARED = 4096  # rows whose error is measured
+_WRITING = 0.03  # of all time, about
 _TABLES = 1024  # bytes a column that a product quantizer stores beside its codes
 _BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -128,10 +129,11 @@ def measure_scale(
     found = [row for row in found if row["status"] == "ok"]
     runs = [(n, m) for n in sorted(rows) for m in methods if (m, n) not in there]
     if runs:
-        with (
-            tracked(progress, "writing rows"),
-            written_rows(max(n for n, _ in runs), settings.columns, folder) as path,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(tracked(progress, "rows"))
+            most = max(n for n, _ in runs)
+            with until(_WRITING):
+                path = stack.enter_context(written_rows(most, settings.columns, folder))
             for n, method in parts(runs, [n for n, _ in runs], lambda run: f"{run[1]}, {run[0]:,}"):
                 found.append(_measured(path, n, method, settings))
                 save(_in_order(found))

@@ -185,7 +185,7 @@ def _table() -> dict[str, Style]:
     rows += [(name, name, GREYS[1], marker, "libraries") for name, marker in vectors.items()]
     faiss = {"ScalarQuantizer": "*", "PQ": "1", "OPQ": "2", "RaBitQ": "3"}
     rows += [(name, name, GREYS[0], marker, "libraries") for name, marker in faiss.items()]
-    grown = {"IncrementalPCA": "p", "svd_compressed": "d"}
+    grown = {"IncrementalPCA": "^", "svd_compressed": "v"}
     rows += [(name, name, GREYS[1], marker, "libraries") for name, marker in grown.items()]
     rows += [
         ("limit", "yardstick", INK, "", "yardstick"),

@@ -46,13 +46,13 @@ HOUSE = {
     "quantizers": "exceptions parallel validation kernels",
     "matrices": "exceptions parallel validation sources linalg quantizers",
     "storage": "exceptions progress matrices",
-    "neighbours": "exceptions parallel progress validation kernels matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "streaming": (
         "exceptions parallel cluster memory progress validation sources linalg quantizers matrices "
         "coding planning"
     ),
+    "neighbours": "exceptions parallel progress validation kernels matrices streaming",
     "algorithms": (
         "exceptions parallel cluster progress validation provenance sources linalg quantizers "
         "matrices storage coding planning streaming"

@@ -8,7 +8,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from lplr.algorithms.compress import compress
 from lplr.estimator.model import Model, rng_of
@@ -21,6 +27,7 @@ from lplr.validation import check_choice, check_integer, check_matrix
 __all__ = ["KNeighborsClassifier"]
 
 _DTYPES = [np.float64, np.float32]
+_ENTRIES = 1 << 22  # of training rows that are queries, decoded at a time
 _BITS, _LEAST_NBYTES = 4.0, 32  # the default; a few entries need more for their scales
 
 
@@ -115,7 +122,8 @@ class KNeighborsClassifier(ClassifierMixin, Model):
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_features)
+        X : array_like or packed matrix of shape (n_samples, n_features)
+            A packed matrix, in memory or in parts, is taken as it is.
         y : array_like of shape (n_samples,)
             Labels: numbers or text.
 
@@ -129,25 +137,35 @@ class KNeighborsClassifier(ClassifierMixin, Model):
         InputError
             If a parameter or X is outside what is offered.
         """
-        X, y = validate_data(self, loaded(X, "X"), y, dtype=_DTYPES)
+        packed = isinstance(X, PackedMatrix)
+        if packed:
+            y = check_array(y, ensure_2d=False, dtype=None)
+            check_consistent_length(X, y)
+            self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
+        else:
+            X, y = validate_data(self, loaded(X, "X"), y, dtype=_DTYPES)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         check_integer(self.n_neighbors, "n_neighbors", 1)
         check_choice(self.weights, "weights", ("uniform", "distance"))
         check_choice(self.metric, "metric", ("euclidean", "cosine"))
+        self.rows_ = X if packed else self._compressed(X)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._labels = labels.astype(np.min_scalar_type(len(self.classes_) - 1))
+        return self
+
+    def _compressed(self, X: np.ndarray) -> PackedMatrix:
         bits = self.bits_per_entry
         if bits is None:
             bits = max(_BITS, 8 * _LEAST_NBYTES / X.size)
-        self.rows_ = compress(
+        return compress(
             check_matrix(X, "X"),
             bits_per_entry=bits,
             effort=self.effort,
             rng=rng_of(self.random_state),
             progress=bool(self.verbose),
         )
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        self._labels = labels.astype(np.min_scalar_type(len(self.classes_) - 1))
-        return self
 
     @property
     def n_samples_fit_(self) -> int:
@@ -183,17 +201,27 @@ class KNeighborsClassifier(ClassifierMixin, Model):
         wanted = self.n_neighbors if n_neighbors is None else n_neighbors
         own = X is None
         k = check_integer(wanted, "n_neighbors", 1, self.n_samples_fit_ - own)
-        queries = (
-            self.rows_.to_dense()
-            if own
-            else validate_data(self, loaded(X, "X"), dtype=_DTYPES, reset=False)
-        )
-        distances, indices = search(self.rows_, queries, k + own, metric=self.metric)
         if own:
-            others = indices != np.arange(len(indices))[:, None]
-            others[others.all(axis=1), -1] = False  # a twin came first: the last one goes
-            distances, indices = (a[others].reshape(-1, k) for a in (distances, indices))
+            distances, indices = self._own_neighbors(k)
+        else:
+            queries = validate_data(self, loaded(X, "X"), dtype=_DTYPES, reset=False)
+            distances, indices = search(self.rows_, queries, k, metric=self.metric)
         return (distances, indices) if return_distance else indices
+
+    def _own_neighbors(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the training rows, a block of these at a time."""
+        n, d = self.rows_.shape
+        distances, indices = np.empty((n, k)), np.empty((n, k), np.int64)
+        step = max(1, _ENTRIES // d)
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
+            queries = self.rows_.rows(start, start + len(rows))
+            found = search(self.rows_, queries, k + 1, metric=self.metric)
+            others = found.indices != rows[:, None]
+            others[others.all(axis=1), -1] = False  # a twin came first: the last one goes
+            for out, all_of in zip((distances, indices), found, strict=True):
+                out[rows] = all_of[others].reshape(-1, k)
+        return distances, indices
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of most votes; of equally many the first in `classes_`.

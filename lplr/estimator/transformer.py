@@ -229,7 +229,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
     def _matrix(self, X: Any, *, reset: bool) -> Any:
         """X as scikit-learn checks it: an array, CSR or CSC; operators and large sources too."""
         if is_source(X):
-            streamed = streamed_source(X, self.memory_limit, "X")
+            streamed = streamed_source(X, self.memory_limit, name="X")
             X = loaded(X, "X") if streamed is None else streamed[0]
         if not (is_operator(X) or isinstance(X, Source)):
             sparse = is_sparse(X)  # whose entries `as_matrix` checks

@@ -27,8 +27,13 @@ Read = Callable[[int, int], np.ndarray]  # rows from start to stop, float64
 _known: WeakKeyDictionary[PackedMatrix, Known] = WeakKeyDictionary()
 
 
-def index_of(f: Any) -> Index:
-    """The rows of any matrix; InputError if it is not a finite real one."""
+def index_of(f: Any, known: Known | None = None) -> Index:
+    """The rows of any matrix; InputError if it is not a finite real one.
+
+    Of a packed one, what is ``known`` from elsewhere is not found out again.
+    """
+    if known is not None:
+        _known[f] = known
     if isinstance(f, LowRank):
         return _low_rank(f)
     if isinstance(f, QPlusLowRank) and f.left is not None and f.left.blocks > 1:

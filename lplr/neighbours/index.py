@@ -15,7 +15,7 @@ import numpy as np
 from lplr.parallel import run_blocks
 from lplr.progress import counter
 
-__all__ = ["PANEL", "Index", "Known", "Screen"]
+__all__ = ["PANEL", "Index", "Known", "Nearest", "Screen", "Weights"]
 
 PANEL = 1 << 19  # entries of each array that a thread works on: 4 MB of float64
 _QUERIES = 256  # that a thread multiplies at a time
@@ -40,6 +40,38 @@ class Known:
     def nothing(cls, rows: int, blocks: int) -> Known:
         """About so many rows in so many blocks."""
         return cls(np.full(rows, np.nan), np.full(blocks, np.nan))
+
+
+class Nearest:
+    """The k least values of each of m queries so far, and their row numbers.
+
+    It does not depend on the order in which rows are looked at.
+
+    Attributes
+    ----------
+    values : ndarray of shape (m, k), float64
+    indices : ndarray of shape (m, k), int64
+    """
+
+    def __init__(self, m: int, k: int) -> None:
+        self.values, self.indices = np.full((m, k), np.inf), np.full((m, k), -1, np.int64)
+        self._lock = threading.Lock()
+
+    def keep(
+        self,
+        query: int,
+        products: np.ndarray,
+        scale: np.ndarray,
+        offset: np.ndarray,
+        numbers: np.ndarray,
+    ) -> None:
+        """Look at products of the queries from ``query`` on, one a row, with rows of numbers."""
+        from lplr.kernels.nearest import keep_least
+
+        part = slice(query, query + len(products))
+        products = np.ascontiguousarray(products)
+        with self._lock:
+            keep_least(products, scale, offset, numbers, self.values[part], self.indices[part])
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,44 +111,56 @@ class Index:
     known: Known
     screen: Screen | None = None
 
-    def search(self, X: np.ndarray, k: int, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def norms(self) -> np.ndarray:
+        """Squared norms of rows, as far as they are known."""
+        return self.known.norms
+
+    def search(self, X: np.ndarray, k: int, weights: Weights) -> Nearest:
         """The k least of ``offset + scale * product`` for each query, with their row numbers.
 
         ``weights`` gives scale and offset from the squared norms of rows.
         """
-        values = np.full((len(X), k), np.inf)
-        indices = np.full((len(X), k), -1, np.int64)
+        found = Nearest(len(X), k)
+        self.add_to(found, X, weights, counter(len(X)))
+        return found
+
+    def add_to(
+        self,
+        found: Nearest,
+        X: np.ndarray,
+        weights: Weights,
+        count: Callable[[float], None],
+        first: int = 0,
+    ) -> None:
+        """Look for less in the rows of this index, which are those from ``first`` on of a matrix.
+
+        What is counted adds up to the number of queries.
+        """
+        k = min(found.values.shape[1], self.shape[0])
         screened = len(X) <= _FEW and self.screen and not np.isnan(self.known.sizes).any()
         most = 1 if screened else max(_QUERIES, PANEL // self.width)
-        count = counter(len(X))
         for start in range(0, len(X), most):
-            part = slice(start, start + most)
-            P = self.project(X[part].astype(np.float64, copy=False))
+            P = self.project(X[start : start + most].astype(np.float64, copy=False))
             blocks = self._promising(P[0], k, weights) if screened else range(self.blocks)
-            self._search(P, list(blocks), weights, values[part], indices[part], count)
-        return values, indices
+            self._search(P, list(blocks), weights, found, start, count, first)
 
     def _search(
         self,
         P: np.ndarray,
         blocks: list[int],
         weights: Weights,
-        values: np.ndarray,
-        indices: np.ndarray,
+        found: Nearest,
+        query: int,
         count: Callable[[float], None],
+        first: int,
     ) -> None:
-        from lplr.kernels.nearest import keep_least
-
-        lock = threading.Lock()
-
         def search(i: int, _: int) -> None:
             C, numbers = self.read(blocks[i]), self.numbers(blocks[i])
             scale, offset = weights(self._norms(blocks[i], numbers, C))
             for start in range(0, len(P), _QUERIES):
-                part = slice(start, start + _QUERIES)
-                products = np.ascontiguousarray(self.mix(blocks[i], P[part] @ C.T))
-                with lock:
-                    keep_least(products, scale, offset, numbers, values[part], indices[part])
+                products = self.mix(blocks[i], P[start : start + _QUERIES] @ C.T)
+                found.keep(query + start, products, scale, offset, numbers + first)
             count(len(P) / len(blocks))
 
         run_blocks(search, len(blocks), 1)

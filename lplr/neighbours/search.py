@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.matrices.row_parts import RowParts
 from lplr.neighbours.coordinates import index_of
+from lplr.neighbours.parts import PartsIndex
 from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked
+from lplr.streaming.limits import memory_bytes
 from lplr.validation import check_choice, check_integer, check_matrix
 
 __all__ = ["METRICS", "Neighbours", "check_query", "refuse_zero", "search"]
@@ -42,7 +45,13 @@ class Neighbours(NamedTuple):
 
 
 def search(
-    f: Any, queries: Any, k: int, *, metric: str = "euclidean", progress: Progress = False
+    f: Any,
+    queries: Any,
+    k: int,
+    *,
+    metric: str = "euclidean",
+    memory_limit: int | str | None = None,
+    progress: Progress = False,
 ) -> Neighbours:
     """The k nearest rows of each query; of equally near rows, the first come first.
 
@@ -55,6 +64,9 @@ def search(
         From 1 to n; time grows with it beyond some hundreds.
     metric : {"euclidean", "cosine", "inner"}
         ``"inner"`` finds the rows of the largest inner products.
+    memory_limit : int or str, optional
+        Of a matrix in parts: bytes, or a text such as ``"2GB"``, that this may take; by default a
+        quarter of the memory that is available. The result does not depend on it.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -78,7 +90,10 @@ def search(
     those of V x and R V x with Q and L, which U^T then mixes. The norms of the rows of a packed
     matrix are computed in its first search and kept as long as it lives. From then on up to four
     queries meet the packed codes, in float32, and only blocks that may hold a neighbour, by the
-    error of that at worst, are decoded: the result is the same up to rounding. The dense matrix is
+    error of that at worst, are decoded: the result is the same up to rounding. The parts of a
+    `RowParts` are opened one after the other, or one by each thread where there are many, and
+    searched like that; their files are read anew each time, if they are more than two. The dense
+    matrix is
     formed only of a `QPlusLowRank` whose rows are not mixed in blocks (an older file, or less than
     4096 rows), and of an operator. No result depends on the number of threads.
 
@@ -93,18 +108,22 @@ def search(
     (array([0, 1, 2]), (3, 5))
     """
     check_choice(metric, "metric", METRICS)
+    in_parts = isinstance(f, RowParts)
+    if memory_limit is not None and not in_parts:
+        raise InputError("memory_limit: goes with a matrix in parts; leave it out")
     with tracked(progress, "search"), reproducible():
-        index = index_of(f)
+        index = PartsIndex(f, memory_bytes(memory_limit)) if in_parts else index_of(f)
         X, k = check_query(queries, k, index.shape)
         lengths = np.einsum("ij,ij->i", X, X, dtype=np.float64)[:, None]
         if metric == "cosine":
             refuse_zero(lengths, "queries")
-        values, indices = index.search(X, k, _WEIGHTS[metric])
+        found = index.search(X, k, _WEIGHTS[metric])
+        values, indices = found.values, found.indices
         if metric == "inner":
             return Neighbours(-values, indices)
         if metric == "euclidean":
             return Neighbours(np.sqrt(np.maximum(values + lengths, 0.0)), indices)
-        refuse_zero(index.known.norms, "f")
+        refuse_zero(index.norms, "f")
         return Neighbours(np.clip(1 + values / np.sqrt(lengths), 0.0, 2.0), indices)
 
 

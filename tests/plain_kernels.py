@@ -16,6 +16,7 @@ import lplr
 import lplr.kernels
 from lplr.kernels import bitpack
 from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
+from lplr.kernels.hashing import weighted_sums
 from lplr.kernels.nearest import keep_least
 from lplr.linalg.transforms import RandomizedTransform
 
@@ -55,6 +56,10 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
     for sketch in ("srht", "sparse-sign"):
         f = lplr.factorize(A, rank=3, method="lplr", sketch=sketch, bits=8, rng=0)
         yield sketch, f.to_dense()
+    words, sums = rng.integers(1 << 63, size=20, dtype=np.uint64), np.empty(4, np.uint64)
+    weighted_sums(words, words[:5] | np.uint64(1 << 63), sums)
+    assert np.array_equal(sums, words.reshape(4, 5) @ (words[:5] | np.uint64(1 << 63)))
+    yield "hash", sums
     columns, ones = np.empty_like(A), np.ones(32, np.float32)
     hadamard_columns(A, ones, ones, columns, 0, 16)
     yield "columns", columns

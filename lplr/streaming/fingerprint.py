@@ -35,10 +35,13 @@ def fingerprint(block: np.ndarray) -> int:
     >>> fingerprint(np.eye(3)) == fingerprint(np.eye(3)) != fingerprint(np.ones((3, 3)))
     True
     """
+    from lplr.kernels.hashing import weighted_sums
+
     octets = block.reshape(-1).view(np.uint8)
     words = octets[: len(octets) // 8 * 8].view(np.uint64)
     whole = len(words) // _WORDS * _WORDS
-    sums = words[:whole].reshape(-1, _WORDS) @ _weights()
+    sums = np.empty(whole // _WORDS, np.uint64)
+    weighted_sums(words[:whole], _weights(), sums)
     rest = words[whole:] * _weights()[: len(words) - whole]
     state = blake2b(sums.tobytes(), digest_size=8)
     state.update(rest.tobytes())

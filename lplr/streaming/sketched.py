@@ -213,7 +213,8 @@ def _second_pass(
         dither = np.random.default_rng([how.seed, 2, start]) if how.rounding == "dithered" else None
         codes, values = _rounded(apply(X), columns.piece, scale, offset, dither)
         G, B = products.of(values, X)
-        return start, columns.pack(codes), G, B, values.sum(axis=1, dtype=np.float64)
+        part = values.sum(axis=1, dtype=np.float64) if how.normalize else np.zeros(m)
+        return start, columns.pack(codes), G, B, part
 
     def take(done: _Tile) -> None:
         start, packed, G, B, part = done

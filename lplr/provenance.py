@@ -16,8 +16,9 @@ from lplr.parallel import reproducible
 from lplr.progress import tracked
 from lplr.validation import recorded_seed
 
-__all__ = ["as_call", "generator", "recorded", "versions"]
+__all__ = ["arguments_of", "as_call", "generator", "recorded", "versions"]
 
+_OUTSIDE = ("callback", "client", "memory_limit", "out", "progress")  # what no result depends on
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -29,10 +30,10 @@ def recorded(
 
     The function runs inside `lplr.parallel.reproducible` and, if it takes ``progress``, inside
     `lplr.progress.tracked`. The ``meta`` of its result gains ``call``, a dict of ``function`` (its
-    public name) and ``arguments`` (all but the matrix, ``callback``, ``client``, ``memory_limit``
-    and ``progress``, with their defaults), and ``versions``. A ``hessian`` is recorded as its shape
-    and SHA-256, a generator as its state before the call, and a seed that was drawn because ``rng``
-    is None as that seed.
+    public name) and ``arguments`` (all but the matrix, ``callback``, ``client``, ``memory_limit``,
+    ``out`` and ``progress``, with their defaults), and ``versions``. A ``hessian`` is recorded as
+    its shape and SHA-256, a generator as its state before the call, and a seed that was drawn
+    because ``rng`` is None as that seed.
 
     Parameters
     ----------
@@ -60,17 +61,26 @@ def recorded(
             rng = _rng(given["rng"])  # before the call changes the state
             with tracked(given.get("progress", False), fn.__name__), reproducible():
                 result = cast(Any, fn(*bound.args, **bound.kwargs))
-            arguments = {
-                name: rng if name == "rng" else _argument(name, value)
-                for name, value in given.items()
-                if name not in (matrix, "callback", "client", "memory_limit", "progress")
-            }
+            arguments = {**arguments_of(given, matrix), "rng": rng}
             call = {"function": f"lplr.{fn.__name__}", "arguments": arguments}
             return replace(result, meta={"call": call, **result.meta, "versions": versions()})
 
+        cast(Any, wrapper).draws = draws
         return wrapper
 
     return decorate
+
+
+def arguments_of(given: Mapping[str, Any], matrix: str) -> dict[str, Any]:
+    """The arguments of a call on which its result depends, as JSON holds them.
+
+    ``matrix`` is the name of the matrix, which is not among them.
+    """
+    return {
+        name: _rng(value) if name == "rng" else _argument(name, value)
+        for name, value in given.items()
+        if name not in (matrix, *_OUTSIDE)
+    }
 
 
 def _argument(name: str, value: Any) -> Any:

@@ -50,12 +50,12 @@ HOUSE = {
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "streaming": (
         "exceptions parallel cluster memory progress validation sources linalg quantizers matrices "
-        "coding planning"
+        "storage coding planning"
     ),
     "neighbours": "exceptions parallel progress validation kernels matrices streaming",
     "algorithms": (
-        "exceptions parallel cluster progress validation provenance sources linalg quantizers "
-        "matrices storage coding planning streaming"
+        "_version exceptions parallel cluster progress validation provenance sources linalg "
+        "quantizers matrices storage coding planning streaming"
     ),
     "estimator": (
         "exceptions parallel progress validation sources linalg matrices neighbours streaming "

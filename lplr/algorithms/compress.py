@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from lplr.algorithms.in_parts import in_parts, results_of
 from lplr.cluster import using
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.row_parts import RowParts
 from lplr.parallel import reproducible
 from lplr.planning.candidates import candidate_plans
 from lplr.planning.codebooks import EFFORTS
@@ -23,6 +25,7 @@ from lplr.provenance import recorded
 from lplr.sources import Source, opened
 from lplr.streaming.compress import compress_in_passes, planned_in_passes
 from lplr.streaming.limits import streamed_source
+from lplr.streaming.results import Results
 from lplr.validation import (
     bits_of,
     bring_into_range,
@@ -35,6 +38,7 @@ from lplr.validation import (
 __all__ = ["compress", "predictions"]
 
 
+@in_parts
 @recorded()
 def compress(
     A: Any,
@@ -45,9 +49,10 @@ def compress(
     rng: Any = None,
     effort: str = "default",
     memory_limit: int | str | None = None,
+    out: Any = None,
     client: Any = None,
     progress: Progress = False,
-) -> LowRank | QPlusLowRank | Quantized:
+) -> LowRank | QPlusLowRank | Quantized | RowParts:
     """Compress a matrix to a budget so that it loses least.
 
     Predicts, from the singular values, the Hessian and the errors of the codes, what the budget
@@ -82,6 +87,11 @@ def compress(
         then read in blocks of rows, twice, as `lplr.factorize` explains. Not with an
         ``output_hessian``. Rows of a backbone are mixed with their neighbours, so that rows that
         drift, as those of a sorted matrix, cost more than in memory.
+    out : str or path-like, optional
+        A new folder for a result in parts, which may be larger than the memory: A is read as with
+        ``memory_limit``, and each part is written when it is coded. What is finished lies in
+        OUT.job meanwhile: the same call, after an interrupt or a kill, goes on with the part that
+        was in progress, and gives the same bytes.
     client : dask.distributed.Client, optional
         Of a cluster whose workers do the work on the rows, see `lplr.factorize`.
     progress : bool or callable
@@ -142,11 +152,12 @@ def compress(
     ('QPlusLowRank', True)
     """
     A = opened(A)
-    streamed = _streamed(A, memory_limit, client, output_hessian)
+    results = results_of(out)
+    streamed = _streamed(A, memory_limit, client, output_hessian, always=results is out)
     if streamed is not None:
         checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
         with using(client):
-            return compress_in_passes(*streamed, *checked)
+            return compress_in_passes(*streamed, results, *checked)
     with until(0.15, "singular values"):
         matrix, plans, unit, damping = _planned(
             A, bits_per_entry, hessian, output_hessian, rng, effort
@@ -197,7 +208,8 @@ def predictions(
         streamed = _streamed(A, memory_limit, client, output_hessian)
         if streamed is not None:
             checked = _checked(streamed[0], bits_per_entry, hessian, output_hessian, rng, effort)
-            plans, shape = planned_in_passes(*streamed, *checked)[2], streamed[0].shape
+            plans = planned_in_passes(*streamed, Results(), *checked)[3]
+            shape = streamed[0].shape
         else:
             matrix, plans, *_ = _planned(A, bits_per_entry, hessian, output_hessian, rng, effort)
             shape = matrix.shape
@@ -205,12 +217,13 @@ def predictions(
 
 
 def _streamed(
-    A: Any, memory_limit: Any, client: Any, output_hessian: Any
+    A: Any, memory_limit: Any, client: Any, output_hessian: Any, *, always: bool = False
 ) -> tuple[Source, int] | None:
     """As `streamed_source`; under an ``output_hessian``, which needs all rows, only if asked to."""
-    if output_hessian is not None and memory_limit is None and client is None:
+    asked = memory_limit is not None or client is not None or always
+    if output_hessian is not None and not asked:
         return None
-    return streamed_source(A, memory_limit, client)
+    return streamed_source(A, memory_limit, client, always=always)
 
 
 def _checked(
@@ -222,7 +235,8 @@ def _checked(
     if output_hessian is not None:
         raise InputError(
             "output_hessian: errors of all rows weigh on each other, so that they cannot be "
-            "coded within a memory_limit or by a client; leave out one or the other"
+            "coded in passes, as a memory_limit, a client and out= ask for; leave out one or the "
+            "other"
         )
     seed, factor_seed = check_rng(rng).integers(2**63, size=2).tolist()
     return bits, hessian, (seed, factor_seed), effort

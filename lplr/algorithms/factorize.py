@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.algorithms.in_parts import in_parts, results_of
 from lplr.cluster import using
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
@@ -16,6 +17,7 @@ from lplr.linalg.operators import InputOperator, as_matrix, bring_matrix_into_ra
 from lplr.linalg.sketches import KINDS
 from lplr.linalg.svd import short_svd, truncated_svd
 from lplr.matrices.low_rank import LowRank
+from lplr.matrices.row_parts import RowParts
 from lplr.planning.codebooks import EFFORTS, factor_codebooks
 from lplr.planning.ranks import CONSTANT_SCALES, METHOD_SCALES, RankPlan, feasible_ranks
 from lplr.planning.sizes import StoredScales, budget_nbytes
@@ -45,6 +47,7 @@ __all__ = ["METHODS", "factorize", "factorize_sizes"]
 METHODS = tuple(METHOD_SCALES)
 
 
+@in_parts
 @recorded()
 def factorize(
     A: Any,
@@ -62,9 +65,10 @@ def factorize(
     effort: str = "default",
     rng: Any = None,
     memory_limit: int | str | None = None,
+    out: Any = None,
     client: Any = None,
     progress: Progress = False,
-) -> LowRank:
+) -> LowRank | RowParts:
     """Factor A ~ L R, with both factors quantized to real, packed bits.
 
     Give ``rank`` (and ``bits``), or ``bits_per_entry``, which then picks rank and bits.
@@ -120,6 +124,11 @@ def factorize(
         then read in blocks of rows, twice, and its codes depend neither on the limit nor on the
         number of threads. By default so are sources that take more than a quarter of the memory
         that is available; what is smaller is computed with in memory.
+    out : str or path-like, optional
+        A new folder for a result in parts, which may be larger than the memory: A is read as with
+        ``memory_limit``, and each part is written when it is coded. What is finished lies in
+        OUT.job meanwhile: the same call, after an interrupt or a kill, goes on with the part that
+        was in progress, and gives the same bytes.
     client : dask.distributed.Client, optional
         Of a cluster whose workers do the work on the rows, which are then read in blocks as under a
         ``memory_limit``, with the same result. They read files themselves, and compute dask arrays
@@ -130,7 +139,7 @@ def factorize(
 
     Returns
     -------
-    LowRank
+    LowRank, or RowParts of such with ``out``
         ``meta["call"]`` repeats the call; ``meta["history"]`` has the relative errors of
         ``"feedback"`` after each step.
 
@@ -178,7 +187,10 @@ def factorize(
             f"{limited}: goes with a matrix whose rows are read; leave it out for a sparse "
             "matrix or a linear operator, of which only products are taken"
         )
-    streamed = None if gone else streamed_source(A, memory_limit, client)
+    keeper = results_of(out)
+    streamed = None
+    if not gone:
+        streamed = streamed_source(A, memory_limit, client, always=keeper is out)
     if streamed is not None:
         shape = streamed[0].shape
     elif gone is not None:
@@ -197,8 +209,11 @@ def factorize(
     extra = None if n_oversamples is None else check_integer(n_oversamples, "n_oversamples", 0)
     seed = int(check_rng(rng).integers(2**63))  # each plan that is tried starts from this one
     constant = constant_of(A) if streamed is None else None
+    planned = shape  # of a part, where there are several
+    if bits_per_entry is not None:
+        planned = keeper.rows(shape, budget_nbytes(bits_per_entry, shape)), shape[1]
     plans = _rank_plans(
-        shape, rank, bits, bits_per_entry, method, quantizer, effort,
+        planned, rank, bits, bits_per_entry, method, quantizer, effort,
         None if constant is None else CONSTANT_SCALES,
     )  # fmt: skip
     feedback = method == "feedback"
@@ -215,7 +230,7 @@ def factorize(
 
         def constant_plan() -> RankPlan:
             return _rank_plans(
-                shape, rank, bits, bits_per_entry, method, quantizer, effort, CONSTANT_SCALES
+                planned, rank, bits, bits_per_entry, method, quantizer, effort, CONSTANT_SCALES
             )[0]
 
         if not feedback:
@@ -224,9 +239,13 @@ def factorize(
                 return _sketched(S, plans, how, finder)
 
             with using(client):
-                return sketched_in_passes(*streamed, plans, how, in_memory, constant_plan, first)
+                return sketched_in_passes(
+                    *streamed, plans, nbytes, how, in_memory, constant_plan, first, keeper
+                )
         with using(client):
-            return feedback_in_passes(*streamed, plans, nbytes, seed, effort, constant_plan, first)
+            return feedback_in_passes(
+                *streamed, plans, nbytes, seed, effort, constant_plan, first, keeper
+            )
     if constant is not None:
         return constant_factors(A.shape, constant, plans[0].rank, plans[0].books)
     if feedback and gone is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lplr.algorithms.in_parts import in_parts, results_of
 from lplr.cluster import using
 from lplr.coding.constant import constant_matrix, is_constant
 from lplr.coding.rounding import GRANULARITIES, SCALINGS, round_matrix
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.row_parts import RowParts
 from lplr.planning.sizes import rounding_nbytes
 from lplr.progress import Progress
 from lplr.provenance import recorded
@@ -22,6 +24,7 @@ __all__ = ["quantize", "quantize_sizes"]
 _TALL = 512  # rows from which on a column is as good a sequence as any
 
 
+@in_parts
 @recorded(draws=lambda arguments: arguments["rounding"] == "dithered")
 def quantize(
     A: Any,
@@ -33,9 +36,10 @@ def quantize(
     rounding: str = "nearest",
     rng: Any = None,
     memory_limit: int | str | None = None,
+    out: Any = None,
     client: Any = None,
     progress: Progress = False,
-) -> Quantized:
+) -> Quantized | RowParts:
     """Quantize a matrix as it is, to packed codes ("naive quantization" in the papers).
 
     Parameters
@@ -64,6 +68,11 @@ def quantize(
         Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already: A is
         then read in blocks of rows, twice, as `lplr.factorize` explains. Scales of ``"mse"`` that
         rows share are fitted to some thousand rows at even distances.
+    out : str or path-like, optional
+        A new folder for a result in parts, which may be larger than the memory: A is read as with
+        ``memory_limit``, and each part is written when it is coded. What is finished lies in
+        OUT.job meanwhile: the same call, after an interrupt or a kill, goes on with the part that
+        was in progress, and gives the same bytes.
     client : dask.distributed.Client, optional
         Of a cluster whose workers do the work on the rows, see `lplr.factorize`.
     progress : bool or callable
@@ -72,7 +81,7 @@ def quantize(
 
     Returns
     -------
-    Quantized
+    Quantized, or RowParts of such with ``out``
 
     Raises
     ------
@@ -95,7 +104,8 @@ def quantize(
     array([[0., 1.],
            [2., 3.]], dtype=float32)
     """
-    streamed = streamed_source(A, memory_limit, client)
+    results = results_of(out)
+    streamed = streamed_source(A, memory_limit, client, always=results is out)
     if streamed is None:
         A = check_matrix(loaded(A))
     check_choice(quantizer, "quantizer", tuple(QUANTIZERS))
@@ -110,7 +120,7 @@ def quantize(
         generator = check_rng(rng)
         with using(client):
             return quantize_in_passes(
-                *streamed, book, granularity, scaling, rounding, generator, down=down
+                *streamed, book, granularity, scaling, rounding, generator, results, down=down
             )
     q = round_matrix(A, book, granularity, scaling, rounding, check_rng(rng), axis=int(not down))
     return constant_matrix(q.shape, book, A[0, 0], q.axis) if is_constant(A) else q

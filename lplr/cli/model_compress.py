@@ -222,7 +222,7 @@ def _layers(count: int) -> str:
 def _share(args: argparse.Namespace, calibration: Any, given: dict[str, Any]) -> float:
     """Of the comparison of allocations in the time; what is wrong with the rest is found here."""
     from lplr.models.compress_model import plan
-    from lplr.models.output import new_path
+    from lplr.storage.output import new_path
 
     new_path(args.out)
     planned = plan(args.checkpoint, calibration=calibration, **given)

@@ -14,12 +14,12 @@ from lplr.exceptions import BudgetWarning, CorruptFileError, DampingWarning, Inp
 from lplr.models.candidates import Allocation, Candidate
 from lplr.models.comparison import Comparison, Work
 from lplr.models.families import Family
-from lplr.models.output import new_path
 from lplr.models.request import Request, request_of
 from lplr.models.texts import fingerprint, token_windows
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked, until
 from lplr.storage.atomic import write_atomic
+from lplr.storage.output import new_path
 from lplr.storage.text import from_json
 from lplr.validation import check_flag, check_integer, check_real
 

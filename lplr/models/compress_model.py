@@ -12,11 +12,11 @@ from lplr.exceptions import BudgetWarning, DampingWarning, StorageError
 from lplr.models.costs import Plan
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
-from lplr.models.output import new_path
 from lplr.models.request import request_of
 from lplr.models.run import Run
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked, until
+from lplr.storage.output import new_path
 from lplr.validation import check_integer
 
 __all__ = ["compress", "plan"]

@@ -15,11 +15,11 @@ from lplr.exceptions import InputError, LplrError, StorageError
 from lplr.models.checks import check_checkpoint
 from lplr.models.families import family_of
 from lplr.models.opening import open_tensors
-from lplr.models.output import new_path
 from lplr.models.packed import PackedModel
 from lplr.models.store import carried_tensors
 from lplr.models.writers import export_folder, export_gguf
 from lplr.progress import Progress, tracked, until
+from lplr.storage.output import new_path
 from lplr.validation import check_choice
 
 __all__ = ["DTYPES", "export"]

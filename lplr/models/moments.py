@@ -37,12 +37,12 @@ from lplr.models.moments_file import OutputMoments, shapes_of, write_moments
 from lplr.models.moments_job import MomentsJob
 from lplr.models.moments_pass import Pass
 from lplr.models.network import Network
-from lplr.models.output import new_path
 from lplr.models.request import check_enough, check_predicts, check_tensors
 from lplr.models.texts import PADDING, fingerprint, shortest_first, token_windows
 from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import versions
+from lplr.storage.output import new_path
 from lplr.validation import check_choice, check_flag, check_integer
 
 __all__ = ["ESTIMATORS", "felt", "form_moments", "output_moments"]
@@ -119,7 +119,7 @@ def output_moments(
     Examples
     --------
     >>> import lplr
-    >>> moments = lplr.models.output_moments(
+    >>> moments = lplr.storage.output_moments(
     ...     "SmolLM2-135M", "tokens.npy", "moments.safetensors"
     ... )  # doctest: +SKIP
     >>> summary = lplr.models.compress(

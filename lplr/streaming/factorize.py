@@ -9,12 +9,14 @@ import numpy as np
 from lplr.coding.blocks import ComponentBlock
 from lplr.coding.constant import constant_factors
 from lplr.matrices.low_rank import LowRank
+from lplr.matrices.row_parts import RowParts
 from lplr.planning.ranks import RankPlan
 from lplr.planning.waterfill import distribute
 from lplr.progress import until
 from lplr.sources import Source
 from lplr.streaming.feedback import factors_of_few, streamed_factors
-from lplr.streaming.moments import FirstPass, Moments, first_pass
+from lplr.streaming.moments import FirstPass, Moments, moments_of
+from lplr.streaming.results import Results
 from lplr.streaming.room import open_passes
 
 __all__ = ["feedback_in_passes", "feedback_of_few"]
@@ -29,23 +31,32 @@ def feedback_in_passes(
     effort: str,
     constant_plan: Callable[[], RankPlan],
     first: FirstPass,
-) -> LowRank:
+    results: Results,
+) -> LowRank | RowParts:
     """The method "feedback" of `lplr.factorize`, by two passes within ``limit`` bytes.
 
-    Of several plans, which share a budget of ``nbytes``, each component gets the best one.
+    Of several plans, which share a budget of ``nbytes``, each component gets the best one. Where
+    the result has parts, plans are those of one of them, as is its share of the budget.
     """
     shape = source.shape
     k = max(plan.rank for plan in plans)
-    stored = plans[0].nbytes(shape) if nbytes is None else int(nbytes)
-    passes = open_passes(source, limit, rank=k, stored=stored)
+    stored = plans[0].nbytes(shape) if nbytes is None else nbytes
+    passes = open_passes(source, limit, rank=k, stored=stored, results=results)
     with until(0.4):
-        moments = first.moments = first_pass(passes)
+        moments = first.moments = moments_of(passes, results)
     if moments.extrema.are_equal:
-        plan = constant_plan()
-        return constant_factors(shape, moments.extrema.low, plan.rank, plan.books)
-    blocks = _blocks(moments, plans, nbytes)
+        plan, value = constant_plan(), moments.extrema.low
+        return results.joined(
+            passes.parts,
+            lambda part, _: constant_factors(
+                (part.stop - part.start, shape[1]), value, plan.rank, plan.books
+            ),
+        )
+    rows = passes.parts[0].stop
+    share = None if nbytes is None else nbytes * rows / shape[0]
+    blocks = _blocks(moments.of_rows(rows), plans, share)
     rng = np.random.default_rng([seed, 1])
-    return streamed_factors(passes, moments, blocks, rng, effort)[0].scaled(moments.unit)
+    return streamed_factors(passes, moments, blocks, rng, results, effort)[0]
 
 
 def feedback_of_few(

@@ -12,11 +12,13 @@ from lplr.coding.new_rows import pattern_of
 from lplr.coding.tall import factors_on_start, fitted_right
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.row_parts import RowParts
 from lplr.matrices.stacked import Stacked
 from lplr.progress import until
 from lplr.streaming.moments import Moments
 from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
+from lplr.streaming.results import Kept, Results
 from lplr.streaming.row_coder import RowCoder
 
 __all__ = ["factors_of_few", "streamed_factors"]
@@ -46,35 +48,49 @@ def streamed_factors(
     moments: Moments,
     blocks: Sequence[ComponentBlock],
     rng: np.random.Generator,
+    results: Results,
     effort: str = "default",
     H: np.ndarray | None = None,
-) -> tuple[LowRank, float]:
-    """L R for a matrix whose `Moments` are known, in their units, and the loss: one more pass.
+) -> tuple[LowRank | RowParts, float]:
+    """L R for a matrix whose `Moments` are known, and the loss in their units: one more pass.
 
     R, and the scales of L, come from `factors_of_few`; each row of A is coded on that R. Then R is
     fitted to all of L, from ``L^T L`` and ``L^T A``, and kept if it is better. This is
     `lplr.coding.tall` with one turn instead of two. The loss is ``tr(E H E^T)``.
     """
+
+    def few() -> Kept:
+        return {"": factors_of_few(moments.stand_in(), moments, blocks, rng, effort)}
+
     with until(0.1, "factors of few rows"):
-        found = factors_of_few(moments.stand_in(), moments, blocks, rng, effort)
+        found = results.once("factors", few)[""]
     R = found.right.to_dense()
-    coder = RowCoder(R, pattern_of(found.left), moments.shape[0], rough=effort == "fast")
-    products = Products(len(R), moments.shape[1])
-    unit = np.float32(1 / moments.unit)
+    k, d = R.shape
+    pattern, unit = pattern_of(found.left), np.float32(1 / moments.unit)
 
-    def work(start: int, X: np.ndarray) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
-        X = X if unit == 1 else X * unit
-        packed, values = coder.code(X)
-        return start, packed, *products.of(values, X)
+    def code(part: slice) -> Kept:
+        coder = RowCoder(R, pattern, part.stop - part.start, rough=effort == "fast")
+        products = Products(k, d)
 
-    def take(done: tuple[int, list[np.ndarray], np.ndarray, np.ndarray]) -> None:
-        start, packed, G, B = done
-        for columns, codes in zip(coder.columns, packed, strict=True):
-            columns.fill(start, codes)
-        products.add(G, B)
+        def work(start: int, X: np.ndarray) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
+            X = X if unit == 1 else X * unit
+            packed, values = coder.code(X)
+            return start, packed, *products.of(values, X)
 
+        def take(done: tuple[int, list[np.ndarray], np.ndarray, np.ndarray]) -> None:
+            start, packed, G, B = done
+            for columns, codes in zip(coder.columns, packed, strict=True):
+                columns.fill(start - part.start, codes)
+            products.add(G, B)
+
+        passes.each(work, take, "rows of L", part)
+        return {"L": coder.matrix(), "gram": products.gram, "mixed": products.mixed}
+
+    products = Products(k, d)
     with until(0.98):
-        passes.each(work, take, "rows of L")
+        for kept in results.coded(passes.parts, code):
+            products.add(kept["gram"], kept["mixed"])
+            del kept  # before the next one is there
     sizes = [block.stop - block.start for block in blocks]
     books = [block.books for block in blocks]
     again = fitted_right(products.gram, products.mixed, R, books, sizes)
@@ -85,7 +101,12 @@ def streamed_factors(
         right, losses[1] = found.right, losses[0]
     norm = moments.energy if H is None else float(np.vdot(H, moments.gram))
     history = [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in losses]
-    return LowRank(coder.matrix(), right, meta={"history": history}), losses[1]
+    f = results.joined(
+        passes.parts,
+        lambda _, kept: LowRank(kept["L"], right).scaled(moments.unit),
+        {"history": history},
+    )
+    return f, losses[1]
 
 
 def _packed_right(

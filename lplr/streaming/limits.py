@@ -58,14 +58,15 @@ def in_words(nbytes: int) -> str:
 
 
 def streamed_source(
-    A: Any, memory_limit: Any, client: Any = None, name: str = "A"
+    A: Any, memory_limit: Any, client: Any = None, name: str = "A", *, always: bool = False
 ) -> tuple[Source, int] | None:
     """The source of a matrix that is to be streamed, and the bytes that this may take.
 
     None means that the matrix is computed with in memory: neither a limit nor a client is given,
-    and it is an array, or takes less than the default limit as float32.
+    and it is an array, or takes less than the default limit as float32, unless it is ``always`` to
+    be streamed.
     """
-    if check_client(client) is not None or memory_limit is not None:
+    if check_client(client) is not None or memory_limit is not None or always:
         return open_source(A, name), memory_bytes(memory_limit)
     if not is_source(A):
         return None

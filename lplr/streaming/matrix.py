@@ -45,9 +45,9 @@ class StreamedMatrix(WeightedMatrix):
         return self.known.extrema.are_equal
 
     def some_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of the rows of the sample so many at even distances, with their numbers."""
+        """Of the rows of the sample so many at even distances, with their numbers in it."""
         at = np.unique(np.linspace(0, len(self.W) - 1, min(count, len(self.W))).astype(int))
-        return self.known.rows[at], np.ascontiguousarray(self.W[at])
+        return at, np.ascontiguousarray(self.W[at])
 
     @cached_property
     def spectrum(self) -> Spectrum:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from lplr.linalg.svd import ShortSVD
 from lplr.parallel import matmul
 from lplr.streaming.passes import Passes
+from lplr.streaming.results import Kept, Results
 from lplr.validation import bring_into_range, check_block, check_magnitude
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Moments",
     "checked",
     "first_pass",
+    "moments_of",
     "sample_rows",
     "sample_size",
     "sampled_in",
@@ -116,10 +118,28 @@ class Moments:
         sample *= np.float32(1 / unit)
         return cls(shape, unit, gram, sums, sample, extrema, of_columns)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """The numbers of the rows of the sample of a `first_pass`."""
-        return sample_rows(self.shape)
+    def of_rows(self, count: int) -> Moments:
+        """Those of so many rows like these."""
+        share = count / self.shape[0]
+        if share == 1:
+            return self
+        shape, gram, sums = (count, self.shape[1]), self.gram * share, self.sums * share
+        return replace(self, shape=shape, gram=gram, sums=sums)
+
+    def _kept(self) -> Kept:
+        numbers = np.array([self.unit, self.extrema.low, self.extrema.high])
+        sums = {"gram": self.gram, "sums": self.sums}
+        kept = {"numbers": numbers, **sums, "sample": self.sample}
+        if self.of_columns is not None:
+            kept["columns"] = np.stack(self.of_columns)
+        return kept
+
+    @classmethod
+    def _from_kept(cls, shape: tuple[int, int], kept: Kept) -> Moments:
+        unit, low, high = kept["numbers"].tolist()
+        ends = tuple(kept["columns"]) if "columns" in kept else None
+        found = kept["gram"], kept["sums"], kept["sample"]
+        return cls(shape, unit, *found, Extrema(low, high), ends)
 
     @property
     def extremes_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,6 +212,12 @@ class FirstPass:
 
     source: Any = None
     moments: Moments | None = None
+
+
+def moments_of(passes: Passes, results: Results, **options: bool) -> Moments:
+    """`first_pass`, or what it found before the computation was interrupted."""
+    kept = results.read_once("moments", passes, lambda: first_pass(passes, **options)._kept())
+    return Moments._from_kept(passes.shape, kept)
 
 
 def first_pass(passes: Passes, *, by_column: bool = False, with_gram: bool = True) -> Moments:

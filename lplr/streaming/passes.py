@@ -18,6 +18,7 @@ from lplr.quantizers.trellis_codebook import segment_length
 from lplr.sources import DaskSource, Source
 from lplr.streaming.fingerprint import fingerprint
 from lplr.streaming.mixed_rows import MixedRows, needed_rows
+from lplr.streaming.part_rows import part_slices
 from lplr.streaming.tiles import Done, MixedTiles, Tiles
 
 __all__ = ["Passes", "tile_rows"]
@@ -49,11 +50,27 @@ class Passes:
         Bytes that tiles, and what is made of them, may take at a time.
     tile_nbytes : int
         What a tile and all that is made of it takes.
+    rows : int, optional
+        Of a part of the result; by default there is one.
+    advice : str
+        What to do where the data change.
+
+    Attributes
+    ----------
+    parts : list of slice
+        The rows of each part of the result. Tiles begin anew in each of them.
     """
 
-    def __init__(self, source: Source, room: int, tile_nbytes: int) -> None:
-        self.source, self.shape = source, source.shape
-        self.tile = tile_rows(self.shape[0])
+    def __init__(
+        self,
+        source: Source,
+        room: int,
+        tile_nbytes: int,
+        rows: int | None = None,
+        advice: str = "start again when nothing writes to the data",
+    ) -> None:
+        self.source, self.shape, self._advice = source, source.shape, advice
+        self.parts = part_slices(self.shape[0], rows or self.shape[0])
         self._room = room // tile_nbytes  # tiles
         self._fingerprints: dict[int, int] = {}
         self._machines = {socket.gethostname()}  # that read what this one does
@@ -63,27 +80,31 @@ class Passes:
         work: Callable[[int, np.ndarray], _Result],
         take: Callable[[_Result], None],
         what: str,
+        part: slice | None = None,
     ) -> None:
         """Call ``take(work(start, X))`` for each tile X, float32, whose first row is ``start``.
 
         The work is done in threads, or by the workers of the client that `lplr.cluster.using`
         names, which get copies of ``work``; so it changes nothing. Its results are taken one by
-        one, in the order of the tiles. InputError says that rows are not what an earlier pass read.
+        one, in the order of the tiles, of all parts or of one. InputError says that rows are not
+        what an earlier pass read.
         """
-        tiles = Tiles(self.source.name, self.tile, work)
         client = present_client()
-        groups = self._groups(client)
-        done: Iterator[Done]
-        if client is None:
-            rows = self.source.rows
-            done = (tiles.of(i, rows(i, j), self._known(i, j)) for i, j in groups)
-        else:
-            done = self._by_workers(client, tiles, [(i, j) for i, j in groups])
-        for first, _ in parts(groups, what=what):
-            found, results = next(done)
-            self._remember(first, found)
-            for result in results:
-                take(result)
+        some = [part] if part else self.parts
+        for one in parts(some, [of.stop - of.start for of in some], lambda _: what):
+            tile, groups = self._groups(one, client)
+            tiles = Tiles(self.source.name, tile, work, self._advice)
+            done: Iterator[Done]
+            if client is None:
+                rows = self.source.rows
+                done = (tiles.of(i, rows(i, j), self._known(i, j, tile)) for i, j in groups)
+            else:
+                done = self._by_workers(client, tiles, [(i, j) for i, j in groups])
+            for first, _ in parts(groups, what=what):
+                found, results = next(done)
+                self._remember(first, found, tile)
+                for result in results:
+                    take(result)
 
     def each_mixed(
         self,
@@ -92,49 +113,71 @@ class Passes:
         work: Callable[[int, np.ndarray], _Result],
         take: Callable[[_Result], None],
         what: str,
+        part: slice,
     ) -> None:
         """The same for the tiles of ``V B``, B being what ``turn(start, X)`` makes of tiles of A.
 
-        V mixes blocks of rows. In this process one tile is worked on at a time.
+        V mixes blocks of rows of a part, in which ``work`` gets the first row of each tile. In this
+        process one tile is worked on at a time.
         """
-        client, n = present_client(), self.shape[0]
+        client, n = present_client(), part.stop - part.start
+        tile, groups = self._groups(part, client)
         if client is None:
-            mixed = MixedRows(V, n, self.tile, lambda start, Z: take(work(start, Z)))
-            self.each(turn, mixed.add, what)
+            mixed = MixedRows(V, n, tile, lambda start, Z: take(work(start, Z)))
+            self.each(turn, mixed.add, what, part)
             return
-        groups = self._groups(client)
+        inside = [(i - part.start, j - part.start) for i, j in groups]
         read = []
-        for i, j in groups:
+        for i, j in inside:
             first, stop = (i, j) if V is None else needed_rows(V, i, j)
-            read.append((first - first % self.tile, min(-(-stop // self.tile) * self.tile, n)))
-        tiles = MixedTiles(self.source.name, self.tile, turn, V=V, code=work)
+            first, stop = first - first % tile, min(-(-stop // tile) * tile, n)
+            read.append((part.start + first, part.start + stop))
+        tiles = MixedTiles(
+            self.source.name, tile, turn, self._advice, V=V, code=work, offset=part.start
+        )
         done = self._by_workers(
-            client, tiles, [(*a, *b) for a, b in zip(read, groups, strict=True)]
+            client, tiles, [(*a, *b) for a, b in zip(read, inside, strict=True)]
         )
         for first, _ in parts(read, what=what):
             found, results = next(done)
-            self._remember(first, found)
+            self._remember(first, found, tile)
             for result in results:
                 take(result)
 
-    def _groups(self, client: Any) -> list[tuple[int, int]]:
-        """The rows of tiles that are read together."""
-        n = self.shape[0]
+    def _groups(self, part: slice, client: Any) -> tuple[int, list[tuple[int, int]]]:
+        """Rows of a tile of a part, and the rows of tiles that are read together."""
+        n = part.stop - part.start
+        tile = tile_rows(n)
         if client is None:
             wanted = _WAITING * n_threads()
         else:  # for every thread of the workers some tasks
-            wanted = min(_IN_A_TASK, -(-n // (self.tile * _WAITING * workers(client))))
-        wanted = max(wanted, -(-self.source.chunk_rows // self.tile))
-        step = self.tile * max(1, min(wanted, self._room))
-        return [(first, min(first + step, n)) for first in range(0, n, step)]
+            wanted = min(_IN_A_TASK, -(-n // (tile * _WAITING * workers(client))))
+        wanted = max(wanted, -(-self.source.chunk_rows // tile))
+        step = tile * max(1, min(wanted, self._room))
+        starts = range(part.start, part.stop, step)
+        return tile, [(first, min(first + step, part.stop)) for first in starts]
 
-    def _known(self, first: int, stop: int) -> list[int | None]:
+    def _known(self, first: int, stop: int, tile: int) -> list[int | None]:
         """The fingerprints of an earlier pass."""
-        return [self._fingerprints.get(start) for start in range(first, stop, self.tile)]
+        return [self._fingerprints.get(start) for start in range(first, stop, tile)]
 
-    def _remember(self, first: int, found: list[int]) -> None:
+    def _remember(self, first: int, found: list[int], tile: int) -> None:
         for i, one in enumerate(found):
-            self._fingerprints[first + i * self.tile] = one
+            self._fingerprints[first + i * tile] = one
+
+    @property
+    def fingerprints(self) -> np.ndarray:
+        """The first row and the fingerprint of each tile that a pass has read, uint64."""
+        return np.array(sorted(self._fingerprints.items()), np.uint64)
+
+    def expect(self, fingerprints: np.ndarray) -> None:
+        """Take these for what an earlier pass read, and compare the first tile of each part."""
+        self._fingerprints = {int(start): int(found) for start, found in fingerprints}
+        for part in self.parts:
+            tile = tile_rows(part.stop - part.start)
+            first, stop = part.start, min(part.start + tile, part.stop)
+            tiles = Tiles(self.source.name, tile, lambda start, X: None, self._advice)
+            tiles.of(first, self.source.rows(first, stop), self._known(first, stop, tile))
 
     def _by_workers(
         self, client: Any, tiles: Tiles, groups: list[tuple[int, ...]]
@@ -146,11 +189,12 @@ class Passes:
             tiles, rows = replace(tiles, source=source), _nothing
         elif isinstance(source, DaskSource):
             rows = source.piece
-        items = ((i, j, self._known(i, j), rows(i, j), *more) for i, j, *more in groups)
+        tile = tiles.tile
+        items = ((i, j, self._known(i, j, tile), rows(i, j), *more) for i, j, *more in groups)
         results = map_on_workers(client, tiles.task, items)
         for (first, *_), (machine, done) in zip(groups, results, strict=True):
             if source.is_elsewhere and machine not in self._machines:
-                X = source.rows(first, min(first + self.tile, self.shape[0]))
+                X = source.rows(first, min(first + tile, groups[-1][1]))
                 if fingerprint(X) != done[0][0]:
                     raise InputError(
                         f"{source.name}: rows {first} to {first + len(X)} are others on {machine} "

@@ -6,7 +6,9 @@ from lplr.exceptions import InputError
 from lplr.sources import Source
 from lplr.streaming.limits import in_words
 from lplr.streaming.moments import sample_rows
+from lplr.streaming.part_rows import part_slices
 from lplr.streaming.passes import Passes, tile_rows
+from lplr.streaming.results import Results
 
 __all__ = ["open_passes"]
 
@@ -27,18 +29,23 @@ def open_passes(
     limit: int,
     *,
     rank: int,
-    stored: int,
+    stored: float,
+    results: Results | None = None,
     with_gram: bool = True,
     mixed: bool = False,
 ) -> Passes:
     """Passes over a source that keep within ``limit`` bytes.
 
     ``rank`` is the most components there will be, ``stored`` the bytes of the result, which grows
-    in memory; rows are ``mixed`` for a backbone. InputError names the least limit that works.
+    in memory or is kept in parts by ``results``; rows are ``mixed`` for a backbone. InputError
+    names the least limit that works.
     """
     n, d = source.shape
-    fixed = stored + _OF_CHUNK * min(source.chunk_rows, n) * d
-    tile = min(tile_rows(n), n)
+    results = results or Results()
+    rows = results.rows(source.shape, stored)
+    held = results.held(source.shape, stored)
+    fixed = held + _OF_CHUNK * min(source.chunk_rows, n) * d
+    tile = min(max(tile_rows(part.stop - part.start) for part in part_slices(n, rows)), n)
     sums = 8 * (d * d * with_gram + rank * rank + rank * d)
     fixed += _OF_SAMPLE * len(sample_rows(source.shape)) * (d if with_gram else rank)
     fixed += _OF_GRAM * (d * d * with_gram + rank * rank)
@@ -50,6 +57,6 @@ def open_passes(
     if limit < least:
         raise InputError(
             f"memory_limit: {limit:,} bytes are too few for {n:,} x {d} with {rank} components, of "
-            f"which {stored:,} bytes are stored; use at least {in_words(least)}"
+            f"which {held:,} bytes are held; use at least {in_words(least)}"
         )
-    return Passes(source, limit - fixed, tile_nbytes)
+    return Passes(source, limit - fixed, tile_nbytes, rows, results.advice)

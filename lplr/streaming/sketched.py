@@ -29,6 +29,7 @@ from lplr.linalg.least_squares import solve
 from lplr.linalg.qr import orthonormal_basis
 from lplr.linalg.sketches import Sketch
 from lplr.matrices.low_rank import LowRank
+from lplr.matrices.row_parts import RowParts
 from lplr.parallel import matmul
 from lplr.planning.ranks import RankPlan
 from lplr.progress import until
@@ -40,13 +41,14 @@ from lplr.streaming.moments import (
     FirstPass,
     Moments,
     checked,
-    first_pass,
+    moments_of,
     sample_rows,
     sampled_in,
 )
 from lplr.streaming.packed import PackedColumns
 from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
+from lplr.streaming.results import Kept, Results
 from lplr.streaming.room import open_passes
 from lplr.validation import bring_into_range, check_magnitude
 
@@ -56,7 +58,7 @@ __all__ = ["SketchedMethod", "sketched_in_passes"]
 # eigenvalues of L^T L from zero.
 _PIVOT_RATIO, _SMALLEST = 1e6, 1e-6
 
-# Of a tile: its first row, its packed codes, L^T L, L^T A and the sums of the columns of L.
+# Of a tile: its place in a part, its packed codes, L^T L, L^T A and the sums of columns of L.
 _Tile = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -76,11 +78,13 @@ def sketched_in_passes(
     source: Source,
     limit: int,
     plans: list[RankPlan],
+    nbytes: float | None,
     how: SketchedMethod,
     in_memory: Callable[[np.ndarray], list[LowRank]],
     constant_plan: Callable[[], RankPlan],
     first: FirstPass,
-) -> LowRank:
+    results: Results,
+) -> LowRank | RowParts:
     """A method of the LPLR paper, within ``limit`` bytes.
 
     Of several plans the one is carried out whose factors, made ``in_memory``, are best for the
@@ -94,25 +98,35 @@ def sketched_in_passes(
         source,
         limit,
         rank=max(plan.rank for plan in plans),
-        stored=max(plan.nbytes(shape) for plan in plans),
+        stored=nbytes or max(plan.nbytes(shape) for plan in plans),
+        results=results,
         with_gram=with_gram,
     )
     moments, plan = None, plans[0]
     if with_gram:
         with until(0.35):
-            moments = first.moments = first_pass(passes)
+            moments = first.moments = moments_of(passes, results)
         if not moments.extrema.are_equal and len(plans) > 1:
             S = moments.stand_in()
             errors = [f.relative_error(S) for f in in_memory(S)]
             plan = plans[int(np.argmin(errors))]
     rng = np.random.default_rng(how.seed if how.method == "lplr" else [how.seed, 1])
     apply, right = _start(how, plan.rank, shape[1], moments, rng)
+
+    def range_pass() -> Kept:
+        return _range_pass(passes, apply, plan, how.normalize)._kept()
+
     with until(0.6):
-        found = _range_pass(passes, apply, plan, how.normalize)
+        found = _Range._from_kept(results.read_once("range", passes, range_pass))
     if found.extrema.are_equal:
-        plan = constant_plan()
-        return constant_factors(shape, found.extrema.low, plan.rank, plan.books)
-    return _second_pass(passes, apply, right, plan, found, how, rng)
+        plan, value = constant_plan(), found.extrema.low
+        return results.joined(
+            passes.parts,
+            lambda part, _: constant_factors(
+                (part.stop - part.start, shape[1]), value, plan.rank, plan.books
+            ),
+        )
+    return _second_pass(passes, apply, right, plan, found, how, rng, results)
 
 
 def _start(
@@ -154,6 +168,16 @@ class _Range:
     start: Extrema
     sample: np.ndarray
     total: float
+
+    def _kept(self) -> Kept:
+        ends = [self.extrema.low, self.extrema.high, self.start.low, self.start.high]
+        return {"numbers": np.array([*ends, self.unit, self.total]), "sample": self.sample}
+
+    @classmethod
+    def _from_kept(cls, kept: Kept) -> _Range:
+        low, high, lowest, highest, unit, total = kept["numbers"].tolist()
+        start = Extrema(lowest, highest)
+        return cls(Extrema(low, high), unit, start, kept["sample"], total)
 
 
 def _range_pass(
@@ -200,37 +224,54 @@ def _second_pass(
     found: _Range,
     how: SketchedMethod,
     rng: np.random.Generator,
-) -> LowRank:
-    n, d = passes.shape
+    results: Results,
+) -> LowRank | RowParts:
+    shape = passes.shape
     m, book = plan.rank, plan.books[0]
     scale, offset = _affine(book, found)
-    columns = PackedColumns(n, m, book)
-    products, sums = Products(m, d), np.zeros(m)
     unit = np.float32(1 / found.unit)
 
-    def work(start: int, X: np.ndarray) -> _Tile:
-        X = X if unit == 1 else X * unit
-        dither = np.random.default_rng([how.seed, 2, start]) if how.rounding == "dithered" else None
-        codes, values = _rounded(apply(X), columns.piece, scale, offset, dither)
-        G, B = products.of(values, X)
-        part = values.sum(axis=1, dtype=np.float64) if how.normalize else np.zeros(m)
-        return start, columns.pack(codes), G, B, part
+    def code(part: slice) -> Kept:
+        columns = PackedColumns(part.stop - part.start, m, book)
+        products, sums = Products(m, shape[1]), np.zeros(m)
 
-    def take(done: _Tile) -> None:
-        start, packed, G, B, part = done
-        columns.fill(start, packed)
-        products.add(G, B)
-        np.add(sums, part, out=sums)
+        def work(start: int, X: np.ndarray) -> _Tile:
+            X = X if unit == 1 else X * unit
+            dithered = how.rounding == "dithered"
+            dither = np.random.default_rng([how.seed, 2, start]) if dithered else None
+            codes, values = _rounded(apply(X), columns.piece, scale, offset, dither)
+            G, B = products.of(values, X)
+            of_columns = values.sum(axis=1, dtype=np.float64) if how.normalize else np.zeros(m)
+            return start - part.start, columns.pack(codes), G, B, of_columns
 
+        def take(done: _Tile) -> None:
+            start, packed, G, B, of_columns = done
+            columns.fill(start, packed)
+            products.add(G, B)
+            np.add(sums, of_columns, out=sums)
+
+        passes.each(work, take, "rows of L", part)
+        L = columns.matrix(scale, offset)
+        return {"L": L, "gram": products.gram, "mixed": products.mixed, "sums": sums}
+
+    products, sums = Products(m, shape[1]), np.zeros(m)
     with until(0.98):
-        passes.each(work, take, "rows of L")
-    W = _solved(products.gram, products.mixed) if right is None else right
-    left = columns.matrix(scale, offset)
-    packed = round_matrix(W, plan.books[1], rounding=how.rounding, rng=rng)
-    if not how.normalize:
-        return LowRank(left, packed).scaled(found.unit)
-    f = normalized((n, d), found.total, sums, left, packed, products.gram, products.mixed)
-    return f.scaled(found.unit)
+        for kept in results.coded(passes.parts, code):
+            products.add(kept["gram"], kept["mixed"])
+            sums += kept["sums"]
+            del kept  # before the next one is there
+    G, B = products.gram, products.mixed
+    packed = round_matrix(
+        _solved(G, B) if right is None else right, plan.books[1], rounding=how.rounding, rng=rng
+    )
+
+    def factors(_: slice, kept: Kept) -> LowRank:
+        L = kept["L"]
+        if not how.normalize:
+            return LowRank(L, packed).scaled(found.unit)
+        return normalized(shape, found.total, sums, L, packed, G, B).scaled(found.unit)
+
+    return results.joined(passes.parts, factors)
 
 
 def _affine(book: Codebook, found: _Range) -> tuple[np.ndarray, np.ndarray | None]:

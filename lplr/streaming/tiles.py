@@ -32,6 +32,7 @@ class Tiles:
     name: str
     tile: int
     work: Callable[[int, np.ndarray], Any]
+    advice: str
     source: Source | None = None
 
     def of(self, first: int, block: np.ndarray, known: Sequence[int | None]) -> Done:
@@ -48,8 +49,7 @@ class Tiles:
             if known[i] not in (None, found[i]):
                 raise InputError(
                     f"{self.name}: rows {start} to {start + len(X)} changed while they were used: "
-                    "a second pass reads other values than the first; start again when nothing "
-                    "writes to the data"
+                    f"a second pass reads other values than the first; {self.advice}"
                 )
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 single = X.astype(np.float32, copy=False)
@@ -81,10 +81,14 @@ class Tiles:
 
 @dataclass(frozen=True)
 class MixedTiles(Tiles):
-    """``code(start, Z)`` on tiles of the rows of ``V A``, once ``work`` was done on those of A."""
+    """``code(start, Z)`` on tiles of the rows of ``V A``, once ``work`` was done on those of A.
+
+    Rows of V A are counted from the row ``offset`` of A on, where a part begins.
+    """
 
     V: RandomizedTransform | None = None
     code: Callable[[int, np.ndarray], Any] | None = None
+    offset: int = 0
 
     def task(  # type: ignore[override]
         self,
@@ -98,6 +102,6 @@ class MixedTiles(Tiles):
         """For the rows ``low`` to ``high`` of V A, which those of A from ``first`` on make."""
         assert self.code is not None
         machine, (found, turned) = super().task(first, stop, known, rows)
-        Z = mixed_range(self.V, np.concatenate(turned), first, low, high)
+        Z = mixed_range(self.V, np.concatenate(turned), first - self.offset, low, high)
         starts = range(low, high, self.tile)
         return machine, (found, [self.code(i, Z[i - low : i - low + self.tile]) for i in starts])

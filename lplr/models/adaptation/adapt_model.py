@@ -13,9 +13,9 @@ from lplr.models.adaptation.run import Run
 from lplr.models.adaptation.settings import settings_of
 from lplr.models.job import Job
 from lplr.models.manifest import read_manifest
-from lplr.models.output import new_path
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked
+from lplr.storage.output import new_path
 from lplr.validation import check_integer, warn_caller
 
 __all__ = ["adapt"]

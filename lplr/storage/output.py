@@ -23,7 +23,7 @@ def new_path(out: Any) -> Path:
 
     Examples
     --------
-    >>> from lplr.models.output import new_path
+    >>> from lplr.storage.output import new_path
     >>> new_path(".")
     Traceback (most recent call last):
     ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lplr.algorithms.in_parts import in_parts, results_of
+from lplr.algorithms.in_parts import in_parts
 from lplr.cluster import using
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
@@ -25,7 +25,7 @@ from lplr.provenance import recorded
 from lplr.sources import Source, opened
 from lplr.streaming.compress import compress_in_passes, planned_in_passes
 from lplr.streaming.limits import streamed_source
-from lplr.streaming.results import Results
+from lplr.streaming.results import Results, results_of
 from lplr.validation import (
     bits_of,
     bring_into_range,

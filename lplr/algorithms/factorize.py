@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.in_parts import in_parts, results_of
+from lplr.algorithms.in_parts import in_parts
 from lplr.cluster import using
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
@@ -28,6 +28,7 @@ from lplr.sources import opened
 from lplr.streaming.factorize import feedback_in_passes, feedback_of_few
 from lplr.streaming.limits import streamed_source
 from lplr.streaming.moments import FirstPass
+from lplr.streaming.results import results_of
 from lplr.streaming.sketched import SketchedMethod, sketched_in_passes
 from lplr.validation import (
     bits_of,

@@ -13,10 +13,10 @@ from lplr.provenance import arguments_of
 from lplr.sources import open_source
 from lplr.storage.container import load
 from lplr.storage.output import new_path
-from lplr.streaming.results import FolderResults, Results
+from lplr.streaming.results import FolderResults
 from lplr.validation import is_operator, is_sparse
 
-__all__ = ["in_parts", "results_of"]
+__all__ = ["in_parts"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -63,8 +63,3 @@ def in_parts(fn: Callable[_P, _R]) -> Callable[_P, _R]:
         return load(out)
 
     return wrapper
-
-
-def results_of(out: Any) -> Results:
-    """What keeps the result of a function that `in_parts` decorates."""
-    return out if isinstance(out, Results) else Results()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lplr.algorithms.in_parts import in_parts, results_of
+from lplr.algorithms.in_parts import in_parts
 from lplr.cluster import using
 from lplr.coding.constant import constant_matrix, is_constant
 from lplr.coding.rounding import GRANULARITIES, SCALINGS, round_matrix
@@ -16,6 +16,7 @@ from lplr.provenance import recorded
 from lplr.quantizers.base import QUANTIZERS, get_codebook
 from lplr.sources import loaded
 from lplr.streaming.limits import streamed_source
+from lplr.streaming.results import results_of
 from lplr.streaming.rounding import quantize_in_passes
 from lplr.validation import check_bits, check_choice, check_matrix, check_rng
 

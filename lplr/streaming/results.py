@@ -22,7 +22,7 @@ from lplr.storage.workplace import Workplace
 from lplr.streaming.part_rows import part_rows, part_slices
 from lplr.streaming.passes import Passes
 
-__all__ = ["FolderResults", "Kept", "Results"]
+__all__ = ["FolderResults", "Kept", "Results", "results_of"]
 
 Kept: TypeAlias = dict[str, Any]  # arrays and packed matrices by name
 Assemble: TypeAlias = Callable[[slice, Kept], PackedMatrix]
@@ -166,6 +166,11 @@ class FolderResults(Workplace, Results):
         if error[0] is not None and {path.stem for path in self.folder.glob("*.h5")} <= {"seed"}:
             self.discard()  # nothing is finished
         super().__exit__(*error)
+
+
+def results_of(out: Any) -> Results:
+    """What keeps a result: that which `lplr.algorithms.in_parts` has passed, or memory."""
+    return out if isinstance(out, Results) else Results()
 
 
 def _name(part: int) -> str:

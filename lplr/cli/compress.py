@@ -8,10 +8,10 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lplr.cli.compress_call import Call, call_of
+from lplr.cli.folder import check_folder, finish_folder
 from lplr.cli.hessians import OF, TITLES, errors_of, read_hessians
 from lplr.cli.options import (
     INPUTS,
@@ -41,6 +41,7 @@ _EXAMPLE = """\
 lplr compress weights.npy -o weights.h5 --bits-per-entry 2
 lplr compress model.safetensors -o model.h5 --bits-per-entry 2 --hessians second-moments.npz
 lplr compress base.fvecs -o base.h5 --bits-per-entry 1
+lplr compress base.fvecs -o base.parts --parts --bits-per-entry 1 --memory-limit 1GB
 lplr compress images.npz:train -o train.h5 --rank 90 --bits 8,8 --method lplr
 lplr compress layer.npy -o layer.h5 --hessian inputs.npy --rank 64 --q-bits 2"""
 _DESCRIPTION = (
@@ -81,6 +82,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory to take at most, such as 2GB: rows are read in blocks, twice (default: a "
         "quarter of what is free, for what is larger)",
+    )
+    parser.add_argument(
+        "--parts",
+        action="store_true",
+        help="make OUT a folder of parts, each of which is written when it is done, for a result "
+        "that does not fit in memory; after an interruption the same command goes on",
     )
     add_json(parser)
     budget = parser.add_argument_group("a budget")
@@ -191,7 +198,16 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     refuse_model(args.input, "compress")
     call = call_of(args)
-    check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
+    made = None
+    if args.parts:
+        made = check_folder(args.output, args.overwrite)
+        if call.function == "caldera":
+            raise InputError(
+                "--parts: goes with --bits-per-entry, --rank and --method, whose rows are coded "
+                "one by one; leave it out"
+            )
+    else:
+        check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
     from lplr.cli.compress_all import run_all
     from lplr.inputs import members, split_input
@@ -199,8 +215,14 @@ def run(args: argparse.Namespace) -> int:
     path, member = split_input(args.input)
     names = [member] if member else members(path)
     if len(names) == 1:
-        return _run_one(args, call)
-    if call.function != "compress" or args.hessian or args.output_hessian or args.memory_limit:
+        return _run_one(args, call, made)
+    if (
+        made
+        or call.function != "compress"
+        or args.hessian
+        or args.output_hessian
+        or args.memory_limit
+    ):
         raise InputError(
             f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
             "--effort, --hessians and --output-hessians alone; name one, "
@@ -209,8 +231,8 @@ def run(args: argparse.Namespace) -> int:
     return run_all(args, call, path)
 
 
-def _run_one(args: argparse.Namespace, call: Call) -> int:
-    """Compress one matrix."""
+def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
+    """Compress one matrix; ``made`` is the folder in which parts are made."""
     from lplr.cli.compress_report import print_report
     from lplr.inputs import open_input
     from lplr.sources import open_source
@@ -220,7 +242,9 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     source = open_input(args.input)
     original = open_source(source.array, args.input)
     limit = call.arguments.get("memory_limit")
-    streams = call.function != "caldera" and streamed_source(original, limit) is not None
+    streams = made is not None or (
+        call.function != "caldera" and streamed_source(original, limit) is not None
+    )
     A = original if streams else check_matrix(original, args.input)
     if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:
         check_budget(call.arguments["bits_per_entry"], source.bits)
@@ -240,7 +264,7 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     if args.dry_run:
         report["choices"] = _possible_sizes(call, A, hessians)
     else:
-        report |= _compress(call, A, hessians, original, args.output, args.overwrite)
+        report |= _compress(call, A, hessians, original, args, made)
     if args.json:
         print_json(report)
     else:
@@ -269,7 +293,12 @@ def _possible_sizes(call: Call, A: Any, hessians: dict[str, Any]) -> list[dict[s
 
 
 def _compress(
-    call: Call, A: Any, hessians: dict[str, Any], original: Any, output: str, overwrite: bool
+    call: Call,
+    A: Any,
+    hessians: dict[str, Any],
+    original: Any,
+    args: argparse.Namespace,
+    made: str | None,
 ) -> dict[str, Any]:
     """Compress, measure and write; the report of it."""
     import lplr
@@ -284,15 +313,20 @@ def _compress(
     ):
         start = time.perf_counter()
         with until(0.9, f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
-            f = getattr(lplr, call.function)(A, **call.arguments, **hessians)
+            options = call.arguments | hessians | ({"out": made} if made else {})
+            f = getattr(lplr, call.function)(A, **options)
         seconds = time.perf_counter() - start
         with until(0.95, "measuring the error"):
             errors = errors_of(f, original, **hessians)
         with until(1.0, "writing and verifying the file"):
-            lplr.save(output, f, overwrite, attrs=errors)
+            if made:
+                finish_folder(made, args.output, errors)
+                f = lplr.load(args.output)
+            else:
+                lplr.save(args.output, f, args.overwrite, attrs=errors)
     return {
-        "output": output,
-        "file_nbytes": Path(output).stat().st_size,
+        "output": args.output,
+        "file_nbytes": lplr.inspect(args.output)["file_nbytes"],
         "stored_nbytes": f.nbytes,
         "bits_per_entry": f.bits_per_entry,
         **{kind: errors.get(kind) for kind in TITLES},

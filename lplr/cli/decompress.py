@@ -31,9 +31,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "lplr decompress layers.h5 -o restored.safetensors",
         "Matrices become float32, in C order. One matrix goes to a .npy file; those of a file of "
         "many to a .npz or .safetensors file under their names, or one of them, --name, to a .npy "
-        "file.",
+        "file. Of a folder of parts a few rows are in memory at a time.",
     )
-    parser.add_argument("input", metavar="IN.h5", help="a file that lplr wrote")
+    parser.add_argument(
+        "input", metavar="IN.h5", help="a file, or folder of parts, that lplr wrote"
+    )
     add_name(parser)
     add_output(parser, "OUT")
     add_json(parser)
@@ -42,7 +44,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    refuse_model(args.input, "export")
+    from lplr.storage.folder import is_folder
+
+    in_parts = is_folder(args.input)
+    if not in_parts:
+        refuse_model(args.input, "export")
     check_output(args.output, (".npy", ".npz", ".safetensors"), args.overwrite, args.input)
 
     import os
@@ -57,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from lplr.storage.atomic import write_atomic
     from lplr.storage.stored import read_stored
 
+    if in_parts:
+        return _decompress_folder(args)
     stored = read_stored(args.input)
     suffix = Path(args.output).suffix.lower()
     one = stored.names is None or args.name is not None
@@ -99,4 +107,32 @@ def run(args: argparse.Namespace) -> int:
     else:
         first = f"{in_shape(told[0]['shape'])} {told[0]['dtype']}" if one else f"{len(told)} arrays"
         print(f"{args.output}: {first}, {in_bytes(nbytes)}")
+    return 0
+
+
+def _decompress_folder(args: argparse.Namespace) -> int:
+    """The rows of a matrix in parts, a few at a time."""
+    import lplr
+    from lplr.cli.dense import npy_rows
+    from lplr.cli.folder import dense_rows
+    from lplr.cli.progress import Progress, watch_compilation
+    from lplr.cli.tables import in_bytes, in_shape
+    from lplr.exceptions import InputError
+    from lplr.progress import counter, tracked
+    from lplr.storage.atomic import write_atomic
+
+    if args.name is not None:
+        raise InputError("name: is for a file of many matrices; leave it out for a folder of parts")
+    if Path(args.output).suffix.lower() != ".npy":
+        raise InputError(f"{args.output}: one matrix goes to a .npy file; name it so")
+    f = lplr.load(args.input)
+    with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "decoding"):
+        rows = dense_rows(f, counter(1))
+        write_atomic(args.output, npy_rows(f.shape, rows), args.overwrite)
+    nbytes = Path(args.output).stat().st_size
+    if args.json:
+        told = {"name": None, "shape": list(f.shape), "dtype": "float32", "file_nbytes": nbytes}
+        print_json({"input": args.input, "output": args.output, **told})
+    else:
+        print(f"{args.output}: {in_shape(f.shape)} float32, {in_bytes(nbytes)}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.storage.safetensors import safetensors as pieces
 
-__all__ = ["npy", "npz", "safetensors"]
+__all__ = ["npy", "npy_rows", "npz", "safetensors"]
 
 Decode = Callable[[str], np.ndarray]  # a name to an array in C order, little-endian
 
@@ -27,6 +27,16 @@ def npy(array: np.ndarray) -> Iterator[bytes | memoryview]:
     np.lib.format.write_array_header_1_0(header, described)
     yield header.getvalue()
     yield array.reshape(-1).view(np.uint8).data
+
+
+def npy_rows(shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> Iterator[Any]:
+    """The same of a float32 matrix whose rows come in blocks."""
+    header = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    yield header.getvalue()
+    for rows in blocks:
+        yield np.ascontiguousarray(rows, "<f4").reshape(-1).view(np.uint8).data
 
 
 def npz(names: Sequence[str], decode: Decode) -> Iterator[bytes | memoryview]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lplr.cli.folder import verify_folder
 from lplr.cli.info import facts, matrix_of
 from lplr.cli.options import INPUTS, add_command, add_json, add_name, print_json
 
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "both. The exit code is 2 if anything is wrong with the file.",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a file that lplr wrote, or the folder of a compressed model"
+        "file", metavar="FILE", help="a file or a folder that lplr wrote: of parts, or of a model"
     )
     add_name(parser)
     parser.add_argument("--against", metavar="INPUT", help=f"the original: {INPUTS}")
@@ -41,8 +42,16 @@ def run(args: argparse.Namespace) -> int:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.cli.tables import shown
     from lplr.exceptions import CorruptFileError
+    from lplr.storage.folder import is_folder
     from lplr.storage.stored import read_stored
 
+    if is_folder(args.file):
+        report = verify_folder(args)
+        if args.json:
+            print_json(report)
+        else:
+            _print(report)
+        return 0
     if os.path.isdir(args.file):
         return _verify_model(args)
     stored = read_stored(args.file)

@@ -1,0 +1,139 @@
+"""Matrices in parts on the command line, and what SIGKILL leaves of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lplr
+from lplr.cli.main import main
+from lplr.streaming import part_rows
+
+N, D = 13000, 16
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(0)
+    np.save(place / "A.npy", rng.standard_normal((N, D), np.float32) / np.arange(1, D + 1) ** 0.5)
+    return place
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def test_from_a_matrix_to_parts_and_back(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_rows, "_NBYTES", 1)
+    A, out, dense = place / "A.npy", place / "A.parts", place / "dense.npy"
+    how = "--rank", 4, "--bits", 3, "--effort", "fast", "--parts", "--memory-limit", "100MB"
+    code, said, _ = run(capsys, "compress", A, "-o", out, *how, "--json")
+    assert code == 0
+    made = json.loads(said)
+    f = lplr.load(out)
+    assert len(f.blocks) == 3
+    assert made["relative_error"] == lplr.inspect(out)["attrs"]["relative_error"]
+    code, said, _ = run(capsys, "verify", out, "--against", A, "--json")
+    assert code == 0
+    found = json.loads(said)
+    assert found["parts"] == 3
+    assert found["relative_error"] == pytest.approx(made["relative_error"], rel=1e-6)
+    assert found["largest_error"] == pytest.approx(np.abs(np.load(A) - f.to_dense()).max())
+    assert run(capsys, "verify", out)[0] == 0
+    assert run(capsys, "info", out)[0] == 0
+    assert run(capsys, "decompress", out, "-o", dense)[0] == 0
+    # Blocks of other sizes are multiplied with R.
+    assert np.allclose(np.load(dense), f.to_dense(), rtol=0, atol=1e-5)
+    # Replaced as a whole, or not at all.
+    code, _, told = run(capsys, "compress", A, "-o", out, *how)
+    assert code == 2
+    assert "--overwrite" in told
+    code, _, _ = run(capsys, "compress", A, "-o", out, *how, "--overwrite", "--seed", 1)
+    assert code == 0
+    assert {path.name for path in place.iterdir()} == {"A.npy", "A.parts", "dense.npy"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("compress A.npy -o A.npy --parts --rank 2 --overwrite", "is no folder of parts"),
+        ("compress A.npy -o no/where --parts --rank 2", "does not exist"),
+        ("compress A.npy -o new --parts --q-bits 2", "--parts: goes with"),
+        ("compress A.npy -o new --parts --rank 2 --memory-limit 1MB", "use at least"),
+        ("compress A.npy -o new.h5 --rank 2 --memory-limit 1MB", "use at least"),
+    ],
+)
+def test_what_makes_no_parts(
+    words: str,
+    said: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.iterdir())
+    code, _, told = run(capsys, *words.split())
+    assert code == 2
+    assert said in told
+    assert sorted(place.iterdir()) == before
+
+
+def killed(path: str, kills: int) -> list[Any]:
+    """In a fresh process: the digests after kills at random moments, and how far each had come."""
+    part_rows._NBYTES = 1
+
+    def make(out: str) -> None:
+        lplr.factorize(f"{path}/A.npy", out=out, rank=3, bits=4, effort="fast", rng=0)
+
+    make(f"{path}/warm")
+    start = time.perf_counter()
+    make(f"{path}/f")
+    alone = time.perf_counter() - start
+    digests, hits = {lplr.verify(f"{path}/f")}, []
+    chance, out = random.Random(0), Path(path, "g")
+    while len(hits) < kills or out.exists():
+        if out.exists():
+            digests.add(lplr.verify(out))
+            shutil.rmtree(out)
+            shutil.rmtree(f"{out}.job", ignore_errors=True)
+            if len(hits) >= kills:
+                break
+        child = os.fork()
+        if child == 0:
+            make(str(out))
+            os._exit(0)
+        time.sleep(chance.uniform(0, 0.7 * alone))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        hits.append(len(list(Path(f"{out}.job").glob("*.h5"))))
+    make(str(out))
+    return [sorted(digests | {lplr.verify(out)}), hits]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_sigkill_at_30_moments_leaves_the_same_bytes(place: Path) -> None:
+    shutil.rmtree(place / "killed", ignore_errors=True)
+    (place / "killed").mkdir()
+    shutil.copy(place / "A.npy", place / "killed")
+    from lplr.evaluation.resources import run_fresh
+
+    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    digests, hits = run_fresh(
+        "test_cli_parts", "killed", str(place / "killed"), 30, PYTHONPATH=folders,
+        LPLR_NUM_THREADS="1",
+    )  # fmt: skip
+    assert len(digests) == 1
+    assert len(set(hits)) > 2, hits  # before the first pass was kept, and behind it

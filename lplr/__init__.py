@@ -30,6 +30,7 @@ _PUBLIC = {
     "caldera": "lplr.algorithms.caldera",
     "compress": "lplr.algorithms.compress",
     "compress_all": "lplr.algorithms.compress_all",
+    "compress_many": "lplr.algorithms.compress_many",
     "datasets": "lplr.datasets",
     "encode": "lplr.algorithms.encode",
     "exceptions": "lplr.exceptions",
@@ -62,6 +63,7 @@ __all__ = [
     "caldera",
     "compress",
     "compress_all",
+    "compress_many",
     "datasets",
     "encode",
     "exceptions",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from lplr.algorithms.caldera import caldera
     from lplr.algorithms.compress import compress, predictions
     from lplr.algorithms.compress_all import compress_all
+    from lplr.algorithms.compress_many import compress_many
     from lplr.algorithms.encode import encode
     from lplr.algorithms.factorize import factorize
     from lplr.algorithms.quantize import quantize

@@ -7,6 +7,7 @@ scheduler sees to that, and all that changes is the time. Each task runs on one 
 from __future__ import annotations
 
 import functools
+import logging
 import pickle
 import sys
 import time
@@ -28,6 +29,11 @@ __all__ = ["check_client", "connected", "map_on_workers", "present_client", "usi
 _AHEAD = 2  # tasks that wait for each thread of the workers, beside the one that is done
 _PATIENCE = 10.0  # seconds until a scheduler must have answered
 _LOOK = 1.0  # seconds between two looks at the number of workers
+
+_GONE = (
+    "client: the scheduler is gone, or no longer answers; start it and its workers anew, and "
+    "repeat the call"
+)
 
 _current: ContextVar[Any] = ContextVar("lplr_client", default=None)
 
@@ -70,13 +76,13 @@ def check_client(client: Any) -> Any:
             f"found {found}"
         )
     if client.status != "running":
-        raise ClusterError(f"client: is {client.status}; make another one")
+        raise ClusterError(_GONE)
     return client
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """A client of the scheduler at an address, closed in the end.
+def connected(address: str | None) -> Iterator[Any]:
+    """A client of the scheduler at an address, closed in the end; None without an address.
 
     Raises
     ------
@@ -85,13 +91,20 @@ def connected(address: str) -> Iterator[Any]:
     ClusterError
         If no scheduler answers there.
     """
-    distributed = optional("distributed", "a scheduler")
+    if address is None:
+        yield None
+        return
+    distributed = optional("distributed", "scheduler")
+    for name in logging.root.manager.loggerDict:  # what counts is raised
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        distributed.comm.get_address_host_port(address, strict=True)  # a client would wait
         client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # of any kind of address
         raise ClusterError(
-            f"{address}: no scheduler of dask answers there ({error}); start one by: dask "
-            "scheduler, which prints its address, and workers by: dask worker ADDRESS"
+            f"scheduler: none of dask answers at {address!r} ({type(error).__name__}); start one "
+            "by: dask scheduler, which prints its address, and workers by: dask worker ADDRESS"
         ) from error
     try:
         yield client
@@ -100,9 +113,22 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def workers(client: Any) -> int:
-    """The threads of all workers, at least 1."""
+    """The threads of all workers, at least 1.
+
+    Warns
+    -----
+    LplrWarning
+        If there are no workers yet.
+    """
     with _typed(client):
-        return max(1, sum(client.nthreads().values()))
+        threads = sum(client.nthreads().values())
+    if not threads:
+        warn_caller(
+            "client: the scheduler has no workers yet, and is waited for; start some by: dask "
+            f"worker {client.scheduler.address}",
+            LplrWarning,
+        )
+    return max(1, threads)
 
 
 def map_on_workers(
@@ -233,8 +259,5 @@ def _typed(client: Any, future: Any = None) -> Iterator[None]:
                 f"client: a worker failed: {type(error).__name__}: {error}; look at its log"
             ) from error
         if isinstance(error, (CancelledError, OSError)) or client.status != "running":
-            raise ClusterError(
-                "client: the scheduler is gone, or no longer answers; start it and its workers "
-                "anew, and repeat the call"
-            ) from error
+            raise ClusterError(_GONE) from error
         raise

@@ -54,7 +54,7 @@ HOUSE = {
     ),
     "neighbours": "exceptions parallel progress validation kernels matrices streaming",
     "algorithms": (
-        "_version exceptions parallel cluster progress validation provenance sources linalg "
+        "_version exceptions parallel processes cluster progress validation provenance sources linalg "
         "quantizers matrices storage coding planning streaming"
     ),
     "estimator": (
@@ -84,9 +84,9 @@ HOUSE = {
     ),
     # --- the command line ---
     "cli": (
-        "exceptions parallel processes validation provenance progress kernels linalg quantizers "
-        "planning streaming algorithms storage inputs sources datasets theory lplr evaluation "
-        "models"
+        "exceptions parallel processes validation provenance cluster progress kernels linalg "
+        "quantizers planning streaming algorithms storage inputs sources datasets theory lplr "
+        "evaluation models"
     ),
     "__main__": "cli",
 }

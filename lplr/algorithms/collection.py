@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from lplr.exceptions import DampingWarning, InputError, LplrError, LplrWarning
 from lplr.linalg.hessian import regularized
+from lplr.planning.work import compression_work
 from lplr.progress import parts
+from lplr.sources import Source, is_source, open_source
+from lplr.streaming.limits import streamed_source
 from lplr.validation import as_array, check_matrix, warn_caller
 
-__all__ = ["Collection", "Found", "Survey", "collected", "matched", "survey"]
+__all__ = ["Collection", "Found", "Survey", "collected", "matched", "survey", "with_sources"]
 
 _WEIGHT = ".weight"  # what networks append to the name of a layer for that of its matrix
 
@@ -183,6 +186,39 @@ class Survey:
     wrong: dict[str, str] = field(default_factory=dict)
     wrong_hessians: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    @property
+    def entries(self) -> list[int]:
+        """Entries of each matrix that can be compressed."""
+        return [n * d for n, d in (matrix.shape for matrix in self.matrices.values())]
+
+    def coding_work(self, effort: str) -> list[float]:
+        """How long compressing each takes, in the unit of `lplr.planning.work`."""
+        return [
+            compression_work(m.shape, m.hessian, effort, m.output_hessian)
+            for m in self.matrices.values()
+        ]
+
+    @property
+    def bits(self) -> float:
+        """Bits of their entries, in the mean."""
+        return 8 * sum(m.nbytes for m in self.matrices.values()) / sum(self.entries)
+
+
+def with_sources(items: Collection) -> Collection:
+    """The same where matrices may be files and the like: in memory, unless they take too much.
+
+    What `lplr.compress` would read in passes stays a `Source`.
+    """
+
+    def matrix(name: str) -> Any:
+        A = items.matrix(name)
+        if not is_source(A):
+            return A
+        source = open_source(A, items.label(name))
+        return np.asarray(source) if streamed_source(source, None) is None else source
+
+    return replace(items, matrix=matrix)
+
 
 def survey(items: Collection) -> Survey:
     """Look at every array once: what will be compressed, and all that is wrong, before any work.
@@ -198,10 +234,14 @@ def survey(items: Collection) -> Survey:
 
 def _look_at(name: str, items: Collection, found: Survey) -> None:
     try:
-        array = as_array(items.matrix(name), name)
-        why = _reason_to_keep(array)
-        if not why:
-            check_matrix(array, name)
+        array = items.matrix(name)
+        if isinstance(array, Source):  # which is read where it is compressed
+            why = ""
+        else:
+            array = as_array(array, name)
+            why = _reason_to_keep(array)
+            if not why:
+                check_matrix(array, name)
     except LplrError as error:
         found.wrong[name] = str(error).removeprefix(f"{name}: ")
         return
@@ -227,7 +267,7 @@ def _look_at(name: str, items: Collection, found: Survey) -> None:
     if why:
         found.kept[name] = why
     elif not wrong:
-        found.matrices[name] = Found((n, d), array.dtype.name, array.nbytes, *given)
+        found.matrices[name] = Found((n, d), array.dtype.name, n * d * array.dtype.itemsize, *given)
 
 
 def _check_hessian(hessian: Any, size: int, name: str, argument: str) -> None:

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 
 from lplr.algorithms.allocate import curve_of, divide
-from lplr.algorithms.collection import Survey, collected, survey
-from lplr.algorithms.compress import compress
+from lplr.algorithms.collection import collected
+from lplr.algorithms.many import SURVEY, Coder, Items, each, looked_at, seed_of, with_kept
+from lplr.cluster import check_client
 from lplr.exceptions import BudgetWarning, DampingWarning, InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.parallel import reproducible
 from lplr.planning.codebooks import EFFORTS
-from lplr.planning.work import compression_work, planning_work
+from lplr.planning.work import planning_work
 from lplr.progress import Progress, parts, tracked, until
-from lplr.validation import as_array, check_budget, check_choice, check_integer, check_rng
+from lplr.validation import check_budget, check_choice
 
 __all__ = ["compress_all"]
-
-_SURVEY = 0.02  # share of the time that looking at every array takes, about
 
 
 def compress_all(
@@ -32,6 +31,7 @@ def compress_all(
     output_hessians: Mapping[str, Any] | None = None,
     rng: Any = None,
     effort: str = "default",
+    client: Any = None,
     progress: Progress = False,
 ) -> dict[str, PackedMatrix | np.ndarray]:
     """Compress all matrices of a collection to one budget so that they lose least together.
@@ -57,6 +57,9 @@ def compress_all(
         result is what `lplr.compress` makes of that matrix alone with the same budget and seed.
     effort : {"fast", "default", "best"}
         As in `lplr.compress`.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers compress the matrices, which are sent to them, with the same
+        result.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -101,63 +104,29 @@ def compress_all(
         )
     check_budget(bits_per_entry)
     check_choice(effort, "effort", tuple(EFFORTS))
+    check_client(client)
     items = collected(matrices, hessians, output_hessians)
-    drawn = rng is None or isinstance(rng, np.random.Generator)
-    seed = int(check_rng(rng).integers(2**63)) if drawn else check_integer(rng, "rng", 0)
-    packed: dict[str, PackedMatrix] = {}
-
-    def one(A: Any, hessian: Any, output_hessian: Any, bits: float) -> PackedMatrix:
-        """A matrix that nobody holds any longer when the next one is looked up."""
-        return compress(
-            A,
-            bits_per_entry=bits,
-            hessian=hessian,
-            output_hessian=output_hessian,
-            rng=seed,
-            effort=effort,
-        )
-
+    code = Coder(seed_of(rng), effort)
     with tracked(progress, "compress_all"), reproducible(), warnings.catch_warnings():
-        with until(_SURVEY):
-            found = survey(items)
-        _refuse(found)
-        names, matrices_found = list(found.matrices), found.matrices.values()
-        entries = sum(m.shape[0] * m.shape[1] for m in matrices_found)
-        check_budget(bits_per_entry, 8 * sum(m.nbytes for m in matrices_found) / entries)
+        with until(SURVEY):
+            found = looked_at(items)
+        names, shapes = list(found.matrices), [m.shape for m in found.matrices.values()]
+        check_budget(bits_per_entry, found.bits)
         for said in (DampingWarning, BudgetWarning):  # by now, with a name
             warnings.simplefilter("ignore", said)
-        planning = [planning_work(m.shape, m.hessian, m.output_hessian) for m in matrices_found]
-        coding = [
-            compression_work(m.shape, m.hessian, effort, m.output_hessian) for m in matrices_found
+        planning = [
+            planning_work(m.shape, m.hessian, m.output_hessian) for m in found.matrices.values()
         ]
+        coding = found.coding_work(effort)
         place = sum(planning) / (sum(planning) + sum(coding))
-        with until(_SURVEY + (1 - _SURVEY) * place):
+        with until(SURVEY + (1 - SURVEY) * place):
+            looked_up = ((*items.look_up(name), items.label(name), effort) for name in names)
+            work = parts(names, planning, lambda name: f"planning {name}")
             curves = [
-                curve_of(*items.look_up(name), items.label(name), effort)[1]
-                for name in parts(names, planning, lambda name: f"planning {name}")
+                curve
+                for _, (_, curve) in zip(work, each(curve_of, looked_up, client), strict=False)
             ]
-        plan = divide(names, [m.shape for m in matrices_found], curves, bits_per_entry)
-        for name, bits in parts(
-            list(zip(names, plan.bits_per_entry, strict=True)), coding, lambda item: item[0]
-        ):
-            packed[name] = one(*items.look_up(name), bits)
-    return {
-        name: packed[name] if name in packed else as_array(matrices[name], name)
-        for name in items.names
-    }
-
-
-def _refuse(found: Survey) -> None:
-    wrong = [f"matrices[{name!r}]: {text}" for name, text in found.wrong.items()]
-    wrong += [
-        f"{argument}[{name!r}]: {text}"
-        for argument, of in found.wrong_hessians.items()
-        for name, text in of.items()
-    ]
-    if wrong:
-        raise InputError("; ".join(wrong))
-    if not found.matrices:
-        raise InputError(
-            "matrices: none of the arrays is a matrix of floating-point numbers with at least two "
-            "rows and two columns; pass at least one"
-        )
+        plan = divide(names, shapes, curves, bits_per_entry)
+        todo = Items(items, names, plan.bits_per_entry).one_by_one()
+        packed = dict(zip(parts(names, coding, str), each(code, todo, client), strict=False))
+    return with_kept(packed, items)

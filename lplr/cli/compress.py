@@ -18,6 +18,7 @@ from lplr.cli.options import (
     add_command,
     add_json,
     add_output,
+    add_scheduler,
     add_seed,
     bits,
     check_output,
@@ -89,6 +90,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="make OUT a folder of parts, each of which is written when it is done, for a result "
         "that does not fit in memory; after an interruption the same command goes on",
     )
+    add_scheduler(parser)
     add_json(parser)
     budget = parser.add_argument_group("a budget")
     budget.add_argument(
@@ -210,25 +212,22 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
 
     from lplr.cli.compress_all import run_all
+    from lplr.cluster import connected
     from lplr.inputs import members, split_input
 
     path, member = split_input(args.input)
     names = [member] if member else members(path)
-    if len(names) == 1:
-        return _run_one(args, call, made)
-    if (
-        made
-        or call.function != "compress"
-        or args.hessian
-        or args.output_hessian
-        or args.memory_limit
-    ):
+    of_one = made or args.hessian or args.output_hessian or args.memory_limit
+    if len(names) > 1 and (call.function != "compress" or of_one):
         raise InputError(
             f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
-            "--effort, --hessians and --output-hessians alone; name one, "
+            "--effort, --scheduler, --hessians and --output-hessians alone; name one, "
             f"{path}:NAME, of: " + ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         )
-    return run_all(args, call, path)
+    with connected(args.scheduler) as client:
+        if client is not None:
+            call.arguments["client"] = client
+        return _run_one(args, call, made) if len(names) == 1 else run_all(args, call, path)
 
 
 def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
@@ -241,9 +240,9 @@ def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
 
     source = open_input(args.input)
     original = open_source(source.array, args.input)
-    limit = call.arguments.get("memory_limit")
+    how = call.arguments.get("memory_limit"), call.arguments.get("client")
     streams = made is not None or (
-        call.function != "caldera" and streamed_source(original, limit) is not None
+        call.function != "caldera" and streamed_source(original, *how) is not None
     )
     A = original if streams else check_matrix(original, args.input)
     if "bits_per_entry" in call.arguments and bits_of(A) < math.inf:

@@ -14,15 +14,15 @@ __all__ = ["Call", "call_of"]
 _HESSIANS = {*OF, *OF.values()}
 # The options that go with each function; --seed goes with all of them.
 _TAKES = {
-    "quantize": ("method", "bits", "quantizer", "memory_limit"),
-    "compress": ("bits_per_entry", "effort", "memory_limit", *_HESSIANS),
+    "quantize": ("method", "bits", "quantizer", "memory_limit", "scheduler"),
+    "compress": ("bits_per_entry", "effort", "memory_limit", "scheduler", *_HESSIANS),
     "caldera": (
         *("rank", "quantizer"),
         *("q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS),
     ),
     "factorize": (
         *("rank", "bits_per_entry", "effort", "method", "sketch", "bits", "quantizer"),
-        "memory_limit",
+        *("memory_limit", "scheduler"),
     ),
 }
 _ASK_FOR_Q = {"q_bits", "factor_bits", "mode", "n_iter", "damping", *_HESSIANS}
@@ -37,7 +37,7 @@ class Call:
     function : str
         Name of a public function.
     arguments : dict
-        All of its keyword arguments but the Hessians, which are in files.
+        All of its keyword arguments but the Hessians, which are in files, and the client.
     """
 
     function: str
@@ -65,7 +65,7 @@ def call_of(args: argparse.Namespace) -> Call:
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     if given.get("method") == "naive":
         function = "quantize"
-    elif given.keys() - {"effort", "memory_limit", *_HESSIANS} == {"bits_per_entry"}:
+    elif given.keys() - {"effort", "memory_limit", "scheduler", *_HESSIANS} == {"bits_per_entry"}:
         function = "compress"
     elif given.keys() & _ASK_FOR_Q:
         function = "caldera"
@@ -73,7 +73,9 @@ def call_of(args: argparse.Namespace) -> Call:
         function = "factorize"
     _check_size(function, given)
     _check_together(function, given)
-    arguments = {name: value for name, value in given.items() if name not in _HESSIANS}
+    arguments = {
+        name: value for name, value in given.items() if name not in (*_HESSIANS, "scheduler")
+    }
     if function == "quantize":
         del arguments["method"]
         arguments.setdefault("quantizer", "uniform")

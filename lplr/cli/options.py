@@ -27,6 +27,7 @@ __all__ = [
     "add_json",
     "add_name",
     "add_output",
+    "add_scheduler",
     "add_seed",
     "bits",
     "check_output",
@@ -45,7 +46,7 @@ INPUTS = (
 )
 
 # What arguments of the package are called here.
-_ALIASES = {"rng": "seed", "calibration": "tokens", "trained": "train"}
+_ALIASES = {"rng": "seed", "client": "scheduler", "calibration": "tokens", "trained": "train"}
 _ARGUMENT = re.compile(r"(?P<name>\w+)(\[(?P<quote>['\"])(?P<item>.*?)(?P=quote)\])?:")
 
 
@@ -107,6 +108,16 @@ def add_jobs(parser: Any) -> None:
         type=int,
         metavar="N",
         help="threads to use (default: one for each core); the result does not depend on it",
+    )
+
+
+def add_scheduler(parser: Any) -> None:
+    """The option ``--scheduler``."""
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of dask, such as tcp://HOST:8786: its workers do the work, with the same result; "
+        "they must see the same files",
     )
 
 

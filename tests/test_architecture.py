@@ -70,9 +70,9 @@ HOUSE = {
     ),
     # --- whole networks ---
     "models": (
-        "_version exceptions extras parallel processes validation provenance progress kernels "
-        "linalg quantizers matrices neighbours coding planning algorithms estimator storage inputs "
-        "datasets"
+        "_version exceptions extras parallel processes validation provenance cluster progress "
+        "kernels linalg quantizers matrices neighbours coding planning algorithms estimator "
+        "storage inputs datasets"
     ),
     "lplr": (  # the public names
         "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "

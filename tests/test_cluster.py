@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import refused, report
 from test_streaming import second_moment, stored
+from tiny_models import TOKENS, content, tiny_checkpoint
 
 import lplr
 from lplr.cluster import _apply, map_on_workers
@@ -82,7 +84,9 @@ CALLS = {
     "lplr": lambda A, **how: lplr.factorize(
         A, rank=4, bits=4, method="lplr", rounding="dithered", normalize=True, rng=0, **how
     ),
-    "backbone": lambda A, **how: lplr.compress(A, bits_per_entry=2.5, hessian=H, rng=0, **how),
+    "backbone": lambda A, **how: lplr.compress(
+        A, bits_per_entry=2.5, hessian=H, effort="fast", rng=0, **how
+    ),
     "rounding": lambda A, **how: lplr.quantize(A, bits=3, granularity="row", **how),
 }
 
@@ -122,6 +126,116 @@ def test_chunks_of_unknown_size_are_refused_with_the_way_out(
     with pytest.raises(InputError, match=r"A\.compute_chunk_sizes\(\)"):
         coded(some, client=client)
     assert stored(coded(some.compute_chunk_sizes(), client=client)) == expected
+
+
+# --- many matrices, and networks ----------------------------------------------------------------
+
+
+def some_matrices() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    easy = lplr.datasets.synthetic(90, 60, "power", exponent=1.2, rng=0)
+    return {"up": easy, "bias": np.ones(5), "down": rng.standard_normal((60, 90), np.float32)}
+
+
+def bytes_of(found: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Names, what is stored, and the records."""
+    return [
+        (name, stored(f), f.meta) if isinstance(f, lplr.PackedMatrix) else (name, f.tobytes(), None)
+        for name, f in found.items()
+    ]
+
+
+def test_many_matrices_are_those_of_one_by_one(
+    client: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how: dict[str, Any] = {"rng": 3, "effort": "fast"}
+    matrices, H = some_matrices(), {"down": np.linspace(1, 4, 90)}
+    bits = {"up": 1.5, "down": 2, "large": 1}
+    alone = {
+        "up": lplr.compress(matrices["up"], bits_per_entry=1.5, **how),
+        "bias": matrices["bias"],
+        "down": lplr.compress(matrices["down"], bits_per_entry=2, hessian=H["down"], **how),
+    }
+    large = lplr.compress(path, bits_per_entry=1, memory_limit="2GB", **how)
+    for threads in (1, 2):  # from two on in processes
+        monkeypatch.setattr("lplr.processes.n_threads", lambda threads=threads: threads)
+        many = lplr.compress_many(matrices, bits_per_entry=bits, hessians=H, **how)
+        assert bytes_of(many) == bytes_of(alone)
+    monkeypatch.setattr("lplr.streaming.limits.available_memory", lambda: 10**6)
+    many = lplr.compress_many(
+        matrices | {"large": path}, bits_per_entry=bits, hessians=H, client=client, **how
+    )
+    assert bytes_of(many) == bytes_of(alone | {"large": large})
+
+
+def test_what_cannot_be_compressed_is_named_first(client: Any) -> None:
+    matrices = some_matrices()
+    for options, said in (
+        ({"bits_per_entry": {"up": 2}}, "bits_per_entry: has no number for 'down'"),
+        ({"bits_per_entry": 0.01}, "up: bits_per_entry: nothing fits at shape"),
+        ({"bits_per_entry": 0}, "bits_per_entry"),
+        ({"bits_per_entry": 2, "hessians": {"left": 1}}, "hessians: there is no matrix"),
+        ({"bits_per_entry": 2, "client": "tcp://x:1"}, "client: must be a client"),
+    ):
+        with pytest.raises(InputError, match=said):
+            lplr.compress_many(matrices, **options)
+    wrong = matrices | {"nan": np.full((3, 3), np.nan)}
+    with pytest.raises(InputError, match=r"matrices\['nan'\]: has nan"):
+        lplr.compress_many(wrong, bits_per_entry=2, client=client)
+
+
+def test_one_budget_for_all(client: Any) -> None:
+    options: dict[str, Any] = {"bits_per_entry": 2, "effort": "fast", "rng": 0}
+    alone = lplr.compress_all(some_matrices(), **options)
+    assert bytes_of(lplr.compress_all(some_matrices(), **options, client=client)) == bytes_of(alone)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"bits_per_weight": 3, "effort": "fast", "calibration": TOKENS},
+        {"bits_per_weight": 5, "method": "quantize"},
+    ],
+    ids=["compress", "quantize"],
+)
+def test_layers_of_a_network(client: Any, tmp_path: Path, call: dict[str, Any]) -> None:
+    source = tiny_checkpoint(tmp_path / "source")
+    lplr.models.compress(source, tmp_path / "here", **call)
+    lplr.models.compress(source, tmp_path / "there", **call, client=client)
+    assert content(tmp_path / "here") == content(tmp_path / "there")
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def test_the_option_of_the_command(
+    cluster: Any, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "many.npz", **some_matrices())
+    there = ("--scheduler", cluster.scheduler_address)
+    for source, how in ((path, ("--memory-limit", "2GB")), (tmp_path / "many.npz", ())):
+        found = []
+        for options in (how, there):
+            out = tmp_path / "out.h5"
+            command = ("compress", source, "-o", out, "--overwrite", "--bits-per-entry", "2")
+            report(capsys, *command, "--effort", "fast", *options)
+            packed = lplr.load(out)
+            found.append(bytes_of(packed if isinstance(packed, dict) else {"A": packed}))
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("address", ["nothing", "tcp://127.0.0.1:1", "tcp://127.0.0.1"])
+def test_an_address_where_no_scheduler_is(
+    address: str,
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lplr.cluster._PATIENCE", 1)
+    command = ("compress", path, "-o", path.with_name("out.h5"), "--rank", "2")
+    said = refused(capsys, *command, "--scheduler", address)
+    assert said.startswith(f"--scheduler: none of dask answers at {address!r}")
+    assert "dask scheduler" in said
 
 
 # --- faults -------------------------------------------------------------------------------------

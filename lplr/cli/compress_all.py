@@ -76,6 +76,7 @@ class _Job:
         self.args, self.path, self.say = args, path, say
         self.doing = ""  # what comes before the words of a step
         self.bits = check_budget(call.arguments["bits_per_entry"])
+        self.client = call.arguments.get("client")
         self.seed = check_integer(call.arguments["rng"], "rng", 0)
         self.effort = str(call.arguments.get("effort", "default"))
         self.arrays = _Arrays(ArrayFile(path))
@@ -183,6 +184,7 @@ class _Job:
     def _plan(self, parts: Parts | None) -> Allocation:
         """The budgets, from curves of which an earlier run may have left some."""
         from lplr.algorithms.allocate import curve_of, divide
+        from lplr.algorithms.many import each
         from lplr.parallel import reproducible
         from lplr.progress import parts as shares
         from lplr.progress import until
@@ -191,8 +193,10 @@ class _Job:
         new = [name for name in self.names if name not in curves]
         work, rest = self._planning(new), sum(self._coding(self.names))
         with until(_SURVEY + (_CODED - _SURVEY) * sum(work) / (sum(work) + rest)), reproducible():
+            items = ((*self.items.look_up(name), name, self.effort) for name in new)
+            found = each(curve_of, items, self.client)
             for name in shares(new, work, lambda name: f"planning {name}"):
-                _, curves[name] = curve_of(*self.items.look_up(name), name, self.effort)
+                _, curves[name] = next(found)
                 if parts is not None:
                     parts.add_curve(self.names.index(name), curves[name])
         shapes = [matrix.shape for matrix in self.matrices.values()]
@@ -200,6 +204,7 @@ class _Job:
 
     def _compress(self, plan: Allocation, parts: Parts) -> None:
         """Every matrix that no earlier run has finished."""
+        from lplr.algorithms.many import each
         from lplr.progress import parts as shares
         from lplr.progress import until
 
@@ -209,22 +214,15 @@ class _Job:
             if done := len(self.names) - len(todo):
                 self.say(f"going on: {done} of {len(self.names)} matrices are in {parts.folder}")
             work = self._coding(self.names[i] for i in todo)
+            how = self.seed, self.effort
+            items = (
+                (*self.items.look_up(self.names[i]), plan.bits_per_entry[i], *how) for i in todo
+            )
+            coded = each(_measured, items, self.client)
             for i in shares(todo, work, "compressing"):
                 self.doing = f"{self.names[i]} ({i + 1} of {len(self.names)}): "
-                f, measured = self._one(self.names[i], plan.bits_per_entry[i])
-                parts.add_packed(i, f, measured)
+                parts.add_packed(i, *next(coded))
         self.doing = ""
-
-    def _one(self, name: str, bits: float) -> tuple[Any, dict[str, float]]:
-        """A packed matrix, its errors and its time."""
-        import lplr
-
-        A, *found = self.items.look_up(name)
-        hessians = dict(zip(OF, found, strict=True))
-        start = time.perf_counter()
-        f = lplr.compress(A, bits_per_entry=bits, **hessians, rng=self.seed, effort=self.effort)
-        seconds = time.perf_counter() - start
-        return f, {"seconds": seconds, **errors_of(f, A, **hessians)}
 
     def _report(self, plan: Allocation) -> dict[str, Any]:
         """What is known before anything is compressed."""
@@ -317,3 +315,16 @@ class _Job:
             "bits_per_entry": 8 * stored / self._entries(),
             "seconds": sum(found["seconds"] for found in measured.values()),
         }
+
+
+def _measured(
+    A: Any, hessian: Any, output_hessian: Any, bits: float, seed: int, effort: str
+) -> tuple[Any, dict[str, float]]:
+    """A packed matrix, its errors and its time."""
+    import lplr
+
+    hessians = dict(zip(OF, (hessian, output_hessian), strict=True))
+    start = time.perf_counter()
+    f = lplr.compress(A, bits_per_entry=bits, **hessians, rng=seed, effort=effort)
+    seconds = time.perf_counter() - start
+    return f, {"seconds": seconds, **errors_of(f, A, **hessians)}

@@ -14,7 +14,15 @@ from lplr.cli.model_allocation import (
     seconds_of_allocation,
 )
 from lplr.cli.model_tokens import add_tokens, tokens_of
-from lplr.cli.options import add_command, add_jobs, add_json, add_seed, bits, print_json
+from lplr.cli.options import (
+    add_command,
+    add_jobs,
+    add_json,
+    add_scheduler,
+    add_seed,
+    bits,
+    print_json,
+)
 from lplr.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -81,6 +89,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     add_seed(parser)
     add_jobs(parser)
+    add_scheduler(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -170,6 +179,7 @@ def _planned(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
 
 def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
     from lplr.cli.progress import Progress, watch_compilation
+    from lplr.cluster import connected
     from lplr.models.checkpoint import open_checkpoint
     from lplr.models.compress_model import compress
     from lplr.models.job import progress_of
@@ -178,7 +188,11 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
     start = time.perf_counter()
     checkpoint = open_checkpoint(args.checkpoint)
     calibration = _calibration(args, checkpoint)
-    with Progress(1.0) as line, watch_compilation(line):
+    with (
+        connected(args.scheduler) as client,
+        Progress(1.0) as line,
+        watch_compilation(line),
+    ):
         if before := progress_of(args.out):
             line.say(f"going on: {_layers(before)} in {args.out}.job")
         try:
@@ -188,7 +202,9 @@ def _compressed(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
                     with until(_share(args, calibration, given)):
                         bits, found = allocated(args, checkpoint, calibration)
                     given, compared = given | {"bits_per_weight": bits}, {"allocation": found}
-                manifest = compress(checkpoint, args.out, calibration=calibration, **given)
+                manifest = compress(
+                    checkpoint, args.out, calibration=calibration, client=client, **given
+                )
         except BaseException as error:
             refused = isinstance(error, InputError)  # the same command would be, too
             kept = _kept(args.out) or compared_in(args)

@@ -63,7 +63,7 @@ def compress_block(
     original: Network,
     i: int,
     states: States,
-    code: Callable[[str, np.ndarray, np.ndarray], Any],
+    code: Callable[[Sequence[tuple[str, np.ndarray, np.ndarray]]], Iterator[Any]],
     done: Mapping[str, Any],
     keep: Callable[[str, Any, dict[str, Any]], None],
     *,
@@ -81,8 +81,8 @@ def compress_block(
     states : States
         Before the block; afterwards those behind it.
     code : callable
-        ``code(name, W, H)`` packs the layer of a module; ``H`` is the mean of ``z z^T``, float64,
-        by the weights of the tokens.
+        ``code([(name, W, H), ...])`` packs the layers of some modules, in order, none of which has
+        to wait for another; ``H`` is the mean of ``z z^T``, float64, by the weights of the tokens.
     done : mapping of str to packed matrix
         Layers that are packed already.
     keep : callable
@@ -116,13 +116,14 @@ def compress_block(
                 target = (lambda W: (W, {})) if residues is None else residues.target
                 targets = {at + n: target(first.linears[n].weight) for n in stage.linears}
             del residues, moments, sums  # as large as what coding needs
+            todo = [name for name in names if name not in done]
+            coded = code([(name, targets[name][0], hessians[name]) for name in todo])
             for name in stage.linears:
                 if at + name in done:
                     packed = done[at + name]
                 else:
-                    corrected, record = targets[at + name]
-                    packed = code(at + name, corrected, hessians[at + name])
-                    keep(at + name, packed, {**record, "tokens": tokens})
+                    packed = next(coded)
+                    keep(at + name, packed, {**targets[at + name][1], "tokens": tokens})
                 linears[name] = Linear(packed.to_dense(), first.linears[name].bias)
     walk.finish()
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from lplr.cluster import check_client
 from lplr.exceptions import BudgetWarning, DampingWarning, StorageError
 from lplr.models.costs import Plan
 from lplr.models.job import Job
@@ -36,6 +37,7 @@ def compress(
     embedding_bits: int | None = None,
     rng: int = 0,
     jobs: int | None = None,
+    client: Any = None,
     progress: Progress = False,
     **options: Any,
 ) -> dict[str, Any]:
@@ -75,6 +77,9 @@ def compress(
     jobs : int, optional
         Threads to use; by default one for each core, or what ``LPLR_NUM_THREADS`` says. The result
         does not depend on it.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers code the layers, with the same result: those that have the same
+        inputs side by side, with the method ``"quantize"`` all of them.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -122,6 +127,7 @@ def compress(
     ...     "SmolLM2-135M", "small", bits_per_weight=2, calibration="tokens.npy"
     ... )  # doctest: +SKIP
     """
+    check_client(client)
     with tracked(progress, "reading"), reproducible(), at_most(_threads(jobs)):
         request = request_of(
             checkpoint,
@@ -142,7 +148,7 @@ def compress(
             for said in (DampingWarning, BudgetWarning):  # one has been given, for all layers
                 warnings.simplefilter("ignore", said)
             _check_disk(job, planned)
-            Run(request, job, planned).run(call)
+            Run(request, job, planned, client).run(call)
     return read_manifest(target)
 
 

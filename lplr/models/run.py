@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lplr.algorithms.many import each
 from lplr.exceptions import InputError, LplrError
 from lplr.matrices.base import PackedMatrix
 from lplr.models.calibration import States, compress_block, first_states
 from lplr.models.costs import LayerPlan, Plan
 from lplr.models.job import Job
+from lplr.models.methods import Method
 from lplr.models.moments import felt, form_moments
 from lplr.models.moments_file import OutputMoments, open_moments
 from lplr.models.network import Network
@@ -29,9 +31,10 @@ _CODED = 0.98  # share of the time that is over after the layers, about
 class Run:
     """One run of a job, from where the last one ended."""
 
-    def __init__(self, request: Request, job: Job, planned: Plan) -> None:
+    def __init__(self, request: Request, job: Job, planned: Plan, client: Any = None) -> None:
         assert request.checkpoint is not None
         self.request, self.job, self.checkpoint = request, job, request.checkpoint
+        self.client = client  # whose workers code the layers
         self.layers = {layer.name: (k, layer) for k, layer in enumerate(planned.layers)}
         self.network = Network(request.family, request.checkpoint)
         self.moments = request.moments if isinstance(request.moments, OutputMoments) else None
@@ -77,12 +80,15 @@ class Run:
 
     def _rounded(self) -> None:
         """Every linear layer by itself."""
-        for number, layer in parts(
-            list(self.layers.values()), [layer.seconds for _, layer in self.layers.values()]
-        ):
-            if self.job.packed(number) is None:
-                weight = self.network.block(layer.block).linears[self._short(layer)].weight
-                self._keep(layer.name, self._coded(layer.name, weight, None, 1.0), {})
+        layers = [layer for k, layer in self.layers.values() if self.job.packed(k) is None]
+        linears = (
+            (self.network.block(layer.block).linears[self._short(layer)].weight, None)
+            for layer in layers
+        )
+        names = [layer.name for layer in layers]
+        coded = self._coded(names, linears, dict.fromkeys(names, 1.0))
+        for layer in parts(layers, [layer.seconds for layer in layers]):
+            self._keep(layer.name, next(coded), {})
 
     def _blocks(self) -> None:
         """Blocks in order, each behind the ones before it."""
@@ -121,7 +127,7 @@ class Run:
         if moments is not None and "token" in moments.estimators:
             weights = moments.token_weights
 
-        def code(name: str, W: np.ndarray, H: np.ndarray) -> PackedMatrix:
+        def moment(name: str, H: np.ndarray) -> np.ndarray:
             if not np.isfinite(H).all():
                 raise InputError(
                     f"calibration: the second moment of the inputs of {name} (block {i}) is not "
@@ -129,7 +135,11 @@ class Run:
                 )
             if moments is not None and weights is None:
                 H = moments.input_moment(name).astype(np.float64)
-            return self._coded(name, W, H, place[name])
+            return H
+
+        def code(linears: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Iterator[PackedMatrix]:
+            names = [name for name, _, _ in linears]
+            return self._coded(names, ((W, moment(name, H)) for name, W, H in linears), place)
 
         with until(1.0, self._words(i)):
             prefix = self.request.prefix
@@ -147,22 +157,26 @@ class Run:
         self.errors.pop(f"after block {i}", None)
         self.job.log(block=i, error=error)
 
-    def _coded(self, name: str, W: np.ndarray, H: np.ndarray | None, place: float) -> PackedMatrix:
-        """A layer, with its error and its time in the log; this share of the block is then over."""
-        start = time.perf_counter()
-        _, layer = self.layers[name]
-        G = None if self.moments is None else self.moments.output_moment(name)
-        with until(place, self._words(layer.block, self._short(layer))):
-            try:
-                packed = self.request.method.code(name, W, H, G, _shares_alone())
-            except LplrError as error:
-                raise type(error)(f"{name} (block {layer.block}): {error}") from error
-        self.record = {"relative_error": packed.relative_error(W, H)}
-        if G is not None and H is not None:
-            self.record |= felt(G, W, packed.to_dense(), H)
-        self.errors["last layer"] = self.record["relative_error"]
-        self.job.log(layer=name, seconds=time.perf_counter() - start)
-        return packed
+    def _coded(
+        self,
+        names: Sequence[str],
+        linears: Iterable[tuple[np.ndarray, np.ndarray | None]],
+        places: Mapping[str, float],
+    ) -> Iterator[PackedMatrix]:
+        """Layers, each with its error and its time in the log; then its place is reached."""
+
+        def arguments(name: str, linear: tuple[np.ndarray, np.ndarray | None]) -> tuple[Any, ...]:
+            G = None if self.moments is None else self.moments.output_moment(name)
+            return self.request.method, name, self.layers[name][1].block, *linear, G
+
+        done = each(_code, map(arguments, names, linears), self.client)
+        for name in names:
+            _, layer = self.layers[name]
+            with until(places[name], self._words(layer.block, self._short(layer))):
+                packed, self.record, seconds = next(done)
+            self.errors["last layer"] = self.record["relative_error"]
+            self.job.log(layer=name, seconds=seconds)
+            yield packed
 
     def _keep(self, name: str, packed: PackedMatrix, record: dict[str, Any]) -> None:
         with unheard():  # it takes no time to speak of
@@ -175,6 +189,26 @@ class Run:
 
     def _short(self, layer: LayerPlan) -> str:
         return layer.name.removeprefix(self.request.family.prefix(layer.block))
+
+
+def _code(
+    method: Method,
+    name: str,
+    block: int,
+    W: np.ndarray,
+    H: np.ndarray | None,
+    G: np.ndarray | None,
+) -> tuple[PackedMatrix, dict[str, Any], float]:
+    """A packed layer, what is recorded of its errors, and the seconds."""
+    start = time.perf_counter()
+    try:
+        packed = method.code(name, W, H, G, _shares_alone())
+    except LplrError as error:
+        raise type(error)(f"{name} (block {block}): {error}") from error
+    record = {"relative_error": packed.relative_error(W, H)}
+    if G is not None and H is not None:
+        record |= felt(G, W, packed.to_dense(), H)
+    return packed, record, time.perf_counter() - start
 
 
 def _shares_alone() -> Callable[[float, str], None]:

@@ -19,7 +19,7 @@ from tiny_models import TOKENS, content, tiny_checkpoint
 
 import lplr
 from lplr.cluster import _apply, map_on_workers
-from lplr.exceptions import ClusterError, InputError, MissingPackageError
+from lplr.exceptions import ClusterError, InputError, LplrWarning, MissingPackageError
 
 distributed = pytest.importorskip("distributed")
 dask_array = pytest.importorskip("dask.array")
@@ -44,10 +44,10 @@ def client(cluster: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[Any]:
-    """A client of one worker, which is in this process."""
+    """A client of one worker, of two threads of this process."""
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -282,7 +282,10 @@ def test_a_scheduler_that_vanishes_ends_with_one_error(path: Path) -> None:
         threading.Thread(target=process.stderr.read, daemon=True).start()
         with distributed.Client(line.split()[-1], timeout=5) as client:
             threading.Timer(0.5, process.kill).start()  # while it waits for workers
-            with pytest.raises(ClusterError, match="the scheduler is gone"):
+            with (
+                pytest.warns(LplrWarning, match="no workers yet .* dask worker tcp://"),
+                pytest.raises(ClusterError, match="the scheduler is gone"),
+            ):
                 coded(path, client=client)
 
 
@@ -316,7 +319,7 @@ def test_other_versions_and_other_processors_are_told(
     with pytest.raises(ClusterError, match="a worker has .* where this process has numpy 0.1"):
         _apply(abs, {"numpy": "0.1"}, 1)
     monkeypatch.setattr("lplr.cluster.blas_name", lambda: "another BLAS")
-    with pytest.warns(lplr.exceptions.LplrWarning, match="a worker computes with"):
+    with pytest.warns(LplrWarning, match="a worker computes with"):
         assert list(map_on_workers(client, abs, [(-1,), (2,), (-3,)])) == [1, 2, 3]
 
 

@@ -49,13 +49,13 @@ HOUSE = {
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "streaming": (
-        "exceptions parallel cluster memory progress validation sources linalg quantizers matrices "
-        "storage coding planning"
+        "exceptions parallel cluster memory progress validation kernels sources linalg quantizers "
+        "matrices storage coding planning"
     ),
     "neighbours": "exceptions parallel progress validation kernels matrices streaming",
     "algorithms": (
-        "_version exceptions parallel processes cluster progress validation provenance sources linalg "
-        "quantizers matrices storage coding planning streaming"
+        "_version exceptions parallel processes cluster progress validation provenance sources "
+        "linalg quantizers matrices storage coding planning streaming"
     ),
     "estimator": (
         "exceptions parallel progress validation sources linalg matrices neighbours streaming "

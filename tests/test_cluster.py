@@ -283,7 +283,7 @@ def test_a_scheduler_that_vanishes_ends_with_one_error(path: Path) -> None:
         with distributed.Client(line.split()[-1], timeout=5) as client:
             threading.Timer(0.5, process.kill).start()  # while it waits for workers
             with (
-                pytest.warns(LplrWarning, match="no workers yet .* dask worker tcp://"),
+                pytest.warns(LplrWarning, match="no workers yet.*dask worker tcp://"),
                 pytest.raises(ClusterError, match="the scheduler is gone"),
             ):
                 coded(path, client=client)

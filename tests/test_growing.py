@@ -59,7 +59,7 @@ class Counted:
 # --- data that are read in passes -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "reads"), [({}, 2), ({"method": "lplr", "bits": 8}, 4)])
+@pytest.mark.parametrize(("options", "reads"), [({}, 2), ({"method": "lplr", "bits": 8}, 3)])
 def test_a_source_is_fitted_in_passes(A: np.ndarray, options: dict, reads: int) -> None:
     model = lplr.LPLR(n_components=K, random_state=0, memory_limit=LIMIT, **options)
     source = Counted(A)

@@ -9,11 +9,12 @@ from sklearn.utils.extmath import svd_flip
 
 from lplr.linalg.operators import InputOperator
 from lplr.matrices.base import PackedMatrix
+from lplr.matrices.errors import ratio_of_norms
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.sources import Source
 from lplr.streaming.limits import memory_bytes
-from lplr.streaming.moments import FirstPass, Moments, first_pass
+from lplr.streaming.moments import FirstPass, Moments
 from lplr.streaming.room import open_passes
 
 __all__ = ["LONG", "Spread", "error_and_spread", "singular_pairs", "spread_of_moments"]
@@ -43,20 +44,41 @@ def error_and_spread(
 ) -> tuple[float, Spread]:
     """The relative error of L R, and the spread of the data.
 
-    Of a source they follow from what two passes found, where that is all there, and is precise.
+    Of a source they follow from what two passes found, where that is all there and precise enough;
+    else another pass measures them.
     """
     if isinstance(X, Source):
-        moments = first.moments
-        if moments is None:
-            limit = memory_bytes(memory_limit)
-            passes = open_passes(X, limit, rank=len(V), stored=factors.nbytes)
-            moments = first_pass(passes)
         error = factors.meta.get("history", [0.0])[-1]
-        if error < _TELLING:
-            error = factors.relative_error(X)
-        return error, spread_of_moments(moments, V)
+        if first.moments is not None and error >= _TELLING:
+            return error, spread_of_moments(first.moments, V)
+        return _of_source(X, factors, V, memory_bytes(memory_limit))
     spread = _of_array(X, V) if isinstance(X, np.ndarray) else _of_operator(X, V)
     return factors.relative_error(X) if spread.norm else 0.0, spread
+
+
+def _of_source(X: Source, factors: LowRank, V: np.ndarray, limit: int) -> tuple[float, Spread]:
+    passes = open_passes(X, limit, rank=len(V), stored=factors.nbytes, with_gram=False)
+    (n, d), read, V = X.shape, factors._row_reader(), V.T.astype(np.float64)
+    squares, sums = np.zeros(2), np.zeros(d)
+    projected = np.zeros((2, V.shape[1]))
+
+    def work(start: int, A: np.ndarray) -> tuple[np.ndarray, ...]:
+        E = (A - read(start, start + len(A))).astype(np.float64)
+        error = np.vdot(E, E)
+        A = A.astype(np.float64)
+        Z = A @ V
+        moments = np.array([Z.sum(axis=0), np.square(Z).sum(axis=0)])
+        return np.array([error, np.vdot(A, A)]), A.sum(axis=0), moments
+
+    def take(found: tuple[np.ndarray, ...]) -> None:
+        for total, part in zip((squares, sums, projected), found, strict=True):
+            np.add(total, part, out=total)
+
+    passes.each(work, take, "error")
+    error, square = squares.tolist()
+    mean, of_squares = projected / n
+    variance = np.maximum(of_squares - np.square(mean), 0.0)
+    return ratio_of_norms(error, square), _spread(square, sums / n, n, variance)
 
 
 def _of_array(X: np.ndarray, V: np.ndarray) -> Spread:

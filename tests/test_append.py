@@ -63,6 +63,9 @@ def test_new_rows_lie_below_the_old_ones(
     measured = np.linalg.norm(f[N:] - A[N:]) / np.linalg.norm(A[N:])
     assert fit["relative_error"] == pytest.approx(measured, rel=1e-5)
     assert measured < 1.02 * error + 3 * fit["standard_error"]
+    if kind != "columns":  # the same codes in another order of the work: 0.05 % was measured
+        once = lplr.encode(old, A[N:])
+        assert measured == pytest.approx(once.relative_error(A[N:]), rel=0.005)
     assert (fit["rows"], fit["parts"], fit["worse"]) == (P, 2, {})
     known = fit["relative_error_of_old_rows"]
     assert known is None if kind == "columns" else known == pytest.approx(error, rel=1e-4)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.algorithms.encode import encode
+from lplr.algorithms.encode import encoded
 from lplr.algorithms.fit import Fit
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
@@ -125,7 +125,7 @@ def _coded(like: PackedMatrix, source: Source, H: np.ndarray | None) -> Iterator
         stop = n if start == starts[-1] else start + step
         A = source.rows(start, stop)
         check_block(A, source.name, start)
-        f: Any = encode(whole, A, hessian=H)
+        f: Any = encoded(whole, A, H, in_tiles=True)
         read = f._row_reader()
         squares = squared_sums(lambda i, j: A[i:j], read, len(A), f._block_rows, H, by_row=True)  # noqa: B023
         meta = {"appended": {**Fit.of(*squares)._asdict(), "hessian": H is not None}}

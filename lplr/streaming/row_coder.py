@@ -9,9 +9,25 @@ import numpy as np
 from lplr.coding.joint import JointFeedback
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
+from lplr.parallel import run_blocks
 from lplr.streaming.packed import PackedColumns
+from lplr.streaming.passes import tile_rows
 
-__all__ = ["RowCoder"]
+__all__ = ["RowCoder", "coded_in_tiles"]
+
+
+def coded_in_tiles(
+    A: np.ndarray, R: np.ndarray, blocks: Sequence[Quantized], H: np.ndarray | None = None
+) -> Quantized | Stacked:
+    """The L of rows that are all there, float32 (n, d), as `RowCoder` codes them."""
+    coder = RowCoder(R, blocks, len(A), H)
+
+    def tile(start: int, stop: int) -> None:
+        for columns, codes in zip(coder.columns, coder.code(A[start:stop])[0], strict=True):
+            columns.fill(start, codes)
+
+    run_blocks(tile, len(A), tile_rows(len(A)))
+    return coder.matrix()
 
 
 class RowCoder:

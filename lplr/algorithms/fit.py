@@ -53,17 +53,13 @@ class Fit(NamedTuple):
         return self.rows >= _FEW and least > _WORSE * error
 
 
-def fit_of_new_rows(
-    meta: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    """Whether rows that were appended fit the basis as well as the old ones.
+def fit_of_new_rows(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whether rows that were appended to a matrix fit the basis as well as the old ones.
 
     Parameters
     ----------
-    meta : mapping
-        The record of a matrix in parts.
-    parts : sequence of mapping
-        ``file`` and ``meta`` of each, as `lplr.inspect` returns them.
+    about : mapping
+        What `lplr.inspect` returns of a folder of parts.
 
     Returns
     -------
@@ -74,12 +70,15 @@ def fit_of_new_rows(
         by three standard errors. A part of less than 128 rows is not judged: it may lose more
         because it is small. None if nothing was appended.
     """
+    meta, parts = about["groups"]["/"]["meta"], about["parts"]
     new = {part["file"]: part["meta"]["appended"] for part in parts if "appended" in part["meta"]}
     if not new:
         return None
     fits = {file: Fit(*(record[name] for name in Fit._fields)) for file, record in new.items()}
     weighted = {record["hessian"] for record in new.values()}
-    old = _old_error(meta, weighted.pop()) if len(weighted) == 1 else None
+    old = None
+    if len(weighted) == 1:
+        old = _old_error(meta, about["attrs"].get("relative_error"), weighted.pop())
     worse = {}
     if old is not None:
         worse = {file: fit.relative_error for file, fit in fits.items() if fit.is_above(old)}
@@ -94,11 +93,17 @@ def fit_of_new_rows(
     }
 
 
-def _old_error(meta: Mapping[str, Any], weighted: bool) -> float | None:
-    """The relative error that was recorded when the matrix was made, under the same weights."""
+def _old_error(meta: Mapping[str, Any], measured: Any, weighted: bool) -> float | None:
+    """The relative error that was recorded when the matrix was made, under the same weights.
+
+    Without weights it may be the one that ``lplr compress`` has ``measured``.
+    """
     arguments = meta.get("call", {}).get("arguments", {})
-    if (arguments.get("hessian") is not None) != weighted or arguments.get("output_hessian"):
-        return None
-    error = meta.get("plan", {}).get("error")
-    last = (meta.get("history") or [error])[-1]
-    return last.get("error") if isinstance(last, Mapping) else last
+    under = [arguments.get(name) is not None for name in ("hessian", "output_hessian")]
+    if under == [weighted, False]:
+        error = meta.get("plan", {}).get("error")
+        last = (meta.get("history") or [error])[-1]
+        error = last.get("error") if isinstance(last, Mapping) else last
+        if error is not None:
+            return float(error)
+    return float(measured) if isinstance(measured, float) and not weighted else None

@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
     what = f"appending {in_shape(source.shape)}"
     with Progress(0) as progress, watch_compilation(progress), progress.step(what, 1.0):
         f = lplr.append(args.folder, source, hessian=hessian)
-    about = lplr.inspect(args.folder)
-    fit = fit_of_new_rows(about["groups"]["/"]["meta"], about["parts"])
+    fit = fit_of_new_rows(lplr.inspect(args.folder))
     if args.json:
         document = {"folder": args.folder, "appended": source.shape[0], "shape": list(f.shape)}
         print_json({**document, "parts": len(f.blocks), "stored_nbytes": f.nbytes, "new_rows": fit})

@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             print_folder(document)
             _print_meta("/", document["groups"]["/"]["meta"])
-            _print_attributes(document)
+            of_old = " of the old rows" if document["new_rows"] else ""  # as they were measured
+            attrs = document["attrs"]
+            _print_attributes({"attrs": {k + of_old * (k in TITLES): attrs[k] for k in attrs}})
         return 0
     refuse_model(args.file, "info")
     stored = read_stored(args.file)

@@ -14,7 +14,6 @@ def facts_of_folder(path: str) -> dict[str, Any]:
     from lplr.algorithms.fit import fit_of_new_rows
 
     about, f = lplr.inspect(path), lplr.load(path)
-    meta = about["groups"]["/"]["meta"]
     return {
         "file": path,
         **about,
@@ -22,7 +21,7 @@ def facts_of_folder(path: str) -> dict[str, Any]:
         "shape": list(f.shape),
         "stored_nbytes": f.nbytes,
         "bits_per_entry": f.bits_per_entry,
-        "new_rows": fit_of_new_rows(meta, about["parts"]),
+        "new_rows": fit_of_new_rows(about),
     }
 
 

@@ -18,6 +18,7 @@ from lplr.algorithms.fit import Fit, fit_of_new_rows
 from lplr.cli.main import main
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
+from lplr.storage.folder import Folder
 
 N, P, D = 3000, 1500, 32
 
@@ -182,3 +183,31 @@ def test_kills_leave_the_old_or_the_new_matrix_and_others_wait(
     print(f"{np.count_nonzero(steps[:-1])} of 12 were done before the kill")
     left = {path.name for path in folder.glob("part-*.h5")}
     assert left == {Path(part.path).name for part in lplr.load(folder).blocks}  # type: ignore[union-attr]
+
+
+def test_an_interrupt_at_the_end_leaves_the_new_matrix(
+    kinds: dict[str, Any], A: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lplr.save(tmp_path / "f", kinds["L R"], parts=True)
+    write = Folder.write
+
+    def interrupted(self: Folder, **options: Any) -> None:
+        write(self, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lplr.append(tmp_path / "f", A[N:])
+    lplr.verify(tmp_path / "f")
+    assert lplr.load(tmp_path / "f").shape == A.shape
+
+
+def test_errors_under_other_weights_are_not_compared() -> None:
+    fit = {"rows": 500, "norm": 1.0, "relative_error": 0.3, "standard_error": 0.01}
+    for made_under, weighted, known in ((None, False, 0.1), ({}, False, None), ({}, True, 0.1)):
+        meta = {"call": {"arguments": {"hessian": made_under}}, "history": [0.2, 0.1]}
+        part = {"file": "part-00001.h5", "meta": {"appended": {**fit, "hessian": weighted}}}
+        found = fit_of_new_rows({"groups": {"/": {"meta": meta}}, "attrs": {}, "parts": [part]})
+        assert found is not None
+        assert found["relative_error_of_old_rows"] == known
+        assert bool(found["worse"]) == (known is not None)

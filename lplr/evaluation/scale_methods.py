@@ -155,6 +155,7 @@ def _product_quantizer(job: Job) -> Stored:
     m = max(m for m in range(1, min(most, d) + 1) if d % m == 0)
     faiss.omp_set_num_threads(n_threads())
     index = faiss.IndexPQ(d, m, 8)
+    index.pq.cp.min_points_per_centroid = 1  # few rows are no reason to write to the terminal
     step = -(-n // _TRAINED)
     index.train(np.concatenate([X[-start % step :: step] for start, X in job.blocks()]))
     for _, X in job.blocks():

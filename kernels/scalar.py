@@ -28,6 +28,30 @@ def round_uniform(x, dither, top, codes):
 
 
 @kernel
+def round_columns(x, offset, inverse, scale, top, codes, values):
+    """Nearest uniform levels of a matrix, turned: codes and values of its columns as rows.
+
+    Entry by entry ``y = (x - offset) * inverse`` is rounded as `round_uniform` does without dither,
+    and its value is ``(code - top / 2) * scale + offset``. ``x`` is float32 (n, m), ``codes`` uint8
+    and ``values`` float32, both (m, n); ``offset``, ``inverse`` and ``scale`` are float32.
+    """
+    n, m = x.shape
+    highest = np.float32(top)
+    centre = np.float32(0.5) * highest
+    below = centre - np.float32(0.5)
+    zero = np.float32(0.0)
+    tile = 64  # rows whose entries stay in the first-level cache while columns pass over them
+    for start in range(0, n, tile):
+        stop = min(start + tile, n)
+        for j in range(m):
+            for i in range(start, stop):
+                y = np.ceil((x[i, j] - offset) * inverse + below)
+                code = min(max(y, zero), highest)
+                codes[j, i] = np.uint8(np.int32(code))
+                values[j, i] = (code - centre) * scale + offset
+
+
+@kernel
 def round_levels(x, thresholds, codes):
     """Codes, uint8 (n,), of the nearest levels: the number of thresholds below each entry.
 

@@ -18,6 +18,7 @@ from lplr.kernels import bitpack
 from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
 from lplr.kernels.hashing import weighted_sums
 from lplr.kernels.nearest import keep_least
+from lplr.kernels.scalar import round_columns
 from lplr.linalg.transforms import RandomizedTransform
 
 # The shape of a matrix, and of the part of it that the slow searches go through.
@@ -60,6 +61,9 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
     weighted_sums(words, words[:5] | np.uint64(1 << 63), sums)
     assert np.array_equal(sums, words.reshape(4, 5) @ (words[:5] | np.uint64(1 << 63)))
     yield "hash", sums
+    codes, values = np.empty((16, 32), np.uint8), np.empty((16, 32), np.float32)
+    round_columns(A, *map(np.float32, (0.5, 2.0, 0.5)), 7, codes, values)
+    yield "rounded columns", values
     columns, ones = np.empty_like(A), np.ones(32, np.float32)
     hadamard_columns(A, ones, ones, columns, 0, 16)
     yield "columns", columns

@@ -22,6 +22,7 @@ __all__ = [
     "minmax_affine",
     "round_matrix",
     "rounded_codes",
+    "usable_inverse",
 ]
 
 GRANULARITIES = ("tensor", "row", "column")
@@ -212,6 +213,12 @@ def _points(X: np.ndarray, book: Codebook, scale: np.ndarray, offset: np.ndarray
     return book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
 
 
+def usable_inverse(scale: np.ndarray) -> np.ndarray:
+    """The inverse of scales; 0 for those that are not usable, of which it would overflow."""
+    usable = scale >= np.finfo(np.float32).tiny
+    return np.divide(1, scale, out=np.zeros_like(scale), where=usable)
+
+
 def rounded_codes(
     X: np.ndarray,
     book: Codebook,
@@ -223,9 +230,7 @@ def rounded_codes(
     n, d = X.shape
     group = book.group
     codes = np.empty((n, -(-d // group)), book.dtype)
-    # The inverse of a subnormal scale would overflow.
-    usable = scale >= np.finfo(np.float32).tiny
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=usable)
+    inverse = usable_inverse(scale)
 
     count = counter(n)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.resources import measured, run_fresh
+from lplr.evaluation.resources import measured, run_script
 from lplr.evaluation.scale_methods import SCALE_METHODS, Job
 from lplr.exceptions import InputError, LplrError
 from lplr.parallel import n_threads
@@ -196,12 +196,10 @@ def written_rows(n: int, d: int, folder: str | os.PathLike[str] | None = None) -
 def _measured(path: str, n: int, method: str, settings: ScaleSettings) -> Row:
     """One record, measured in a fresh process."""
     row = dict.fromkeys(COLUMNS) | {"method": method, "rows": n, "columns": settings.columns}
-    threads = str(n_threads())
+    call = f"m.run_method({path!r}, {n}, {method!r}, {json.dumps(asdict(settings))!r})"
+    script = f"import json, {__name__} as m; print(json.dumps({call}))"
     try:
-        found = run_fresh(
-            __name__, "run_method", path, n, method, json.dumps(asdict(settings)),
-            **dict.fromkeys(_BLAS, threads),
-        )  # fmt: skip
+        found = json.loads(run_script(script, **dict.fromkeys(_BLAS, str(n_threads()))))
     except subprocess.CalledProcessError as error:
         last = error.stderr.strip().splitlines()[-1:] or [f"ended with {error.returncode}"]
         found = {"status": "failed", "message": last[0]}

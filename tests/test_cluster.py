@@ -20,18 +20,20 @@ from tiny_models import TOKENS, content, tiny_checkpoint
 import lplr
 from lplr.cluster import _apply, map_on_workers
 from lplr.exceptions import ClusterError, InputError, LplrWarning, MissingPackageError
+from lplr.parallel import at_most
+from lplr.streaming.passes import tile_rows
 
 distributed = pytest.importorskip("distributed")
 dask_array = pytest.importorskip("dask.array")
 
-N, D = 20_000, 12
+N, D = 12_000, 12
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Three worker processes, each of one thread, that are started again where they end."""
+    """Two worker processes, each of one thread, that are started again where they end."""
     with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=1, dashboard_address=":0", memory_limit=0
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0
     ) as cluster:
         yield cluster
 
@@ -105,7 +107,21 @@ def test_workers_of_any_number_within_any_limit_give_the_bytes_of_this_process(
         assert f.meta["plan"]["kind"] == "backbone + low-rank"
 
 
-@pytest.mark.parametrize("chunks", [((7000, 1, 12_999), (D,)), ((N,), (5, 7)), (999, 11)], ids=str)
+def test_results_in_parts(
+    client: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lplr.streaming.part_rows._NBYTES", 1)
+    for name, client_or_none in (("here", None), ("there", client)):
+        f = CALLS["backbone"](path, out=tmp_path / name, client=client_or_none)
+    assert len(f.blocks) == 2
+    here, there = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    )
+    assert here == there
+
+
+@pytest.mark.parametrize("chunks", [((7000, 1, 4999), (D,)), ((N,), (5, 7)), (999, 11)], ids=str)
 def test_arrays_of_dask_in_any_chunks(
     client: Any, A: np.ndarray, expected: bytes, chunks: Any
 ) -> None:
@@ -157,10 +173,9 @@ def test_many_matrices_are_those_of_one_by_one(
         "down": lplr.compress(matrices["down"], bits_per_entry=2, hessian=H["down"], **how),
     }
     large = lplr.compress(path, bits_per_entry=1, memory_limit="2GB", **how)
-    for threads in (1, 2):  # from two on in processes
-        monkeypatch.setattr("lplr.processes.n_threads", lambda threads=threads: threads)
+    with at_most(2):  # the first one here, the others in processes
         many = lplr.compress_many(matrices, bits_per_entry=bits, hessians=H, **how)
-        assert bytes_of(many) == bytes_of(alone)
+    assert bytes_of(many) == bytes_of(alone)
     monkeypatch.setattr("lplr.streaming.limits.available_memory", lambda: 10**6)
     many = lplr.compress_many(
         matrices | {"large": path}, bits_per_entry=bits, hessians=H, client=client, **how
@@ -199,7 +214,7 @@ def test_one_budget_for_all(client: Any) -> None:
     ids=["compress", "quantize"],
 )
 def test_layers_of_a_network(client: Any, tmp_path: Path, call: dict[str, Any]) -> None:
-    source = tiny_checkpoint(tmp_path / "source")
+    source = tiny_checkpoint(tmp_path / "source", num_hidden_layers=1)
     lplr.models.compress(source, tmp_path / "here", **call)
     lplr.models.compress(source, tmp_path / "there", **call, client=client)
     assert content(tmp_path / "here") == content(tmp_path / "there")
@@ -256,10 +271,10 @@ def test_a_worker_that_is_killed_changes_nothing(
         return X
 
     before = set(client.run(os.getpid).values())
-    array = dask_array.from_array(A, chunks=(2000, D)).map_blocks(block, dtype=A.dtype)
+    array = dask_array.from_array(A, chunks=(1000, D)).map_blocks(block, dtype=A.dtype)
     assert stored(coded(array, client=client)) == expected
-    client.wait_for_workers(3)
-    assert len(before & set(client.run(os.getpid).values())) == 2
+    client.wait_for_workers(2)
+    assert len(before & set(client.run(os.getpid).values())) == 1
 
 
 def test_work_that_ends_every_worker_ends_with_one_error(cluster: Any, client: Any) -> None:
@@ -269,7 +284,7 @@ def test_work_that_ends_every_worker_ends_with_one_error(cluster: Any, client: A
             list(map_on_workers(client, lambda: os.kill(os.getpid(), signal.SIGKILL), [()]))
     finally:
         cluster.scheduler.allowed_failures = before
-    client.wait_for_workers(3)
+    client.wait_for_workers(2)
 
 
 def test_a_scheduler_that_vanishes_ends_with_one_error(path: Path) -> None:
@@ -306,7 +321,7 @@ def test_a_file_that_is_another_one_for_workers_is_refused(
     np.save(tmp_path / "new.npy", A + 1)
     os.replace(tmp_path / "new.npy", path)
     monkeypatch.setattr("lplr.streaming.passes.socket.gethostname", lambda: "another machine")
-    with pytest.raises(InputError, match="rows 0 to 1632 are others on .* than here"):
+    with pytest.raises(InputError, match=f"rows 0 to {tile_rows(N)} are others on .* than here"):
         coded(mapped, client=client)
     path.unlink()
     with pytest.raises(InputError, match=r"B\.npy"):

@@ -70,6 +70,8 @@ def open_source(A: Any, name: str = "A") -> Source:
     Images, .safetensors tensors of BF16 or 8 bits, and arrays of .npz archives in Fortran order are
     read as a whole when they are opened.
 
+    A source that lies in files can be pickled: another process opens the same files.
+
     Examples
     --------
     >>> import numpy as np

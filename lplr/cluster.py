@@ -132,7 +132,10 @@ def workers(client: Any) -> int:
 
 
 def map_on_workers(
-    client: Any, fn: Callable[..., Any], items: Iterable[tuple[Any, ...]]
+    client: Any,
+    fn: Callable[..., Any],
+    items: Iterable[tuple[Any, ...]],
+    most: int | None = None,
 ) -> Iterator[Any]:
     """Apply ``fn(*item)`` to each item on the workers, and yield the results in order.
 
@@ -146,6 +149,8 @@ def map_on_workers(
         Sent once. Its result may depend on its arguments alone.
     items : iterable of tuple
         A dask collection among the arguments is computed by the workers, and stays there.
+    most : int, optional
+        Items that are sent ahead, at most.
 
     Yields
     ------
@@ -164,14 +169,15 @@ def map_on_workers(
         If a worker computes with other instructions, which can change last bits.
     """
     work = _pickled(fn)
-    there, own, most, looked = versions_here(), blas_name(), workers(client), time.monotonic()
+    there, own, threads, looked = versions_here(), blas_name(), workers(client), time.monotonic()
     waiting: deque[Any] = deque()
     said = False
     shared = _submitted(client, pickle.loads, work)
     rest = iter(items)
     try:
         while True:
-            for item in islice(rest, max(0, (1 + _AHEAD) * most - len(waiting))):
+            ahead = min((1 + _AHEAD) * threads, most or sys.maxsize)
+            for item in islice(rest, max(0, ahead - len(waiting))):
                 waiting.append(_submitted(client, _apply, shared, there, *item))
             if not waiting:
                 return
@@ -188,7 +194,7 @@ def map_on_workers(
             yield result
             del result
             if time.monotonic() - looked > _LOOK:
-                most, looked = workers(client), time.monotonic()
+                threads, looked = workers(client), time.monotonic()
     finally:
         for future in (*waiting, shared):
             future.release()

@@ -162,7 +162,7 @@ def bytes_of(found: dict[str, Any]) -> list[tuple[str, Any, Any]]:
 
 
 def test_many_matrices_are_those_of_one_by_one(
-    client: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how: dict[str, Any] = {"rng": 3, "effort": "fast"}
     matrices, H = some_matrices(), {"down": np.linspace(1, 4, 90)}
@@ -173,8 +173,10 @@ def test_many_matrices_are_those_of_one_by_one(
         "down": lplr.compress(matrices["down"], bits_per_entry=2, hessian=H["down"], **how),
     }
     large = lplr.compress(path, bits_per_entry=1, memory_limit="2GB", **how)
+    np.save(tmp_path / "up.npy", matrices["up"])
+    files = matrices | {"up": tmp_path / "up.npy"}
     with at_most(2):  # the first one here, the others in processes
-        many = lplr.compress_many(matrices, bits_per_entry=bits, hessians=H, **how)
+        many = lplr.compress_many(files, bits_per_entry=bits, hessians=H, **how)
     assert bytes_of(many) == bytes_of(alone)
     monkeypatch.setattr("lplr.streaming.limits.available_memory", lambda: 10**6)
     many = lplr.compress_many(
@@ -183,7 +185,7 @@ def test_many_matrices_are_those_of_one_by_one(
     assert bytes_of(many) == bytes_of(alone | {"large": large})
 
 
-def test_what_cannot_be_compressed_is_named_first(client: Any) -> None:
+def test_what_cannot_be_compressed_is_named(client: Any, tmp_path: Path) -> None:
     matrices = some_matrices()
     for options, said in (
         ({"bits_per_entry": {"up": 2}}, "bits_per_entry: has no number for 'down'"),
@@ -197,6 +199,9 @@ def test_what_cannot_be_compressed_is_named_first(client: Any) -> None:
     wrong = matrices | {"nan": np.full((3, 3), np.nan)}
     with pytest.raises(InputError, match=r"matrices\['nan'\]: has nan"):
         lplr.compress_many(wrong, bits_per_entry=2, client=client)
+    np.save(tmp_path / "nan.npy", wrong["nan"])
+    with pytest.raises(InputError, match=r"^matrices\['nan'\]: .*has nan at \(0, 0\)"):
+        lplr.compress_many({"nan": tmp_path / "nan.npy"}, bits_per_entry=20, client=client)
 
 
 def test_one_budget_for_all(client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -205,17 +206,24 @@ class Survey:
 
 
 def with_sources(items: Collection) -> Collection:
-    """The same where matrices may be files and the like: in memory, unless they take too much.
+    """The same where matrices may be files and the like: a `Source` that other processes open.
 
-    What `lplr.compress` would read in passes stays a `Source`.
+    Of anything else that is read in blocks, an array.
     """
 
     def matrix(name: str) -> Any:
         A = items.matrix(name)
-        if not is_source(A):
+        if not isinstance(A, (str, os.PathLike)) and (not is_source(A) or _reason_to_keep(A)):
             return A
         source = open_source(A, items.label(name))
-        return np.asarray(source) if streamed_source(source, None) is None else source
+        if source.is_elsewhere:
+            return source
+        if streamed_source(source, None) is not None:
+            raise InputError(
+                f"{name}: takes too much memory to be sent to another process; pass the name of a "
+                "file, or use lplr.compress"
+            )
+        return np.asarray(source)
 
     return replace(items, matrix=matrix)
 
@@ -284,10 +292,10 @@ def _bare(message: object, argument: str) -> str:
     return str(message).removeprefix(f"{argument.removesuffix('s')}: ")
 
 
-def _reason_to_keep(array: np.ndarray) -> str:
+def _reason_to_keep(array: Any) -> str:
     """Why an array is no matrix to compress; empty if it is one."""
-    if array.ndim != 2:
-        return f"{array.ndim} dimension{'s' * (array.ndim != 1)}"
+    if len(array.shape) != 2:
+        return f"{len(array.shape)} dimension{'s' * (len(array.shape) != 1)}"
     if min(array.shape) < 2:
         return f"{array.shape[0]} x {array.shape[1]}"
     return "" if array.dtype.kind == "f" else array.dtype.name

@@ -64,9 +64,9 @@ def compress_many(
     effort : {"fast", "default", "best"}
         As in `lplr.compress`.
     client : dask.distributed.Client, optional
-        Of a cluster whose workers compress the matrices. They are sent to the workers, except what
-        is read in passes, which workers open themselves. Without a client, as many processes work
-        as there are threads to use, which start once the work has taken a quarter of a second.
+        Of a cluster whose workers compress the matrices. Files they open themselves, arrays are
+        sent to them by way of the scheduler. Without a client, as many processes work as there are
+        threads to use, which start once the work has taken a quarter of a second.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`: nothing (False), a bar (True), or calls
         ``progress(share, what)``.
@@ -79,8 +79,8 @@ def compress_many(
     Raises
     ------
     InputError
-        If an argument is outside what is offered, or matrices or Hessians cannot be used; all of
-        them are named before anything is compressed.
+        If an argument is outside what is offered, or matrices or Hessians cannot be used; those in
+        memory are all named before anything is compressed, files are read when it is their turn.
     BudgetError
         If nothing fits the budget of a matrix.
     ClusterError

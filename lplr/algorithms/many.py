@@ -17,12 +17,13 @@ from lplr.exceptions import BudgetWarning, DampingWarning, InputError, LplrError
 from lplr.matrices.base import PackedMatrix
 from lplr.processes import map_in_order
 from lplr.sources import Source
-from lplr.streaming.limits import memory_bytes
+from lplr.streaming.limits import memory_bytes, streamed_source
 from lplr.validation import as_array, check_integer, check_rng
 
 __all__ = ["SURVEY", "Coder", "Item", "Items", "each", "looked_at", "seed_of", "side_by_side"]
 
-Item = tuple[str, Any, Any, Any, float]  # what messages call it, matrix, Hessians, and budget
+# What messages call a matrix, the matrix, its Hessians, its budget, and whether it is streamed.
+Item = tuple[str, Any, Any, Any, float, bool]
 
 
 SURVEY = 0.02  # share of the time that looking at every array takes, about
@@ -62,22 +63,23 @@ class Coder:
 
     def __call__(self, item: Item) -> PackedMatrix:
         """The packed matrix; an error names the matrix."""
-        label, A, hessian, output_hessian, bits = item
+        label, A, hessian, output_hessian, bits, streamed = item
         try:
             with warnings.catch_warnings():
                 for said in (DampingWarning, BudgetWarning):  # by now, with a name
                     warnings.simplefilter("ignore", said)
                 return compress(
-                    A,
+                    np.asarray(A) if isinstance(A, Source) and not streamed else A,
                     bits_per_entry=bits,
                     hessian=hessian,
                     output_hessian=output_hessian,
                     rng=self.seed,
                     effort=self.effort,
-                    memory_limit=memory_bytes(None) if isinstance(A, Source) else None,
+                    memory_limit=memory_bytes(None) if streamed else None,
                 )
         except LplrError as error:
-            raise type(error)(f"{label}: {error}") from error
+            message = str(error).removeprefix(f"{label}: ")
+            raise type(error)(f"{label}: {message}") from error
 
 
 class Items(Sequence[Item]):
@@ -97,7 +99,9 @@ class Items(Sequence[Item]):
         if isinstance(i, slice):
             return Items(self.items, self.names[i], self.bits[i])
         name = self.names[i]
-        return self.items.label(name), *self.items.look_up(name), self.bits[i]
+        A, *hessians = self.items.look_up(name)
+        streamed = isinstance(A, Source) and streamed_source(A, None) is not None
+        return self.items.label(name), A, *hessians, self.bits[i], streamed
 
 
 def each(fn: Callable[..., Any], items: Iterable[tuple[Any, ...]], client: Any) -> Iterator[Any]:

@@ -185,13 +185,15 @@ class Passes:
         """What is done of each group: workers read files themselves, and get all other rows."""
         source: Source = self.source
         rows: Callable[[int, int], Any] = source.rows
+        tile, most = tiles.tile, None
         if source.is_elsewhere:
             tiles, rows = replace(tiles, source=source), _nothing
         elif isinstance(source, DaskSource):
             rows = source.piece
-        tile = tiles.tile
+        else:  # so many rows are on their way as may be here
+            most = max(1, self._room * tile // (groups[0][1] - groups[0][0]))
         items = ((i, j, self._known(i, j, tile), rows(i, j), *more) for i, j, *more in groups)
-        results = map_on_workers(client, tiles.task, items)
+        results = map_on_workers(client, tiles.task, items, most)
         for (first, *_), (machine, done) in zip(groups, results, strict=True):
             if source.is_elsewhere and machine not in self._machines:
                 X = source.rows(first, min(first + tile, groups[-1][1]))

@@ -72,7 +72,7 @@ def scale_chart(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
         ):
             low, high = min(values) / margin, max(values) * margin
             set_limits(low, high)
-            plain_ticks(set_ticks, low, high, (1,) if high > 100 * low else (1, 2, 5))
+            plain_ticks(set_ticks, low, high, _steps(high / low))
         axes.minorticks_off()
         n = sorted({int(x) for x, _ in points})
         axes.set_xticks(n, [_short(x) for x in n])
@@ -91,6 +91,11 @@ def scale_chart(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
         axes.set_title(SCALE_VALUES[name][0], loc="left", fontsize=_SIZE)
         label_ends(axes, ends, 0.075, _SIZE)
     return figure
+
+
+def _steps(span: float) -> tuple[float, ...]:
+    """Ticks of each power of ten, few where there are many powers."""
+    return (1,) if span > 100 else (1, 2, 5) if span > 10 else (1, 1.5, 2, 3, 4, 5, 7)
 
 
 def _short(n: int) -> str:

@@ -190,7 +190,7 @@ def _table() -> dict[str, Style]:
     rows += [
         ("limit", "yardstick", INK, "", "yardstick"),
         ("uncompressed", "uncompressed", INK, "", "yardstick"),
-        ("read twice + product", "reading and one product", INK, "", "yardstick"),
+        ("read twice + product", "reading + product", INK, "", "yardstick"),
     ]
     return {
         name: Style(

@@ -163,6 +163,14 @@ def test_an_interrupted_call_goes_on_at_the_part_in_progress(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "g"]
 
 
+def test_new_rows_are_coded_like_those_of_any_part(A: np.ndarray, tmp_path: Path) -> None:
+    f = lplr.factorize(A, rank=5, bits=4, effort="fast", rng=0, out=tmp_path / "f")
+    new = lplr.encode(f, A[:200])
+    assert np.array_equal(new.right.to_dense(), f.part(2).right.to_dense())
+    before = np.linalg.norm(A[:200] - f[:200]) / np.linalg.norm(A[:200])
+    assert new.relative_error(A[:200]) < 1.1 * before  # codes of one entry, rounded in turn
+
+
 def test_a_seed_that_was_drawn_is_drawn_once(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from lplr.linalg.transforms import RandomizedTransform
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
+from lplr.matrices.row_parts import RowParts
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul, reproducible
 from lplr.planning.row_blocks import mix_rows
@@ -32,7 +33,11 @@ _LONG = 4.0  # times the usual length of a row
 
 @reproducible()
 def encode(
-    f: LowRank | QPlusLowRank, rows: Any, *, hessian: Any = None, progress: Progress = False
+    f: LowRank | QPlusLowRank | RowParts,
+    rows: Any,
+    *,
+    hessian: Any = None,
+    progress: Progress = False,
 ) -> LowRank | QPlusLowRank:
     """Code new rows on the R of a compressed matrix, with its codebooks and scales.
 
@@ -41,7 +46,7 @@ def encode(
 
     Parameters
     ----------
-    f : LowRank or QPlusLowRank
+    f : LowRank, QPlusLowRank or RowParts of such
         What `lplr.factorize`, `lplr.compress` or `lplr.caldera` returned.
     rows : array_like of shape (p, d)
         As large as the rows that ``f`` was made from, whose scales they get.
@@ -96,7 +101,8 @@ def encode(
     >>> lplr.search(new, A[900:903], k=1).indices[:, 0]
     array([0, 1, 2])
     """
-    return encoded(f, rows, hessian, progress)
+    like: Any = f.part(0) if isinstance(f, RowParts) else f  # all parts have the same R
+    return encoded(like, rows, hessian, progress)
 
 
 def encoded(

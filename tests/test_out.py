@@ -22,6 +22,7 @@ from lplr.matrices.quantized import Quantized
 from lplr.parallel import at_most
 from lplr.sources.mapped import MappedSource
 from lplr.storage.atomic import write_atomic
+from lplr.storage.folder_writer import write_part
 from lplr.streaming import part_rows
 
 N, D = 13000, 24  # three parts, the last of which is longer
@@ -208,6 +209,26 @@ def test_another_call_is_refused_and_what_is_finished_stays(
     with pytest.raises(InputError, match=r"rows 4096 to 6144 changed.*delete .*f\.job"):
         lplr.quantize(changed, bits=2, out=out)
     assert lplr.quantize(A, bits=2, out=out).edges[-1] == N
+
+
+def test_what_was_put_there_meanwhile_stays(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "f"
+
+    def put(*args: Any) -> Any:
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("mine")
+        return write_part(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lplr.streaming.results.write_part", put)
+        with pytest.raises(StorageError, match="move what is there, and repeat"):
+            lplr.quantize(path, bits=2, out=out)
+    assert (out / "notes.txt").read_text() == "mine"
+    out.rename(tmp_path / "mine")
+    assert lplr.quantize(path, bits=2, out=out).shape == (N, D)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "mine"]
 
 
 def test_bad_calls_leave_nothing(A: np.ndarray, path: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def finish_folder(made: str, name: str, attrs: Mapping[str, float]) -> None:
 
     replace(Folder.read(made), attrs=attrs).write(overwrite=True)
     if made != name:
-        give_name(Path(made), Path(name))
+        give_name(Path(made), Path(name), overwrite=True)
 
 
 def dense_rows(f: Any, count: Callable[[float], None]) -> Iterator[Any]:

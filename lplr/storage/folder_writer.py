@@ -63,7 +63,7 @@ def write_folder(
             if not files:
                 raise InputError("parts: must be one or more packed matrices")
             Folder(temporary, files[0].shape[1], tuple(files), meta, attrs or {}).write()
-            give_name(temporary, target)
+            give_name(temporary, target, overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -75,13 +75,17 @@ def write_part(folder: Path, number: int, packed: PackedMatrix) -> PartFile:
     return PartFile.of(path, packed)
 
 
-def give_name(folder: Path, target: Path) -> None:
-    """Rename a complete folder; one that is there is moved aside, then deleted."""
+def give_name(folder: Path, target: Path, overwrite: bool = False) -> None:
+    """Rename a complete folder.
+
+    With ``overwrite`` a folder of parts that is there is moved aside, then deleted; OSError says
+    that something else is there.
+    """
     aside = None
-    if os.path.lexists(target):
+    if overwrite and is_folder(target):
         aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
         os.rename(target, aside)
-    os.rename(folder, target)
+    os.rename(folder, target)  # over nothing but an empty folder
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -145,8 +145,10 @@ class FolderResults(Workplace, Results):
         self._files = []
         for i, part in enumerate(in_parts(parts, what="writing")):
             with unheard():
-                packed = assemble(part, self._kept(_name(i)) or {})
-                self._files.append(write_part(folder, i, packed))
+                # Without a name, so that it is gone before the next one is there.
+                self._files.append(
+                    write_part(folder, i, assemble(part, self._kept(_name(i)) or {}))
+                )
         return _with(RowParts(tuple(self._files)), meta)
 
     def finish(self, f: PackedMatrix) -> None:
@@ -157,8 +159,8 @@ class FolderResults(Workplace, Results):
             give_name(self.folder / _RESULT, self.out)
         except OSError as error:
             raise StorageError(
-                f"cannot rename {self.folder / _RESULT} to {self.out}: {error.strerror}; rename it "
-                "yourself"
+                f"cannot rename {self.folder / _RESULT} to {self.out}: {error.strerror}; move what "
+                "is there, and repeat the call"
             ) from None
         self.discard()
 

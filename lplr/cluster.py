@@ -181,8 +181,7 @@ def map_on_workers(
                 waiting.append(_submitted(client, _apply, shared, there, *item))
             if not waiting:
                 return
-            with _typed(client, waiting[0]):
-                name, result = waiting[0].result()
+            name, result = _result(client, waiting[0])
             waiting.popleft().release()
             if name != own and not said:
                 said = True
@@ -243,6 +242,18 @@ def _submitted(client: Any, fn: Callable[..., Any], *arguments: Any) -> Any:
     ):
         sent = (client.compute(x) if is_dask_collection(x) else x for x in arguments)
         return client.submit(fn, *sent, pure=False)
+
+
+def _result(client: Any, future: Any) -> Any:
+    """What a task gave; that the last worker is lost meanwhile is told."""
+    while True:
+        with _typed(client, future):
+            try:
+                return future.result(timeout=_PATIENCE)
+            except TimeoutError:
+                if future.status != "pending":  # it is the error of the task
+                    raise
+        workers(client)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,17 @@ def test_rows_that_fit_worse_are_told(
     for text in (said, told):
         assert f"those in part-00003.h5 fit the old basis worse: {error:.5f} is" in text
         assert f"that of the others {old:.5f}" in text
+
+
+def test_rows_below_a_matrix_without_error(
+    A: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    f = lplr.compress(np.ones((200, D)), bits_per_entry=8, effort="fast", rng=0)
+    f = replace(f, meta={"call": f.meta["call"], "history": [0.0]})
+    lplr.save(tmp_path / "f", f, parts=True)
+    np.save(tmp_path / "A.npy", A[:200])
+    assert main(["append", str(tmp_path / "f"), str(tmp_path / "A.npy")]) == 0
+    assert "fit the old basis worse" in capsys.readouterr().out
 
 
 def test_the_standard_error_is_that_of_rows_drawn_anew() -> None:

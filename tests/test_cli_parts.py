@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def test_from_a_matrix_to_parts_and_back(
     assert run(capsys, "verify", out)[0] == 0
     assert run(capsys, "info", out)[0] == 0
     assert run(capsys, "decompress", out, "-o", dense)[0] == 0
+    X = np.load(A)
+    X[-1, -1] = np.nan
+    np.save(place / "bad.npy", X)
+    code, _, told = run(capsys, "verify", out, "--against", place / "bad.npy")
+    assert code == 2
+    assert f"has nan at ({N - 1}, {D - 1})" in told
+    (place / "bad.npy").unlink()
     # Blocks of other sizes are multiplied with R.
     assert np.allclose(np.load(dense), f.to_dense(), rtol=0, atol=1e-5)
     # Replaced as a whole, or not at all.
@@ -64,6 +72,32 @@ def test_from_a_matrix_to_parts_and_back(
     code, _, _ = run(capsys, "compress", A, "-o", out, *how, "--overwrite", "--seed", 1)
     assert code == 0
     assert {path.name for path in place.iterdir()} == {"A.npy", "A.parts", "dense.npy"}
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "texts": {"call": "mine", "plan": "mine", "history": "mine", "appended": "mine"},
+    "members": {"call": {"arguments": 3}, "plan": {"error": []}, "appended": {"rows": 3}},
+    "numbers": {
+        "history": [10**400],
+        "appended": {"rows": -1, "norm": 10**400, "relative_error": [], "standard_error": None},
+    },
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_records_of_any_form_are_shown(
+    record: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    A = np.load(place / "A.npy")[:200]
+    f = replace(lplr.quantize(A, bits=2), meta=RECORDS[record])
+    lplr.save(tmp_path / "f", lplr.RowParts((f, f), meta=RECORDS[record]), parts=True)
+    lplr.save(tmp_path / "f.h5", f)
+    np.save(tmp_path / "A.npy", A)
+    assert run(capsys, "append", tmp_path / "f", tmp_path / "A.npy")[0] == 0
+    for name in ("f", "f.h5"):
+        code, said, _ = run(capsys, "info", tmp_path / name)
+        assert code == 0
+        assert "about it" in said
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import scipy.sparse
 
 import lplr
-from lplr.exceptions import InputError, MissingFileError, StorageError
+from lplr.exceptions import BudgetError, InputError, MissingFileError, StorageError
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
@@ -237,6 +237,8 @@ def test_bad_calls_leave_nothing(A: np.ndarray, path: Path, tmp_path: Path) -> N
     bad[-1, -1] = np.nan
     with pytest.raises(InputError, match=rf"nan at .{N - 1}, {D - 1}"):
         lplr.compress(bad, bits_per_entry=1, out=out)
+    with pytest.raises(BudgetError, match="nothing fits"):  # which the first pass has found
+        lplr.compress(A[:5, :1], bits_per_entry=8, out=out)
     with pytest.raises(InputError, match="rank"):
         lplr.factorize(path, rank=D + 1, out=out)
     with pytest.raises(InputError, match="memory_limit"):
@@ -259,6 +261,12 @@ def test_a_disk_that_fills_up_is_told_and_the_call_goes_on(
 ) -> None:
     out = tmp_path / "f"
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        for function in ("fsync", "write"):
+            patch.setattr(os, function, raising(full))
+        with pytest.raises(StorageError, match="No space left"):
+            lplr.quantize(path, bits=2, out=out)
+        assert not list(tmp_path.iterdir())
     with monkeypatch.context() as patch:
         fsync, done = os.fsync, []
         patch.setattr(

@@ -173,6 +173,11 @@ HOSTILE = {
     "newer": lambda m: m.update(version=2),
     "older": lambda m: m.update(version=0),
     "columns": lambda m: m.update(columns=0),
+    "too many rows": lambda m: [part.update(rows=1 << 62) for part in m["parts"]],
+    "too many bytes": lambda m: m["parts"][0].update(nbytes=10**400),
+    "too many columns": lambda m: m.update(columns=1 << 63),
+    "long number": lambda m: m["parts"][0].update(file=f"part-{'9' * 5000}.h5"),
+    "other digits": lambda m: m["parts"][0].update(file="part-٠٠٠٠٠.h5"),
     "swapped": lambda m: m["parts"][0].update(sha256=m["parts"][1]["sha256"]),
 }
 TEXTS = {

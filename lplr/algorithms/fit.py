@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Fit", "fit_of_new_rows"]
+__all__ = ["Fit", "fit_of_new_rows", "fit_of_part"]
 
 # R is fitted to the old rows, which is worth 1 to 2 % to them, see `lplr.encode`; and 5 % more
 # error is what 0.07 bits less for each entry would do.
 _WORSE, _SIGMAS = 1.05, 3
+_LARGEST = 1e100  # its square is finite
 _FEW = 128  # rows, below which a code may not have got going, see `lplr.encode`
 
 
@@ -53,6 +54,13 @@ class Fit(NamedTuple):
         return self.rows >= _FEW and least > _WORSE * error
 
 
+def fit_of_part(meta: Mapping[str, Any]) -> Fit | None:
+    """What was recorded of a part when it was appended; None if nothing was."""
+    record = _mapping(meta.get("appended"))
+    values = [_number(record.get(name)) for name in Fit._fields]
+    return None if None in values else Fit(*values)  # type: ignore[arg-type]
+
+
 def fit_of_new_rows(about: Mapping[str, Any]) -> dict[str, Any] | None:
     """Whether rows that were appended to a matrix fit the basis as well as the old ones.
 
@@ -71,11 +79,11 @@ def fit_of_new_rows(about: Mapping[str, Any]) -> dict[str, Any] | None:
         because it is small. None if nothing was appended.
     """
     meta, parts = about["groups"]["/"]["meta"], about["parts"]
-    new = {part["file"]: part["meta"]["appended"] for part in parts if "appended" in part["meta"]}
-    if not new:
+    found = {part["file"]: fit_of_part(part["meta"]) for part in parts}
+    fits = {file: fit for file, fit in found.items() if fit is not None}
+    if not fits:
         return None
-    fits = {file: Fit(*(record[name] for name in Fit._fields)) for file, record in new.items()}
-    weighted = {record["hessian"] for record in new.values()}
+    weighted = {bool(p["meta"]["appended"].get("hessian")) for p in parts if p["file"] in fits}
     old = None
     if len(weighted) == 1:
         old = _old_error(meta, about["attrs"].get("relative_error"), weighted.pop())
@@ -98,12 +106,22 @@ def _old_error(meta: Mapping[str, Any], measured: Any, weighted: bool) -> float 
 
     Without weights it may be the one that ``lplr compress`` has ``measured``.
     """
-    arguments = meta.get("call", {}).get("arguments", {})
+    arguments = _mapping(_mapping(meta.get("call")).get("arguments"))
     under = [arguments.get(name) is not None for name in ("hessian", "output_hessian")]
     if under == [weighted, False]:
-        error = meta.get("plan", {}).get("error")
-        last = (meta.get("history") or [error])[-1]
-        error = last.get("error") if isinstance(last, Mapping) else last
+        history = meta.get("history")
+        last = history[-1] if isinstance(history, list) and history else meta.get("plan")
+        error = _number(last.get("error") if isinstance(last, Mapping) else last)
         if error is not None:
-            return float(error)
-    return float(measured) if isinstance(measured, float) and not weighted else None
+            return error
+    return None if weighted else _number(measured)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """It, if it is one: a caller may record anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    """It, if it is a number that a record of ours may have."""
+    return value if type(value) in (int, float) and 0 <= value < _LARGEST else None

@@ -72,8 +72,9 @@ def in_words(fit: Mapping[str, Any] | None) -> list[str]:
         return [*told, "they fit the basis of the others as well"]
     file = max(worse, key=worse.get)
     where = f"those in {file}" if len(worse) == 1 else f"those in {len(worse)} parts, {file} most,"
+    times = f" is {worse[file] / old:.2f} times the error" if old else ""
     return [
         *told,
-        f"{where} fit the old basis worse: {worse[file]:.5f} is {worse[file] / old:.2f} times the "
-        "error; compress all rows anew, or these by themselves",
+        f"{where} fit the old basis worse: {worse[file]:.5f}{times}; compress all rows anew, or "
+        "these by themselves",
     ]

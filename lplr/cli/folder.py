@@ -59,6 +59,7 @@ def verify_folder(args: argparse.Namespace) -> dict[str, Any]:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.progress import counter, tracked, until
     from lplr.sources import open_source
+    from lplr.validation import check_block
 
     if args.name is not None:
         raise InputError("name: is for a file of many matrices; leave it out for a folder of parts")
@@ -79,6 +80,7 @@ def verify_folder(args: argparse.Namespace) -> dict[str, Any]:
                 raise CorruptFileError(f"{args.file}: decodes to values that are not finite")
             if source is not None:
                 rows = source.rows(start, start + len(dense)).astype(np.float64, copy=False)
+                check_block(rows, args.against, start)
                 E = rows - dense
                 error, norm = error + float(np.vdot(E, E)), norm + float(np.vdot(rows, rows))
                 largest = max(largest, float(np.abs(E).max()))

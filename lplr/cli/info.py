@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lplr.cli.hessians import TITLES
@@ -182,30 +182,42 @@ def _of_one(value: Any, key: str, name: str) -> Any:
 
 
 def _print_meta(path: str, meta: Mapping[str, Any]) -> None:
-    """How a component was made."""
+    """How a component was made; a record that is none of ours is shown as it is."""
+    from lplr.cli.tables import columns
+
+    what = "it" if path == "/" else path
+    try:
+        said = list(_made(what, meta))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        said = [f"\nabout {what}\n" + columns(_as_pairs(meta), indent="  ")]
+    for text in said:
+        print(text)
+
+
+def _made(what: str, meta: Mapping[str, Any]) -> Iterator[str]:
+    """How a component was made, by a record of ours."""
     from lplr.cli.compress_report import search_of, search_table
     from lplr.cli.tables import columns, table
     from lplr.provenance import as_call
 
     shown = ("call", "plan", "others", "history")
     rest = {name: meta[name] for name in meta if name not in shown}
-    what = "it" if path == "/" else path
     if call := as_call(meta):
         rest = {"call": call, **rest}
     if rest:
-        print(f"\nhow {what} was made\n" + columns(_as_pairs(rest), indent="  "))
+        yield f"\nhow {what} was made\n" + columns(_as_pairs(rest), indent="  ")
     if search := search_of(meta):
-        print("\nthe choice (*) and what else was considered")
-        print(search_table(search))
+        yield "\nthe choice (*) and what else was considered"
+        yield search_table(search)
     if history := meta.get("history"):
-        print(f"\nthe error of {what} after each step; the best result was kept")
+        yield f"\nthe error of {what} after each step; the best result was kept"
         steps = [
             [str(step["iteration"]), step["step"], f"{step['error']:.5f}"]
             if isinstance(step, Mapping)
             else [str(i), "L R", f"{step:.5f}"]
             for i, step in enumerate(history)
         ]
-        print(table(("round", "step", "error"), steps, left=2))
+        yield table(("round", "step", "error"), steps, left=2)
 
 
 def _briefly(value: Any) -> str:

@@ -50,5 +50,7 @@ def print_folder(document: Mapping[str, Any]) -> None:
 
 
 def _error(meta: Mapping[str, Any]) -> str:
-    appended = meta.get("appended")
-    return f"{appended['relative_error']:.5f}" if appended else ""
+    from lplr.algorithms.fit import fit_of_part
+
+    fit = fit_of_part(meta)
+    return f"{fit.relative_error:.5f}" if fit else ""

@@ -4,7 +4,7 @@ The words MUST and MAY are meant as in RFC 2119.
 
 **Parts.** Each part MUST be a file of its own, as `lplr.storage.container` describes it, that holds
 one packed matrix without a name, some rows of the whole; it MUST be called ``part-`` followed by
-five digits or more and ``.h5``. What all parts need, such as the factor R, is in each of them: any
+5 to 18 digits and ``.h5``. What all parts need, such as the factor R, is in each of them: any
 part can be loaded alone.
 
 **Manifest.** ``manifest.json`` MUST be a JSON object in UTF-8 without NaN, infinities or an object
@@ -15,7 +15,8 @@ parts, above each other in the order of the array. An entry MUST be an object of
 that no other entry has; ``rows``, at least 1; ``nbytes``, what the packed matrix stores;
 ``sha256``, that of the payload of the file, in hexadecimal digits; and ``meta``, that of the packed
 matrix. The ``sha256`` of the manifest is that of its other members as JSON text in ASCII with
-sorted names and no spaces: a digest of the digests, which says that all parts are right.
+sorted names and no spaces: a digest of the digests, which says that all parts are right. Columns,
+all rows and all bytes MUST be below 2**63.
 
 **Writer.** A folder gets its name when it is complete. Parts are added under the lock of the file
 ``.lock``: they are written under numbers that no entry has, then the manifest is replaced. A part
@@ -51,7 +52,8 @@ __all__ = ["MANIFEST", "Folder", "PartFile", "is_folder", "part_number"]
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "lplr-parts", 1
 _LARGEST = 1 << 26  # bytes of a manifest
-_NAME = re.compile(r"part-(\d{5,})\.h5")
+_MOST = 1 << 63  # rows, columns, bytes: they are counted in 64 bits
+_NAME = re.compile(r"part-([0-9]{5,18})\.h5")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENTRY = {"file": str, "rows": int, "nbytes": int, "sha256": str, "meta": dict}
 _MEMBERS = {
@@ -150,6 +152,9 @@ class Folder:
         parts = tuple(_part(folder, entry, found["columns"], name) for entry in found["parts"])
         if len({part.path for part in parts}) < len(parts) or not parts:
             raise CorruptFileError(f"{name} names no part, or one twice")
+        totals = found["columns"], sum(p.shape[0] for p in parts), sum(p.nbytes for p in parts)
+        if max(totals) >= _MOST:
+            raise CorruptFileError(f"{name} has numbers that no matrix has")
         for part in parts:
             part.check()
         return cls(folder, found["columns"], parts, found["meta"], found["attrs"])

@@ -67,6 +67,9 @@ class Workplace:
             self._adopt(call)
         except BaseException:
             self._lock.close()
+            with suppress(OSError):
+                if [path.name for path in self.folder.iterdir()] == [_LOCK]:
+                    self.discard()  # nothing could be written
             raise
 
     def _adopt(self, call: dict[str, Any]) -> None:
@@ -147,9 +150,9 @@ def locked(path: Path, *, wait: bool = False) -> Any:
             f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
             "name another output"
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with suppress(OSError):  # of a full disk: it is locked all the same
+        file.truncate(0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file
 
 

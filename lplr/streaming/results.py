@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, MissingFileError, StorageError
+from lplr.exceptions import BudgetError, CorruptFileError, MissingFileError, StorageError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.row_parts import RowParts
 from lplr.progress import parts as in_parts
@@ -165,8 +165,10 @@ class FolderResults(Workplace, Results):
         self.discard()
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] is not None and {path.stem for path in self.folder.glob("*.h5")} <= {"seed"}:
-            self.discard()  # nothing is finished
+        if isinstance(error[1], BudgetError) or (
+            error[1] is not None and {path.stem for path in self.folder.glob("*.h5")} <= {"seed"}
+        ):
+            self.discard()  # nothing is finished, or goes on
         super().__exit__(*error)
 
 

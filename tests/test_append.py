@@ -101,8 +101,7 @@ def test_rows_that_fit_worse_are_told(
 def test_rows_below_a_matrix_without_error(
     A: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    f = lplr.compress(np.ones((200, D)), bits_per_entry=8, effort="fast", rng=0)
-    f = replace(f, meta={"call": f.meta["call"], "history": [0.0]})
+    f = replace(lplr.quantize(A[:200], bits=2), meta={"history": [0.0]})
     lplr.save(tmp_path / "f", f, parts=True)
     np.save(tmp_path / "A.npy", A[:200])
     assert main(["append", str(tmp_path / "f"), str(tmp_path / "A.npy")]) == 0

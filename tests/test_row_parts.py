@@ -227,9 +227,13 @@ def test_damaged_parts_are_named(folder: Path, kinds: dict[str, Any]) -> None:
     part.write_bytes(whole[:-1])
     with pytest.raises(CorruptFileError, match="part-00001"):
         lplr.load(folder)
+    part.write_bytes(whole)
+    f = lplr.load(folder)
     part.unlink()
     with pytest.raises(CorruptFileError, match=r"part-00001.*missing"):
         lplr.load(folder)
+    with pytest.raises(CorruptFileError, match=r"part-00001.*missing"):  # while it is in use
+        f.rows(*f.edges[1:])
     part.write_bytes(whole)
     (folder / "part-00000.h5").unlink()
     lplr.save(folder / "part-00000.h5", {"f": kinds["quantized"][0]})

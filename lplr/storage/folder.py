@@ -33,10 +33,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lplr.exceptions import CorruptFileError, InputError, MissingFileError
 from lplr.matrices.base import PackedMatrix
@@ -54,6 +54,7 @@ _FORMAT, _VERSION = "lplr-parts", 1
 _LARGEST = 1 << 26  # bytes of a manifest
 _MOST = 1 << 63  # rows, columns, bytes: they are counted in 64 bits
 _NAME = re.compile(r"part-([0-9]{5,18})\.h5")
+_T = TypeVar("_T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENTRY = {"file": str, "rows": int, "nbytes": int, "sha256": str, "meta": dict}
 _MEMBERS = {
@@ -99,15 +100,11 @@ class PartFile:
 
     def check(self) -> None:
         """CorruptFileError says that the file is missing, or by its header another one."""
-        try:
-            found = payload_digest(self.path)
-        except MissingFileError as exc:
-            raise CorruptFileError(f"{self.path!r} is missing: the matrix is incomplete") from exc
-        self._compare(found)
+        self._compare(self._present(payload_digest))
 
     def open(self) -> PackedMatrix:
         """The packed matrix, once all bytes of the file are verified."""
-        stored = read_stored(self.path)
+        stored = self._present(read_stored)
         self._compare(stored.sha256)
         packed = None if stored.names is not None else stored.decode()
         if not isinstance(packed, PackedMatrix) or isinstance(packed, RowParts):
@@ -118,6 +115,12 @@ class PartFile:
                 f"says {self.shape} in {self.nbytes}"
             )
         return packed
+
+    def _present(self, read: Callable[[str], _T]) -> _T:
+        try:
+            return read(self.path)
+        except MissingFileError as exc:
+            raise CorruptFileError(f"{self.path!r} is missing: the matrix is incomplete") from exc
 
     def _compare(self, sha256: str) -> None:
         if sha256 != self.sha256:

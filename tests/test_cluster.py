@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command import refused, report
-from test_streaming import second_moment, stored
+from streamed import stored
+from test_streaming import second_moment
 from tiny_models import TOKENS, content, tiny_checkpoint
 
 import lplr

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from lplr._version import __version__
+from lplr.exceptions import InputError
 from lplr.parallel import reproducible
 from lplr.progress import tracked
 from lplr.validation import recorded_seed
@@ -86,7 +87,10 @@ def arguments_of(given: Mapping[str, Any], matrix: str) -> dict[str, Any]:
 def _argument(name: str, value: Any) -> Any:
     """An argument as JSON holds it; of a Hessian its shape and a digest."""
     if name in ("hessian", "output_hessian") and value is not None:
-        array = np.ascontiguousarray(value)
+        try:
+            array = np.ascontiguousarray(value)
+        except ValueError as error:
+            raise InputError(f"{name}: is not an array: {error}") from None
         digest = hashlib.sha256(array.data).hexdigest()
         return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
     if isinstance(value, (tuple, list)):

@@ -108,6 +108,14 @@ def test_rows_below_a_matrix_without_error(
     assert "fit the old basis worse" in capsys.readouterr().out
 
 
+def test_errors_that_a_pass_cannot_tell_raise_no_alarm(A: np.ndarray, tmp_path: Path) -> None:
+    """Below 0.001, as at 16 bits, sums of float32 products say nothing."""
+    lplr.factorize(A[:N], rank=D, bits=16, rng=0, out=tmp_path / "f")
+    lplr.append(tmp_path / "f", A[N:])
+    assert fit_of(tmp_path / "f")["relative_error_of_old_rows"] < 1e-3
+    assert fit_of(tmp_path / "f")["worse"] == {}
+
+
 def test_the_standard_error_is_that_of_rows_drawn_anew() -> None:
     rng = np.random.default_rng(0)
 

@@ -245,6 +245,11 @@ def test_bad_calls_leave_nothing(A: np.ndarray, path: Path, tmp_path: Path) -> N
         lplr.factorize(path, rank=3, out=out, memory_limit="1KB")
     with pytest.raises(InputError, match="output_hessian"):
         lplr.compress(path, bits_per_entry=1, output_hessian=np.ones(N), out=out)
+    with pytest.raises(InputError, match="rng: must be an integer"):
+        lplr.factorize(path, rank=3, rng=np.random.RandomState(0), out=out)
+    for where in ({}, {"out": out}):
+        with pytest.raises(InputError, match="hessian: "):
+            lplr.compress(path, bits_per_entry=1, hessian=[[1.0, 2.0], [3.0]], **where)
     with pytest.raises(InputError, match="out: goes with a matrix whose rows are read"):
         lplr.factorize(scipy.sparse.csr_array(A[:9]), rank=3, out=out)
     with pytest.raises(InputError, match="out: must be the name"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +130,9 @@ def test_parts_are_added_below(kinds: dict[str, Any], tmp_path: Path) -> None:
     assert len(list((tmp_path / "f").glob("part-*.h5"))) == 3
 
 
-def test_what_is_there_stays(folders: Path, kinds: dict[str, Any], tmp_path: Path) -> None:
+def test_what_is_there_stays(
+    folders: Path, kinds: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     f = kinds["quantized"][1]
     with pytest.raises(ExistingFileError):
         lplr.save(folders / "quantized", f, parts=True)
@@ -138,6 +142,19 @@ def test_what_is_there_stays(folders: Path, kinds: dict[str, Any], tmp_path: Pat
     with pytest.raises(InputError, match="one packed matrix"):
         lplr.save(tmp_path / "many", {"f": f}, parts=True)
     lplr.save(tmp_path / "f", kinds["low-rank"][0], parts=True)
+    with monkeypatch.context() as patch:
+        rename, renamed = os.rename, []
+
+        def fail_once(*names: Any) -> None:
+            renamed.append(names)
+            if len(renamed) == 2:  # the old one is aside, and the new one has no name yet
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            rename(*names)
+
+        patch.setattr(os, "rename", fail_once)
+        with pytest.raises(StorageError, match="cannot write"):
+            lplr.save(tmp_path / "f", f, parts=True, overwrite=True)
+    assert lplr.load(tmp_path / "f").code == kinds["low-rank"][0].code
     lplr.save(tmp_path / "f", f, parts=True, overwrite=True)
     assert lplr.load(tmp_path / "f").shape == f.shape
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "notes"]

@@ -13,6 +13,7 @@ __all__ = ["Fit", "fit_of_new_rows", "fit_of_part"]
 # error is what 0.07 bits less for each entry would do.
 _WORSE, _SIGMAS = 1.05, 3
 _LARGEST = 1e100  # its square is finite
+_ROUNDING = 1e-6  # of the squared norm, by which squares of recorded errors may be off
 _FEW = 128  # rows, below which a code may not have got going, see `lplr.encode`
 
 
@@ -51,7 +52,8 @@ class Fit(NamedTuple):
     def is_above(self, error: float) -> bool:
         """Whether the rows are coded worse than those that have this relative error."""
         least = self.relative_error - _SIGMAS * self.standard_error
-        return self.rows >= _FEW and least > _WORSE * error
+        most = np.sqrt((_WORSE * error) ** 2 + _ROUNDING)
+        return self.rows >= _FEW and bool(least > most)
 
 
 def fit_of_part(meta: Mapping[str, Any]) -> Fit | None:
@@ -75,8 +77,8 @@ def fit_of_new_rows(about: Mapping[str, Any]) -> dict[str, Any] | None:
         ``rows``, ``parts``, ``relative_error`` and ``standard_error`` of all new rows;
         ``relative_error_of_old_rows``, None where it was not recorded under the same weights; and
         ``worse``: the relative errors of new parts, by file, that are above 1.05 times the old one
-        by three standard errors. A part of less than 128 rows is not judged: it may lose more
-        because it is small. None if nothing was appended.
+        and what rounding leaves of it, 0.001, by three standard errors. A part of less than 128
+        rows is not judged: it may lose more because it is small. None if nothing was appended.
     """
     meta, parts = about["groups"]["/"]["meta"], about["parts"]
     found = {part["file"]: fit_of_part(part["meta"]) for part in parts}

@@ -57,11 +57,12 @@ def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.n
     """What `check_hessian` returns, before its eigenvalues are checked."""
     samples, sides = _WORDS[name]
     try:
-        columns = np.shape(hessian)[-1] if columns is None else columns
+        shape = np.shape(hessian)
+        columns = shape[-1] if columns is None else columns
     except (IndexError, ValueError):
         found = type(hessian).__name__
         raise InputError(f"{name}: must be a matrix or a diagonal, found {found}") from None
-    if np.ndim(hessian) == 1:
+    if len(shape) == 1:
         diagonal = check_matrix(np.reshape(hessian, (1, -1)), name, dtype=np.float64)[0]
         if diagonal.shape != (columns,):
             raise InputError(

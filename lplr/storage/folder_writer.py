@@ -78,14 +78,19 @@ def write_part(folder: Path, number: int, packed: PackedMatrix) -> PartFile:
 def give_name(folder: Path, target: Path, overwrite: bool = False) -> None:
     """Rename a complete folder.
 
-    With ``overwrite`` a folder of parts that is there is moved aside, then deleted; OSError says
-    that something else is there.
+    With ``overwrite`` a folder of parts that is there is moved aside, then deleted. OSError says
+    that something else is there, or that it cannot be; what was there then still is.
     """
     aside = None
-    if overwrite and is_folder(target):
-        aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
-        os.rename(target, aside)
-    os.rename(folder, target)  # over nothing but an empty folder
+    try:
+        if overwrite and is_folder(target):
+            aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
+            os.rename(target, aside)
+        os.rename(folder, target)  # over nothing but an empty folder
+    except BaseException:
+        if aside is not None and not os.path.lexists(target):
+            os.rename(aside, target)
+        raise
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
 

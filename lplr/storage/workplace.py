@@ -84,7 +84,8 @@ class Workplace:
             )
         if before is None:
             self._clear()
-            text = json.dumps(call, indent=1, sort_keys=True)
+            # What JSON cannot express is refused by whoever is called.
+            text = json.dumps(call, indent=1, sort_keys=True, default=repr)
             write_atomic(self.folder / _CALL, [text.encode()], overwrite=True)
         elif before != call:
             differs = sorted(

@@ -37,7 +37,7 @@ HOUSE = {
     "parallel": "exceptions",
     "processes": "exceptions parallel",
     "validation": "exceptions parallel",
-    "provenance": "_version parallel progress validation",
+    "provenance": "_version exceptions parallel progress validation",
     "cluster": "exceptions extras parallel provenance validation",
     # --- from numbers to packed matrices ---
     "inputs": "exceptions extras memory",

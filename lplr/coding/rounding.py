@@ -31,6 +31,7 @@ _BLOCK = 1 << 17  # entries rounded by one thread at a time
 _ROUNDS = 5  # of the alternation between codes and scale
 _MANY = 1 << 20  # entries beyond which one scale is searched for on some rows
 _SAMPLES = (1 << 18, 1 << 20)  # entries of them, first
+_FEWEST = 64  # rows of them
 _TYPICAL = 0.02  # by which their mean square may differ from that of all
 
 Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
@@ -123,7 +124,8 @@ def _typical_rows(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
     n, d = X.shape
     of_all = _dot(X, X, None).item() / X.size - mean.item() ** 2
     for size in _SAMPLES:
-        few = X[np.unique(np.linspace(0, n - 1, -(-size // d)).astype(int))]
+        count = min(n, max(_FEWEST, -(-size // d)))
+        few = X[np.unique(np.linspace(0, n - 1, count).astype(int))]
         from_mean = few - mean
         if abs(_dot(from_mean, from_mean, None).item() / few.size - of_all) <= _TYPICAL * of_all:
             return few

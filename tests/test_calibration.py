@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lplr.models.families import family_of
 from lplr.models.network import Network
 from lplr.models.walk import Walk
 
+Layers = Sequence[tuple[str, np.ndarray, np.ndarray]]
 LLAMA = {
     "model_type": "llama",
     "vocab_size": 60,
@@ -129,7 +131,7 @@ def run(net: Network, states: States, done: dict[str, Any]) -> dict[str, Any]:
         net,
         0,
         states,
-        lambda name, W, H: _Noisy(W),
+        lambda layers: (_Noisy(W) for _, W, _ in layers),
         done,
         lambda name, packed, record: kept.update({name: packed}),
     )
@@ -176,10 +178,11 @@ def test_packed_layers_are_coded_under_the_moments_of_their_inputs() -> None:
     states = first_states(net, ids)
     errors = {}
 
-    def code(name: str, W: np.ndarray, H: np.ndarray) -> Any:
-        f = lplr.compress(W, bits_per_entry=4, hessian=H, rng=0)
-        errors[name] = f.relative_error(W, H)
-        return f
+    def code(layers: Layers) -> Iterator[Any]:
+        for name, W, H in layers:
+            f = lplr.compress(W, bits_per_entry=4, hessian=H, rng=0)
+            errors[name] = f.relative_error(W, H)
+            yield f
 
     compress_block(net, 0, states, code, {}, lambda *_: None)
     assert len(errors) == 7
@@ -191,9 +194,10 @@ def test_without_the_prefix_layers_are_those_of_the_original_for_its_inputs() ->
     states = first_states(net, ids)
     seen = {}
 
-    def code(name: str, W: np.ndarray, H: np.ndarray) -> Any:
-        seen[name] = W, H
-        return _Noisy(W)
+    def code(layers: Layers) -> Iterator[Any]:
+        for name, W, H in layers:
+            seen[name] = W, H
+            yield _Noisy(W)
 
     compress_block(net, 0, states, code, {}, lambda *_: None, prefix=False)
     expected = {name: H for names, H, _ in second_moments(net, ids) for name in names}

@@ -122,7 +122,7 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(
 
 def test_ranks_are_shared_out_under_output_moments(models: Path, adapted: dict[str, Any]) -> None:
     """At no more bits than the same rank everywhere; an interrupted run knows them, too."""
-    moments = lplr.storage.output_moments(models / "original", TOKENS, models / "g.safetensors")
+    moments = lplr.models.output_moments(models / "original", TOKENS, models / "g.safetensors")
     given: dict[str, Any] = {**OPTIONS, "steps": 4, "output_moments": moments.path}
     call = models / "small", models / "original", TOKENS, models / "shared"
 

@@ -43,8 +43,9 @@ def test_two_blocks_at_two_bits() -> None:
     embedded = network.embed(held_out)
     expected = behind(network, embedded, range(2))
 
-    def code(name: str, W: np.ndarray, H: np.ndarray) -> Any:
-        return lplr.compress(W, bits_per_entry=2, hessian=H, rng=0, effort="fast")
+    def code(layers: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Iterator[Any]:
+        for _, W, H in layers:
+            yield lplr.compress(W, bits_per_entry=2, hessian=H, rng=0, effort="fast")
 
     def compressed(prefix: bool) -> tuple[np.ndarray, float]:
         """States behind the two blocks, and their relative error."""

@@ -139,7 +139,7 @@ def allocate(
     ``tr(G E H E^T) / tr(G W H W^T)``. So the scale of a Hessian does not matter, nor that of W.
     What adds up to absolute errors are the weights ``tr(G W H W^T)``, of W with its H and G as they
     are: without Hessians its squared norm. Half of their sum is then, with second moments of a
-    network, its divergence to second order (`lplr.storage.output_moments`); to that order alone, so
+    network, its divergence to second order (`lplr.models.output_moments`); to that order alone, so
     that budgets which differ much should be tried on the network, as `lplr.models.allocate` does.
 
     Examples

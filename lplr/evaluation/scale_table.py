@@ -31,7 +31,7 @@ def scale_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[tuple[str, float
     >>> row = {"rows": 1000, "columns": 8, "method": "PQ", "status": "ok", "seconds": 2.0,
     ...        "cpu_seconds": 4.0, "extra_nbytes": 1e6, "rank": None, "nbytes": 1000, "error": 0.5}
     >>> [text for text, _ in scale_cells([row])[0]]
-    ['1,000', 'PQ', '2.0 s', '4000.0 us', '1.0 MB', '-', '1.000', '0.5000']
+    ['1,000', 'PQ', '2 s', '4000.0 us', '1.0 MB', '-', '1.000', '0.5000']
     """
     return [_cells(row) for row in rows if row["status"] == "ok"]
 

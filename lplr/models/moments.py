@@ -119,7 +119,7 @@ def output_moments(
     Examples
     --------
     >>> import lplr
-    >>> moments = lplr.storage.output_moments(
+    >>> moments = lplr.models.output_moments(
     ...     "SmolLM2-135M", "tokens.npy", "moments.safetensors"
     ... )  # doctest: +SKIP
     >>> summary = lplr.models.compress(

@@ -1,4 +1,4 @@
-"""The file of output moments: what `lplr.storage.output_moments` has summed over a calibration set.
+"""The file of output moments: what `lplr.models.output_moments` has summed over a calibration set.
 
 A ``.safetensors`` file of float32 tensors. Of each linear layer LAYER, (n, d), by the estimators
 that it holds, see `lplr.models.moments`:
@@ -223,7 +223,7 @@ def open_moments(path: str | os.PathLike[str]) -> OutputMoments:
     Parameters
     ----------
     path : str or path
-        As `lplr.storage.output_moments` or ``lplr model calibrate --output`` has written it.
+        As `lplr.models.output_moments` or ``lplr model calibrate --output`` has written it.
 
     Returns
     -------
@@ -260,7 +260,7 @@ def open_moments(path: str | os.PathLike[str]) -> OutputMoments:
     texts = stored.metadata(found)
     if "output_moments" not in texts:
         raise InputError(
-            f"output_moments: {found} holds none; lplr.storage.output_moments and "
+            f"output_moments: {found} holds none; lplr.models.output_moments and "
             "lplr model calibrate --output make such a file"
         )
     text = texts["output_moments"].encode()

@@ -7,7 +7,7 @@ changelog to calibrate on, of the guide for contributors to compare on.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 

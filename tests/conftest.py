@@ -31,6 +31,16 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "lplr"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the campaigns of tests/campaign try."""
+    parser.addoption(
+        "--campaign",
+        choices=("quick", "long"),
+        default="quick",
+        help="how much tests/campaign tries",
+    )
+
+
 @pytest.fixture(scope="session")
 def power_law_1000() -> np.ndarray:
     """The acceptance matrix: 1000×1000, σ_k = 1/k, Haar factors, seed 0; float64, read-only."""

@@ -82,11 +82,17 @@ HOUSE = {
         "exceptions extras parallel processes validation progress kernels sources linalg "
         "quantizers matrices neighbours coding planning storage datasets theory lplr"
     ),
+    # --- attempts to break the guarantees ---
+    "selftest": (
+        "exceptions extras parallel processes validation memory progress kernels linalg "
+        "quantizers matrices coding streaming algorithms storage inputs sources datasets theory "
+        "lplr evaluation models"
+    ),
     # --- the command line ---
     "cli": (
         "exceptions parallel processes validation provenance cluster progress kernels linalg "
         "quantizers planning streaming algorithms storage inputs sources datasets theory lplr "
-        "evaluation models"
+        "evaluation models selftest"
     ),
     "__main__": "cli",
 }

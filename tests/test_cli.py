@@ -21,7 +21,9 @@ import lplr
 from lplr import datasets
 from lplr.cli.main import main
 
-COMMANDS = ("compress", "decompress", "info", "verify", "demo", "bench", "bounds", "doctor")
+COMMANDS = (
+    "compress", "decompress", "info", "verify", "demo", "bench", "bounds", "doctor", "selftest",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

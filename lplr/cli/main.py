@@ -16,7 +16,19 @@ from functools import partial
 from typing import Any, NoReturn
 
 import lplr
-from lplr.cli import append, bench, bounds, compress, decompress, demo, doctor, info, model, verify
+from lplr.cli import (
+    append,
+    bench,
+    bounds,
+    compress,
+    decompress,
+    demo,
+    doctor,
+    info,
+    model,
+    selftest,
+    verify,
+)
 from lplr.cli.options import near, with_option
 from lplr.cli.streams import Output, prepared
 from lplr.exceptions import ExistingFileError, LplrError
@@ -36,7 +48,8 @@ examples:
 
 exit codes:
     0  done
-    1  a bound is refuted (lplr bounds), or a defect of lplr itself
+    1  a bound is refuted (lplr bounds), a guarantee does not hold (lplr selftest), or a defect of
+       lplr itself
     2  wrong usage, unusable input, or an output that could not be written
     3  partly done: some matrices (lplr compress), methods (lplr bench) or checks (lplr doctor)
        failed
@@ -160,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
         compress, append, decompress, info, verify, model, demo, bench, bounds, doctor,
+        selftest,
     ):  # fmt: skip
         command.add_parser(subparsers, common)
     return parser

@@ -1,0 +1,128 @@
+"""The campaigns by name, and a run of some of them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+
+from lplr.exceptions import InputError
+from lplr.progress import parts
+from lplr.selftest.trials import GUARANTEES, Scale, Trial
+
+__all__ = ["CAMPAIGNS", "Line", "run", "selected"]
+
+# Campaign: its module, and the guarantees that it tries to break.
+CAMPAIGNS = {
+    "mutants": ("lplr.selftest.mutants", "G2 G6"),
+}
+_KEPT = 20  # failures of a line that are told; all are counted
+
+
+@dataclass
+class Line:
+    """What came of one kind of attempt: a line of the table."""
+
+    campaign: str
+    guarantees: str
+    what: str
+    trials: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, trial: Trial, seconds: float) -> None:
+        """Count a trial."""
+        self.trials += trial.count
+        self.seconds += seconds
+        if trial.failure:
+            self.failed += trial.count
+            self.failures = [*self.failures, trial.failure][:_KEPT]
+
+
+def selected(only: Collection[str] = ()) -> list[str]:
+    """The campaigns of these names or guarantees; all of them if there are none.
+
+    Parameters
+    ----------
+    only : collection of str
+        Such as "mutants" and "G4".
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    InputError
+        If one is neither a campaign nor a guarantee.
+
+    Examples
+    --------
+    >>> from lplr.selftest.run import selected
+    >>> "mutants" in selected(["G2"])
+    True
+    """
+    known = {*CAMPAIGNS, *GUARANTEES}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise InputError(
+            f"only: there is no {unknown[0]!r}; there are the campaigns {', '.join(CAMPAIGNS)} and "
+            f"the guarantees {', '.join(GUARANTEES)}"
+        )
+    return [
+        name
+        for name, (_, tried) in CAMPAIGNS.items()
+        if not only or not {name, *tried.split()}.isdisjoint(only)
+    ]
+
+
+def run(names: Collection[str], scale: Scale) -> list[Line]:
+    """Run campaigns, one after the other, in temporary folders that are removed.
+
+    Parameters
+    ----------
+    names : collection of str
+        Keys of `CAMPAIGNS`.
+    scale : Scale
+
+    Returns
+    -------
+    list of Line
+        What was tried of each guarantee, in the order in which it was.
+
+    Examples
+    --------
+    >>> from lplr.selftest.run import run
+    >>> from lplr.selftest.trials import Scale
+    >>> run([], Scale())
+    []
+    """
+    return list(chain.from_iterable(_run(name, scale) for name in parts(list(names), what=str)))
+
+
+def _run(name: str, scale: Scale) -> list[Line]:
+    """The lines of one campaign; one that breaks off has failed."""
+    lines: dict[tuple[str, str], Line] = {}
+    module, tried = CAMPAIGNS[name]
+    with tempfile.TemporaryDirectory(prefix="lplr-selftest-") as folder:
+        start = time.perf_counter()
+        for trial in _trials(module, tried, scale, Path(folder)):
+            key = trial.guarantees, trial.what
+            line = lines.setdefault(key, Line(name, *key))
+            line.add(trial, time.perf_counter() - start)
+            start = time.perf_counter()
+    return list(lines.values())
+
+
+def _trials(module: str, tried: str, scale: Scale, folder: Path) -> Iterator[Trial]:
+    campaign: Callable[[Scale, Path], Iterator[Trial]] = import_module(module).campaign
+    try:
+        yield from campaign(scale, folder)
+    except Exception as error:  # a campaign is not over before its end
+        what = f"the campaign {module} itself"
+        yield Trial(tried, what, f"{type(error).__name__}: {error} (seed {scale.seed})")

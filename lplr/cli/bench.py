@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lplr.cli.bench_profile import add_profile
 from lplr.cli.bench_report import add_report
 from lplr.cli.bench_scale import add_scale
 from lplr.cli.bench_speed import add_speed
@@ -53,6 +54,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     for what, summary in _SUMMARIES.items():
         _add_grid(kinds, common, what, summary)
     add_speed(kinds, common)
+    add_profile(kinds, common)
     add_scale(kinds, common)
     add_report(kinds, common)
 

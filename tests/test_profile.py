@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from lplr.cli.main import main
-from lplr.evaluation.profile_steps import STEPS, WORKS, code_of, step_finder
+from lplr.evaluation.profile_steps import STEPS, WORKS, code_of
 from lplr.evaluation.stopwatch import REST, Stopwatch
 from lplr.parallel import run_blocks
 
@@ -71,13 +72,47 @@ def test_every_function_of_the_table_is_there(target: str) -> None:
         __import__(target)
 
 
-def test_the_command_covers_the_time(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def _peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"float32": 1e11, "float64": 5e10, "bytes": 1e10}
+    monkeypatch.setattr("lplr.evaluation.profile.measured_peaks", lambda count: found)
+
+
+@pytest.mark.usefixtures("_peaks")
+@pytest.mark.parametrize(
+    "options", [(), ("--method", "caldera", "--rank", "16"), ("--method", "factorize")]
+)
+def test_steps_cover_the_time(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    peaks = {"float32": 1e11, "float64": 5e10, "bytes": 1e10}
-    monkeypatch.setattr("lplr.evaluation.profile.measured_peaks", lambda count: peaks)
-    assert main(["bench", "profile", "--size", "300x200", "--json"]) == 0
+    page = tmp_path / "profile.html"
+    command = ["bench", "profile", "--size", "300x200", *options, "--html", str(page)]
+    assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    named = {row["step"]: row["seconds"] for row in found["rows"]}
-    assert named.get(REST, 0.0) <= 0.1 * found["total"]["seconds"]
-    assert step_finder()(inner.__code__) is None
+    seconds = {row["step"]: row["seconds"] for row in found["rows"]}
+    assert seconds.get(REST, 0.0) <= 0.1 * found["total"]["seconds"]
+    assert "code search" in page.read_text()
+
+
+@pytest.mark.usefixtures("_peaks")
+def test_functions_are_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "profile", "--method", "quantize", "--size", "30x20", "--functions"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "coding/rounding:round_matrix" in shown
+    assert "30 x 20, 2 bits, without a Hessian" in shown
+
+
+@pytest.mark.usefixtures("_peaks")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--size", "0x4"), "--size: must be two numbers"),
+        (("--rank", "3"), "--rank: lplr.compress takes none"),
+    ],
+)
+def test_what_is_refused(
+    options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "profile", *options]) == 2
+    assert said in capsys.readouterr().err

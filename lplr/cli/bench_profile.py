@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from lplr.cli.options import add_command, add_json, add_seed, bits, print_json
+from lplr.cli.options import add_command, add_json, add_seed, bits, check_output, print_json
 
 __all__ = ["add_profile", "run"]
 
@@ -38,37 +38,62 @@ def add_profile(kinds: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--effort", choices=("fast", "default", "best"), help="as of the method")
     parser.add_argument("--quantizer", metavar="NAME", help="as of the method")
     parser.add_argument("--no-hessian", action="store_true", help="weigh all columns alike")
+    parser.add_argument(
+        "--functions",
+        action="store_true",
+        help="each function of the package is a step, those with most serial time first",
+    )
     add_seed(parser)
+    parser.add_argument("--html", metavar="PAGE", help="write the table as one HTML file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    from lplr.cli.progress import Progress
-    from lplr.evaluation.profile import ProfileSettings, measure_profile
+    from lplr.cli.progress import Progress, watch_compilation
+    from lplr.evaluation.profile import measure_profile
+
+    if args.html:
+        check_output(args.html, (".html", ".htm"), args.overwrite, "")
+    settings = _settings(args)
+    with Progress(1.0) as progress, watch_compilation(progress):
+        found = measure_profile(settings, functions=args.functions, progress=progress.tell)
+    if args.json:
+        print_json(found)
+    else:
+        _print(found)
+    if args.html:
+        from lplr.evaluation.report.profile import write_profile_page
+
+        write_profile_page(args.html, found, overwrite=args.overwrite)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from lplr.evaluation.profile import ProfileSettings
     from lplr.exceptions import InputError
 
     size = re.fullmatch(r"(\d+)x(\d+)", args.size.strip())
     if size is None or not min(int(size[1]), int(size[2])):
         raise InputError(f"--size: must be two numbers such as 2048x4096, found {args.size!r}")
-    settings = ProfileSettings(
+    return ProfileSettings(
         args.method, int(size[1]), int(size[2]), args.bits, args.rank, args.effort,
         args.quantizer, not args.no_hessian, args.seed,
     )  # fmt: skip
-    with Progress(1.0) as progress:
-        found = measure_profile(settings, progress=progress.tell)
-    if args.json:
-        print_json(found)
-    else:
-        _print(found)
-    return 0
 
 
 def _print(found: dict[str, Any]) -> None:
     from lplr.cli.tables import table
-    from lplr.evaluation.profile_table import profile_cells, profile_heads, profile_words
+    from lplr.evaluation.profile_table import (
+        profile_cells,
+        profile_heads,
+        profile_title,
+        profile_words,
+    )
 
     cells = [[text for text, _ in line] for line in profile_cells(found)]
+    print(profile_title(found) + "\n")
     print(table(profile_heads(found), cells))
-    print(f"\n{profile_words(found)}")
+    print("\n" + "\n".join(profile_words(found)))

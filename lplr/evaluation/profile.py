@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from lplr.evaluation.machine import machine, package_versions
 from lplr.evaluation.peaks import measured_peaks
-from lplr.evaluation.profile_steps import STEPS, coded_works, step_finder
+from lplr.evaluation.profile_steps import STEPS, coded_works, function_of, step_finder
 from lplr.evaluation.resources import threads
 from lplr.evaluation.stopwatch import REST, Stopwatch
+from lplr.exceptions import InputError
 from lplr.parallel import n_threads
 from lplr.progress import Progress, parts, tracked, unheard, until
 
@@ -38,31 +40,42 @@ class ProfileSettings:
     hessian: bool = True
     seed: int = 0
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a Hessian."""
+        return self.hessian and self.method in ("compress", "caldera")
+
     def run(self, rows: int, columns: int) -> Callable[[], Any]:
-        """The call, on a matrix of some size."""
+        """The call, on a matrix of some size; InputError if the method has no such option."""
         import lplr
 
         A, H = _problem(rows, columns, self.seed)
+        method = getattr(lplr, self.method)
         optional = {
             "effort": self.effort,
             "quantizer": self.quantizer,
             "rank": self.rank and min(self.rank, rows, columns),
-            "hessian": H if self.hessian and self.method in ("compress", "caldera") else None,
+            "hessian": H if self.has_weights else None,
         }
+        given = {name: value for name, value in optional.items() if value is not None}
+        for name in given.keys() - signature(method).parameters.keys():
+            raise InputError(f"{name}: lplr.{self.method} takes none; leave it out")
         bits = {"compress": "bits_per_entry", "caldera": "q_bits", "quantize": "bits"}.get(
             self.method, "bits_per_entry" if self.rank is None else "bits"
         )
-        given = {name: value for name, value in optional.items() if value is not None}
-        method = getattr(lplr, self.method)
         return lambda: method(A, rng=self.seed, **{bits: self.bits}, **given)
 
 
-def measure_profile(settings: ProfileSettings, *, progress: Progress = False) -> dict[str, Any]:
+def measure_profile(
+    settings: ProfileSettings, *, functions: bool = False, progress: Progress = False
+) -> dict[str, Any]:
     """Compress a matrix on one thread and on all, and say where the time went.
 
     Parameters
     ----------
     settings : ProfileSettings
+    functions : bool
+        Whether each function of the package is a step, those with most serial time first.
     progress : bool or callable
         What to hear while it works, see `lplr.progress`.
 
@@ -87,21 +100,25 @@ def measure_profile(settings: ProfileSettings, *, progress: Progress = False) ->
                     peaks[count] = measured_peaks(count)
         run = settings.run(settings.rows, settings.columns)
         for count in parts(counts, None, lambda count: f"on {count} thread{'s' * (count > 1)}"):
-            with unheard(), threads(count), Stopwatch(step_finder(), coded_works()) as watch:
+            table = (function_of, {}) if functions else (step_finder(), coded_works())
+            with unheard(), threads(count), Stopwatch(*table) as watch:
                 run()
             watches[count] = watch
     one, many = watches[1], watches[counts[-1]]
+    steps = dict.fromkeys(step for step, _ in one.seconds)
     rows = [
         _row(step, one, many, peaks[1], peaks[counts[-1]])
-        for step in (*STEPS, REST)
-        if any(name == step for name, _ in one.seconds)
+        for step in (steps if functions else (*STEPS, REST))
+        if step in steps
     ]
+    if functions:
+        rows.sort(key=lambda row: -row["serial"])
     summed = ("seconds", "serial", "at_best", "shared_seconds")
     return {
         "rows": rows,
         "total": {name: sum(row[name] for row in rows) for name in summed},
         "peaks": {str(count): found for count, found in peaks.items()},
-        "settings": asdict(settings),
+        "settings": asdict(replace(settings, hessian=settings.has_weights)),
         "machine": machine(),
         "versions": package_versions(),
     }

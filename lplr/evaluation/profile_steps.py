@@ -6,15 +6,17 @@ unless it is a step itself. Functions of compiled code are named by those that c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from importlib import import_module
+from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
 from lplr.evaluation.stopwatch import Work
 
-__all__ = ["STEPS", "WORKS", "code_of", "coded_works", "step_finder"]
+__all__ = ["STEPS", "WORKS", "code_of", "coded_works", "function_of", "step_finder"]
 
 STEPS: Mapping[str, tuple[str, ...]] = {
     "checking and recording": (
@@ -71,6 +73,10 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "decoding": ("lplr.matrices",),
     "planning": ("lplr.planning",),
 }
+
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_AROUND = tuple(f"{_PACKAGE}{name}" for name in ("parallel", "progress"))
 
 
 def _triangle(given: Mapping[str, Any]) -> tuple[str, float]:
@@ -176,6 +182,17 @@ def step_finder() -> Callable[[CodeType], str | None]:
         return next((s for path, s in files.items() if file.startswith(path)), None)
 
     return step_of
+
+
+def function_of(code: CodeType) -> str | None:
+    """A finer table: each function of the package is a step of its own.
+
+    Those that run the others, `lplr.parallel` and `lplr.progress`, belong to their callers.
+    """
+    file, name = code.co_filename, code.co_qualname.replace(".<locals>", "")
+    if not file.startswith(_PACKAGE) or file.startswith(_AROUND):
+        return None
+    return f"{file.removeprefix(_PACKAGE).removesuffix('.py')}:{name}"
 
 
 def _targets() -> Iterator[tuple[str, str]]:

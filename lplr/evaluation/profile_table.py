@@ -7,14 +7,25 @@ from typing import Any
 
 from lplr.evaluation.profile import MANY
 
-__all__ = ["profile_cells", "profile_heads", "profile_words"]
+__all__ = ["profile_cells", "profile_heads", "profile_title", "profile_words"]
 
+_MOST = 40  # rows that are shown; the others are summed
 _UNITS = {"float32": "flop/s", "float64": "flop/s", "bytes": "B/s", "states": "states/s"}
+_SUMS = ("calls", "seconds", "serial", "at_best", "shared_seconds")
+
+
+def profile_title(found: Mapping[str, Any]) -> str:
+    """What was compressed, and how."""
+    used = found["settings"]
+    options = (f"{k}={v}" for k in ("rank", "effort", "quantizer") if (v := used[k]) is not None)
+    weighted = "with a Hessian" if used["hessian"] else "without a Hessian"
+    what = f"{used['method']} of {used['rows']} x {used['columns']}"
+    return ", ".join([what, f"{used['bits']:g} bits", *options, weighted])
 
 
 def profile_heads(found: Mapping[str, Any]) -> list[str]:
     """The heads of the columns."""
-    threads = max(map(int, found["peaks"]))
+    threads = _threads(found)
     return [
         "step", "calls", "1 thread", "share", "serial", f"at best on {MANY}",
         f"{threads} threads", "rate", "of peak", f"on {threads}",
@@ -24,11 +35,14 @@ def profile_heads(found: Mapping[str, Any]) -> list[str]:
 def profile_cells(found: Mapping[str, Any]) -> list[list[tuple[str, float | None]]]:
     """The cells of each row, text and number; the last row is the total."""
     total = found["total"]
-    rows = [*found["rows"], {"step": "total", "calls": None, "work": {}, **total}]
+    rows, others = found["rows"][:_MOST], found["rows"][_MOST:]
+    if others:
+        summed = {name: sum(row[name] for row in others) for name in _SUMS}
+        rows = [*rows, {"step": f"{len(others)} others", "work": {}, **summed}]
     return [
         [
             (row["step"], None),
-            ("" if row["calls"] is None else str(row["calls"]), row["calls"]),
+            (str(row.get("calls", "")), row.get("calls")),
             _seconds(row["seconds"]),
             _percent(row["seconds"] / total["seconds"]),
             _seconds(row["serial"]),
@@ -38,25 +52,30 @@ def profile_cells(found: Mapping[str, Any]) -> list[list[tuple[str, float | None
             _percent(row.get("of_peak")),
             _percent(row.get("shared_of_peak")),
         ]
-        for row in rows
+        for row in [*rows, {"step": "total", "work": {}, **total}]
     ]
 
 
-def profile_words(found: Mapping[str, Any]) -> str:
-    """What the columns are, and the sum of it."""
+def profile_words(found: Mapping[str, Any]) -> list[str]:
+    """The share that is serial, and what the columns are."""
     total = found["total"]
-    serial = total["serial"] / total["seconds"]
-    peaks = "; ".join(
+    peaks = [
         f"on {count}: {peak['float32'] / 1e9:.0f} Gflop/s in float32, "
-        f"{peak['float64'] / 1e9:.0f} in float64, {peak['bytes'] / 1e9:.1f} GB/s copied"
+        f"{peak['float64'] / 1e9:.0f} in float64, {peak['bytes'] / 1e9:.1f} GB/s"
         for count, peak in found["peaks"].items()
-    )
-    return (
-        f"serial: {serial:.1%} of the time on one thread is outside of blocks that threads share.\n"
-        f"at best on {MANY}: that time, the blocks on {MANY} threads, if all of a call took the "
-        "same.\nrate: on one thread; states: entries times the states of the trellis. of peak: "
-        f"of this machine's\nproduct or copy in the same run ({peaks})."
-    )
+    ]
+    return [
+        f"{total['serial'] / total['seconds']:.1%} of the time on one thread is serial: outside of "
+        "the blocks that threads share.",
+        f"at best on {MANY}: the serial time and the blocks on {MANY} threads, if those of a call "
+        "took the same time.",
+        "rate: on one thread, where the work is known; states: entries times states of a trellis.",
+        f"of peak: of NumPy's product or of a copy in the same run. Threads {'; '.join(peaks)}.",
+    ]
+
+
+def _threads(found: Mapping[str, Any]) -> int:
+    return max(map(int, found["peaks"]))
 
 
 def _seconds(seconds: float) -> tuple[str, float]:
@@ -64,7 +83,7 @@ def _seconds(seconds: float) -> tuple[str, float]:
 
 
 def _percent(share: float | None) -> tuple[str, float | None]:
-    return "" if share is None else f"{share:.1%}", share
+    return ("", None) if share is None else (f"{share:.1%}", share)
 
 
 def _rate(work: Mapping[str, float], seconds: float) -> tuple[str, float | None]:

@@ -62,20 +62,21 @@ class Stopwatch:
         self.calls: Counter[str] = Counter()
         self._step_of, self._works = step_of, works
         self._steps: dict[CodeType, str | None] = {_WAIT: _WAITING}
-        self._stack = [(REST, False)]  # the step, and whether its work is counted already
+        # Of each call: the step, whether its work is counted, and the frame.
+        self._stack: list[tuple[str, bool, FrameType | None]] = [(REST, False, None)]
         self._runs: list[int] = []  # blocks of the calls of `run_blocks` that have not returned
-        self._inside: dict[str, float] = defaultdict(
-            float
-        )  # seconds since the first one with many was called
+        # Seconds since the first of them with many was called.
+        self._inside: dict[str, float] = defaultdict(float)
         self._since = 0.0
 
     def __enter__(self) -> Stopwatch:
+        self._before = sys.getprofile()
         self._since = perf_counter()
         sys.setprofile(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
+        sys.setprofile(self._before)
         self._charge()
 
     def _watch(self, frame: FrameType, event: str, _: object) -> None:
@@ -96,10 +97,11 @@ class Stopwatch:
         if step is None and work is None:
             return
         self._charge()
+        around, counted, entered = self._stack[-1]
         if event == "return":
-            self._stack.pop()
+            if entered is frame:  # else a generator that is closed or thrown into, without a call
+                self._stack.pop()
             return
-        around, counted = self._stack[-1]
         step = step or around
         if step != around:
             self.calls[step] += 1
@@ -107,12 +109,12 @@ class Stopwatch:
         if work is not None and not counted:
             kind, amount = work(frame.f_locals)
             self.work[step, kind] += amount
-        self._stack.append((step, counted or work is not None))
+        self._stack.append((step, counted or work is not None, frame))
 
     def _charge(self) -> None:
         """The time since the last change, to the step that was going on."""
         now = perf_counter()
-        step, counted = self._stack[-1]
+        step, counted, _ = self._stack[-1]
         if self._is_shared:
             self._inside[step] += now - self._since
         else:

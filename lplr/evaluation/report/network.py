@@ -12,16 +12,7 @@ from lplr.evaluation.report.network_curves import named, size_charts, types_tabl
 from lplr.evaluation.report.network_layers import layers_section
 from lplr.evaluation.report.network_parts import parts_section
 from lplr.evaluation.report.network_words import HEADS, in_words, terms
-from lplr.evaluation.report.page import (
-    Value,
-    anchor,
-    document,
-    escape,
-    listing,
-    navigation,
-    table,
-)
-from lplr.storage.atomic import write_atomic
+from lplr.evaluation.report.page import Value, escape, listing, table, write_page
 
 __all__ = ["write_network_page"]
 
@@ -66,13 +57,13 @@ def write_network_page(
     ['page.html']
     """
     title = f"What {named(found)} keeps"
-    page = document(title, _page(title, found, others))
-    write_atomic(path, [page.encode()], overwrite)
+    header = _header(title, found, others)
+    write_page(path, title, _sections([found, *others]), header=header, overwrite=overwrite)
 
 
-def _page(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    runs = [found, *others]
-    sections = {
+def _sections(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    found = runs[0]
+    return {
         "Measured": _measured(runs),
         "Where the error enters": parts_section(runs),
         "Adaptation": adaptation_section(found["settings"].get("adaptations", ())),
@@ -83,16 +74,9 @@ def _page(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
         ),
         "Settings": listing(found["settings"]) if found["settings"] else "",
     }
-    shown = {name: content for name, content in sections.items() if content}
-    links = navigation([(anchor(name), name) for name in shown])
-    body = "".join(
-        f'<section><h2 id="{anchor(name)}">{name}</h2>{content}</section>'
-        for name, content in shown.items()
-    )
-    return f"{_head(title, found, others)}{links}{body}"
 
 
-def _head(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+def _header(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     about, totals = found["network"], found["totals"]
     lines = [
         (
@@ -123,10 +107,9 @@ def _head(title: str, found: Mapping[str, Any], others: Sequence[Mapping[str, An
     said = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in lines)
     charts = list(size_charts([found, *others]))
     return (
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
+        f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
         f'<div class="overview"><dl>{said}</dl>{charts[0] if len(charts) == 1 else ""}</div>'
         + (f'<div class="charts">{"".join(charts)}</div>' if len(charts) > 1 else "")
-        + "</header>"
     )
 
 

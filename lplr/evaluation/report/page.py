@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from lplr.evaluation.metrics import number
 from lplr.evaluation.report.look import SCRIPT, STYLE
+from lplr.storage.atomic import write_atomic
 
 __all__ = [
     "Value",
@@ -28,6 +30,7 @@ __all__ = [
     "navigation",
     "table",
     "typeset",
+    "write_page",
 ]
 
 _TAGS = {"_": "sub", "^": "sup"}
@@ -145,6 +148,48 @@ def listing(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return escape(", ".join(map(str, value)))
     return escape(number(value) if isinstance(value, float) else value)
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    sections: Mapping[str, str],
+    *,
+    lead: str = "",
+    header: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write one self-contained HTML file: a header, links to the sections, and these.
+
+    Parameters
+    ----------
+    path : str or path-like
+    title : str
+    sections : mapping
+        HTML by the name of the section, in order; empty ones are left out.
+    lead : str
+        Text below the title.
+    header : str
+        HTML that takes the place of title and lead.
+    overwrite : bool
+        Whether an existing file is replaced.
+
+    Raises
+    ------
+    InputError
+        If the file exists and ``overwrite`` is False.
+    StorageError
+        If it cannot be written.
+    """
+    shown = {name: content for name, content in sections.items() if content}
+    header = header or f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
+    body = "".join(
+        f'<section><h2 id="{anchor(name)}">{escape(name)}</h2>{content}</section>'
+        for name, content in shown.items()
+    )
+    links = navigation([(anchor(name), name) for name in shown])
+    page = document(title, f"<header>{header}</header>{links}{body}")
+    write_atomic(path, [page.encode()], overwrite)
 
 
 def document(title: str, body: str) -> str:

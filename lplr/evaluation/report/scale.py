@@ -7,23 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lplr.evaluation.figures import inline_svg
-from lplr.evaluation.report.page import (
-    Value,
-    anchor,
-    captioned,
-    document,
-    escape,
-    listing,
-    navigation,
-    table,
-)
+from lplr.evaluation.report.page import Value, captioned, escape, listing, table, write_page
 from lplr.evaluation.scale_chart import SCALE_VALUES, scale_chart
 from lplr.evaluation.scale_table import SAID, SCALE_HEADS, scale_cells
-from lplr.storage.atomic import write_atomic
 
 __all__ = ["write_scale_page"]
-
-_TITLE = "What more rows cost"
 
 
 def write_scale_page(
@@ -77,11 +65,4 @@ def write_scale_page(
     sections["Machine"] = listing(
         {name: attrs[name] for name in ("settings", "machine", "versions") if name in attrs}
     )
-    body = "".join(
-        f'<section><h2 id="{anchor(name)}">{escape(name)}</h2>{content}</section>'
-        for name, content in sections.items()
-    )
-    links = navigation([(anchor(name), name) for name in sections])
-    lead = f'<header><h1>{_TITLE}</h1><p class="lead">{escape(SAID)}</p></header>'
-    page = document(_TITLE, f"{lead}{links}{body}")
-    write_atomic(path, [page.encode()], overwrite)
+    write_page(path, "What more rows cost", sections, lead=SAID, overwrite=overwrite)

@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lplr.evaluation.report.page import Value, anchor, document, escape, listing, navigation, table
+from lplr.evaluation.report.page import Value, listing, table, write_page
 from lplr.evaluation.speed_tables import SAID, SpeedTable, speed_tables
-from lplr.storage.atomic import write_atomic
 
 __all__ = ["write_speed_page"]
 
@@ -43,23 +42,12 @@ def write_speed_page(
     ...     os.listdir(folder)
     ['speed.html']
     """
-    title = "Speed on this machine"
-    tables = list(speed_tables(found["rows"]))
-    names = [shown.benchmark for shown in tables] + ["Machine"]
-    sections = [_table(shown) for shown in tables]
+    sections = {shown.benchmark: _table(shown) for shown in speed_tables(found["rows"])}
     about = {"machine": found["machine"], "versions": found["versions"]}
     if "compared" in found:
         about["compared with"] = found["compared"]
-    sections.append(listing(about))
-    body = "".join(
-        f'<section><h2 id="{anchor(name)}">{escape(name)}</h2>{content}</section>'
-        for name, content in zip(names, sections, strict=True)
-    )
-    links = navigation([(anchor(name), name) for name in names])
-    page = document(
-        title, f'<header><h1>{title}</h1><p class="lead">{escape(SAID)}</p></header>{links}{body}'
-    )
-    write_atomic(path, [page.encode()], overwrite)
+    sections["Machine"] = listing(about)
+    write_page(path, "Speed on this machine", sections, lead=SAID, overwrite=overwrite)
 
 
 def _table(shown: SpeedTable) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "check_real",
     "check_rng",
     "check_shape",
+    "exact_dtype",
     "recorded_seed",
     "warn_caller",
 ]
@@ -100,6 +101,12 @@ def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
     if n == 0 or d == 0:
         raise InputError(f"{name}: is empty, shape {tuple(shape)}; pass at least one entry")
     return int(n), int(d)
+
+
+def exact_dtype(A: Any) -> type:
+    """float32 for an array or source of a dtype whose numbers it holds, else float64."""
+    dtype = getattr(A, "dtype", None)
+    return np.float32 if dtype is not None and np.can_cast(dtype, np.float32) else np.float64
 
 
 def is_sparse(A: Any) -> bool:

@@ -42,6 +42,25 @@ def test_relative_error(make) -> None:
     assert zero.relative_error(np.zeros((3, 4))) == 0
 
 
+def test_relative_error_of_numbers_that_float32_does_not_hold(tmp_path) -> None:
+    """Integers, lists and other byte orders are compared as they are, wherever they lie."""
+    A = 2**31 - 1 - np.random.default_rng(0).integers(0, 4096, (40, 9))
+    f = lplr.quantize(A, bits=2)
+    expected = np.linalg.norm(A - f.to_dense().astype(float)) / np.linalg.norm(A.astype(float))
+    assert expected < 1e-6  # where float32 is off by some percent
+    path = tmp_path / "A.npy"
+    np.save(path, A)
+    for same in (A, A.tolist(), A.astype(">f8"), A.astype(np.longdouble), path):
+        assert f.relative_error(same) == pytest.approx(expected, rel=1e-9)
+
+
+@each
+@pytest.mark.parametrize("factor", [1e38, 1e300, np.inf, np.nan, 1e-300])
+def test_a_matrix_is_not_scaled_out_of_range(make, factor: float) -> None:
+    with pytest.raises(InputError, match="^factor: .* takes the matrix out of range"):
+        make().scaled(factor)
+
+
 def test_relative_error_takes_every_form_of_a_hessian() -> None:
     """Those of `lplr.compress`: a second moment, its diagonal, inputs."""
     f, rng = random_low_rank(), np.random.default_rng(4)

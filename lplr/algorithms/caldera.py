@@ -111,9 +111,9 @@ def caldera(
     -------
     QPlusLowRank
         ``meta["history"]`` lists the error ``sqrt(tr(G E H E^T) / tr(G W H W^T))`` after each
-        half step, under the damped weights; the object is the best of them. ``meta["damping"]`` is
-        the damping of H, ``meta["output_damping"]`` that of G, and ``meta["call"]`` repeats the
-        call.
+        half step, under the damped weights. The object is the best of them; then the scales of R
+        are fitted once more, which can only lower its error. ``meta["damping"]`` is the damping of
+        H, ``meta["output_damping"]`` that of G, and ``meta["call"]`` repeats the call.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from lplr.coding.factor import (
     normal_equations,
     pack_factors,
     product,
+    rescaled,
 )
 from lplr.coding.row_feedback import RowFeedback, pack_rows
 from lplr.linalg.ldl import Factorization, min_pivot_ldl, weighted_squared_norm
@@ -25,6 +26,10 @@ from lplr.parallel import matmul
 from lplr.quantizers.base import Codebook
 
 __all__ = ["CalderaProblem", "Candidate", "Trace"]
+
+# Share of the norm of W below which normal equations in float32, which know losses to 1e-7 of the
+# largest one, cannot tell whether scales become better.
+_SMALL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,12 @@ class CalderaProblem:
         L, R = best.left.values, best.right.values
         RH = matmul(R, self.H.astype(np.float32))
         scale = fit_scales(best.right, *normal_equations(L, self.W - best.Q, self.rows), RH)
-        return backbone, pack_factors(best.left, best.right, scale * np.float32(unit), self.books)
+        left, right = best.left, best.right
+        E = self.without(left, right) - best.Q
+        if np.linalg.norm(E) < _SMALL * np.linalg.norm(self.W):
+            fitted = self.without(left, rescaled(right, scale)) - best.Q
+            scale = right.scale if self.loss(E) < self.loss(fitted) else scale
+        return backbone, pack_factors(left, right, scale * np.float32(unit), self.books)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
-from lplr.linalg.operators import InputOperator, as_matrix, kept_dtype
+from lplr.linalg.operators import InputOperator, as_matrix
 from lplr.matrices.errors import (
     ReadRows,
     one_at_a_time,
@@ -28,6 +28,7 @@ from lplr.matrices.indexing import select
 from lplr.matrices.vector_product import VectorProduct
 from lplr.parallel import reproducible, run_blocks
 from lplr.sources import Source, opened
+from lplr.validation import exact_dtype
 
 __all__ = ["PackedMatrix"]
 
@@ -306,7 +307,7 @@ class PackedMatrix(LinearOperator):
         """
         A = opened(A)
         if output_hessian is not None or not isinstance(A, Source):
-            A = as_matrix(A, dtype=kept_dtype(A))
+            A = as_matrix(A, dtype=exact_dtype(A))
         if A.shape != self.shape:
             raise InputError(f"A: must have shape {self.shape}, found {A.shape}")
         with reproducible():

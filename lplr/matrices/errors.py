@@ -10,7 +10,7 @@ import numpy as np
 from lplr.exceptions import HessianError
 from lplr.parallel import matmul, n_threads, run_blocks
 from lplr.sources import Source
-from lplr.validation import check_block, check_magnitude
+from lplr.validation import check_block, check_magnitude, exact_dtype
 
 __all__ = [
     "ReadRows",
@@ -72,10 +72,11 @@ def squared_sums_of_source(
     InputError refuses what `lplr.validation.check_matrix` refuses in an array.
     """
     n, step = source.shape[0], _WAITING * n_threads() * block
+    dtype = exact_dtype(source)
     peaks = []
 
     def sums(first: int) -> np.ndarray:
-        A = source.rows(first, min(first + step, n))
+        A = source.rows(first, min(first + step, n), dtype)
         peaks.append(check_block(A, source.name, first))
         return squared_sums(
             lambda i, j: A[i:j], lambda i, j: read_rows(first + i, first + j), len(A), block, H

@@ -22,6 +22,9 @@ from lplr.quantizers.zero import Zero
 
 __all__ = ["Quantized", "part"]
 
+# A step of a matrix in range is at most twice its largest magnitude, 1e30, and the values of no
+# codebook are beyond 65504: below this, entries and products of factors stay far from infinity.
+_LARGEST_SCALE = 1e33
 _SHARE = 1 << 20  # entries of a product with a vector that are worth a thread: 0.2 ms
 
 
@@ -132,10 +135,22 @@ class Quantized(PackedMatrix):
         Parameters
         ----------
         factor : float
+
+        Raises
+        ------
+        InputError
+            If float32 does not hold what they would stand for.
         """
-        unit = np.float32(factor)
-        offset = None if self.offset is None else self.offset * unit
-        return replace(self, scale=self.scale * unit, offset=offset)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            unit = np.float32(factor)
+            scale = self.scale * unit
+            offset = None if self.offset is None else self.offset * unit
+            largest = max(np.abs(x).max() for x in (scale, offset) if x is not None)
+        if not largest < _LARGEST_SCALE or (unit == 0) != (factor == 0):
+            raise InputError(
+                f"factor: {factor!r} takes the matrix out of range; use one nearer to 1"
+            )
+        return replace(self, scale=scale, offset=offset)
 
     def _row_reader(self) -> ReadRows:
         def rows(start: int, stop: int) -> np.ndarray:

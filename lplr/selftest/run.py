@@ -19,6 +19,7 @@ __all__ = ["CAMPAIGNS", "Line", "run", "selected"]
 # Campaign: its module, and the guarantees that it tries to break.
 CAMPAIGNS = {
     "mutants": ("lplr.selftest.mutants", "G2 G6"),
+    "numbers": ("lplr.selftest.numbers", "G6 G10"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

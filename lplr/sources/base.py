@@ -39,7 +39,7 @@ class Source:
     dtype : dtype
         Of the data, as they are stored.
     row_dtype : dtype
-        Of what `rows` gives: float64 where the data are float64, else float32.
+        Of what `rows` gives by default: float64 where the data are float64, else float32.
     chunk_rows : int
         So many rows, at most, are kept beside those that are asked for, since they had to be
         decoded with them; 1 where any row can be read by itself.
@@ -102,7 +102,7 @@ class Source:
                 f"{self._data.dtype} of shape {self._data.shape} in another process; {advice}"
             )
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int, dtype: Any = None) -> np.ndarray:
         """Rows ``start`` to ``stop - 1``, converted; whether they are finite is not checked.
 
         Threads may call it, and wait for each other. Read in order, nothing is decoded twice.
@@ -111,10 +111,12 @@ class Source:
         ----------
         start, stop : int
             ``0 <= start <= stop <= n``.
+        dtype : float32 or float64, optional
+            Of what is returned; ``row_dtype`` by default.
 
         Returns
         -------
-        ndarray of shape (stop - start, d), C-contiguous, of dtype ``row_dtype``
+        ndarray of shape (stop - start, d), C-contiguous
             Not to be written to: it may be the data themselves.
 
         Raises
@@ -126,7 +128,7 @@ class Source:
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )
-        return self._converted(start, stop, self.row_dtype)
+        return self._converted(start, stop, np.dtype(dtype or self.row_dtype))
 
     def _converted(self, start: int, stop: int, dtype: np.dtype) -> np.ndarray:
         where = f"{self.name}: rows {start} to {stop}"

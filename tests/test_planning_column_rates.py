@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import decaying_hessian
 
-from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights, code_backbone
+from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, code_backbone
 from lplr.exceptions import BudgetError
 from lplr.planning.codebooks import codebooks_by_size
 from lplr.planning.column_rates import ColumnRates
@@ -19,7 +19,7 @@ from lplr.quantizers import get_codebook
 
 
 def column_rates(H: np.ndarray | None, d: int) -> ColumnRates:
-    return ColumnRates(H, FeedbackWeights(H, d))
+    return ColumnRates(H, d)
 
 
 def of_errors(mse: np.ndarray) -> list[Any]:

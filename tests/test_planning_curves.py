@@ -7,7 +7,7 @@ import pytest
 
 from lplr.coding.backbone import code_backbone
 from lplr.planning.codebooks import efficient_pairs
-from lplr.planning.curves import Curve, Spectrum, best_split, extended
+from lplr.planning.curves import Curve, Spectrum, best_split
 from lplr.planning.weighted_matrix import WeightedMatrix
 
 
@@ -51,12 +51,3 @@ def test_the_best_split_is_that_of_a_search() -> None:
     ]
     assert split == pytest.approx(1.02 * sizes[1:][np.argmin(loss[1:])])
     assert best_split(factors, Curve(np.array([200.0]), np.array([1.0])), 100.0) == 0.0
-
-
-def test_a_guessed_spectrum_has_the_energy_of_all() -> None:
-    for p in (0.0, 0.3, 1.0, 3.0):
-        s = np.arange(1, 501) ** -p
-        guess = extended(s[:60], float(s @ s), 500)
-        assert guess.shape == s.shape
-        assert float(guess @ guess) == pytest.approx(float(s @ s), rel=1e-6)
-        assert (np.diff(guess) <= 1e-12).all()

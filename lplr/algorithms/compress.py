@@ -257,6 +257,6 @@ def _planned(
     if output_hessian is not None:
         G, damping["output_damping"] = regularized_output(output_hessian, A.shape[0])
     unit, W = bring_into_range(A)
-    matrix = WeightedMatrix(W, H, seed, factor_seed, G)
+    matrix = WeightedMatrix(W, H, seed, factor_seed, G, spare=True)
     plans = candidate_plans(matrix, budget_nbytes(bits, A.shape), effort)
     return matrix, plans, unit, damping

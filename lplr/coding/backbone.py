@@ -17,7 +17,8 @@ import numpy as np
 
 from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.coding.work import code_seconds
-from lplr.linalg.ldl import ldl, squared_norm, weighted_squared_norm
+from lplr.linalg.ldl import ldl, squared_norm, weighted_squares
+from lplr.linalg.triangular import scaled_square, solve_transposed
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul
@@ -65,7 +66,7 @@ class FeedbackWeights:
     """The LDL factors of H in the order of the columns, by which errors are fed back.
 
     ``L diag(D) L^T`` is H plus `FEEDBACK_DAMPING` on its diagonal. H is (d, d) and positive
-    definite, with a mean diagonal of about 1, and L and D have its dtype; None stands for the
+    definite, with a mean diagonal of about 1; D has its dtype, L is float32. None stands for the
     identity, and then L is None as well. Small pivots of a Hessian from few inputs are too small:
     what looks predictable from the other columns is less so on new inputs. So H is damped once more
     for the feedback.
@@ -76,22 +77,26 @@ class FeedbackWeights:
     others.
     """
 
-    def __init__(self, H: np.ndarray | None, d: int) -> None:
+    def __init__(self, H: np.ndarray | None, d: int, *, overwrite: bool = False) -> None:
         self.d = d
         self.L: np.ndarray | None = None
         self.D = np.ones(d)
         if H is not None:
-            damped = H.copy()
+            damped = H if overwrite else H.copy()
             damped[np.diag_indices(d)] += FEEDBACK_DAMPING
-            self.L, self.D = ldl(damped)
+            L, self.D = ldl(damped, overwrite=True)
+            self.L = L.astype(np.float32)
+
+    def losses(self, E: np.ndarray) -> np.ndarray:
+        """``e H e^T`` of each row e of a float32 matrix (n, d), without the feedback's damping."""
+        squares = np.einsum("ij,ij->i", E, E).astype(np.float64)
+        if self.L is None:
+            return squares
+        return np.maximum(weighted_squares(E, self.L, self.D) - FEEDBACK_DAMPING * squares, 0.0)
 
     def loss(self, E: np.ndarray) -> float:
-        """``tr(E H E^T)`` of a float32 matrix (n, d), without the damping of the feedback."""
-        if self.L is None:
-            return squared_norm(E)
-        return max(
-            weighted_squared_norm(E, self.L, self.D) - FEEDBACK_DAMPING * squared_norm(E), 0.0
-        )
+        """``tr(E H E^T)``."""
+        return squared_norm(E) if self.L is None else float(self.losses(E).sum())
 
 
 def code_row_blocks(
@@ -111,8 +116,6 @@ def code_row_blocks(
     codes it: in coordinates in which G is incoherent the diagonal is even, and entries beside it
     cancel. Several blocks make a `Stacked` of rows.
     """
-    from scipy.linalg import solve_triangular
-
     E = np.empty_like(W)
     coded: list[Quantized | Stacked] = []
     work = [block.seconds(sweeps) for block in blocks]
@@ -120,9 +123,7 @@ def code_row_blocks(
         i, j = block.start, block.stop
         X = W[i:j]
         if rows.L is not None and j < len(W):
-            L = np.ascontiguousarray(rows.L[i:j, i:j], np.float32)
-            pull = matmul(rows.L[j:, i:j].T.astype(np.float32), E[j:])
-            X = X + solve_triangular(L, pull, lower=True, trans=1, unit_diagonal=True)
+            X = X + solve_transposed(rows.L[i:j, i:j], matmul(rows.L[j:, i:j].T, E[j:]))
         Q, error = _coded(X, columns, block.groups, sweeps)
         np.subtract(error, X - W[i:j], out=E[i:j])
         coded.insert(0, Q)
@@ -173,8 +174,6 @@ def coded_groups(
 
     Where no ``scales`` are given, W chooses them.
     """
-    from scipy.linalg import solve_triangular
-
     n, d = W.shape
     E = np.empty((d, n), np.float32)
     codes: list[np.ndarray] = []
@@ -187,17 +186,15 @@ def coded_groups(
         X = np.array(W[:, i:j].T, order="C")
         shift = None
         if weights.L is None:
-            L, S = np.eye(j - i), np.eye(j - i)
+            L = S = np.eye(j - i, dtype=np.float32)
         else:
             L = np.ascontiguousarray(weights.L[i:j, i:j])
-            S = (L * weights.D[i:j]) @ L.T if sweeps else L
+            S = scaled_square(L, weights.D[i:j]) if sweeps else L
             if j < d:
-                pull = matmul(weights.L[j:, i:j].T.astype(np.float32), E[j:])
-                shift = solve_triangular(
-                    L.astype(np.float32), pull, lower=True, trans=1, unit_diagonal=True
-                )
+                shift = solve_transposed(L, matmul(weights.L[j:, i:j].T, E[j:]))
                 X += shift
-        X = np.ascontiguousarray(np.pad(X, ((0, 0), (0, -n % book.group))))
+        if n % book.group:
+            X = np.pad(X, ((0, 0), (0, -n % book.group)))
         if scale is None:
             scale = float(np.sqrt(np.mean(np.square(matched_scale(X, L, book), dtype=np.float64))))
         words, _, error = quantize_feedback(
@@ -206,7 +203,7 @@ def coded_groups(
             book,
             np.full(j - i, scale, np.float32),
             sweeps=0 if weights.L is None else sweeps,
-            factor=(np.arange(j - i), L.astype(np.float32), weights.D[i:j]),
+            factor=(np.arange(j - i), L, weights.D[i:j]),
         )
         E[i:j] = error[:, :n] if shift is None else error[:, :n] - shift
         codes.insert(0, words)

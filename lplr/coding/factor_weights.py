@@ -10,6 +10,7 @@ import numpy as np
 from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
 from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import Factorization
+from lplr.linalg.triangular import scaled_square
 from lplr.parallel import matmul
 
 __all__ = ["FactorWeights"]
@@ -30,14 +31,14 @@ class FactorWeights:
         """H = L diag(D) L^T in the order of its columns, L in float32."""
         L = self.columns.L
         one = np.eye(self.columns.d, dtype=np.float32)
-        L = one if L is None else L.astype(np.float32)
+        L = one if L is None else L
         return np.arange(len(L)), L, self.columns.D
 
     @cached_property
     def H(self) -> np.ndarray:
         """H, float64 (d, d)."""
         L, D = self.columns.L, self.columns.D
-        return np.diag(D) if L is None else matmul(L * D, L.T)
+        return np.diag(D) if L is None else scaled_square(L.astype(np.float64), D)
 
     def column_root(self, E: np.ndarray) -> np.ndarray:
         """E times a root of H, which weighs under the identity as E does under H."""

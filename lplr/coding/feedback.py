@@ -10,6 +10,7 @@ import numpy as np
 
 from lplr.coding.row_feedback import RowFeedback, row_blocks
 from lplr.linalg.ldl import Factorization, min_pivot_ldl
+from lplr.linalg.triangular import lower_inverse, solve_squares
 from lplr.parallel import run_blocks
 from lplr.progress import counter, parts
 from lplr.quantizers.base import Codebook
@@ -36,15 +37,12 @@ def matched_scale(
     first. A row that is rounded from zeros only gets 0. With ``rows``, along which errors are fed
     back as well, the variance of each of them grows, and each row of X gets some of its own.
     """
-    from scipy.linalg.lapack import strtri
-
-    inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
-    variance = np.einsum("ij,ij->i", X, X, dtype=np.float64) / X.shape[1]
+    mse = codebook.gaussian_mse
+    own = np.einsum("ij,ij->i", X, X, dtype=np.float64) / X.shape[1]
     growth = 1.0 if rows is None else rows.growth
-    for k in range(len(X) - 1, -1, -1):
-        weight = np.square(inverse[k + 1 :, k], dtype=np.float64)
-        variance[k] += growth * codebook.gaussian_mse * float(weight @ variance[k + 1 :])
-        variance[k] *= 1.0 + (growth - 1.0) * codebook.gaussian_mse
+    spread = 1.0 + (growth - 1.0) * mse
+    inverse = lower_inverse(L.astype(np.float32, copy=False))
+    variance = spread * solve_squares(inverse, np.full(len(X), growth * mse * spread), own)
     return (np.sqrt(variance) * codebook.gaussian_scale).astype(np.float32)
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul, run_blocks
 
 __all__ = [
     "Factorization",
     "block_ldl",
-    "inverse_factor",
     "ldl",
     "min_pivot_ldl",
     "squared_norm",
     "two_sided_loss",
     "weighted_squared_norm",
+    "weighted_squares",
 ]
 
 Factorization = tuple[np.ndarray, np.ndarray, np.ndarray]  # order, L, D
@@ -28,27 +29,20 @@ _TILE = 256  # rows of the rest that one thread updates at a time
 _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 
 
-def ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ldl(H: np.ndarray, *, overwrite: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, in the dtype of H.
 
-    L lies column by column. LinAlgError says that H is not positive definite to working precision;
-    damp it first.
+    With ``overwrite`` H becomes L. LinAlgError says that H is not positive definite to working
+    precision; damp it first.
     """
-    from scipy.linalg import cholesky
-
-    # LAPACK works on columns: those of the transpose are copied as they lie.
-    L = cholesky(H.T, lower=True, check_finite=False)
+    L = cholesky(H, overwrite=overwrite)
     pivots = np.diagonal(L).copy()
-    L /= pivots
+
+    def unit(start: int, stop: int) -> None:
+        L[start:stop] /= pivots
+
+    run_blocks(unit, len(L), _TILE)
     return L, pivots**2
-
-
-def inverse_factor(L: np.ndarray) -> np.ndarray:
-    """The inverse of a unit lower triangular matrix, float32."""
-    from scipy.linalg.lapack import strtri
-
-    inverse, _ = strtri(L.astype(np.float32), lower=1, unitdiag=1)
-    return np.ascontiguousarray(np.tril(inverse))
 
 
 def min_pivot_ldl(H: np.ndarray) -> Factorization:
@@ -134,16 +128,24 @@ def weighted_squared_norm(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> float:
     Unlike float32 products with H itself, this keeps its digits where E lies in directions of small
     weight, and it is never negative.
     """
-    d, root = len(L), np.sqrt(D)
-    tile = max(64, -(-d // 16))
-    parts = np.zeros(-(-d // tile))
+    return float(weighted_squares(E, L, D).sum())
+
+
+def weighted_squares(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> np.ndarray:
+    """The same of each row e of E, ``e H e^T``, float64 (n,)."""
+    n, d = E.shape
+    L, root = L.astype(np.float32, copy=False), np.sqrt(D).astype(np.float32)
+    out = np.zeros(n)
 
     def block(start: int, stop: int) -> None:
-        weights = (L[start:, start:stop] * root[start:stop]).astype(np.float32)
-        parts[start // tile] = squared_norm(E[:, start:] @ weights)
+        e = E[start:stop]
+        for k in range(0, d, _TILE):
+            columns = slice(k, k + _TILE)
+            f = (e[:, k:] @ L[k:, columns]) * root[columns]
+            out[start:stop] += np.einsum("ij,ij->i", f, f)
 
-    run_blocks(block, d, tile)
-    return float(parts.sum())
+    run_blocks(block, n, _TILE)
+    return out
 
 
 def two_sided_loss(E: np.ndarray, H: np.ndarray | None, G: np.ndarray) -> float:

@@ -15,10 +15,18 @@ _TILE = 1 << 19  # entries a thread handles at a time: they stay in the second-l
 _FEW_COLUMNS = 16
 
 
-def mix(X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dtype) -> np.ndarray:
+def mix(
+    X: np.ndarray,
+    signs: np.ndarray,
+    axis: int,
+    inverse: bool,
+    dtype: np.dtype,
+    overwrite: bool = False,
+) -> np.ndarray:
     """``T diag(signs)``, or its transpose, applied along an axis, the last or first, of X.
 
     X is a real vector or matrix; the result is C-contiguous, of a dtype that is float32 or float64.
+    With ``overwrite`` it may lie where X does.
     """
     n = len(signs)
     by_row = axis == X.ndim - 1
@@ -34,7 +42,8 @@ def mix(X: np.ndarray, signs: np.ndarray, axis: int, inverse: bool, dtype: np.dt
     A = np.require(X.T if turned else np.atleast_2d(X), dtype, ["C", "W"])
     run = _along_rows if by_row or turned else _along_columns
     order = block_order(n)
-    out = run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None)
+    out = A if overwrite else np.empty_like(A)
+    run(A, pre, post, order, paley(order, dtype, inverse) if order > 1 else None, out)
     return np.ascontiguousarray(out.T) if turned else out.reshape(X.shape)
 
 
@@ -58,13 +67,20 @@ def mix_vector(factors: np.ndarray, inverse: bool) -> Callable[[np.ndarray, np.n
 
 
 def _along_rows(
-    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
-) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each row x; T is unscaled, and ``block`` its Paley block."""
+    X: np.ndarray,
+    pre: np.ndarray,
+    post: np.ndarray,
+    order: int,
+    block: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """``post * (T @ (pre * x))`` for each row x; T is unscaled, ``block`` its Paley block.
+
+    ``out`` may be X.
+    """
     from lplr.kernels.hadamard import hadamard_rows, hadamard_strided
 
     r, n = X.shape
-    out = np.empty_like(X)
 
     def rows(i: int, j: int) -> None:
         if order == 1:
@@ -79,17 +95,20 @@ def _along_rows(
         out[i:j] *= post
 
     run_blocks(rows, r, max(1, _TILE // n))
-    return out
 
 
 def _along_columns(
-    X: np.ndarray, pre: np.ndarray, post: np.ndarray, order: int, block: np.ndarray | None
-) -> np.ndarray:
-    """``post * (T @ (pre * x))`` for each column x; T is unscaled, ``block`` its Paley block."""
+    X: np.ndarray,
+    pre: np.ndarray,
+    post: np.ndarray,
+    order: int,
+    block: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """The same for each column x."""
     from lplr.kernels.hadamard import hadamard_columns, hadamard_strided
 
     n, d = X.shape
-    out = np.empty_like(X)
 
     def columns(i: int, j: int) -> None:
         if order == 1:
@@ -106,7 +125,6 @@ def _along_columns(
         np.multiply(result, post[:, None], out=out[:, i:j])
 
     run_blocks(columns, d, max(_FEW_COLUMNS, min(128, (_TILE // n) // 16 * 16)))
-    return out
 
 
 def _hartley(x: np.ndarray, out: np.ndarray, axis: int) -> None:

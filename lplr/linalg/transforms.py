@@ -45,6 +45,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.linalg.orthogonal import mix, mix_vector
 from lplr.linalg.paley import block_order
+from lplr.linalg.symmetric import symmetrize
 from lplr.linalg.transform_blocks import TransformBlocks
 from lplr.parallel import run_blocks
 from lplr.validation import check_flag, check_integer, check_rng
@@ -238,12 +239,14 @@ class RandomizedTransform(TransformBlocks):
 
         return general
 
-    def two_sided(self, H: np.ndarray) -> np.ndarray:
+    def two_sided(self, H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
         """``V @ H @ V.T`` for a symmetric H.
 
         Parameters
         ----------
         H : ndarray of shape (n, n), symmetric; only its values are used, not its symmetry
+        overwrite : bool
+            Whether the result may lie where H does; it does if that is float64 and C-contiguous.
 
         Returns
         -------
@@ -265,9 +268,9 @@ class RandomizedTransform(TransformBlocks):
             raise InputError(f"H: must have shape {(self.n, self.n)}, found {H.shape}")
         if H.dtype == np.float32:
             H = H.astype(np.float64)
-        T = self.apply(self.apply(H, axis=1), axis=0)
-        T += T.T  # NumPy buffers the overlapping operand
-        T *= 0.5
+        T = self._transform(H, 1, inverse=False, overwrite=overwrite)
+        T = self._transform(T, 0, inverse=False, overwrite=True)
+        symmetrize(T)
         return T
 
     def apply_block(self, b: int, X: np.ndarray) -> np.ndarray:
@@ -319,7 +322,9 @@ class RandomizedTransform(TransformBlocks):
         """
         return mix(Y, self.signs[self.inside(b)], axis, True, Y.dtype)
 
-    def _transform(self, X: np.ndarray, axis: int, inverse: bool) -> np.ndarray:
+    def _transform(
+        self, X: np.ndarray, axis: int, inverse: bool, overwrite: bool = False
+    ) -> np.ndarray:
         X = np.asarray(X)
         if X.dtype.kind not in "fiub":
             raise InputError(f"X: dtype {X.dtype} is not real; convert it to float32")
@@ -336,7 +341,7 @@ class RandomizedTransform(TransformBlocks):
             self._mixers[dtype, inverse](np.ascontiguousarray(X, dtype), out)
             return out
         if self.blocks == 1:
-            return mix(X, self.signs, axis, inverse, dtype)
+            return mix(X, self.signs, axis, inverse, dtype, overwrite)
         out = np.empty(X.shape, dtype)
         before = (slice(None),) * axis
 

@@ -90,7 +90,7 @@ def _backbones(matrix: WeightedMatrix, nbytes: float, effort: str) -> Iterator[P
     n, d = shape
     factors = spectrum.curve(efficient_pairs(effort, shape))
     seeds = transforms_nbytes(n)
-    for rotated in (True, False) if nbytes < 100 * seeds else (True,):
+    for rotated in (True, False) if nbytes < 100 * seeds and matrix.keeps_H else (True,):
         room = nbytes - seeds * rotated
         rates = matrix.backbone_rates(effort, rotated=rotated)
         coarsest = rates.books[1]
@@ -133,12 +133,10 @@ def _sampled_errors(matrix: WeightedMatrix, plans: list[RoundingPlan], entries: 
     """
     n, d = matrix.shape
     rows, sample = matrix.some_rows(max(1, min(n, entries // d)))
-    H = None if matrix.H is None else matrix.H.astype(np.float32)
-    G = None if matrix.G is None else matrix.G[rows, rows].astype(np.float32)[:, None]
-
-    def weighted(E: np.ndarray) -> float:
-        return float(np.vdot(E if H is None else E @ H, E if G is None else G * E))
-
-    norm = weighted(sample) if G is None else matrix.norm * len(rows) / n
-    losses = [weighted(sample - plan.round(sample).to_dense()) for plan in plans]
-    return [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in losses]
+    errors = [sample - plan.round(sample).to_dense() for plan in plans]
+    losses = matrix.row_losses(np.vstack([sample, *errors])).reshape(-1, len(rows))
+    if matrix.G is None:
+        norm, *sums = losses.sum(axis=1)
+    else:
+        norm, sums = matrix.norm * len(rows) / n, losses[1:] @ matrix.G[rows, rows]
+    return [float(np.sqrt(loss / norm)) if norm > 0 else 0.0 for loss in sums]

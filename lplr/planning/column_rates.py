@@ -9,7 +9,9 @@ import numpy as np
 
 from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights
 from lplr.exceptions import BudgetError
-from lplr.linalg.ldl import inverse_factor, ldl
+from lplr.linalg.ldl import ldl
+from lplr.linalg.symmetric import add_to_diagonal
+from lplr.linalg.triangular import lower_inverse, solve_squares
 from lplr.parallel import matmul
 from lplr.planning.codebooks import lower_hull
 from lplr.planning.sizes import backbone_nbytes
@@ -26,23 +28,26 @@ class ColumnRates:
     """What the pivots of H say about the rates of columns and about their losses.
 
     H is float64 (d, d), positive definite, with a mean diagonal of about 1, or None for the
-    identity; ``weights`` are those of the same H. Small pivots of a Hessian from few inputs are too
-    small, and rates, which follow the pivots, suffer most from that. So H is damped much more for
-    the rates than for the feedback. On halves of 12000 tokens, both together lower the error on the
-    other half (0.0910 to 0.0908 on a 384 x 1536 layer, where one rate leaves 0.0945) while they add
-    1.5 % to that on their own (0.0845 to 0.0859).
+    identity; ``weights`` are those of the same H, which may ``overwrite`` it. Small pivots of a
+    Hessian from few inputs are too small, and rates, which follow the pivots, suffer most from
+    that. So H is damped much more for the rates than for the feedback. On halves of 12000 tokens,
+    both together lower the error on the other half (0.0910 to 0.0908 on a 384 x 1536 layer, where
+    one rate leaves 0.0945) while they add 1.5 % to that on their own (0.0845 to 0.0859).
     """
 
-    def __init__(self, H: np.ndarray | None, weights: FeedbackWeights) -> None:
-        self.weights = weights
-        self._pivots = weights.D  # smooth, falling from the first column on
+    def __init__(self, H: np.ndarray | None, d: int, *, overwrite: bool = False) -> None:
         self._inverse: np.ndarray | None = None
-        if H is not None and weights.L is not None:
+        if H is not None:
+            # What is damped so much keeps its pivots in float32.
+            _, D = ldl(add_to_diagonal(H, RATE_DAMPING, np.float32), overwrite=True)
+        self.weights = FeedbackWeights(H, d, overwrite=overwrite)
+        self._pivots = self.weights.D  # smooth, falling from the first column on
+        if self.weights.L is not None:
             from scipy.optimize import isotonic_regression
 
-            _, D = ldl(H + RATE_DAMPING * np.eye(len(H)))
-            self._pivots = np.exp(isotonic_regression(np.log(D), increasing=False).x)
-            self._inverse = inverse_factor(weights.L)
+            logarithms = np.log(D.astype(np.float64))
+            self._pivots = np.exp(isotonic_regression(logarithms, increasing=False).x)
+            self._inverse = lower_inverse(self.weights.L)
 
     def loss(self, groups: Sequence[ColumnGroup]) -> float:
         """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
@@ -58,23 +63,18 @@ class ColumnRates:
 
     def losses(self, groups: Sequence[ColumnGroup]) -> tuple[float, float]:
         """The `loss`, and the mean squares of the errors of all columns, summed."""
-        from scipy.linalg import solve_triangular
-
         mse = np.concatenate([np.full(g.stop - g.start, g.book.gaussian_mse) for g in groups])
         D, L, d = self.weights.D, self.weights.L, self.weights.d
         if L is None or self._inverse is None:
             return float(D @ mse), float(mse.sum())
         g = d - int(np.argmin(mse[::-1] >= 1.0) if (mse < 1.0).any() else d)
-        left_out = L[g:, g:].astype(np.float32)
+        left_out = L[g:, g:]
         alone = np.square(left_out).sum(axis=0, dtype=np.float64)
         total = float(D[g:] @ alone) - FEEDBACK_DAMPING * (d - g)
         if g == 0:
             return total, float(d)
         fed = 1.0 + np.square(matmul(left_out, self._inverse[g:, :g])).sum(axis=0)
-        system = np.square(self._inverse[:g, :g]).T * -mse[:g].astype(np.float32)
-        np.fill_diagonal(system, 1.0)
-        v = solve_triangular(system, fed, unit_diagonal=True, check_finite=False)
-        v = np.minimum(v, _SPREAD).astype(np.float64)
+        v = np.minimum(solve_squares(self._inverse[:g, :g], mse[:g], fed), _SPREAD)
         coded = mse[:g] * v
         squares = float((coded + v - 1).sum())
         return total + float(D[:g] @ coded) - FEEDBACK_DAMPING * squares, squares + (d - g)

@@ -14,7 +14,7 @@ import numpy as np
 from lplr.coding.factor import CodebookPair
 from lplr.planning.codebooks import component_menu, residual_share
 
-__all__ = ["Curve", "Spectrum", "best_split", "extended"]
+__all__ = ["Curve", "Spectrum", "best_split"]
 
 _PRICES = 80  # points of a curve of factors, about
 
@@ -64,23 +64,6 @@ class Spectrum:
                 sizes.append(float(size))
                 losses.append(float((energy * np.array(left)[choice]).sum()) + rest)
         return Curve(np.array(sizes), np.maximum(losses, 1e-300))
-
-
-def extended(s: np.ndarray, energy: float, count: int) -> np.ndarray:
-    """All ``count`` singular values: the leading ones, descending, and a power law after them.
-
-    The law has what the leading ones leave of ``energy``, the sum of the squares of all. It is
-    exact for a power law: given the first 20 of 1/k, it finds the next 80 within 2 %.
-    """
-    k = len(s)
-    rest = max(energy - float(s @ s), 0.0)
-    ratio = np.log(np.arange(k + 1, count + 1) / k)
-    low, high = 0.0, 50.0  # exponents: the larger, the less energy
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        law = s[-1] ** 2 * np.exp(-2 * middle * ratio)
-        low, high = (middle, high) if law.sum() > rest else (low, middle)
-    return np.concatenate([s, s[-1] * np.exp(-high * ratio)])
 
 
 def best_split(factors: Curve, backbone: Curve, nbytes: float) -> float:

@@ -7,18 +7,18 @@ from functools import cached_property
 
 import numpy as np
 
-from lplr.coding.backbone import FEEDBACK_DAMPING, FeedbackWeights
+from lplr.coding.backbone import FEEDBACK_DAMPING
 from lplr.coding.constant import is_constant
 from lplr.coding.factor_weights import FactorWeights
 from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import squared_norm, two_sided_loss
-from lplr.linalg.svd import truncated_svd
+from lplr.linalg.spectrum import estimated_singular_values
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import matmul
 from lplr.planning.backbone_rates import BackboneRates
 from lplr.planning.codebooks import codebooks_by_size
 from lplr.planning.column_rates import ColumnRates
-from lplr.planning.curves import Spectrum, extended
+from lplr.planning.curves import Spectrum
 from lplr.planning.row_blocks import mix_rows
 from lplr.planning.row_weights import RowWeights
 from lplr.planning.weighted_components import WeightedComponents
@@ -26,8 +26,7 @@ from lplr.quantizers.base import get_codebook
 
 __all__ = ["WeightedMatrix"]
 
-_LARGE = 2048  # sides from which on only the leading singular values are computed
-_LEADING = 256  # how many of them
+_LARGE = 1024  # sides beyond which singular values are estimated
 _USED = 0.75  # at most this share of the components that fit at one bit per entry is used
 
 
@@ -37,8 +36,8 @@ class WeightedMatrix:
 
     W is float32 (n, d), of moderate size; H, float64 (d, d), and G, (n, n), are regularised, or
     None for the identity: an error E loses ``tr(G E H E^T)``. ``seed`` is that of the transforms
-    and of the range finder, ``factor_seed`` that of the factors: no plan depends on which others
-    were carried out.
+    and of the spectrum, ``factor_seed`` that of the factors: no plan depends on which others were
+    carried out. A ``spare`` H that is large becomes its own factors, which halves the memory.
     """
 
     W: np.ndarray
@@ -46,6 +45,7 @@ class WeightedMatrix:
     seed: int
     factor_seed: int = 0
     G: np.ndarray | None = None
+    spare: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,16 +85,24 @@ class WeightedMatrix:
         """W in coordinates in which it is spread evenly."""
         return self._mixed[1]
 
+    @property
+    def keeps_H(self) -> bool:
+        """Whether H stays what it is."""
+        return not self.spare or self.H is None or self.G is not None or len(self.H) <= _LARGE
+
     @cached_property
     def rates(self) -> ColumnRates:
         """The rates of columns in the rotated coordinates."""
-        H = None if self.H is None else self._whole[1].two_sided(self.H)
-        return ColumnRates(H, FeedbackWeights(H, self.shape[1]))
+        if self.H is None:
+            return ColumnRates(None, self.shape[1])
+        H = self._whole[1].two_sided(self.H, overwrite=not self.keeps_H)
+        return ColumnRates(H, self.shape[1], overwrite=True)
 
     @cached_property
     def unrotated_rates(self) -> ColumnRates:
         """The rates of columns of W itself."""
-        return ColumnRates(self.H, FeedbackWeights(self.H, self.shape[1]))
+        assert self.keeps_H
+        return ColumnRates(self.H, self.shape[1])
 
     def backbone_rates(self, effort: str, *, rotated: bool = True) -> BackboneRates:
         """The rates of a backbone in the rotated coordinates, or in those of W."""
@@ -128,14 +136,14 @@ class WeightedMatrix:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Singular values of W, from the smaller Gram matrix; a large W has some guessed ones."""
+        """Singular values of W, from the smaller Gram matrix; those of a large W are estimated."""
         from scipy.linalg import eigvalsh
 
         energy = squared_norm(self.W)
         n, d = self.shape
         if min(n, d) > _LARGE:
-            s = truncated_svd(self.W, _LEADING, rng=self.seed)[1].astype(np.float64)
-            return Spectrum(extended(s, energy, min(n, d)), energy, (n, d))
+            s = estimated_singular_values(self.W, np.random.default_rng(self.seed))
+            return Spectrum(s * np.sqrt(energy / (s @ s)), energy, (n, d))
         X = (self.W if n <= d else self.W.T).astype(np.float64)
         values = eigvalsh(matmul(X, X.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
@@ -163,7 +171,13 @@ class WeightedMatrix:
             return two_sided_loss(E, self.H, self.G)
         if self.H is None:
             return squared_norm(E)
-        return self.rates.weights.loss(self._whole[1].apply(E, axis=1))
+        return float(self.row_losses(E).sum())
+
+    def row_losses(self, E: np.ndarray) -> np.ndarray:
+        """``e H e^T`` of any rows e, float32 (m, d)."""
+        if self.H is not None:
+            E = self._whole[1].apply(E, axis=1)
+        return self.rates.weights.losses(E)
 
     def relative(self, loss: float) -> float:
         """The relative error of a loss; 0 for a matrix of zeros."""

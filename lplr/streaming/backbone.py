@@ -9,12 +9,12 @@ import numpy as np
 from lplr.coding.backbone import ColumnGroup, FeedbackWeights, coded_groups
 from lplr.coding.new_rows import pattern_of
 from lplr.linalg.transforms import RandomizedTransform
+from lplr.linalg.triangular import scaled_square
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.row_parts import RowParts
 from lplr.matrices.stacked import Stacked
-from lplr.parallel import matmul
 from lplr.planning.sizes import has_row_blocks
 from lplr.streaming.moments import Moments
 from lplr.streaming.packed import PackedColumns
@@ -50,7 +50,9 @@ def streamed_sum(
     pattern_of_L: list[Quantized] = []
     if like.low_rank is not None:
         R, pattern_of_L = like.low_rank.right.to_dense(), pattern_of(like.low_rank.left)
-    H = matmul(weights.L * weights.D, weights.L.T) if weighted and weights.L is not None else None
+    H = None
+    if weighted and weights.L is not None:
+        H = scaled_square(weights.L.astype(np.float64), weights.D)
     patterns = pattern_of(like.backbone)
     scales = [float(block.scale[0, 0]) for block in patterns]
     stops = np.cumsum([block.shape[1] for block in patterns]).tolist()

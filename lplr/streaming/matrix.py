@@ -26,7 +26,7 @@ class StreamedMatrix(WeightedMatrix):
         cls, moments: Moments, H: np.ndarray | None, seed: int, factor_seed: int
     ) -> StreamedMatrix:
         """The matrix of some moments."""
-        return cls(moments.sample, H, seed, factor_seed, None, moments)
+        return cls(moments.sample, H, seed, factor_seed, moments=moments)
 
     @property
     def known(self) -> Moments:

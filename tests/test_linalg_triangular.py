@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lplr.linalg.symmetric import add_to_diagonal, symmetrize
+from lplr.linalg.symmetric import add_to_diagonal, symmetrized
 from lplr.linalg.triangular import (
     cholesky,
     lower_inverse,
@@ -100,10 +100,12 @@ def test_threads_change_no_bit() -> None:
 
 def test_what_is_nearly_symmetric_becomes_symmetric() -> None:
     A = np.random.default_rng(0).standard_normal((300, 300))
-    H = A.copy()
-    skew = symmetrize(H)
+    H, skew = symmetrized(A)
     np.testing.assert_array_equal(H, (A + A.T) / 2)
-    assert skew == pytest.approx(np.linalg.norm(A - A.T), rel=1e-12)
+    assert skew == pytest.approx(np.linalg.norm(A - A.T) / np.linalg.norm(A), rel=1e-12)
+    assert symmetrized(A, overwrite=True)[0] is A
+    np.testing.assert_array_equal(A, H)
+    assert symmetrized(np.zeros((3, 3)))[1] == 0
 
 
 def test_a_multiple_of_the_identity_is_added_to_a_new_array() -> None:

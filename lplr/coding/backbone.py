@@ -17,6 +17,7 @@ import numpy as np
 
 from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.coding.work import code_seconds
+from lplr.linalg.copies import copied
 from lplr.linalg.ldl import ldl, squared_norm, weighted_squares
 from lplr.linalg.triangular import scaled_square, solve_transposed
 from lplr.matrices.quantized import Quantized
@@ -84,8 +85,7 @@ class FeedbackWeights:
         if H is not None:
             damped = H if overwrite else H.copy()
             damped[np.diag_indices(d)] += FEEDBACK_DAMPING
-            L, self.D = ldl(damped, overwrite=True)
-            self.L = L.astype(np.float32)
+            self.L, self.D = ldl(damped, overwrite=True, dtype=np.float32)
 
     def losses(self, E: np.ndarray) -> np.ndarray:
         """``e H e^T`` of each row e of a float32 matrix (n, d), without the feedback's damping."""
@@ -125,7 +125,8 @@ def code_row_blocks(
         if rows.L is not None and j < len(W):
             X = X + solve_transposed(rows.L[i:j, i:j], matmul(rows.L[j:, i:j].T, E[j:]))
         Q, error = _coded(X, columns, block.groups, sweeps)
-        np.subtract(error, X - W[i:j], out=E[i:j])
+        if len(blocks) > 1:
+            np.subtract(error, X - W[i:j], out=E[i:j])
         coded.insert(0, Q)
     return coded[0] if len(coded) == 1 else Stacked(tuple(coded), axis=0)
 
@@ -154,7 +155,7 @@ def _coded(
             shape=(len(W), group.stop - group.start),
             quantizer=group.book.name,
             bits=group.book.bits,
-            codes=group.book.pack(np.ascontiguousarray(words.T), axis=0),
+            codes=group.book.pack(words.T, axis=0),
             scale=np.full((1, 1), scale, np.float32),
             axis=0,
         )
@@ -183,7 +184,7 @@ def coded_groups(
     turns = list(zip(groups, given, strict=True))[::-1]
     for group, scale in parts(turns, work[::-1], "backbone"):
         i, j, book = group.start, group.stop, group.book
-        X = np.array(W[:, i:j].T, order="C")
+        X = copied(W[:, i:j].T)
         shift = None
         if weights.L is None:
             L = S = np.eye(j - i, dtype=np.float32)

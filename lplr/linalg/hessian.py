@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import DampingWarning, HessianError, InputError
-from lplr.linalg.symmetric import add_to_diagonal, symmetrize
+from lplr.linalg.symmetric import add_to_diagonal, symmetrized
 from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul
 from lplr.validation import check_matrix, check_real, warn_caller
@@ -88,10 +88,9 @@ def _as_moment(hessian: Any, columns: int | None, name: str = "hessian") -> np.n
             )
         H = matmul(H.T, H) / m
         _check_diagonal(np.diagonal(H), name)
-        symmetrize(H)
-        return H
-    mean = H.copy()
-    if symmetrize(mean) > _SYMMETRY * np.linalg.norm(H):
+        return symmetrized(H, overwrite=True)[0]
+    mean, skew = symmetrized(H)
+    if skew > _SYMMETRY:
         raise HessianError(
             f"{name}: is not symmetric; pass a second moment, or {samples} with more or fewer rows "
             f"than its {d} columns"

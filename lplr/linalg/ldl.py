@@ -29,17 +29,20 @@ _TILE = 256  # rows of the rest that one thread updates at a time
 _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 
 
-def ldl(H: np.ndarray, *, overwrite: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, in the dtype of H.
+def ldl(
+    H: np.ndarray, *, overwrite: bool = False, dtype: type | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """L, unit lower triangular, and D > 0 with H = L diag(D) L^T, computed in the dtype of H.
 
-    With ``overwrite`` H becomes L. LinAlgError says that H is not positive definite to working
-    precision; damp it first.
+    L is stored in another ``dtype`` if that is given. H may be overwritten where that is allowed.
+    LinAlgError says that it is not positive definite to working precision; damp it first.
     """
-    L = cholesky(H, overwrite=overwrite)
-    pivots = np.diagonal(L).copy()
+    C = cholesky(H, overwrite=overwrite)
+    pivots = np.diagonal(C).copy()
+    L = C if dtype is None else np.empty(C.shape, dtype)
 
     def unit(start: int, stop: int) -> None:
-        L[start:stop] /= pivots
+        np.divide(C[start:stop], pivots, out=L[start:stop], casting="same_kind")
 
     run_blocks(unit, len(L), _TILE)
     return L, pivots**2

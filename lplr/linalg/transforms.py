@@ -45,7 +45,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.linalg.orthogonal import mix, mix_vector
 from lplr.linalg.paley import block_order
-from lplr.linalg.symmetric import symmetrize
+from lplr.linalg.symmetric import symmetrized
 from lplr.linalg.transform_blocks import TransformBlocks
 from lplr.parallel import run_blocks
 from lplr.validation import check_flag, check_integer, check_rng
@@ -270,8 +270,7 @@ class RandomizedTransform(TransformBlocks):
             H = H.astype(np.float64)
         T = self._transform(H, 1, inverse=False, overwrite=overwrite)
         T = self._transform(T, 0, inverse=False, overwrite=True)
-        symmetrize(T)
-        return T
+        return symmetrized(T, overwrite=True)[0]
 
     def apply_block(self, b: int, X: np.ndarray) -> np.ndarray:
         """The entries ``inside(b)`` of ``V @ x``, x given as the entries ``outside(b)`` alone.

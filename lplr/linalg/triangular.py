@@ -58,15 +58,19 @@ def cholesky(H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
 
 def _inverses(L: np.ndarray) -> list[np.ndarray]:
     """Inverses of the blocks on the diagonal of a lower triangular matrix."""
+    from scipy.linalg.lapack import get_lapack_funcs
+
     starts = range(0, len(L), _SMALL)
-    return [np.tril(np.linalg.inv(L[i : i + _SMALL, i : i + _SMALL])) for i in starts]
+    (invert,) = get_lapack_funcs(["trtri"], (L,))
+    blocks = (np.tril(L[i : i + _SMALL, i : i + _SMALL]) for i in starts)
+    return [np.ascontiguousarray(invert(block, lower=1)[0]) for block in blocks]
 
 
 def lower_inverse(L: np.ndarray) -> np.ndarray:
     """The inverse of a lower triangular matrix, in its dtype; zeros above the diagonal."""
     d = len(L)
     inverses = _inverses(L)
-    out = np.zeros_like(L, order="C")
+    out = np.zeros(L.shape, L.dtype)
 
     def columns(start: int, stop: int) -> None:
         out[start:stop, start:stop] = np.eye(stop - start, dtype=L.dtype)
@@ -127,11 +131,15 @@ def scaled_square(L: np.ndarray, D: np.ndarray) -> np.ndarray:
 
 
 def solve_squares(M: np.ndarray, c: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """v with ``v_k = own_k + sum_{j>k} M_jk^2 c_j v_j``, float64, for a lower triangular M."""
+    """v with ``v_k = own_k + sum_{j>k} M_jk^2 c_j v_j``, float64, for a lower triangular M (d, d).
+
+    ``c`` and ``own`` have the shape (m, d) or (d,), and so has v: m systems are solved at once.
+    """
     v = np.array(own, np.float64)
-    for p in reversed(range(0, len(v), _SMALL)):
-        b = slice(p, min(p + _SMALL, len(v)))
-        squares = np.square(M[b, : b.stop], dtype=np.float64)
-        v[b] = np.linalg.solve(np.eye(b.stop - p) - np.triu((c[b] * squares[:, b].T), 1), v[b])
-        v[:p] += (c[b] * v[b]) @ squares[:, :p]
+    for p in reversed(range(0, len(M), _SMALL)):
+        stop = min(p + _SMALL, len(M))
+        squares = np.square(M[p:stop, :stop], dtype=np.float64)
+        for k in range(stop - 1, p, -1):
+            v[..., p:k] += (c[..., k] * v[..., k])[..., None] * squares[k - p, p:k]
+        v[..., :p] += (c[..., p:stop] * v[..., p:stop]) @ squares[:, :p]
     return v

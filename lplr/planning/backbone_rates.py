@@ -38,6 +38,10 @@ class BackboneRates:
         """
         rows = self.rows.edges[-1]
         fit = sizes[sizes >= self.books[0].nbytes(rows, self.columns.weights.d) + self._scales]
+        if len(fit) and len(self.rows.sizes) == 1:
+            choices = [self.columns.groups(rows, self.books, float(size)) for size in fit]
+            found = self.columns.losses(choices)
+            return Curve(fit, np.array([self.rows.loss(*each.reshape(2, 1)) for each in found]))
         return Curve(fit, np.array([self._predicted(float(size)) for size in fit], np.float64))
 
     def blocks(self, nbytes: float) -> tuple[RowBlock, ...]:
@@ -63,7 +67,7 @@ class BackboneRates:
         points = [4.0, *np.maximum(_BITS * rows * d / 8, 4.0)]
         groups = [self.columns.groups(rows, self.books, size) for size in points]
         used = np.array([backbone_nbytes(each, rows) for each in groups]) / rows
-        losses, squares = np.array([self.columns.losses(each) for each in groups]).T
+        losses, squares = self.columns.losses(groups).T
         used[0] = self._scales / self.rows.edges[-1]
         keep = np.flatnonzero(np.diff(np.maximum.accumulate(used), prepend=-1) > 0)
         fine = np.interp(np.linspace(0, len(keep) - 1, _FINE), np.arange(len(keep)), used[keep])
@@ -93,10 +97,6 @@ class BackboneRates:
         return fits + min(max(share, 0.0), 1.0) * (more - fits)
 
     def _predicted(self, nbytes: float) -> float:
-        if len(self.rows.sizes) == 1:
-            groups = self.columns.groups(self.rows.edges[-1], self.books, nbytes)
-            losses, squares = self.columns.losses(groups)
-            return self.rows.loss(np.array([losses]), np.array([squares]))
         bytes_of_row, loss, square = self._menu
         each = self._divided(nbytes) / self.rows.sizes
         return self.rows.loss(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.parallel import run_blocks
 from lplr.quantizers.packing import check_bytes, check_padding
 from lplr.quantizers.trellis import Trellis
 
@@ -36,6 +37,7 @@ class TrellisCodebook:
 
     def __init__(self, trellis: Trellis, whole: int | None = None) -> None:
         self.trellis, self._whole = trellis, whole
+        self._known: dict[int, tuple[int, int, int]] = {}
         self.name, self.bits, self.dtype = trellis.name, trellis.bits, trellis.dtype
         self.gaussian_scale, self.gaussian_mse = trellis.gaussian_scale, trellis.gaussian_mse
         self.panel = trellis.panel  # whose rows are segments
@@ -67,16 +69,28 @@ class TrellisCodebook:
 
     def nbytes(self, length: int, count: int) -> int:
         """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
-        whole, rest = divmod(length, self.segment_length(length))
-        size = whole * self.trellis.nbytes((count, self.segment_length(length)))
-        return size + self.trellis.nbytes((count, rest))
+        whole, *bits = self._bits(length)
+        size, rest = (-(-count * each // 8) for each in bits)
+        return whole * size + rest
+
+    def _bits(self, length: int) -> tuple[int, int, int]:
+        """The whole segments of a vector, and the bits of one and of the rest; often asked for."""
+        if length not in self._known:
+            size, bits = self.segment_length(length), self.trellis.sequence_bits
+            self._known[length] = length // size, bits(size), bits(length % size)
+        return self._known[length]
 
     def pack(self, codes: np.ndarray, axis: int) -> np.ndarray:
         """The stream of a matrix of symbols, its vectors along ``axis``; see `Codebook.pack`."""
         codes = codes if axis == 1 else codes.T
-        return np.concatenate(
-            [self.trellis.pack(codes[:, s]) for s in self.segments(codes.shape[1])]
-        )
+        segments = self.segments(codes.shape[1])
+        parts: list[np.ndarray] = [np.empty(0)] * len(segments)
+
+        def pack(i: int, _: int) -> None:
+            parts[i] = self.trellis.pack(codes[:, segments[i]])
+
+        run_blocks(pack, len(segments), 1)
+        return np.concatenate(parts)
 
     def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
         """Refuse what is not the stream of ``count`` vectors; see `Codebook.check_packed`."""

@@ -22,7 +22,7 @@ from lplr.linalg.ldl import ldl, squared_norm, weighted_squares
 from lplr.linalg.triangular import scaled_square, solve_transposed
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
-from lplr.parallel import matmul
+from lplr.parallel import matmul, run_blocks
 from lplr.progress import parts
 from lplr.quantizers.base import Codebook
 
@@ -37,6 +37,7 @@ __all__ = [
     "zero_backbone",
 ]
 
+_ROWS = 256  # that one thread adds at a time
 FEEDBACK_DAMPING = 0.02  # added to the diagonal of H, beside its damping, for the feedback alone
 
 
@@ -193,7 +194,7 @@ def coded_groups(
             S = scaled_square(L, weights.D[i:j]) if sweeps else L
             if j < d:
                 shift = solve_transposed(L, matmul(weights.L[j:, i:j].T, E[j:]))
-                X += shift
+                _in_threads(np.add, X, shift, X)
         if n % book.group:
             X = np.pad(X, ((0, 0), (0, -n % book.group)))
         if scale is None:
@@ -206,10 +207,19 @@ def coded_groups(
             sweeps=0 if weights.L is None else sweeps,
             factor=(np.arange(j - i), L, weights.D[i:j]),
         )
-        E[i:j] = error[:, :n] if shift is None else error[:, :n] - shift
+        _in_threads(np.subtract, error[:, :n], 0.0 if shift is None else shift, E[i:j])
         codes.insert(0, words)
         used.insert(0, scale)
     return codes, used, E.T
+
+
+def _in_threads(operation: np.ufunc, X: np.ndarray, Y: np.ndarray | float, out: np.ndarray) -> None:
+    """``operation(X, Y, out=out)`` for matrices that memory is slow to deliver."""
+
+    def rows(i: int, j: int) -> None:
+        operation(X[i:j], Y if isinstance(Y, float) else Y[i:j], out=out[i:j])
+
+    run_blocks(rows, len(X), _ROWS)
 
 
 def zero_backbone(shape: tuple[int, int]) -> Quantized:

@@ -26,15 +26,20 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     ),
     "Cholesky and LDL": (
         "lplr.linalg.ldl:ldl",
+        "lplr.linalg.triangular:cholesky",
         "lplr.linalg.ldl:min_pivot_ldl",
         "lplr.linalg.ldl:block_ldl",
         "lplr.linalg.hessian:_is_positive_definite",
         "scipy.linalg:cholesky",
         "scipy.linalg:cho_factor",
     ),
-    "triangular solves": ("scipy.linalg:solve_triangular", "scipy.linalg:cho_solve"),
+    "triangular solves": (
+        "lplr.linalg.triangular:solve_transposed",
+        "scipy.linalg:solve_triangular",
+        "scipy.linalg:cho_solve",
+    ),
     "inverses and scales": (
-        "lplr.linalg.ldl:inverse_factor",
+        "lplr.linalg.triangular:lower_inverse",
         "lplr.coding.feedback:matched_scale",
     ),
     "eigenvalues and singular values": (
@@ -50,9 +55,9 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "least squares": ("lplr.linalg.least_squares",),
     "norms": (
         "lplr.linalg.ldl:squared_norm",
-        "lplr.linalg.ldl:weighted_squared_norm",
+        "lplr.linalg.ldl:weighted_squares",
         "lplr.linalg.ldl:two_sided_loss",
-        "lplr.coding.backbone:FeedbackWeights.loss",
+        "lplr.coding.backbone:FeedbackWeights.losses",
     ),
     "code search": (
         "lplr.quantizers.trellis:Trellis.panel",
@@ -100,6 +105,11 @@ def _solve(given: Mapping[str, Any]) -> tuple[str, float]:
     return str(given["b"].dtype), float(given["b"].size * len(given["a"]))
 
 
+def _solve_in_tiles(given: Mapping[str, Any]) -> tuple[str, float]:
+    """The same."""
+    return str(given["B"].dtype), float(given["B"].size * len(given["L"]))
+
+
 def _weighted_norm(given: Mapping[str, Any]) -> tuple[str, float]:
     """A product with a triangle."""
     return "float32", float(given["E"].size * len(given["L"]))
@@ -122,14 +132,14 @@ def _states(given: Mapping[str, Any]) -> tuple[str, float]:
 
 WORKS: Mapping[str, Work] = {
     "lplr.parallel:matmul": _product,
-    "lplr.linalg.ldl:ldl": _triangle,
+    "lplr.linalg.triangular:cholesky": _triangle,
     "lplr.linalg.ldl:min_pivot_ldl": _triangle,
-    "lplr.linalg.hessian:_is_positive_definite": _triangle,
-    "lplr.linalg.ldl:weighted_squared_norm": _weighted_norm,
+    "lplr.linalg.ldl:weighted_squares": _weighted_norm,
     "lplr.coding.feedback:_feedback_pass": _feedback,
     "lplr.coding.feedback:_descent_sweep": _descent,
     "scipy.linalg:eigvalsh": _eigenvalues,
     "scipy.linalg:solve_triangular": _solve,
+    "lplr.linalg.triangular:solve_transposed": _solve_in_tiles,
     "lplr.quantizers.trellis:Trellis.panel": _states,
 }
 

@@ -19,6 +19,7 @@ from lplr.models.packed import PackedModel
 from lplr.models.store import carried_tensors
 from lplr.models.writers import export_folder, export_gguf
 from lplr.progress import Progress, tracked, until
+from lplr.storage.names import rename_folder
 from lplr.storage.output import new_path
 from lplr.validation import check_choice
 
@@ -99,7 +100,7 @@ def _complete(target: Path, write: Callable[[Path], None]) -> None:
     temporary = target.with_name(f".lplr-{secrets.token_hex(16)}.tmp")
     try:
         write(temporary)
-        os.rename(temporary, target)
+        rename_folder(temporary, target)
     except LplrError:  # of what is read, or written, which some of them are OSErrors for
         raise
     except OSError as error:

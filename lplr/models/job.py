@@ -25,6 +25,7 @@ from lplr.models.calibration import States
 from lplr.models.store import layer_file, write_layer
 from lplr.progress import unheard
 from lplr.storage.atomic import write_atomic
+from lplr.storage.names import rename_folder
 from lplr.storage.workplace import Workplace, folder_of
 
 __all__ = ["Job", "progress_of"]
@@ -173,7 +174,7 @@ class Job(Workplace):
         """Give ``model/`` the name OUT; nothing else is left."""
         self.forget_states()
         try:
-            os.rename(self.model, self.out)
+            rename_folder(self.model, self.out)
         except OSError as error:
             raise StorageError(
                 f"cannot rename {self.model} to {self.out}: {error.strerror}; rename it yourself"

@@ -20,6 +20,7 @@ __all__ = ["CAMPAIGNS", "Line", "run", "selected"]
 CAMPAIGNS = {
     "mutants": ("lplr.selftest.mutants", "G2 G6"),
     "numbers": ("lplr.selftest.numbers", "G6 G10"),
+    "kills": ("lplr.selftest.kills", "G1 G3"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

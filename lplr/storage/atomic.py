@@ -15,9 +15,9 @@ import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from lplr.exceptions import ExistingFileError, InputError, LplrError, StorageError
+from lplr.storage.names import sync_folder
 
 __all__ = ["write_atomic"]
 
@@ -58,7 +58,7 @@ def write_atomic(
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-        _sync_folder(folder)
+        sync_folder(folder)
     except FileExistsError as exc:
         raise ExistingFileError(
             f"overwrite is False and {name!r} exists; pass overwrite=True or another path", name
@@ -127,18 +127,3 @@ def _give_name(temporary: str, target: str, overwrite: bool) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
         os.replace(temporary, target)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the new name durable, where folders can be opened and synced at all."""
-    if os.name == "nt":
-        return
-    try:
-        descriptor = os.open(Path(folder), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as exc:
-        if exc.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
-            raise

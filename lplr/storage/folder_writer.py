@@ -14,8 +14,10 @@ from typing import Any
 
 from lplr.exceptions import ExistingFileError, InputError, LplrError, StorageError
 from lplr.matrices.base import PackedMatrix
+from lplr.storage import names
 from lplr.storage.encoding import encode
 from lplr.storage.folder import Folder, PartFile, is_folder, part_number
+from lplr.storage.names import rename_folder, sync_folder
 from lplr.storage.stored import write_stored
 from lplr.storage.workplace import locked
 
@@ -78,20 +80,24 @@ def write_part(folder: Path, number: int, packed: PackedMatrix) -> PartFile:
 def give_name(folder: Path, target: Path, overwrite: bool = False) -> None:
     """Rename a complete folder.
 
-    With ``overwrite`` a folder of parts that is there is moved aside, then deleted. OSError says
-    that something else is there, or that it cannot be; what was there then still is.
+    With ``overwrite`` a folder of parts that is there takes the other name at the same moment, and
+    is deleted; where the system cannot swap two names, it is moved aside a moment before. OSError
+    says that something else is there, or that it cannot be; what was there then still is.
     """
-    aside = None
-    try:
-        if overwrite and is_folder(target):
-            aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
-            os.rename(target, aside)
-        os.rename(folder, target)  # over nothing but an empty folder
-    except BaseException:
-        if aside is not None and not os.path.lexists(target):
-            os.rename(aside, target)
-        raise
-    if aside is not None:
+    if not (overwrite and is_folder(target)):
+        rename_folder(folder, target)
+    elif names.swap(folder, target):
+        sync_folder(target.parent)
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
+        os.rename(target, aside)
+        try:
+            rename_folder(folder, target)
+        except BaseException:
+            if not os.path.lexists(target):
+                os.rename(aside, target)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from lplr.exceptions import InputError, StorageError
 from lplr.storage.atomic import write_atomic
+from lplr.storage.names import sync_folder
 
 __all__ = ["Workplace", "folder_of", "locked"]
 
@@ -57,7 +58,9 @@ class Workplace:
     def __init__(self, out: Path, call: dict[str, Any]) -> None:
         self.out, self.folder = out, folder_of(out)
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir(exist_ok=True)
+                sync_folder(self.folder.parent)
         except OSError as error:
             raise StorageError(
                 f"{self.folder}: cannot be made: {error.strerror}; name another output"

@@ -1,0 +1,162 @@
+"""Forked processes, to be killed, starved or interrupted: some milliseconds each.
+
+Everything is imported and compiled in this process once, so that what is done to a child hits its
+work and not its start. Each child leads a session of its own, and only that is ever killed.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+__all__ = ["BROKE", "Child", "Ended", "run"]
+
+BROKE = 99  # exit code of a child whose work raised an error
+_PATIENCE = 120.0  # seconds until a child hangs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child has ended.
+
+    Parameters
+    ----------
+    code : int
+        Its exit code; of one that a signal has ended, minus the number of the signal.
+    printed : str
+        On standard output and standard error.
+    value : object
+        What its work returned, or, with the code `BROKE`, the traceback of what it raised.
+    left : bool
+        Whether processes that it had started outlived it by some seconds.
+    """
+
+    code: int
+    printed: str
+    value: Any
+    left: bool
+
+
+class Child:
+    """A process that does some work; use as a context manager, which leaves no process behind.
+
+    Parameters
+    ----------
+    work : callable
+        What it returns is sent by way of JSON.
+    """
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        # Files, not pipes: what nobody reads yet holds nobody up.
+        self._printed, self._value = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
+        with warnings.catch_warnings():
+            # Threads of this process wait for work, and hold no lock that the child needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            _live(work, self._printed.fileno(), self._value.fileno())
+        self._code: int | None = None
+
+    def ended(self) -> bool:
+        """Whether it has."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code is not None
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if not self.ended():
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float = _PATIENCE) -> Ended:
+        """Its end; TimeoutError if that does not come."""
+        if not _soon(self.ended, seconds):
+            raise TimeoutError(f"a process did not end in {seconds:g} s")
+        left = not _soon(lambda: not _members(self.pid), 10.0)
+        assert self._code is not None
+        value = _text(self._value)
+        return Ended(self._code, _text(self._printed), json.loads(value) if value else None, left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        _soon(self.ended, _PATIENCE)
+        self._printed.close()
+        self._value.close()
+
+
+def run(work: Callable[[], Any]) -> Ended:
+    """How a child ends that nobody disturbs."""
+    with Child(work) as child:
+        return child.wait()
+
+
+def _soon(holds: Callable[[], bool], seconds: float) -> bool:
+    """Whether something holds within so many seconds."""
+    end, pause = time.monotonic() + seconds, 0.0005
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
+    return True
+
+
+def _members(group: int) -> bool:
+    """Whether there is a process in a group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # there is, and it is not ours
+        pass
+    return True
+
+
+def _text(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode(errors="replace"))
+
+
+def _live(work: Callable[[], Any], printed: int, value: int) -> None:
+    """The life of a child, which never returns."""
+    code = BROKE
+    try:
+        os.setsid()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        for old, new in ((nowhere, 0), (printed, 1), (printed, 2)):
+            os.dup2(old, new)
+        # Streams of its own: a thread of the parent may hold the locks of the others.
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        try:
+            found = json.dumps(contextvars.Context().run(work))  # nobody hears its progress
+            code = 0
+        except SystemExit as error:
+            found, code = "null", error.code if isinstance(error.code, int) else BROKE
+        except BaseException:
+            found = json.dumps(traceback.format_exc())
+        sys.stdout.flush()
+        os.pwrite(value, found.encode(), 0)
+    finally:
+        os._exit(code)

@@ -58,13 +58,13 @@ class Workplace:
     def __init__(self, out: Path, call: dict[str, Any]) -> None:
         self.out, self.folder = out, folder_of(out)
         try:
-            if not self.folder.is_dir():
-                self.folder.mkdir(exist_ok=True)
-                sync_folder(self.folder.parent)
+            self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StorageError(
                 f"{self.folder}: cannot be made: {error.strerror}; name another output"
             ) from None
+        with suppress(OSError):  # of a disk that fails below as well, where it is told
+            sync_folder(self.folder.parent)
         self._lock = locked(self.folder / _LOCK)
         try:
             self._adopt(call)

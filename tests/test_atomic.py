@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from forge import small
 
 from lplr.exceptions import CorruptFileError, InputError, StorageError
+from lplr.selftest.forge import small
 from lplr.storage import atomic
 from lplr.storage.container import load, save, verify
 

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from forge import small
 
 from lplr.exceptions import CorruptFileError
+from lplr.selftest.forge import small
 from lplr.storage.container import inspect, load, save, verify
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_appended_and_swapped_pieces(many: Path) -> None:
 _SAVE_BIG = """
 import resource, sys
 sys.path[:0] = {paths!r}
-from forge import small
+from lplr.selftest.forge import small
 from lplr.exceptions import StorageError
 from lplr.storage.container import save
 {setup}
@@ -139,7 +139,7 @@ def test_full_disk(tmp_path: Path) -> None:
 _KILL_LOOP = """
 import json, os, random, signal, sys, time
 sys.path[:0] = {paths!r}
-from forge import small
+from lplr.selftest.forge import small
 from lplr.storage.container import save
 path, kills = {path!r}, 50
 objects = [small(seed, 400, 4000) for seed in (1, 2)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import smollm2
 
-from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.exceptions import CorruptFileError, InputError
 from lplr.models.base import TensorInfo
 from lplr.models.checkpoint import open_checkpoint
 from lplr.models.families import family_of
@@ -231,27 +231,6 @@ def test_metadata_that_is_missing_or_of_a_wrong_type(tmp_path: Path) -> None:
     finish(found)
     with pytest.raises(CorruptFileError, match="not made of 5 heads"):
         open_checkpoint(tmp_path / "n.gguf")
-
-
-def test_a_file_cut_or_altered_anywhere(tmp_path: Path) -> None:
-    """Each length of the header, and each of its bytes, gives a model or a typed error."""
-    path = tmp_path / "m.gguf"
-    found = writer(path)
-    found.add_array("tokenizer.ggml.tokens", ["a", "b"])
-    found.add_array("tokenizer.ggml.token_type", [1, 1])
-    finish(found)
-    data = path.read_bytes()
-    for size in range(0, len(data), 7):
-        path.write_bytes(data[:size])
-        with pytest.raises(CorruptFileError):
-            open_checkpoint(path)
-    for i in range(0, len(data) - 3 * 64 * 4, 3):
-        path.write_bytes(data[:i] + b"\xff" + data[i + 1 :])
-        try:
-            checkpoint = open_checkpoint(path)
-        except LplrError:
-            continue
-        assert all(checkpoint[name].size for name in checkpoint)
 
 
 def test_tensors_of_smollm2() -> None:

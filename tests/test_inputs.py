@@ -178,15 +178,6 @@ def test_damaged_and_hostile_files(A: np.ndarray) -> None:
     assert not Path("exploded").exists()
 
 
-def test_every_truncation_of_a_npy_is_refused(A: np.ndarray) -> None:
-    np.save("x.npy", A[:3, :3])
-    data = Path("x.npy").read_bytes()
-    for length in range(len(data)):
-        Path("cut.npy").write_bytes(data[:length])
-        with pytest.raises(LplrError):
-            read_input("cut.npy")
-
-
 # --- HDF5 files that are sound but cannot be read here ---------------------------------------
 
 _WRITER = """

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pandas
 import pytest
-from forge import forge_contents
 from sklearn.decomposition import PCA, TruncatedSVD
 
 import lplr
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.selftest.forge import forge_contents
 
 X = lplr.datasets.synthetic(60, 12, "power", exponent=1.0, rng=0) + 0.1
 

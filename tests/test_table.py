@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from forge import forge
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lplr
 from lplr.exceptions import CorruptFileError, InputError, StorageError
+from lplr.selftest.forge import forge
 from lplr.storage import atomic
 from lplr.storage.table import meta_path, read_table, write_table
 

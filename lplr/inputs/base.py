@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import CorruptFileError, InputError, LplrError
 
 __all__ = ["Input", "choose", "reread"]
 
@@ -58,10 +58,19 @@ class Input:
         return -(-math.prod(self.array.shape) * self.bits // 8)
 
     def loaded(self) -> Input:
-        """The same with an ndarray: read as a whole, unless it is mapped."""
+        """The same with an ndarray: read as a whole, unless it is mapped.
+
+        CorruptFileError says that what the file declares cannot be read from it.
+        """
         if isinstance(self.array, np.ndarray):
             return self
-        return replace(self, array=np.asarray(self.array))
+        try:
+            return replace(self, array=np.asarray(self.array))
+        except LplrError:
+            raise
+        except (OSError, ValueError, LookupError) as error:  # of a decoder that is not ours
+            said = " ".join(str(error).split())
+            raise CorruptFileError(f"{self.path}: is damaged: {said}; write it again") from None
 
 
 def choose(path: str, member: str, names: list[str]) -> str:

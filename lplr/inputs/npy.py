@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
+from lplr.exceptions import CorruptFileError, InputError, LplrError, UnsafeFileError
 from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
@@ -19,6 +22,10 @@ from lplr.memory import available_memory
 __all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
 
 _PIECE = 1 << 20  # bytes unpacked at a time
+# What zipfile raises of a damaged archive, also where it looks for times and for names.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error)
+# What NumPy raises of a damaged header, which it parses as a literal of Python.
+_NO_HEADER = (ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError, TypeError)
 
 
 def npy_names(path: str) -> list[str]:
@@ -39,11 +46,8 @@ def read_npy(path: str, member: str) -> Input:
 
 def npz_names(path: str) -> list[str]:
     """The arrays of an archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except zipfile.BadZipFile as error:
-        raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
+    with _unpacking(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def read_npz(path: str, member: str) -> Input:
@@ -52,6 +56,10 @@ def read_npz(path: str, member: str) -> Input:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         member = choose(path, member, names)
         info = archive.infolist()[names.index(member)]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(
+                f"{path}:{member}: is compressed in a way that NumPy never uses; save it again"
+            )
         with archive.open(info) as file:
             dtype, shape, fortran, start = _header(file, info.file_size, f"{path}:{member}")
             if len(shape) != 2 or fortran or not dtype.itemsize or 0 in shape:
@@ -99,8 +107,14 @@ def _unpacking(path: str) -> Iterator[None]:
     """Whatever zipfile reports becomes a typed error."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except LplrError:
+        raise
+    except _DAMAGE as error:
         raise CorruptFileError(f"{path}: is damaged or no .npz file: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the beginning
+            raise
+        raise CorruptFileError(f"{path}: is damaged: it names a place outside of it") from None
     except (NotImplementedError, RuntimeError) as error:  # another compression, or encrypted
         raise InputError(f"{path}: cannot be unpacked: {error}; save it again") from None
 
@@ -116,7 +130,7 @@ def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int,
         if version not in formats:  # version 3.0 differs in the names of structured types only
             raise ValueError(f"version {version} is not one of plain arrays")
         shape, fortran, dtype = formats[version](file)
-    except (ValueError, EOFError) as error:
+    except _NO_HEADER as error:
         raise CorruptFileError(f"{name}: is not a valid .npy file: {error}") from None
     if dtype.hasobject:
         raise UnsafeFileError(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.extras import optional
 from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
@@ -55,12 +56,22 @@ def read(path: str, member: str) -> Input:
 def _opened(path: str) -> Any:
     """The file, its footer read."""
     parquet = optional("pyarrow.parquet", path)
-    try:
+    with _decoding(path):
         return parquet.ParquetFile(
             path, buffer_size=_PIECE, pre_buffer=False, page_checksum_verification=True
         )
-    except (OSError, ValueError) as error:  # those of Arrow are of these
-        raise CorruptFileError(f"{path}: is damaged or no Parquet file: {error}") from None
+
+
+@contextmanager
+def _decoding(path: str) -> Iterator[None]:
+    """Whatever Arrow reports becomes a typed error."""
+    try:
+        yield
+    except LplrError:
+        raise
+    except (OSError, ValueError, LookupError) as error:  # those of Arrow are of these
+        said = " ".join(str(error).split())
+        raise CorruptFileError(f"{path}: is damaged or no Parquet file: {said}") from None
 
 
 def _is_list(kind: Any) -> bool:
@@ -87,8 +98,9 @@ def _length(file: Any, column: str, name: str) -> int:
     kind = file.schema_arrow.field(column).type
     if optional("pyarrow.types", "a Parquet file").is_fixed_size_list(kind):
         return int(kind.list_size)
-    first = next(file.iter_batches(1, columns=[column]), None)
-    length = 0 if first is None else len(first.column(0)[0] or ())
+    with _decoding(name):
+        first = next(file.iter_batches(1, columns=[column]), None)
+        length = 0 if first is None else len(first.column(0)[0] or ())
     if not length:
         raise InputError(f"{name}: begins with no list of numbers; drop such rows")
     return length

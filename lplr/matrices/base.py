@@ -64,6 +64,8 @@ class PackedMatrix(LinearOperator):
     """
 
     encoding: ClassVar[tuple[str, int]]
+    # Members of every file, though the class has a default for them: what is left out is damage.
+    _written: ClassVar[tuple[str, ...]] = ()
     dtype = np.dtype(np.float32)
     shape: tuple[int, int]
     meta: Mapping[str, Any]
@@ -424,6 +426,9 @@ class PackedMatrix(LinearOperator):
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from what a file held; ValueError if anything is missing or does not fit."""
+        missing = [name for name in cls._written if name not in state]
+        if missing:
+            raise ValueError(f"not a {cls.__name__}: it has no {missing[0]}")
         try:
             return cls(**state)
         except (TypeError, AttributeError, KeyError) as error:

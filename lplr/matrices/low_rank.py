@@ -63,6 +63,7 @@ class LowRank(PackedMatrix):
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     encoding: ClassVar[tuple[str, int]] = ("low-rank", 1)
+    _written: ClassVar[tuple[str, ...]] = ("shift",)
 
     def __post_init__(self) -> None:
         for factor in (self.left, self.right):

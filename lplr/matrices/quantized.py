@@ -75,6 +75,7 @@ class Quantized(PackedMatrix):
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     encoding: ClassVar[tuple[str, int]] = ("quantized", 1)
+    _written: ClassVar[tuple[str, ...]] = ("axis",)
 
     def __post_init__(self) -> None:
         n, d = (int(x) for x in self.shape)

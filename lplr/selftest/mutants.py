@@ -1,37 +1,74 @@
-"""Damaged files: every bit flipped, cut or moved is noticed, as a typed error."""
+"""Damaged files of every kind and version: no damage is read as other contents.
+
+Of the formats that have no digest (those of others), damage may be read as other numbers; how
+often is a line of its own, and no failure.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import LplrError
-from lplr.matrices.quantized import Quantized
-from lplr.quantizers.packing import pack
+from lplr.progress import counter
+from lplr.selftest.damage import damaged
+from lplr.selftest.guarded import Attempt, attempts, outcome_of
+from lplr.selftest.specimens import Specimen, make
 from lplr.selftest.trials import Scale, Trial
-from lplr.storage.container import load, save
 
 __all__ = ["campaign"]
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
-    """Flip bits of a packed file."""
-    path = folder / "small.h5"
-    codes = np.random.default_rng(0).integers(0, 4, (3, 4))
-    save(path, Quantized((3, 4), "uniform", 2, pack(codes, 2), np.full((1, 1), 0.5, np.float32)))
-    whole = path.read_bytes()
-    rng = scale.rng("flips")
-    for i in range(scale.count(4000, 200)):
-        data = bytearray(whole)
-        at, bit = int(rng.integers(len(whole))), int(rng.integers(8))
-        data[at] ^= 1 << bit
+    """Damage specimens at random, and read them."""
+    count = scale.count(64_000, 1500)
+    tell = counter(count)
+    arguments = {"folder": str(folder / "specimens"), "seed": scale.seed}
+    for what, failure in attempts("lplr.selftest.mutants:attempt", arguments, count):
+        tell(1)
+        yield Trial("G2 G4 G5 G6", what, failure and f"{failure} (seed {scale.seed})")
+
+
+def attempt(folder: str, seed: int) -> Attempt:
+    """Damage a specimen, read it, and mend it again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir(parents=True)
+    specimens = make(Path(folder))
+    files = [(specimen, path) for specimen in specimens for path in specimen.files()]
+    whole = [path.read_bytes() for _, path in files]
+    contents = {specimen.path: specimen.read() for specimen in specimens}
+    # Kinds are equally likely, and of a kind its files.
+    kinds = list(dict.fromkeys(specimen.kind for specimen in specimens))
+    of_kind = [[i for i, (s, _) in enumerate(files) if s.kind == kind] for kind in kinds]
+
+    def tried(i: int) -> tuple[str, str]:
+        rng = np.random.default_rng([seed, i])
+        chosen = of_kind[i % len(kinds)]
+        at = chosen[int(rng.integers(len(chosen)))]
+        specimen, path = files[at]
+        how, data = damaged(whole[at], whole[int(rng.integers(len(whole)))], rng)
         path.write_bytes(data)
-        failure = ""
-        try:
-            load(path)
-            failure = f"mutant {i}, bit {bit} of byte {at}: accepted"
-        except LplrError:
-            pass
-        yield Trial("G2 G6", "a bit of a packed file flipped", failure)
+        outcome, found = outcome_of(specimen.read, sum(f.stat().st_size for f in specimen.files()))
+        path.write_bytes(whole[at])
+        return _judged(specimen, f"mutant {i}, {path.name} {how}", outcome, found, contents)
+
+    return tried
+
+
+def _judged(
+    specimen: Specimen, which: str, outcome: str, found: Any, contents: dict[Path, Any]
+) -> tuple[str, str]:
+    """What was tried, and how it failed."""
+    what = f"damaged: {specimen.kind}"
+    if outcome == "broken":
+        return what, f"{which}: {type(found).__name__}: {found}"
+    if outcome == "refused":
+        return what, ""
+    if found == contents[specimen.path]:
+        return f"{what}: read with the same contents", ""
+    if specimen.sealed:
+        return what, f"{which}: accepted with other contents"
+    return f"{what}: read, as it has no digest", ""

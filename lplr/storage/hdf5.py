@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -157,9 +158,11 @@ def from_file(data: bytes, user_block: int) -> Node:
         raise UnsafeFileError("the HDF5 superblock is not the one that the format allows")
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            reader = _Reader(data)
+            reader = _Reader(data, user_block)
             reader.visit(h5py.h5o.get_info(file.id), "/")
-            return reader.group(h5py.h5g.open(file.id, b"/"), "", 0)
+            root = reader.group(h5py.h5g.open(file.id, b"/"), "", 0)
+            reader.check_apart()
+            return root
     except CorruptFileError:
         raise
     except Exception as exc:
@@ -174,10 +177,13 @@ def _one_line(exc: Exception) -> str:
 class _Reader:
     """One pass over a file: checks each object before anything of it is read."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, user_block: int) -> None:
         from h5py import h5t
 
         self.data = data
+        self.base = user_block  # what addresses are counted from
+        # Where something lies: the superblock, then headers of objects and arrays.
+        self.places = [(user_block, user_block + _SUPERBLOCK.size)]
         self.unclaimed = len(data)  # declared sizes may not add up to more than is stored
         self.seen: set[int] = set()
         self.types = {name: h5t.py_create(np.dtype(name).newbyteorder("<")) for name in DTYPES}
@@ -217,8 +223,18 @@ class _Reader:
         if info.addr in self.seen or info.rc > 1:
             raise UnsafeFileError(f"{path} has several names; hard links are refused")
         self.seen.add(info.addr)
+        if info.hdr.nchunks == 1:  # of several, libhdf5 tells only how long they are together
+            start = self.base + info.addr
+            self.places.append((start, start + info.hdr.space.total))
         if len(self.seen) > MAX_OBJECTS:
             raise CorruptFileError(f"the file has more than {MAX_OBJECTS} objects")
+
+    def check_apart(self) -> None:
+        """Refuse arrays that lie on each other, or on what describes them."""
+        self.places.sort()
+        for (_, stop), (start, _) in pairwise(self.places):
+            if start < stop:
+                raise CorruptFileError(f"two things lie at byte {start}")
 
     def _claim(self, size: int, path: str) -> None:
         self.unclaimed -= size
@@ -252,6 +268,7 @@ class _Reader:
             raise CorruptFileError(f"{path} declares {size} bytes but does not store as many")
         if offset + size > len(self.data):
             raise CorruptFileError(f"{path} reaches beyond the end of the file")
+        self.places.append((offset, offset + size))
         return np.frombuffer(self.data, dtype, count, offset).reshape(shape)
 
     def _dtype(self, stored: Any, path: str) -> np.dtype:

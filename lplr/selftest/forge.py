@@ -13,8 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lplr.matrices.base import PackedMatrix
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
+from lplr.storage.encoding import Group, encode
 from lplr.storage.header import MAGIC
 
 
@@ -36,20 +38,34 @@ def forge(
     """
     path = folder / "forged.h5"
     with h5py.File(path, "w", userblock_size=512, libver=(libver, "v110")) as file:
-        for key, value in small()._state().items():
-            if isinstance(value, np.ndarray):
-                file[key] = value
-            elif isinstance(value, str):
-                file.attrs[key] = np.bytes_(value)
-            else:
-                file.attrs.create(key, value, dtype="<i8")
-        file.attrs["encoding-type"] = np.bytes_("quantized")
-        file.attrs.create("encoding-version", 1, dtype="<i8")
+        _write_group(file, encode(small(), "small"))
         evil(file)
     good = path.read_bytes()[512:]
     payload = with_checksums(change(good), list(checked_blocks(good)))
     path.write_bytes(header(1, payload) + payload)
     return path
+
+
+def write_version1(path: Path, packed: PackedMatrix) -> None:
+    """What the first release wrote of a packed matrix."""
+    with h5py.File(path, "w", userblock_size=512, libver=("v108", "v110")) as file:
+        _write_group(file, encode(packed, "packed"))
+    payload = path.read_bytes()[512:]
+    path.write_bytes(header(1, payload) + payload)
+
+
+def _write_group(node: h5py.Group, group: Group) -> None:
+    values: dict[str, Any] = {"encoding-type": group.encoding, "encoding-version": group.version}
+    values |= {"meta": json.dumps(group.meta)} if group.meta else {}
+    for key, value in (group.values | values).items():
+        if isinstance(value, str):
+            node.attrs[key] = np.bytes_(value.encode())
+        else:
+            node.attrs.create(key, value, dtype="<i8" if type(value) is int else None)
+    for key, array in group.arrays.items():
+        node[key] = array
+    for key, child in group.groups.items():
+        _write_group(node.create_group(key), child)
 
 
 def header(version: int, payload: bytes) -> bytes:

@@ -5,12 +5,10 @@ symbol t is the window of L bits that ends where the symbol ends. A window that 
 the start of its sequence continues at the end of the sequence (``wraps``) or reads zeros. So any
 entry can be decoded without those before it. The widths of symbols repeat after four.
 
-A joint window gives two entries, or at up to about two bits four, and a table holds the values of
-all such windows. By pairs, sixteen entries cost two words of the stream and eight loads from tables
-that stay in the first-level cache. By fours, 64 entries cost one vector of windows and one gather
-of 16 rows of four int8 from a table that stays in the second-level cache, half the time. The
-intrinsics emit vector instructions for what Numba would not vectorise, and every target lowers them
-to its own.
+A joint window gives two entries, or at low rates four, and a table holds the values of all such
+windows in rows of 32 bits: int16 or int8, as multiples of a unit. Two words of the stream hold
+eight windows, and one gather reads their rows. The time is that of the gather: tables that fit the
+first-level cache cost a third of a cycle an entry, larger ones half a cycle.
 
 A network multiplies hundreds of matrices by one vector each for every token, and each matrix has
 parts at several rates: so one call goes through all `PART`s of a matrix. They name their streams
@@ -21,25 +19,25 @@ and tables by the addresses of arrays, which the caller keeps.
 # (An intrinsic is declared with a typing context that its callers do not pass.)
 
 import numpy as np
-from numba import boolean, float32, from_dtype, int64, types, void
+from numba import float32, from_dtype, int64, types, void
 
 from lplr.kernels.jit import kernel
 from lplr.kernels.trellis_vectors import (
     FEW,
     MANY,
-    REACH,
-    bits_from,
-    flipped,
+    byte_at,
     fours_of,
+    in_turn,
     load_few,
     load_many,
     multiply_add,
     pairs_of,
     real,
+    rows_of,
     store,
     sum_of,
-    windows_from,
-    windows_of_bytes,
+    turns_of,
+    word_at,
 )
 
 # A matrix of trellis codes, and where a product takes it from and adds it to; arrays by address.
@@ -60,15 +58,17 @@ PART = np.dtype(
         ("state_bits", np.int64),
         ("period", np.int64),
         ("first_width", np.int64),
-        ("step", np.uint64),
-        ("next_step", np.uint64),
-        # Row ``window & mask`` of ``even``, float32 (rows, 2), has the values of entries t and
-        # t + 1, t = 0 modulo 4, by their joint window, and ``odd`` has them for t = 2.
+        ("step", np.int64),
+        ("next_step", np.int64),
+        # Row ``window & even_mask`` of ``even``, int16 (rows, 2), has the values of entries t and
+        # t + 1, t = 0 modulo 4, by their joint window, as multiples of ``unit``; ``odd`` has those
+        # for t = 2.
         ("even", np.int64),
+        ("even_mask", np.int64),
         ("odd", np.int64),
-        ("mask", np.uint64),
+        ("odd_mask", np.int64),
         # Row ``window & mask_of_fours`` of ``fours``, int8 (rows, 4), has those of entries t to
-        # t + 3, t = 0 modulo 4, as multiples of ``unit``; the mask is 0 where there is no table.
+        # t + 3, t = 0 modulo 4; the mask is 0 where there is no table.
         ("fours", np.int64),
         ("mask_of_fours", np.int64),
         ("unit", np.float32),
@@ -83,48 +83,117 @@ PART = np.dtype(
     ],
     align=True,
 )
+_BEYOND = 16  # bytes after a block that its words touch, at most
 _PARTS = types.Array(from_dtype(PART), 1, "C", readonly=True)
 
 
 @kernel
-def _word(stream, nbytes, first, total, wraps, at):
-    """Bits from bit ``at`` of a sequence on, which starts at ``first``; ``at`` is above -15."""
-    back = max(0, -at)
-    word = bits_from(stream, nbytes, first + max(0, at)) << np.uint64(back)
-    if wraps and back > 0:
-        word |= bits_from(stream, nbytes, first + total - back) & np.uint64((1 << back) - 1)
-    return word
+def _bits_from(stream, nbytes, bit):
+    """At least 57 bits of the stream from ``bit`` on, as far as it goes, in the low bits."""
+    byte = min(bit >> 3, nbytes - 8)
+    return word_at(stream + byte) >> np.uint64(bit - 8 * byte & 63)
 
 
-@kernel([void(_PARTS, int64, int64, boolean, int64, float32[:, ::1], int64, int64)])
-def decode(parts, sequence, total, wraps, start, out, first, last):
+@kernel
+def _copied(stream, nbytes, first, count, copy):
+    """Address of a copy of ``count`` bytes of the stream, with zeros where it has none."""
+    for k in range(count):
+        copy[k] = byte_at(stream + first + k) if 0 <= first + k < nbytes else 0
+    return np.int64(copy.ctypes.data)
+
+
+@kernel
+def _room(part, size):
+    """Where `_add` copies a sequence of ``size`` entries to."""
+    return np.empty(-(-size // MANY) * part["period"] + _BEYOND, np.uint8)
+
+
+@kernel
+def _add(part, bit, total, start, blocks, factors, out, stride, copy):
+    """Add factors times consecutive sequences, by blocks of `MANY` entries, to a flat array.
+
+    The sequences have ``total`` bits each, from ``bit`` on, and one entry of ``factors``, in units,
+    each. Their blocks from number ``start`` on go to the flat array ``out``: each ``stride``
+    entries after the one before, which may be 0. Where a sequence ends inside its last block,
+    whatever follows is added as well.
+    """
+    stream, nbytes, period = part["stream"], part["nbytes"], part["period"]
+    back = part["state_bits"] - part["first_width"]  # bits of the first window before the sequence
+    by_fours, wraps = part["mask_of_fours"] > 0, total >= part["shortest"]
+    if by_fours:
+        step, next_step, apart = period, period, 4 * period
+        masks = in_turn(part["mask_of_fours"], part["mask_of_fours"])
+        tables = in_turn(part["fours"], part["fours"])
+    else:
+        step, next_step, apart = part["step"], part["next_step"], 2 * period
+        masks = in_turn(part["even_mask"], part["odd_mask"])
+        tables = in_turn(part["even"], part["odd"])
+    count = (start + blocks) * period + _BEYOND
+    begin, byte1, byte2, byte3, shift1 = -1, 0, 0, 0, np.uint64(0)
+    low = high = turns_of(0, 0, 0, 0)
+    for i in range(len(factors)):
+        first, factor, at = bit - back >> 3, factors[i], i * stride
+        if bit - back & 7 != begin:
+            # A block takes ``period`` bytes, so its words and windows lie alike in all blocks.
+            begin = bit - back & 7
+            bit1, bit2, bit3 = begin + apart, begin + 2 * apart, begin + 3 * apart
+            byte1, byte2, byte3 = bit1 >> 3, bit2 >> 3, bit3 >> 3
+            shift1 = np.uint64(bit1 & 7)
+            low = turns_of(begin, bit1 & 7, step, next_step)
+            high = turns_of(bit2 & 7, bit3 & 7, step, next_step)
+        place = stream + first
+        if first < 0 or first + count > nbytes:
+            place = _copied(stream, nbytes, first, count, copy)
+        flips0 = flips1 = np.uint64(0)
+        if start == 0:  # the first windows reach back to the end of the sequence, or to zeros
+            wrong = word_at(place) >> np.uint64(begin)
+            if wraps:
+                wrong ^= _bits_from(stream, nbytes, bit + total - back)
+            wrong &= np.uint64((1 << back) - 1)
+            flips0, flips1 = wrong << np.uint64(begin), wrong >> np.uint64(apart) << shift1
+        place += start * period
+        for _ in range(blocks):
+            word0, word1 = word_at(place) ^ flips0, word_at(place + byte1) ^ flips1
+            rows = rows_of(word0, word1, low, masks, tables)
+            if by_fours:
+                store(out, at, multiply_add(factor, fours_of(rows), load_many(out, at)))
+            else:
+                store(out, at, multiply_add(factor, pairs_of(rows), load_few(out, at)))
+                rows = rows_of(word_at(place + byte2), word_at(place + byte3), high, masks, tables)
+                z = multiply_add(factor, pairs_of(rows), load_few(out, at + FEW))
+                store(out, at + FEW, z)
+            flips0 = flips1 = np.uint64(0)
+            place += period
+            at += MANY
+        bit += total
+
+
+@kernel([void(_PARTS, int64, int64, int64, float32[:, ::1], int64, int64)])
+def decode(parts, sequence, total, start, out, first, last):
     """Values of consecutive sequences, from number ``sequence`` on, in code units.
 
     ``parts`` is a single `PART`, whose stream has ``total`` bits for each sequence. The columns
     ``first`` to ``last`` of ``out``, float32 (m, k), get the entries from ``start`` on.
     """
     part = parts[0]
-    stream, nbytes, even, odd = part["stream"], part["nbytes"], part["even"], part["odd"]
-    period, step, next_step = part["period"], part["step"], part["next_step"]
-    before, mask = part["first_width"] - part["state_bits"], part["mask"]
-    lanes = np.empty(FEW, np.float32)
+    skipped = start % MANY
+    blocks = -(-(skipped + last - first) // MANY)
+    values, copy = np.empty(blocks * MANY, np.float32), _room(part, start + last - first)
+    unit = np.full(1, part["unit"], np.float32)
     for i in range(len(out)):
+        values[:] = 0
         bit = (sequence + i) * total
-        at = (start >> 2) * period + before
-        low = _word(stream, nbytes, bit, total, wraps, at)
-        high = _word(stream, nbytes, bit, total, wraps, at + 2 * period)
-        row = out[i]
-        for t in range(first - (start & 3), last, FEW):
-            values = pairs_of(even, odd, low, high, step, next_step, mask)
-            if t >= first and t + FEW <= last:
-                store(row, t, values)
-            else:
-                store(lanes, 0, values)
-                for j in range(max(0, first - t), min(FEW, last - t)):
-                    row[t + j] = lanes[j]
-            at += 4 * period
-            low = bits_from(stream, nbytes, bit + at)
-            high = bits_from(stream, nbytes, bit + at + 2 * period)
+        _add(part, bit, total, start // MANY, blocks, unit, values, 0, copy)
+        out[i, first:last] = values[skipped : skipped + last - first]
+
+
+@kernel
+def _inner(x, y, zeros):
+    """Inner product of two vectors of a multiple of `MANY` entries."""
+    total = load_many(zeros, 0)
+    for at in range(0, len(x), MANY):
+        total = multiply_add(load_many(x, at), load_many(y, at), total)
+    return sum_of(total)
 
 
 @kernel([void(_PARTS, float32[::1])])
@@ -141,73 +210,31 @@ def multiply(parts, work):
 
     ``work`` is float32 (k,). The source and target of a part have no entry in common.
     """
-    lanes, zeros = np.empty(FEW, np.float32), np.zeros(MANY, np.float32)
+    zeros = np.zeros(MANY, np.float32)
     for p in range(len(parts)):
         part = parts[p]
-        # Locals, since what lies in memory might change with each entry that is stored.
-        stream, nbytes, size = part["stream"], part["nbytes"], part["size"]
-        even, odd, fours, mask = part["even"], part["odd"], part["fours"], part["mask"]
-        period, step, next_step = part["period"], part["step"], part["next_step"]
-        mask_of_fours, unit = part["mask_of_fours"], part["unit"]
-        length, count, columns = part["length"], part["count"], part["columns"]
-        before = part["first_width"] - part["state_bits"]
-        x, y = part["source"], part["target"]
+        size, length, x, y = part["size"], part["length"], part["source"], part["target"]
+        factors = np.full(part["count"], part["unit"], np.float32)
+        for i in range(part["count"]):
+            factors[i] *= real(part["scale"] + 4 * i * part["scale_step"])
+            if part["columns"]:
+                factors[i] *= work[x + i]
+        copy = _room(part, min(size, length))
         bit = 0
         for start in range(0, length, size):
             n = min(size, length - start)
-            total = n * period // 4
-            wraps = total >= part["shortest"]
-            for i in range(count):
-                factor = real(part["scale"] + 4 * i * part["scale_step"])
-                if columns:
-                    factor *= work[x + i]
-                    at = y + start
-                else:
-                    at = x + start
-                sums, sum_of_fours, last = load_few(zeros, 0), load_many(zeros, 0), np.float32(0)
-                begin = bit + before
-                many = 0
-                if mask_of_fours > 0 and begin >= 0:  # and no window may touch what is not there
-                    beyond = 8 * (nbytes - REACH) - begin
-                    many = max(0, min(n // MANY, beyond // (16 * period) + 1))
-                    true = _word(stream, nbytes, bit, total, wraps, before)
-                    wrong = true ^ bits_from(stream, nbytes, begin)
-                for t in range(many):
-                    if period == 8:
-                        windows = windows_of_bytes(stream, begin, mask_of_fours)
-                    else:
-                        windows = windows_from(stream, begin, period, mask_of_fours)
-                    if t == 0:
-                        windows = flipped(windows, wrong, period)
-                    values = fours_of(fours, windows)
-                    if columns:
-                        z = multiply_add(factor * unit, values, load_many(work, at))
-                        store(work, at, z)
-                    else:
-                        sum_of_fours = multiply_add(values, load_many(work, at), sum_of_fours)
-                    at += MANY
-                    begin += 16 * period
-                after = before + 16 * many * period
-                low = _word(stream, nbytes, bit, total, wraps, after)
-                high = _word(stream, nbytes, bit, total, wraps, after + 2 * period)
-                for t in range(MANY * many, n, FEW):
-                    pairs = pairs_of(even, odd, low, high, step, next_step, mask)
-                    after += 4 * period
-                    low = bits_from(stream, nbytes, bit + after)
-                    high = bits_from(stream, nbytes, bit + after + 2 * period)
-                    if t + FEW > n:
-                        store(lanes, 0, pairs)
-                        for j in range(n - t):
-                            if columns:
-                                work[at + j] += factor * lanes[j]
-                            else:
-                                last += lanes[j] * work[at + j]
-                    elif columns:
-                        store(work, at, multiply_add(factor, pairs, load_few(work, at)))
-                    else:
-                        sums = multiply_add(pairs, load_few(work, at), sums)
-                    at += FEW
-                if not columns:
-                    work[y + i] += factor * (unit * sum_of(sum_of_fours) + sum_of(sums) + last)
-                bit += total
-            bit = (bit + 7) // 8 * 8
+            total, blocks = n * part["period"] // 4, -(-n // MANY)
+            own = np.zeros(blocks * MANY, np.float32)
+            if part["columns"]:
+                _add(part, bit, total, 0, blocks, factors, own, 0, copy)
+                work[y + start : y + start + n] += own[:n]
+            else:
+                own[:n] = work[x + start : x + start + n]
+                values = np.empty(blocks * MANY, np.float32)
+                for i in range(part["count"]):
+                    values[:] = 0
+                    _add(
+                        part, bit + i * total, total, 0, blocks, factors[i : i + 1], values, 0, copy
+                    )
+                    work[y + i] += _inner(values, own, zeros)
+            bit = (bit + part["count"] * total + 7) // 8 * 8

@@ -1,7 +1,7 @@
 """Vector instructions for trellis codes: windows of a bit stream, rows of tables, multiply-adds.
 
-Numba would not vectorise these, so they are LLVM instructions for vectors of 16 or 64 entries, and
-every target lowers them to its own. Streams and tables are given by the address of their first
+Numba would not vectorise these, so they are LLVM instructions for vectors of 8, 16 or 32 entries,
+and every target lowers them to its own. Streams and tables are given by the address of their first
 byte, so that one loop may go through many of them; whoever calls keeps the arrays.
 """
 
@@ -17,11 +17,10 @@ from numba.extending import models, register_model
 
 from lplr.kernels.jit import intrinsic
 
-FEW, MANY = 16, 64  # lanes: entries by pairs, and by fours
-ROWS = 16  # of fours that are read together
-REACH = 32  # bytes that the windows of many entries may touch
-_INDEX, _WORD, _BYTE = ir.IntType(32), ir.IntType(64), ir.IntType(8)
-_WINDOWS = ir.VectorType(_INDEX, ROWS)
+ROWS = 8  # of a table that are read together
+FEW, MANY = 2 * ROWS, 4 * ROWS  # their entries: pairs, and fours
+_BYTE, _HALF, _INDEX, _WORD = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_WORDS = ir.VectorType(_WORD, ROWS)
 
 
 class _Vector(types.Type):
@@ -39,7 +38,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 _few, _many = (_Vector(ir.VectorType(ir.FloatType(), lanes)) for lanes in (FEW, MANY))
-_windows_type = _Vector(_WINDOWS)
+_words = _Vector(_WORDS)
 
 
 def _seen(address, count, dtype):
@@ -53,9 +52,10 @@ def _at(builder, address, kind):
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _shuffled(builder, vector, lanes):
+def _shuffled(builder, vector, lanes, other=None):
     mask = ir.Constant(ir.VectorType(_INDEX, len(lanes)), lanes)
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+    other = other or ir.Constant(vector.type, ir.Undefined)
+    return builder.shuffle_vector(vector, other, mask)
 
 
 def _splat(builder, value, lanes):
@@ -64,18 +64,12 @@ def _splat(builder, value, lanes):
     return _shuffled(builder, one, [0] * lanes)
 
 
-def _gathered(builder, address, offsets):
-    """Values of 32 bits at an address plus 16 offsets in bytes."""
-    wide = ir.VectorType(_WORD, ROWS)
-    places = builder.add(_splat(builder, address, ROWS), builder.zext(offsets, wide))
-    pointers = ir.VectorType(_INDEX.as_pointer(), ROWS)
-    flags = ir.VectorType(ir.IntType(1), ROWS)
-    function = _function(
-        builder, "llvm.masked.gather.v16i32.v16p0i32", _WINDOWS, [pointers, _INDEX, flags, _WINDOWS]
-    )
-    everywhere = ir.Constant(flags, [1] * ROWS)
-    found = [builder.inttoptr(places, pointers), ir.Constant(_INDEX, 1), everywhere]
-    return builder.call(function, [*found, ir.Constant(_WINDOWS, ir.Undefined)])
+def _joined(builder, values):
+    """A vector of these scalars."""
+    vector = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        vector = builder.insert_element(vector, value, ir.Constant(_INDEX, i))
+    return vector
 
 
 def _function(builder, name, result, arguments):
@@ -154,157 +148,100 @@ def sum_of(typing, x):
     return types.float32(x), generate
 
 
-def _plain_pairs(even, odd, low, high, step, next_step, mask):
-    steps = [0, step, step + next_step, step + next_step + step]
-    rows = [word >> np.uint64(by) & mask for word in (low, high) for by in steps]
-    tables = [_seen(table, 2 * int(mask) + 2, np.float32).reshape(-1, 2) for table in (even, odd)]
-    return np.concatenate([tables[i & 1][row] for i, row in enumerate(rows)])
+def _plain_turns(low, high, step, next_step):
+    steps = np.cumsum([0, step, next_step, step])
+    return np.concatenate([low + steps, high + steps]).astype(np.int64)
 
 
-@intrinsic(_plain_pairs)
-def pairs_of(typing, even, odd, low, high, step, next_step, mask):
-    """Eight pairs of values, four by the windows of each word; see `PART`."""
+@intrinsic(_plain_turns)
+def turns_of(typing, low, high, step, next_step):
+    """Where eight windows begin in two words: from bits ``low`` and ``high`` on, four in each."""
 
     def generate(context, builder, signature, args):
-        even, odd, low, high, step, next_step, mask = args
-        found = ir.Constant(ir.VectorType(_WORD, FEW // 2), ir.Undefined)
-        for i in range(FEW // 2):
-            if i == FEW // 4:
-                low = high
-            rows = _at(builder, odd if i & 1 else even, _WORD)
-            row = builder.load(builder.gep(rows, [builder.and_(low, mask)]))
-            row.align = 4
-            found = builder.insert_element(found, row, ir.Constant(_INDEX, i))
-            low = builder.lshr(low, next_step if i & 1 else step)
-        return builder.bitcast(found, _few.kind)
+        *starts, step, next_step = args
+        both = builder.add(step, next_step)
+        zero = ir.Constant(_WORD, 0)
+        steps = [zero, step, both, builder.add(both, step)]
+        return _joined(builder, [builder.add(start, by) for start in starts for by in steps])
 
-    return _few(*[types.int64] * 2, *[types.uint64] * 5), generate
+    return _words(*[types.int64] * 4), generate
 
 
-def _plain_windows(stream, bit, period, mask):
-    bits = bit + np.arange(ROWS) * period
-    words = [_seen(stream + (b >> 3), 4, np.uint8).view(np.uint32)[0] for b in bits]
-    return np.array(words, np.int64) >> (bits & 7) & mask
-
-
-@intrinsic(_plain_windows)
-def windows_from(typing, stream, bit, period, mask):
-    """Sixteen windows of a stream from ``bit`` on, each ``period`` bits after the one before."""
+@intrinsic(lambda even, odd: np.array([even, odd] * (ROWS // 2), np.int64))
+def in_turn(typing, even, odd):
+    """Two integers in turn, for eight rows."""
 
     def generate(context, builder, signature, args):
-        stream, bit, period, mask = args
-        byte, by = _place(builder, stream, bit)
-        bits = builder.add(by, _steps(builder, period))
-        three, seven = (ir.Constant(_WINDOWS, [n] * ROWS) for n in (3, 7))
-        words = _gathered(builder, byte, builder.lshr(bits, three))
-        return _masked(builder, words, builder.and_(bits, seven), mask)
+        return _joined(builder, list(args) * (ROWS // 2))
 
-    return _windows_type(*[types.int64] * 4), generate
+    return _words(types.int64, types.int64), generate
 
 
-@intrinsic(lambda stream, bit, mask: _plain_windows(stream, bit, 8, mask))
-def windows_of_bytes(typing, stream, bit, mask):
-    """`windows_from` for a period of 8 bits, with one load instead of a gather."""
-
-    def generate(context, builder, signature, args):
-        stream, bit, mask = args
-        byte, by = _place(builder, stream, bit)
-        loaded = builder.load(_at(builder, byte, ir.VectorType(_BYTE, REACH)))
-        loaded.align = 1
-        each = [i + j for i in range(ROWS) for j in range(4)]
-        words = builder.bitcast(_shuffled(builder, loaded, each), _WINDOWS)
-        return _masked(builder, words, by, mask)
-
-    return _windows_type(*[types.int64] * 3), generate
+def _plain_rows(low, high, turns, masks, tables):
+    words = np.repeat(np.array([low, high], np.uint64), ROWS // 2)
+    return tables + 4 * ((words >> turns.astype(np.uint64)).astype(np.int64) & masks)
 
 
-def _steps(builder, period):
-    """The numbers of bits from the first window to each."""
-    numbers = ir.Constant(_WINDOWS, list(range(ROWS)))
-    return builder.mul(_splat(builder, builder.trunc(period, _INDEX), ROWS), numbers)
-
-
-def _place(builder, stream, bit):
-    """Address of the byte of a bit, and the number of the bit in it, in all lanes."""
-    byte = builder.add(stream, builder.ashr(bit, ir.Constant(_WORD, 3)))
-    by = builder.trunc(builder.and_(bit, ir.Constant(_WORD, 7)), _INDEX)
-    return byte, _splat(builder, by, ROWS)
-
-
-def _masked(builder, words, by, mask):
-    mask = _splat(builder, builder.trunc(mask, _INDEX), ROWS)
-    return builder.and_(builder.lshr(words, by), mask)
-
-
-def _plain_flipped(windows, bits, period):
-    return windows ^ np.int64(bits & np.uint64(0xFFFFFFFF)) >> np.arange(ROWS) * period
-
-
-@intrinsic(_plain_flipped)
-def flipped(typing, windows, bits, period):
-    """Windows with some of the first 32 bits that they see flipped: those set in a word."""
+@intrinsic(_plain_rows)
+def rows_of(typing, low, high, turns, masks, tables):
+    """Addresses of the rows of 32 bits that eight windows of two words select in tables."""
 
     def generate(context, builder, signature, args):
-        windows, bits, period = args
-        steps = _steps(builder, period)
-        inside = builder.icmp_unsigned("<", steps, ir.Constant(_WINDOWS, [32] * ROWS))
-        zero = ir.Constant(_WINDOWS, [0] * ROWS)
-        each = _splat(builder, builder.trunc(bits, _INDEX), ROWS)
-        flips = builder.lshr(each, builder.select(inside, steps, zero))
-        return builder.xor(windows, builder.select(inside, flips, zero))
+        low, high, turns, masks, tables = args
+        lanes = [*range(ROWS // 2), *range(ROWS + ROWS // 2, 2 * ROWS)]
+        words = _shuffled(builder, _splat(builder, low, ROWS), lanes, _splat(builder, high, ROWS))
+        # One turn of a word brings a window to bit 2, where it counts bytes.
+        two = ir.Constant(_WORDS, [2] * ROWS)
+        turn = _function(builder, f"llvm.fshr.v{ROWS}i64", _WORDS, [_WORDS] * 3)
+        windows = builder.call(turn, [words, words, builder.sub(turns, two)])
+        return builder.add(builder.and_(windows, builder.shl(masks, two)), tables)
 
-    return windows(windows, types.uint64, types.int64), generate
-
-
-def _plain_fours(table, windows):
-    rows = [_seen(table + 4 * row, 4, np.int8) for row in windows]
-    return np.concatenate(rows).astype(np.float32)
+    return _words(types.uint64, types.uint64, turns, masks, tables), generate
 
 
-@intrinsic(_plain_fours)
-def fours_of(typing, table, windows):
-    """Sixteen rows of an int8 table, as float32."""
+def _values_of(dtype, integers, vector):
+    """An intrinsic that reads eight rows of 32 bits of some integers, as float32."""
+    count = 4 // np.dtype(dtype).itemsize
 
-    def generate(context, builder, signature, args):
-        table, windows = args
-        two = ir.Constant(_WINDOWS, [2] * ROWS)
-        rows = _gathered(builder, table, builder.shl(windows, two))
-        return builder.sitofp(builder.bitcast(rows, ir.VectorType(_BYTE, MANY)), _many.kind)
+    def plain(rows):
+        return np.concatenate([_seen(row, count, dtype) for row in rows]).astype(np.float32)
 
-    return _many(types.int64, windows), generate
+    @intrinsic(plain)
+    def values(typing, rows):
+        def generate(context, builder, signature, args):
+            pointers = ir.VectorType(_INDEX.as_pointer(), ROWS)
+            flags, found = (ir.VectorType(kind, ROWS) for kind in (ir.IntType(1), _INDEX))
+            name = f"llvm.masked.gather.v{ROWS}i32.v{ROWS}p0i32"
+            gather = _function(builder, name, found, [pointers, _INDEX, flags, found])
+            places, align = builder.inttoptr(args[0], pointers), ir.Constant(_INDEX, 4)
+            everywhere, nothing = ir.Constant(flags, [1] * ROWS), ir.Constant(found, ir.Undefined)
+            read = builder.call(gather, [places, align, everywhere, nothing])
+            kind = ir.VectorType(integers, count * ROWS)
+            return builder.sitofp(builder.bitcast(read, kind), vector.kind)
 
+        return vector(rows), generate
 
-def _plain_bits(stream, nbytes, bit):
-    byte = min(bit >> 3, nbytes - 8)
-    return _seen(stream + byte, 1, np.uint64)[0] >> np.uint64(bit - 8 * byte & 63)
-
-
-@intrinsic(_plain_bits)
-def bits_from(typing, stream, nbytes, bit):
-    """At least 57 bits of the stream from ``bit`` on, as far as it goes, in the low bits of a word.
-
-    The stream has 8 bytes or more, in the order of all targets of Numba. There is no branch, which
-    would cost more than it saves.
-    """
-
-    def generate(context, builder, signature, args):
-        stream, nbytes, bit = args
-        byte = builder.ashr(bit, ir.Constant(_WORD, 3))
-        last = builder.sub(nbytes, ir.Constant(_WORD, 8))
-        byte = builder.select(builder.icmp_signed("<", byte, last), byte, last)
-        loaded = builder.load(_at(builder, builder.add(stream, byte), _WORD))
-        loaded.align = 1
-        by = builder.sub(bit, builder.shl(byte, ir.Constant(_WORD, 3)))
-        return builder.lshr(loaded, builder.and_(by, ir.Constant(_WORD, 63)))
-
-    return types.uint64(*[types.int64] * 3), generate
+    return values
 
 
-@intrinsic(lambda address: _seen(address, 1, np.float32)[0])
-def real(typing, address):
-    def generate(context, builder, signature, args):
-        loaded = builder.load(_at(builder, args[0], ir.FloatType()))
-        loaded.align = 4
-        return loaded
+pairs_of, fours_of = _values_of(np.int16, _HALF, _few), _values_of(np.int8, _BYTE, _many)
 
-    return types.float32(types.int64), generate
+
+def _reader(dtype, kind, found):
+    """An intrinsic that reads a number at an address; words are little-endian on all targets."""
+
+    @intrinsic(lambda address: _seen(address, 1, dtype)[0])
+    def read(typing, address):
+        def generate(context, builder, signature, args):
+            loaded = builder.load(_at(builder, args[0], kind))
+            loaded.align = 1
+            return loaded
+
+        return found(types.int64), generate
+
+    return read
+
+
+byte_at = _reader(np.uint8, _BYTE, types.uint8)
+word_at = _reader(np.uint64, _WORD, types.uint64)
+real = _reader(np.float32, ir.FloatType(), types.float32)

@@ -132,11 +132,11 @@ def test_lloyd_pass_moves_to_the_means():
     book = Trellis(table, 2, 0.0)
     values = book.decode(book.encode(x[..., None]))[..., 0]
     assert error == pytest.approx(np.mean((x - values).astype(np.float64) ** 2), rel=1e-6)
-    for value in np.unique(table)[:5]:
+    for value in np.unique(book.table)[:5]:
         # The mean of what has this value, and of what has its opposite, shrunk.
         own = np.concatenate([x[values == value], -x[values == -value]])
         moved = value + (own.sum() - len(own) * value) / (len(own) + 2)
-        assert better[table == value] == pytest.approx(moved, abs=1e-5)
+        assert better[book.table == value] == pytest.approx(moved, abs=1e-5)
     assert train_trellis.lloyd_pass(better, 2, x)[1] < error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.quantizers.packing import read_only
 from lplr.quantizers.trellis_parts import Parts
-from lplr.quantizers.trellis_tables import stored_table
+from lplr.quantizers.trellis_tables import on_grid, stored_table
 
 __all__ = ["STATE_BITS", "Trellis", "symbol_widths"]
 
@@ -54,7 +54,8 @@ class Trellis:
         self.widths = symbol_widths(bits)
         self.bits = int(bits) if bits == int(bits) else float(bits)
         self.gaussian_mse = gaussian_mse
-        self.table = read_only(np.array(table, np.float32))
+        self._numbers, self._unit = on_grid(np.array(table, np.float32))
+        self.table = read_only(self._numbers * self._unit)
         search_table = _aligned((1, len(table)))[0]
         search_table[:] = self.table[_reversed_bits(self.state_bits)]
         self._search_table = read_only(search_table)
@@ -143,8 +144,7 @@ class Trellis:
         from lplr.kernels.project_trellis import decode
 
         whole = Parts([self.part(packed, n, 1)])
-        total, wraps = self.sequence_bits(n), self.wraps(n)
-        decode(whole.table, sequence, total, wraps, start, out, first, last)
+        decode(whole.table, sequence, self.sequence_bits(n), start, out, first, last)
 
     def part(self, packed: np.ndarray, length: int, count: int, **options: Any) -> dict[str, Any]:
         """What `Parts` has to know of ``count`` packed vectors of ``length`` entries.
@@ -172,7 +172,6 @@ class Trellis:
     def _code(self) -> dict[str, Any]:
         """What kernels know of the code."""
         first, *widths = self.widths
-        (even, odd), (fours, unit) = self._pairs, self._fours
         return {
             "shortest": _WRAP * self.state_bits,
             "state_bits": self.state_bits,
@@ -180,42 +179,41 @@ class Trellis:
             "first_width": first,
             "step": widths[0] + widths[1],
             "next_step": widths[2] + first,
-            "even": even,
-            "odd": odd,
-            "mask": len(even) - 1,
-            "fours": fours,
-            "mask_of_fours": len(fours) - 1,
-            "unit": unit,
+            "unit": self._unit,
+            **self._pairs,
+            **self._fours,
         }
 
     @cached_property
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values of two consecutive entries by their joint window, for entries 0 and 1, 2 and 3."""
-        window = np.arange(1 << (self.state_bits + max(self.widths[1], self.widths[3])))
-        states = len(self.table) - 1
-
-        def by(width: int) -> np.ndarray:
-            return read_only(self.table[np.stack([window, window >> width], axis=1) & states])
-
-        even = by(self.widths[1])
-        return even, even if self.widths[3] == self.widths[1] else by(self.widths[3])
+    def _pairs(self) -> dict[str, Any]:
+        """Two consecutive values by their joint window, for entries 0 and 1, and for 2 and 3."""
+        _, even, _, odd = self.widths
+        tables = {width: self._joint(width) for width in (even, odd)}
+        return {
+            "even": tables[even],
+            "even_mask": len(tables[even]) - 1,
+            "odd": tables[odd],
+            "odd_mask": len(tables[odd]) - 1,
+        }
 
     @cached_property
-    def _fours(self) -> tuple[np.ndarray, np.float32]:
-        """Four consecutive values by the window of all four: int8 multiples of a step.
+    def _fours(self) -> dict[str, Any]:
+        """Four consecutive values by the window of all four.
 
-        One row and 1 where the values are no such multiples, or the table would outgrow the caches.
+        None where they take more than a byte each, or the table would outgrow the caches.
         """
-        none = read_only(np.zeros((1, 4), np.int8)), np.float32(1)
-        places = np.cumsum([0, *self.widths[1:]])
-        if self.state_bits + places[-1] > _WINDOW_OF_FOURS or not self.table.any():
-            return none
-        step = np.abs(self.table).max() / np.float32(127)
-        numbers = np.round(self.table / step)
-        if not np.allclose(numbers * step, self.table, 0, 1e-5 * step):
-            return none
-        window = np.arange(1 << (self.state_bits + places[-1]))[:, None] >> places
-        return read_only(numbers.astype(np.int8)[window & (len(self.table) - 1)]), step
+        _, *widths = self.widths
+        window = self.state_bits + sum(widths)
+        if window > _WINDOW_OF_FOURS or np.abs(self._numbers).max() > 127:
+            return {}
+        table = read_only(self._joint(*widths).astype(np.int8))
+        return {"fours": table, "mask_of_fours": len(table) - 1}
+
+    def _joint(self, *widths: int) -> np.ndarray:
+        """The values of entries whose windows follow one another, by their joint window."""
+        windows = np.arange(1 << (self.state_bits + sum(widths)))[:, None]
+        states = windows >> np.cumsum([0, *widths]) & (len(self.table) - 1)
+        return read_only(self._numbers[states])
 
 
 def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:

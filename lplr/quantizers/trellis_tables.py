@@ -13,7 +13,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 
-__all__ = ["TABLES", "read_tables", "rounded", "stored_table", "write_tables"]
+__all__ = ["TABLES", "on_grid", "read_tables", "rounded", "stored_table", "write_tables"]
 
 TABLES = Path(__file__).with_name("trellis.npz")
 
@@ -32,6 +32,22 @@ def rounded(table: np.ndarray, bits: int | float) -> np.ndarray:
     """A table, float32 of shape (2**L,), rounded to the grid of stored values."""
     step = _step(table, bits)
     return np.round(table / step).astype(np.float32) * step
+
+
+def on_grid(table: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """Integers, int16, and a unit whose product is a table, float32; else the nearest to it.
+
+    The unit is that of a stored table of up to 2 bits, or a power of two.
+    """
+    largest = np.abs(table).max()
+    step = np.float32(largest / 127)
+    for unit in (step, np.nextafter(step, np.float32(0)), np.nextafter(step, np.float32(9))):
+        if unit > 0:
+            numbers = np.round(table / unit).astype(np.int16)
+            if np.array_equal(numbers * unit, table):
+                return numbers, unit
+    unit = np.float32(2.0 ** (np.frexp(largest)[1] - 15))
+    return np.minimum(np.round(table / unit), 32767).astype(np.int16), unit
 
 
 def write_tables(path: Path, tables: Tables) -> None:

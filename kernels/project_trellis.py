@@ -67,10 +67,10 @@ PART = np.dtype(
         ("even_mask", np.int64),
         ("odd", np.int64),
         ("odd_mask", np.int64),
-        # Row ``window & mask_of_fours`` of ``fours``, int8 (rows, 4), has those of entries t to
+        # Row ``window & fours_mask`` of ``fours``, int8 (rows, 4), has those of entries t to
         # t + 3, t = 0 modulo 4; the mask is 0 where there is no table.
         ("fours", np.int64),
-        ("mask_of_fours", np.int64),
+        ("fours_mask", np.int64),
         ("unit", np.float32),
         # The factor of vector i: entry ``i * scale_step`` of ``scale``, float32.
         ("scale", np.int64),
@@ -119,10 +119,10 @@ def _add(part, bit, total, start, blocks, factors, out, stride, copy):
     """
     stream, nbytes, period = part["stream"], part["nbytes"], part["period"]
     back = part["state_bits"] - part["first_width"]  # bits of the first window before the sequence
-    by_fours, wraps = part["mask_of_fours"] > 0, total >= part["shortest"]
+    by_fours, wraps = part["fours_mask"] > 0, total >= part["shortest"]
     if by_fours:
         step, next_step, apart = period, period, 4 * period
-        masks = in_turn(part["mask_of_fours"], part["mask_of_fours"])
+        masks = in_turn(part["fours_mask"], part["fours_mask"])
         tables = in_turn(part["fours"], part["fours"])
     else:
         step, next_step, apart = part["step"], part["next_step"], 2 * period

@@ -207,7 +207,7 @@ class Trellis:
         if window > _WINDOW_OF_FOURS or np.abs(self._numbers).max() > 127:
             return {}
         table = read_only(self._joint(*widths).astype(np.int8))
-        return {"fours": table, "mask_of_fours": len(table) - 1}
+        return {"fours": table, "fours_mask": len(table) - 1}
 
     def _joint(self, *widths: int) -> np.ndarray:
         """The values of entries whose windows follow one another, by their joint window."""

@@ -8,11 +8,12 @@ tests, which then finds the smallest matrix that fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-__all__ = ["HESSIANS", "MATRICES", "Draw", "SeededDraw", "hessian", "matrix"]
+__all__ = ["HESSIANS", "MATRICES", "Draw", "Property", "SeededDraw", "hessian", "matrix"]
 
 _T = TypeVar("_T")
 _Make = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -26,6 +27,10 @@ class Draw(Protocol):
 
     def choice(self, values: Sequence[_T]) -> _T:
         """One of the values."""
+
+
+# What is wrong with what is drawn, or nothing; a folder is there to write into.
+Property = Callable[[Draw, Path], str]
 
 
 class SeededDraw:

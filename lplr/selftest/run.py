@@ -22,6 +22,7 @@ CAMPAIGNS = {
     "forgeries": ("lplr.selftest.forgeries", "G2 G4 G5 G6"),
     "numbers": ("lplr.selftest.numbers", "G6 G10"),
     "kills": ("lplr.selftest.kills", "G1 G3"),
+    "determinism": ("lplr.selftest.determinism", "G7"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

@@ -23,6 +23,7 @@ CAMPAIGNS = {
     "numbers": ("lplr.selftest.numbers", "G6 G10"),
     "kills": ("lplr.selftest.kills", "G1 G3"),
     "determinism": ("lplr.selftest.determinism", "G7"),
+    "limits": ("lplr.selftest.limits", "G9"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

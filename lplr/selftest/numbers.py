@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lplr.exceptions import LplrError, LplrWarning
+from lplr.progress import unheard
 from lplr.selftest.invariances import KEPT_OUT, UNCHANGED
 from lplr.selftest.matrices import Draw, Property, SeededDraw
 from lplr.selftest.stated_errors import STATED
@@ -39,7 +40,7 @@ def holds(prop: Property, draw: Draw, folder: Path) -> tuple[str, bool]:
     A typed error refuses it. Any other exception is wrong, and so is a warning of NumPy.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), unheard():
             warnings.simplefilter("error")
             warnings.simplefilter("ignore", LplrWarning)
             return prop(draw, folder), False

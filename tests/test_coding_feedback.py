@@ -16,6 +16,7 @@ from helpers import dense_hessian
 from lplr.coding.feedback import matched_scale, quantize_feedback, quantize_two_sided
 from lplr.kernels.feedback import feedback_columns, feedback_panel
 from lplr.linalg.ldl import ldl, min_pivot_ldl
+from lplr.linalg.triangular import lower_inverse
 from lplr.quantizers import get_codebook
 
 SCALAR = [("uniform", 1), ("uniform", 2), ("uniform", 4), ("uniform", 8)]
@@ -174,7 +175,7 @@ def test_scales_match_what_is_rounded() -> None:
     X = rng.standard_normal((60, 4000)).astype(np.float32)
     book = get_codebook("uniform", 2)
     L, _ = ldl(H)
-    scale = matched_scale(X, L, book)
+    scale = matched_scale(X, lower_inverse(L), book)
     _, E, eta = naive.ldlq(X[:, :300], L, book.levels, scale)
     rounded = X[:, :300] - E + eta
     predicted = scale / book.gaussian_scale

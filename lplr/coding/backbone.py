@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.coding.work import code_seconds
 from lplr.linalg.copies import copied
 from lplr.linalg.ldl import ldl, squared_norm, weighted_squares
-from lplr.linalg.triangular import scaled_square, solve_transposed
+from lplr.linalg.triangular import lower_inverse, scaled_square, solve_transposed
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.parallel import matmul, run_blocks
@@ -87,6 +88,11 @@ class FeedbackWeights:
             damped = H if overwrite else H.copy()
             damped[np.diag_indices(d)] += FEEDBACK_DAMPING
             self.L, self.D = ldl(damped, overwrite=True, dtype=np.float32)
+
+    @cached_property
+    def inverse(self) -> np.ndarray | None:
+        """The inverse of L; its blocks on the diagonal are the inverses of those of L."""
+        return None if self.L is None else lower_inverse(self.L)
 
     def losses(self, E: np.ndarray) -> np.ndarray:
         """``e H e^T`` of each row e of a float32 matrix (n, d), without the feedback's damping."""
@@ -190,7 +196,7 @@ def coded_groups(
         if weights.L is None:
             L = S = np.eye(j - i, dtype=np.float32)
         else:
-            L = np.ascontiguousarray(weights.L[i:j, i:j])
+            L = weights.L[i:j, i:j]
             S = scaled_square(L, weights.D[i:j]) if sweeps else L
             if j < d:
                 shift = solve_transposed(L, matmul(weights.L[j:, i:j].T, E[j:]))
@@ -198,7 +204,9 @@ def coded_groups(
         if n % book.group:
             X = np.pad(X, ((0, 0), (0, -n % book.group)))
         if scale is None:
-            scale = float(np.sqrt(np.mean(np.square(matched_scale(X, L, book), dtype=np.float64))))
+            inverse = L if weights.inverse is None else weights.inverse[i:j, i:j]
+            matched = matched_scale(X, inverse, book)
+            scale = float(np.sqrt(np.mean(np.square(matched, dtype=np.float64))))
         words, _, error = quantize_feedback(
             X,
             S,

@@ -27,21 +27,21 @@ _PANEL = 64  # rows whose feedback stays in the kernel; what is left is one matr
 
 
 def matched_scale(
-    X: np.ndarray, L: np.ndarray, codebook: Codebook, rows: RowFeedback | None = None
+    X: np.ndarray, inverse: np.ndarray, codebook: Codebook, rows: RowFeedback | None = None
 ) -> np.ndarray:
     """Scales, float32 (k,), that fit what feedback rounds: the rows of X plus fed-back errors.
 
-    X is float32 (k, n); L is unit lower triangular. With rounding errors eta and H = L D L^T, the
-    error is E = L^-T eta and row k rounds ``X_k - E_k + eta_k``. If errors are uncorrelated, each
-    of variance mse times that of what is rounded, the variances follow from the last row to the
-    first. A row that is rounded from zeros only gets 0. With ``rows``, along which errors are fed
-    back as well, the variance of each of them grows, and each row of X gets some of its own.
+    X is float32 (k, n); ``inverse`` is that of the unit lower triangular L of H = L D L^T. With
+    rounding errors eta the error is E = L^-T eta and row k rounds ``X_k - E_k + eta_k``. If errors
+    are uncorrelated, each of variance mse times that of what is rounded, the variances follow from
+    the last row to the first. A row that is rounded from zeros only gets 0. With ``rows``, along
+    which errors are fed back as well, the variance of each of them grows, and each row of X gets
+    some of its own.
     """
     mse = codebook.gaussian_mse
     own = np.einsum("ij,ij->i", X, X, dtype=np.float64) / X.shape[1]
     growth = 1.0 if rows is None else rows.growth
     spread = 1.0 + (growth - 1.0) * mse
-    inverse = lower_inverse(L.astype(np.float32, copy=False))
     variance = spread * solve_squares(inverse, np.full(len(X), growth * mse * spread), own)
     return (np.sqrt(variance) * codebook.gaussian_scale).astype(np.float32)
 
@@ -75,8 +75,11 @@ def quantize_feedback(
     other, each after what the errors before it feed back.
     """
     order, L, _ = min_pivot_ldl(H) if factor is None else factor
-    scale = matched_scale(X[order], L, codebook, rows) if scale is None else scale[order]
     feedback = L.astype(np.float32, copy=False)
+    if scale is None:
+        scale = matched_scale(X[order], lower_inverse(feedback), codebook, rows)
+    else:
+        scale = scale[order]
     descent = _descent_matrix(H, order) if sweeps else None
     k, n = X.shape
     codes = np.empty((k, n // codebook.group), codebook.dtype)
@@ -109,11 +112,14 @@ def quantize_feedback(
 
 def _descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """H in a given order, float32, its column k divided by H[k, k]."""
-    M = H.astype(np.float32)
-    if order is not None:
-        M = M[np.ix_(order, order)]
-    M /= np.diagonal(M).copy()
-    return M
+    M = H if order is None or (np.diff(order) == 1).all() else H[np.ix_(order, order)]
+    diagonal, out = np.diagonal(M), np.empty(M.shape, np.float32)
+
+    def rows(i: int, j: int) -> None:
+        np.divide(M[i:j], diagonal, out=out[i:j], casting="same_kind")
+
+    run_blocks(rows, len(M), _PANEL)
+    return out
 
 
 def polish(

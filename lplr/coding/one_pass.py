@@ -25,6 +25,7 @@ from lplr.coding.feedback import matched_scale, polish, quantize_feedback
 from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.svd import short_svd
+from lplr.linalg.triangular import lower_inverse
 from lplr.parallel import matmul
 from lplr.progress import parts, until
 from lplr.quantizers.base import Codebook
@@ -168,8 +169,12 @@ def _backbone(
         order, L, D = min_pivot_ldl(weights)
         L = L.astype(np.float32)
     factor = order, L, D
-    scale = _mean_scale(columns[order], L, book)
-    grown = _mean_scale(columns[order], L, book, problem.rows) / scale if scale else 1.0
+    inverse = lower_inverse(L)
+    scale = _mean_scale(columns[order], inverse, book)
+    grown = 1.0
+    if problem.rows is not None and scale:
+        grown = _mean_scale(columns[order], inverse, book, problem.rows) / scale
+    del inverse
     groups = columns.reshape(len(columns), -1, 8 if columns.shape[1] % 8 == 0 else 1)
     at = np.unique(np.linspace(0, groups.shape[1] - 1, _SAMPLE).astype(int))
     sample = np.ascontiguousarray(groups[:, at].reshape(len(columns), -1))
@@ -197,10 +202,10 @@ def _backbone(
 
 
 def _mean_scale(
-    columns: np.ndarray, L: np.ndarray, book: Codebook, rows: RowFeedback | None = None
+    columns: np.ndarray, inverse: np.ndarray, book: Codebook, rows: RowFeedback | None = None
 ) -> float:
     """The root mean square of the matched scales."""
-    return float(np.sqrt(np.mean(matched_scale(columns, L, book, rows) ** 2)))
+    return float(np.sqrt(np.mean(matched_scale(columns, inverse, book, rows) ** 2)))
 
 
 def _candidate(

@@ -12,7 +12,7 @@ from lplr.coding.backbone import FEEDBACK_DAMPING, ColumnGroup, FeedbackWeights
 from lplr.exceptions import BudgetError
 from lplr.linalg.ldl import ldl
 from lplr.linalg.symmetric import add_to_diagonal
-from lplr.linalg.triangular import lower_inverse, solve_squares
+from lplr.linalg.triangular import solve_squares
 from lplr.parallel import matmul
 from lplr.planning.codebooks import lower_hull
 from lplr.planning.sizes import backbone_nbytes
@@ -38,7 +38,6 @@ class ColumnRates:
     """
 
     def __init__(self, H: np.ndarray | None, d: int, *, overwrite: bool = False) -> None:
-        self._inverse: np.ndarray | None = None
         if H is not None:
             # What is damped so much keeps its pivots in float32.
             _, D = ldl(add_to_diagonal(H, RATE_DAMPING, np.float32), overwrite=True)
@@ -49,7 +48,6 @@ class ColumnRates:
 
             logarithms = np.log(D.astype(np.float64))
             self._pivots = np.exp(isotonic_regression(logarithms, increasing=False).x)
-            self._inverse = lower_inverse(self.weights.L)
 
     def loss(self, groups: Sequence[ColumnGroup]) -> float:
         """Predicted ``tr(E H E^T)`` of a row E of errors if W has entries of unit mean square.
@@ -70,12 +68,12 @@ class ColumnRates:
         for row, groups in zip(mse, choices, strict=True):
             for group in groups:
                 row[group.start : group.stop] = group.book.gaussian_mse
-        if L is None or self._inverse is None:
+        if L is None or self.weights.inverse is None:
             return np.stack([mse @ D, mse.sum(axis=1)], axis=1)
         coded = np.maximum.accumulate(mse[:, ::-1] < 1.0, axis=1)[:, ::-1]
         first = coded.sum(axis=1)  # of the columns that are left out
         own = np.array([self._fed_from(g) for g in first])
-        v = np.minimum(solve_squares(self._inverse, mse * coded, own), _SPREAD)
+        v = np.minimum(solve_squares(self.weights.inverse, mse * coded, own), _SPREAD)
         lost = np.where(coded, mse * v, self._alone)
         squares = np.where(coded, mse * v + v - 1, 1.0).sum(axis=1)
         return np.stack([lost @ D - FEEDBACK_DAMPING * squares, squares], axis=1)
@@ -93,7 +91,7 @@ class ColumnRates:
         Many rows of the product are told by `_SKETCH` sums of them with random signs, each square
         to 9 % and their mean, which is all that counts, to less than 1 %.
         """
-        L, inverse = self.weights.L, self._inverse
+        L, inverse = self.weights.L, self.weights.inverse
         assert L is not None
         assert inverse is not None
         left_out = L[g:, g:]

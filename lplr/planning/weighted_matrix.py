@@ -26,6 +26,7 @@ from lplr.quantizers.base import get_codebook
 
 __all__ = ["WeightedMatrix"]
 
+_SPENT = np.empty((0, 0))  # in the place of a spare H that has become its factors
 _LARGE = 1024  # sides beyond which singular values are estimated
 _USED = 0.75  # at most this share of the components that fit at one bit per entry is used
 
@@ -88,15 +89,17 @@ class WeightedMatrix:
     @property
     def keeps_H(self) -> bool:
         """Whether H stays what it is."""
-        return not self.spare or self.H is None or self.G is not None or len(self.H) <= _LARGE
+        return not self.spare or self.H is None or self.G is not None or self.shape[1] <= _LARGE
 
     @cached_property
     def rates(self) -> ColumnRates:
         """The rates of columns in the rotated coordinates."""
         if self.H is None:
             return ColumnRates(None, self.shape[1])
-        H = self._whole[1].two_sided(self.H, overwrite=not self.keeps_H)
-        return ColumnRates(H, self.shape[1], overwrite=True)
+        H = [self._whole[1].two_sided(self.H, overwrite=not self.keeps_H)]
+        if not self.keeps_H:
+            object.__setattr__(self, "H", _SPENT)
+        return ColumnRates(H.pop(), self.shape[1], overwrite=True)
 
     @cached_property
     def unrotated_rates(self) -> ColumnRates:

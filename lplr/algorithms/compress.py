@@ -258,5 +258,6 @@ def _planned(
         G, damping["output_damping"] = regularized_output(output_hessian, A.shape[0])
     unit, W = bring_into_range(A)
     matrix = WeightedMatrix(W, H, seed, factor_seed, G, spare=True)
+    del H  # else its memory could not be given back
     plans = candidate_plans(matrix, budget_nbytes(bits, A.shape), effort)
     return matrix, plans, unit, damping

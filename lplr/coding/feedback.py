@@ -17,6 +17,7 @@ from lplr.quantizers.base import Codebook
 from lplr.quantizers.scalar import ScalarCodebook
 
 __all__ = [
+    "descent_matrix",
     "matched_scale",
     "polish",
     "quantize_feedback",
@@ -80,7 +81,7 @@ def quantize_feedback(
         scale = matched_scale(X[order], lower_inverse(feedback), codebook, rows)
     else:
         scale = scale[order]
-    descent = _descent_matrix(H, order) if sweeps else None
+    descent = descent_matrix(H, order) if sweeps else None
     k, n = X.shape
     codes = np.empty((k, n // codebook.group), codebook.dtype)
     error = np.empty((k, n), np.float32)
@@ -110,7 +111,7 @@ def quantize_feedback(
     return codes, scale[np.argsort(order)], error
 
 
-def _descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+def descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """H in a given order, float32, its column k divided by H[k, k]."""
     M = H if order is None or (np.diff(order) == 1).all() else H[np.ix_(order, order)]
     diagonal, out = np.diagonal(M), np.empty(M.shape, np.float32)
@@ -124,7 +125,7 @@ def _descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarra
 
 def polish(
     X: np.ndarray,
-    H: np.ndarray,
+    descent: np.ndarray,
     codebook: Codebook,
     scale: np.ndarray,
     codes: np.ndarray,
@@ -134,11 +135,12 @@ def polish(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coordinate descent from given codes, for an X or H that has changed since.
 
-    Codes and ``error``, X - Q for these codes, are those of `quantize_feedback`. The new arrays
-    that are returned lose at most as much under H.
+    ``descent`` is the `descent_matrix` of H.
+
+    Codes and ``error``, X - Q for these codes, are those of `quantize_feedback`. The new codes that
+    are returned lose at most as much under H; ``error`` becomes theirs and is returned as well.
     """
-    descent = _descent_matrix(H)
-    codes, error = codes.copy(), error.copy()
+    codes = codes.copy()
     count = counter(X.shape[1])
 
     def block(start: int, stop: int) -> None:

@@ -21,7 +21,7 @@ from lplr.coding.factor import (
     quantize_right,
     weighted_gram,
 )
-from lplr.coding.feedback import matched_scale, polish, quantize_feedback
+from lplr.coding.feedback import descent_matrix, matched_scale, polish, quantize_feedback
 from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.svd import short_svd
@@ -97,13 +97,15 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
             break
         error = min(after_left, after_right)
         if iteration < n_iter and problem.rows is None:
-            candidate = _polished(problem, candidate, _downdated(H, refitted, corrected[0]))
+            weights = descent_matrix(_downdated(H, refitted, corrected[0]))
+            candidate = _polished(problem, candidate, weights)
+            del weights
             trace.add("Q", iteration, candidate)
     if problem.rows is not None:  # polishing one block of rows at a time gains nothing
         return
     assert trace.best is not None
     # Nothing corrects the errors of Q after this, so it is polished under H itself.
-    trace.add("Q", iteration, _polished(problem, trace.best, H))
+    trace.add("Q", iteration, _polished(problem, trace.best, descent_matrix(H)))
 
 
 def _first_backbone(
@@ -221,8 +223,8 @@ def _candidate(
     return Candidate(Q, np.ascontiguousarray(codes.T), scale, 0, left, right)
 
 
-def _polished(problem: CalderaProblem, candidate: Candidate, weights: np.ndarray) -> Candidate:
-    """A coordinate-descent sweep of Q for the current factors."""
+def _polished(problem: CalderaProblem, candidate: Candidate, descent: np.ndarray) -> Candidate:
+    """A coordinate-descent sweep of Q for the current factors, with a `descent_matrix`."""
     book = problem.q_book
     left, right = candidate.left, candidate.right
     columns = _transposed(problem.without(left, right), book.group)
@@ -230,7 +232,7 @@ def _polished(problem: CalderaProblem, candidate: Candidate, weights: np.ndarray
     values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
     scale = np.full(len(columns), candidate.q_scale, np.float32)
     np.subtract(columns, values, out=values)
-    codes, error = polish(columns, weights, book, scale, codes, values)
+    codes, error = polish(columns, descent, book, scale, codes, values)
     columns -= error
     return _candidate(problem, codes, columns, candidate.q_scale, left, right)
 

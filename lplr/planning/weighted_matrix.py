@@ -178,9 +178,8 @@ class WeightedMatrix:
 
     def row_losses(self, E: np.ndarray) -> np.ndarray:
         """``e H e^T`` of any rows e, float32 (m, d)."""
-        if self.H is not None:
-            E = self._whole[1].apply(E, axis=1)
-        return self.rates.weights.losses(E)
+        weights = self.rates.weights
+        return weights.losses(E if self.H is None else self._whole[1].apply(E, axis=1))
 
     def relative(self, loss: float) -> float:
         """The relative error of a loss; 0 for a matrix of zeros."""

@@ -16,6 +16,7 @@ from lplr.coding.factor import (
     pack_factors,
     product,
     rescaled,
+    weighted_gram,
 )
 from lplr.coding.row_feedback import RowFeedback, pack_rows
 from lplr.linalg.ldl import Factorization, min_pivot_ldl, weighted_squared_norm
@@ -72,7 +73,13 @@ class CalderaProblem:
     def loss(self, E: np.ndarray) -> float:
         """``tr(G E H E^T)`` of a float32 matrix (n, d)."""
         order, L, D = self.factorization
-        return weighted_squared_norm(self.root(E)[:, order], L, D)
+        return weighted_squared_norm(self.root(E), L, D, order)
+
+    def loss_after(self, loss: float, E: np.ndarray, U: np.ndarray, V: np.ndarray) -> float:
+        """The loss of ``E - U V``, given that of E, for few columns of U, which is held as U^T."""
+        M, B = normal_equations(U, E, self.rows)
+        T, N = weighted_gram(V, self.H)
+        return max(loss - 2 * float(np.vdot(B, T.T)) + float(np.vdot(M, N)), 0.0)
 
     def root(self, E: np.ndarray) -> np.ndarray:
         """A root of G times E, which weighs under the identity as E does under G."""
@@ -80,7 +87,15 @@ class CalderaProblem:
 
     def without(self, left: Factor | None, right: Factor | None) -> np.ndarray:
         """What L R leaves of W, or W itself at rank 0."""
-        return self.W if left is None or right is None else self.W - product(left, right)
+        if left is None or right is None:
+            return self.W
+        E = product(left, right)
+        return np.subtract(self.W, E, out=E)
+
+    def error(self, candidate: Candidate) -> np.ndarray:
+        """``W - Q - L R``, float32 (n, d)."""
+        E = self.without(candidate.left, candidate.right)
+        return np.subtract(E, candidate.Q, out=None if E is self.W else E)
 
     def pack(self, best: Candidate, unit: float) -> tuple[Quantized | Stacked, LowRank | None]:
         """A candidate as packed matrices of ``unit`` times its values; R gets its best scales."""
@@ -117,14 +132,17 @@ class Trace:
     history: list[dict[str, object]] = field(default_factory=list, init=False)
     best: Candidate | None = field(default=None, init=False)
     least: float = field(default=float("inf"), init=False)
+    loss: float = field(default=0.0, init=False)  # of the last half step
 
     def __post_init__(self) -> None:
         self._norm = self.problem.loss(self.problem.W)
 
-    def add(self, step: str, iteration: int, candidate: Candidate) -> float:
-        """Record a half step; returns its relative error."""
-        E = self.problem.without(candidate.left, candidate.right) - candidate.Q
-        error = float(np.sqrt(self.problem.loss(E) / self._norm)) if self._norm > 0 else 0.0
+    def add(
+        self, step: str, iteration: int, candidate: Candidate, loss: float | None = None
+    ) -> float:
+        """Record a half step, whose loss may be known; returns its relative error."""
+        self.loss = self.problem.loss(self.problem.error(candidate)) if loss is None else loss
+        error = float(np.sqrt(self.loss / self._norm)) if self._norm > 0 else 0.0
         entry: dict[str, object] = {"step": step, "iteration": iteration, "error": error}
         self.history.append(entry)
         if error < self.least:

@@ -23,6 +23,7 @@ from lplr.coding.factor import (
 )
 from lplr.coding.feedback import descent_matrix, matched_scale, polish, quantize_feedback
 from lplr.coding.row_feedback import RowFeedback
+from lplr.linalg.copies import copied
 from lplr.linalg.ldl import min_pivot_ldl
 from lplr.linalg.svd import short_svd
 from lplr.linalg.triangular import lower_inverse
@@ -81,14 +82,22 @@ def one_pass(problem: CalderaProblem, trace: Trace, n_iter: int, rng: np.random.
         candidate, corrected = _first_backbone(problem, left, right)
     error = trace.add("Q", 0, candidate)
     for iteration in parts(range(1, n_iter + 1), what=lambda i: f"round {i}"):
+        E = problem.error(candidate)
         with until(0.3):
-            candidate = replace(candidate, left=_refit_left(problem, candidate))
-        after_left = trace.add("L", iteration, candidate)
+            new = _refit_left(problem, candidate)
+            assert candidate.left is not None
+            assert candidate.right is not None
+            U, V = new.values - candidate.left.values, candidate.right.values
+        candidate = replace(candidate, left=new)
+        after_left = trace.add("L", iteration, candidate, problem.loss_after(trace.loss, E, U, V))
+        E -= matmul(U.T, V)
         # R is kept even where it is worse, as a short R may be: the next L gains from it.
         with until(0.7):
             refitted = _refit_right(problem, candidate)
+            U, V = new.values, refitted.values - V
         candidate = replace(candidate, right=refitted)
-        after_right = trace.add("R", iteration, candidate)
+        after_right = trace.add("R", iteration, candidate, problem.loss_after(trace.loss, E, U, V))
+        del E
         if min(after_left, after_right) >= error:
             # Near full rank, factors that are quantized again may lose more than they correct:
             # then the best Q is that of the first factors, under H and G themselves.
@@ -125,7 +134,7 @@ def _first_backbone(
         if fine[0]:
             return candidate, (share, of_rows)
         refitted = _refit_left(problem, candidate)
-        loss = problem.loss(problem.without(refitted, right) - candidate.Q)
+        loss = problem.loss(problem.error(replace(candidate, left=refitted)))
         if best is None or loss < best[0]:
             best = loss, candidate, share
     assert best is not None
@@ -151,7 +160,8 @@ def _downdated(H: np.ndarray, factor: Factor, share: float) -> np.ndarray:
 
 def _transposed(X: np.ndarray, group: int) -> np.ndarray:
     """X^T, float32, its rows padded with zeros to whole groups."""
-    return np.ascontiguousarray(np.pad(X.T, ((0, 0), (0, -X.shape[0] % group))))
+    T, rest = copied(X.T), -X.shape[0] % group
+    return np.pad(T, ((0, 0), (0, rest))) if rest else T
 
 
 def _backbone(
@@ -219,8 +229,8 @@ def _candidate(
     right: Factor | None,
 ) -> Candidate:
     """A candidate from Q^T, padding included."""
-    Q = np.ascontiguousarray(columns.T[: len(problem.W)])
-    return Candidate(Q, np.ascontiguousarray(codes.T), scale, 0, left, right)
+    Q = copied(columns.T[: len(problem.W)])
+    return Candidate(Q, copied(codes.T), scale, 0, left, right)
 
 
 def _polished(problem: CalderaProblem, candidate: Candidate, descent: np.ndarray) -> Candidate:
@@ -228,7 +238,7 @@ def _polished(problem: CalderaProblem, candidate: Candidate, descent: np.ndarray
     book = problem.q_book
     left, right = candidate.left, candidate.right
     columns = _transposed(problem.without(left, right), book.group)
-    codes = np.ascontiguousarray(candidate.q_codes.T)
+    codes = copied(candidate.q_codes.T)
     values = book.decode(codes).reshape(columns.shape) * np.float32(candidate.q_scale)
     scale = np.full(len(columns), candidate.q_scale, np.float32)
     np.subtract(columns, values, out=values)

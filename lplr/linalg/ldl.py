@@ -24,7 +24,7 @@ __all__ = [
 
 Factorization = tuple[np.ndarray, np.ndarray, np.ndarray]  # order, L, D
 
-_PANEL = 64  # columns that are eliminated before the rest is updated by one product
+_PANEL = 96  # columns that are eliminated before the rest is updated by one product
 _TILE = 256  # rows of the rest that one thread updates at a time
 _BLOCK = 8  # side of the diagonal blocks of `block_ldl`
 
@@ -58,45 +58,48 @@ def min_pivot_ldl(H: np.ndarray) -> Factorization:
     quantization loses, falls as they become equal. Taking the small ones first, while they are
     still close to the diagonal, lowers it by 1 to 3 %. Only the encoder's order changes: nothing is
     stored. The elimination is right-looking, in panels, so that most of the work is matrix
-    products.
+    products. Nothing is swapped, which would jump through memory: what is left of H is a Schur
+    complement with the rows that are done still in it, and these are dropped now and then.
     """
-    S = np.array(H, np.float64)  # becomes L, column by column
-    k = len(S)
-    order = np.arange(k)
-    D = np.empty(k)
-    floor = np.finfo(np.float64).eps * k * np.abs(np.diagonal(S)).max()
+    k = len(H)
+    order, D = np.empty(k, np.intp), np.empty(k)
+    rows = np.zeros((k, k))  # of L^T, in the order of the pivots; columns as in H
+    left, S = np.arange(k), np.array(H, np.float64)
+    diagonal = np.diagonal(S).copy()
+    floor = np.finfo(np.float64).eps * k * np.abs(diagonal).max()
     for first in range(0, k, _PANEL):
         last = min(first + _PANEL, k)
-        diagonal = np.diagonal(S).copy()
-        scaled = np.zeros((k, last - first))  # columns of L D of this panel
-        for i in range(first, last):
-            j = i + int(np.argmin(diagonal[i:]))
-            if j != i:
-                for array in (S, S.T, scaled, order, diagonal):
-                    array[[i, j]] = array[[j, i]]
-            D[i] = diagonal[i]
-            if not D[i] > floor:
+        if len(left) >= 1.25 * (k - first) + _PANEL:
+            rest = np.flatnonzero(diagonal < np.inf)
+            left, S, diagonal = left[rest], S[np.ix_(rest, rest)], diagonal[rest]
+        unit = np.zeros((last - first, len(left)))  # rows of L^T
+        scaled = np.zeros_like(unit)  # of D L^T
+        for i in range(last - first):
+            j = int(np.argmin(diagonal))
+            pivot = diagonal[j]
+            if not floor < pivot < np.inf:
                 raise np.linalg.LinAlgError("the matrix is not positive definite")
-            column = S[i:, i] - S[i:, first:i] @ scaled[i, : i - first]
-            scaled[i:, i - first] = column
-            S[i:, i] = column / D[i]
-            diagonal[i:] -= column * S[i:, i]
-        _subtract_product(S, scaled, first, last)
-    for i in range(k):
-        S[i, i:] = 0.0
-        S[i, i] = 1.0
-    return order, S, D
+            row = S[j] - unit[:i, j] @ scaled[:i]
+            row[diagonal == np.inf] = 0.0
+            scaled[i], unit[i] = row, row / pivot
+            unit[i, j] = 1.0
+            order[first + i], D[first + i] = left[j], pivot
+            diagonal -= row * unit[i]
+            diagonal[j] = np.inf
+        rows[first:last, left] = unit
+        _subtract_product(S, unit, scaled)
+    return order, rows[:, order].T, D
 
 
-def _subtract_product(S: np.ndarray, scaled: np.ndarray, first: int, last: int) -> None:
-    """``S -= L (L D)^T`` on what is left of S after a panel of columns."""
+def _subtract_product(S: np.ndarray, unit: np.ndarray, scaled: np.ndarray) -> None:
+    """``S -= L (L D)^T``, of which a panel of columns is given as rows."""
 
     def block(start: int, stop: int) -> None:
-        rows = slice(last + start, last + stop)
-        S[rows, last:] -= S[rows, first:last] @ scaled[last:].T
+        for k in range(0, len(S), 2 * _TILE):
+            columns = slice(k, k + 2 * _TILE)
+            S[start:stop, columns] -= unit[:, start:stop].T @ scaled[:, columns]
 
-    if last < len(S):
-        run_blocks(block, len(S) - last, _TILE)
+    run_blocks(block, len(S), _TILE)
 
 
 def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,23 +128,27 @@ def squared_norm(A: np.ndarray) -> float:
     return sum(float(np.vdot(a, a)) for a in (A[i : i + 64] for i in range(0, len(A), 64)))
 
 
-def weighted_squared_norm(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> float:
+def weighted_squared_norm(
+    E: np.ndarray, L: np.ndarray, D: np.ndarray, order: np.ndarray | None = None
+) -> float:
     """``tr(E H E^T)`` for ``H = L diag(D) L^T``, as the squared norm of ``E L D^(1/2)``, E float32.
 
     Unlike float32 products with H itself, this keeps its digits where E lies in directions of small
-    weight, and it is never negative.
+    weight, and it is never negative. Of a factorization in another ``order`` that is given as well.
     """
-    return float(weighted_squares(E, L, D).sum())
+    return float(weighted_squares(E, L, D, order).sum())
 
 
-def weighted_squares(E: np.ndarray, L: np.ndarray, D: np.ndarray) -> np.ndarray:
+def weighted_squares(
+    E: np.ndarray, L: np.ndarray, D: np.ndarray, order: np.ndarray | None = None
+) -> np.ndarray:
     """The same of each row e of E, ``e H e^T``, float64 (n,)."""
     n, d = E.shape
     L, root = L.astype(np.float32, copy=False), np.sqrt(D).astype(np.float32)
     out = np.zeros(n)
 
     def block(start: int, stop: int) -> None:
-        e = E[start:stop]
+        e = E[start:stop] if order is None else E[start:stop, order]
         for k in range(0, d, _TILE):
             columns = slice(k, k + _TILE)
             f = (e[:, k:] @ L[k:, columns]) * root[columns]

@@ -137,7 +137,7 @@ def test_scale_of_a_large_matrix_is_as_good(
     whole = lplr.quantize(A, bits=2, quantizer=name, scaling="mse").relative_error(A)
     monkeypatch.setattr("lplr.coding.rounding._MANY", 0)
     monkeypatch.setattr("lplr.coding.rounding._SAMPLES", samples)
-    few = _typical_rows(A, A.mean(keepdims=True))
+    few = _typical_rows(A)
     # Rows that are spread otherwise than all would give a scale that is not theirs.
     assert (len(few) < len(A)) == (samples != () and rows in ("alike", "shifted"))
     # Both are local optima: neither need be the better one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -27,12 +28,12 @@ __all__ = [
 
 GRANULARITIES = ("tensor", "row", "column")
 SCALINGS = ("minmax", "mse")
-_BLOCK = 1 << 17  # entries rounded by one thread at a time
+_BLOCK = 1 << 16  # entries rounded by one thread at a time
 _ROUNDS = 5  # of the alternation between codes and scale
 _MANY = 1 << 20  # entries beyond which one scale is searched for on some rows
 _SAMPLES = (1 << 18, 1 << 20)  # entries of them, first
 _FEWEST = 64  # rows of them
-_TYPICAL = 0.02  # by which their mean square may differ from that of all
+_TYPICAL = 0.02  # by which their variance may differ from that of all
 
 Affine = tuple[np.ndarray, np.ndarray]  # a scale and an offset
 
@@ -103,31 +104,30 @@ def fitted_affine(
     X: np.ndarray, book: Codebook, tensor: bool, scaling: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scale and offset of each row of X, or of all of it: shape (n, 1) or (1, 1)."""
-    over = None if tensor else 1
     if scaling == "minmax":
-        low = X.min(axis=over, keepdims=True)
-        high = X.max(axis=over, keepdims=True)
-        return minmax_affine(low, high, book)
-    mean = X.mean(axis=over, keepdims=True, dtype=np.float64).astype(np.float32)
-    if tensor and X.size > _MANY:
-        X = _typical_rows(X, mean)
-    scale, offset = _best_affine(X - mean, book, over)
-    return scale, mean + offset
+        return minmax_affine(*_extremes(X, tensor), book)
+    if not tensor or X.size <= _MANY:
+        return _alternated(X, book, tensor, _starts(X, book, tensor), _ROUNDS)[0]
+    X = _typical_rows(X)
+    starts = _starts(X, book, True)
+    with until(0.5):  # what is best after one step goes on alone
+        ends = [_alternated(X, book, True, [start], 1) for start in parts(starts)]
+    best, _ = max(ends, key=lambda end: float(end[1][0, 0]))
+    return _alternated(X, book, True, [best], _ROUNDS)[0]
 
 
-def _typical_rows(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _typical_rows(X: np.ndarray) -> np.ndarray:
     """Some rows of X that are spread like all of it: the scale for them is that for all.
 
     A scale that is 1 % off costs less than 0.1 % of the error, since it is least at the best one.
     Where some rows are much longer than most, or single entries than the others, it is X itself.
     """
     n, d = X.shape
-    of_all = _dot(X, X, None).item() / X.size - mean.item() ** 2
+    of_all = _mean_and_variance(X, True)[1].item()
     for size in _SAMPLES:
         count = min(n, max(_FEWEST, -(-size // d)))
         few = X[np.unique(np.linspace(0, n - 1, count).astype(int))]
-        from_mean = few - mean
-        if abs(_dot(from_mean, from_mean, None).item() / few.size - of_all) <= _TYPICAL * of_all:
+        if abs(_mean_and_variance(few, True)[1].item() - of_all) <= _TYPICAL * of_all:
             return few
     return X
 
@@ -142,77 +142,113 @@ def minmax_affine(
     return np.maximum(high, -low) / _outermost(book), None
 
 
-def _best_affine(X: np.ndarray, book: Codebook, over: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset of least squared error, for X of mean 0: of each row or (None) of all.
+def _starts(X: np.ndarray, book: Codebook, tensor: bool) -> list[Affine]:
+    """Scales and offsets from which the search for the best goes on, of each row or of all.
 
-    For given codes the best pair is a linear regression, for a given pair the best codes are the
-    nearest; alternating lowers the error at each step. Three starts around the scale for normal
-    data, and for scalars the ranges of the extrema, guard against poor local optima; for one
-    scale of a large matrix, that which is best after one step goes on alone.
+    Three around the scale for normal data, and for scalars the ranges of the extrema, guard against
+    poor local optima.
     """
-    count = X.size if over is None else X.shape[1]
-    square = _dot(X, X, over) / count
-    zero = np.zeros(square.shape, np.float32)
-    starts = [
-        ((np.sqrt(square) * book.gaussian_scale * factor).astype(np.float32), zero)
+    mean, variance = _mean_and_variance(X, tensor)
+    centre = mean.astype(np.float32)
+    starts: list[Affine] = [
+        ((np.sqrt(variance) * book.gaussian_scale * factor).astype(np.float32), centre)
         for factor in (0.6, 1.0, 1.6)
     ]
     if book.entrywise:
-        low, high = X.min(axis=over, keepdims=True), X.max(axis=over, keepdims=True)
+        low, high = _extremes(X, tensor)
         starts.append(((high - low) / (2 * _outermost(book)), low + (high - low) / 2))
-        starts.append((np.maximum(high, -low) / _outermost(book), zero))
-    if over is None and X.size > _MANY:
-        with until(0.5):
-            ends = [_alternated(X, book, None, [start], 1) for start in parts(starts)]
-        starts = [max(ends, key=lambda end: float(end[1][0, 0]))[0]]
-    return _alternated(X, book, over, starts, _ROUNDS)[0]
+        starts.append((np.maximum(high - centre, centre - low) / _outermost(book), centre))
+    return starts
 
 
 def _alternated(
-    X: np.ndarray, book: Codebook, over: int | None, starts: list[Affine], rounds: int
+    X: np.ndarray, book: Codebook, tensor: bool, starts: list[Affine], rounds: int
 ) -> tuple[Affine, np.ndarray]:
-    """The best scale and offset that alternation finds from given starts; the energy explained."""
-    count = X.size if over is None else X.shape[1]
-    zero = np.zeros(starts[0][0].shape, np.float32)
-    best, most = (zero, zero), np.full(zero.shape, -np.inf)
+    """The best scale and offset that alternation finds from given starts; the energy explained.
+
+    For given codes the best pair is a linear regression, for a given pair the best codes are the
+    nearest; alternating lowers the error at each step.
+    """
+    count = X.size if tensor else X.shape[1]
+    mean, _ = _mean_and_variance(X, tensor)
+    best = np.zeros(mean.shape, np.float32), mean.astype(np.float32)
+    most = np.full(mean.shape, -np.inf)
     for scale, offset in parts(starts):
         for _ in parts(range(rounds)):
-            q = _points(X, book, scale, offset)
-            centre = _dot(q, np.ones_like(q), over) / count
-            covariance = _dot(X, q, over) / count
-            variance = _dot(q, q, over) / count - centre**2
+            points, squares, products = _sums_of_points(X, book, scale, offset, tensor) / count
+            covariance = products - mean * points
+            variance = squares - points**2
             usable = variance > 0
             slope = np.divide(covariance, variance, out=np.zeros_like(variance), where=usable)
             # With these codes and their best pair, the error is the variance of X less this.
             gain = slope * covariance
             scale = slope.astype(np.float32)
-            offset = (-slope * centre).astype(np.float32)
+            offset = (mean - slope * points).astype(np.float32)
             better = gain > most
             best = np.where(better, scale, best[0]), np.where(better, offset, best[1])
             most = np.maximum(gain, most)
     return best, most
 
 
+def _by_rows(
+    X: np.ndarray, values: Callable[[np.ndarray, int, int], Sequence[np.ndarray]], count: int
+) -> np.ndarray:
+    """``count`` numbers of each row, float64 (count, n, 1), from blocks of rows, in threads."""
+    n, d = X.shape
+    out = np.empty((count, n, 1))
+
+    def block(i: int, j: int) -> None:
+        out[:, i:j, 0] = values(X[i:j], i, j)
+
+    run_blocks(block, n, max(1, _BLOCK // d))
+    return out
+
+
+def _extremes(X: np.ndarray, tensor: bool) -> Affine:
+    """The least and the largest entry, float32, of each row or of all."""
+    low, high = _by_rows(X, lambda x, i, j: (x.min(axis=1), x.max(axis=1)), 2)
+    if tensor:
+        low, high = low.min(keepdims=True), high.max(keepdims=True)
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def _mean_and_variance(X: np.ndarray, tensor: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Float64, where the square of no float32 overflows or vanishes, of each row or of all."""
+
+    def moments(x: np.ndarray, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        x = x.astype(np.float64)
+        mean = x.mean(axis=1)
+        return mean, np.maximum(np.einsum("ij,ij->i", x, x) / x.shape[1] - mean**2, 0.0)
+
+    mean, variance = _by_rows(X, moments, 2)
+    if tensor:
+        middle = mean.mean(keepdims=True)
+        mean, variance = middle, (variance + (mean - middle) ** 2).mean(keepdims=True)
+    return mean, variance
+
+
+def _sums_of_points(
+    X: np.ndarray, book: Codebook, scale: np.ndarray, offset: np.ndarray, tensor: bool
+) -> np.ndarray:
+    """Of the points that rows of X are rounded to, in code units, three sums: float64 (3, n, 1).
+
+    They are those of the points, of their squares, and of their products with X; or of all rows.
+    """
+    inverse = usable_inverse(scale)
+
+    def sums(x: np.ndarray, i: int, j: int) -> tuple[np.ndarray, ...]:
+        codes = _nearest(x, book.encode, book.group, part(inverse, i, j), part(offset, i, j))
+        q = book.decode(codes).reshape(len(x), -1)[:, : x.shape[1]].astype(np.float64)
+        squares, products = (np.einsum("ij,ij->i", y, q) for y in (q, x.astype(np.float64)))
+        return q.sum(axis=1), squares, products
+
+    found = _by_rows(X, sums, 3)
+    return found.sum(axis=1, keepdims=True) if tensor else found
+
+
 def _outermost(book: Codebook) -> np.float32:
     """The largest level of a scalar codebook."""
     return book.decode(np.full(1, 2**book.bits - 1, book.dtype))[0, 0]
-
-
-def _dot(X: np.ndarray, Y: np.ndarray, over: int | None) -> np.ndarray:
-    """Inner products of rows, (n, 1), where ``over`` is 1, or of all, (1, 1), where it is None.
-
-    They are summed in float64, where the square of no float32 overflows or vanishes.
-    """
-    if over is None and X.flags.f_contiguous:
-        X, Y = X.T, Y.T
-    sums = np.einsum("ij,ij->i", X, Y, dtype=np.float64)[:, None]
-    return sums if over else sums.sum(keepdims=True)
-
-
-def _points(X: np.ndarray, book: Codebook, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The points of the codebook, in code units, that the rows of X are rounded to."""
-    codes = rounded_codes(X, book, scale, offset)
-    return book.decode(codes).reshape(len(X), -1)[:, : X.shape[1]]
 
 
 def usable_inverse(scale: np.ndarray) -> np.ndarray:
@@ -237,11 +273,8 @@ def rounded_codes(
     count = counter(n)
 
     def block(i: int, j: int) -> None:
-        y = X[i:j] if offset is None else X[i:j] - part(offset, i, j)
-        y = y * part(inverse, i, j)
-        if d % group:
-            y = np.pad(y, ((0, 0), (0, -d % group)))
-        codes[i:j] = encode(y.reshape(j - i, -1, group))
+        shift = None if offset is None else part(offset, i, j)
+        codes[i:j] = _nearest(X[i:j], encode, group, part(inverse, i, j), shift)
         count(j - i)
 
     if dither is None:
@@ -254,3 +287,18 @@ def rounded_codes(
         for i in range(0, n, max(1, _BLOCK // d)):
             block(i, min(i + max(1, _BLOCK // d), n))
     return codes
+
+
+def _nearest(
+    x: np.ndarray,
+    encode: Callable[[np.ndarray], np.ndarray],
+    group: int,
+    inverse: np.ndarray,
+    offset: np.ndarray | None,
+) -> np.ndarray:
+    """Code words of some rows, whose last group is filled up with zeros."""
+    y = x if offset is None else x - offset
+    y = y * inverse
+    if y.shape[1] % group:
+        y = np.pad(y, ((0, 0), (0, -y.shape[1] % group)))
+    return encode(y.reshape(len(y), -1, group))

@@ -8,10 +8,12 @@ from functools import partial
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.linalg.copies import copied
 from lplr.matrices.quantized import Quantized, part
 from lplr.parallel import run_blocks
 from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
+from lplr.quantizers.packing import read_only
 from lplr.quantizers.uniform import Uniform
 
 __all__ = [
@@ -57,7 +59,7 @@ def round_matrix(
     turned = granularity == "column" or (axis == 0 and not book.entrywise)
     X = A.T if turned else A
     if turned and granularity != "tensor":
-        X = np.ascontiguousarray(X)  # else a block at a time, where it is used
+        X = copied(X)  # else a block at a time, where it is used
     offset: np.ndarray | None
     if book.bits == 16:
         scale, offset = half_scale(X), None
@@ -68,13 +70,13 @@ def round_matrix(
         dither = rng if rounding == "dithered" else None
         codes = rounded_codes(X, book, scale, offset, dither)
     if turned:
-        codes, scale = codes.T, scale.reshape(1, -1)
+        codes, scale = copied(codes.T), scale.reshape(1, -1)
         offset = None if offset is None else offset.reshape(1, -1)
     return Quantized(
         shape=A.shape,
         quantizer=book.name,
         bits=book.bits,
-        codes=book.pack(codes, 0 if turned else 1),
+        codes=read_only(book.pack(codes, 0 if turned else 1)),
         scale=scale,
         offset=offset,
         axis=0 if turned else 1,

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.parallel import run_blocks
 
 __all__ = ["WIDTHS", "check_packed", "pack", "packed_nbytes", "unpack"]
 
+_BLOCK = 1 << 20  # codes that one thread packs; they fill whole bytes at every width
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32)
 
 
@@ -40,7 +42,8 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
     size = packed_nbytes(codes.size, width)
     if codes.dtype.kind not in "ui":
         raise InputError(f"codes: must be an array of integers, found dtype {codes.dtype}")
-    if codes.size and (codes.min() < 0 or int(codes.max()) >> width):
+    always_fit = codes.dtype.kind == "u" and 8 * codes.itemsize <= width
+    if not always_fit and codes.size and (codes.min() < 0 or int(codes.max()) >> width):
         raise InputError(
             f"codes: must be from 0 to {2**width - 1} for width {width}; "
             f"found {codes.min()} to {codes.max()}"
@@ -48,11 +51,16 @@ def pack(codes: np.ndarray, width: int) -> np.ndarray:
     flat = codes.reshape(-1)
     if width > 8:
         wide = flat.astype(_wide_dtype(width), order="C")
-        return wide.view(np.uint8).reshape(-1, wide.itemsize)[:, : width // 8].flatten()
+        octets = wide.view(np.uint8).reshape(-1, wide.itemsize)[:, : width // 8]
+        return octets.reshape(-1)  # a copy where bytes are left out
     from lplr.kernels import bitpack
 
-    out = np.empty(size, np.uint8)
-    bitpack.pack(np.ascontiguousarray(flat, np.uint8), width, out)
+    flat, out = np.ascontiguousarray(flat, np.uint8), np.empty(size, np.uint8)
+
+    def block(i: int, j: int) -> None:
+        bitpack.pack(flat[i:j], width, out[i * width // 8 : -(-j * width // 8)])
+
+    run_blocks(block, flat.size, _BLOCK)
     return out
 
 

@@ -100,10 +100,15 @@ def _careful(locator):
 
 
 def _others(function):
-    """The other files of kernels that the file of a kernel takes something from."""
-    found = {getattr(value, "__module__", None) for value in function.__globals__.values()}
-    names = {name for name in found if name and name.startswith(f"{__package__}.")}
-    return [sys.modules[name].__file__ for name in sorted(names - {function.__module__, __name__})]
+    """The other files of kernels that the file of a kernel takes something from, or these do."""
+    found, new = set(), {function.__module__: function.__globals__}
+    while new:
+        found |= new.keys()
+        values = [value for names in new.values() for value in names.values()]
+        names = {getattr(value, "__module__", None) or "" for value in values}
+        names = {name for name in names if name.startswith(f"{__package__}.")}
+        new = {name: vars(sys.modules[name]) for name in names - found - {__name__}}
+    return [sys.modules[name].__file__ for name in sorted(found - {function.__module__})]
 
 
 def _contents(path):

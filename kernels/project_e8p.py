@@ -22,8 +22,10 @@ from numba import types
 from numba.extending import models, register_model
 
 from lplr.kernels.jit import intrinsic, kernel
+from lplr.kernels.project_tile import add_tile
 
 _TILE = 64  # code words transposed together: their points take 2 KB
+_GROUPS, _COLUMNS = 8, 64  # code words that are expanded together for several vectors: 16 KB
 _STRIP = 512  # columns handled together: eight partial sums for each take 16 KB
 
 
@@ -128,6 +130,17 @@ def _index(packed, byte, shift):
     return (np.int64(packed[low]) | np.int64(packed[high]) << 8) >> shift
 
 
+@kernel(inline="always")
+def _point(packed, byte, at, shift, step, points, tail):
+    """The point of the code word at ``byte``; see `decode`."""
+    quarter = np.float32(0.25)
+    value = _multiply_add(quarter, _load(points, _index(packed, byte, 0)), _zero())
+    if len(tail) > 1:
+        second = _load(tail, _index(packed, byte + at, shift))
+        value = _multiply_add(quarter * step, second, value)
+    return value
+
+
 @kernel
 def decode(packed, stride, first, at, shift, step, points, tail, out):
     """Points of consecutive code words from number ``first`` on, in code units, to ``out``.
@@ -137,14 +150,8 @@ def decode(packed, stride, first, at, shift, step, points, tail, out):
     hold the first stage times 4, ``tail``, int8 (1 or 256 or 65536, 8), the second one, or a single
     row for none. ``out`` is float32 (n, 8).
     """
-    quarter = np.float32(0.25)
     for i in range(len(out)):
-        byte = (first + i) * stride
-        value = _multiply_add(quarter, _load(points, _index(packed, byte, 0)), _zero())
-        if len(tail) > 1:
-            second = _load(tail, _index(packed, byte + at, shift))
-            value = _multiply_add(quarter * step, second, value)
-        _store(out, i, value)
+        _store(out, i, _point(packed, (first + i) * stride, at, shift, step, points, tail))
 
 
 @kernel
@@ -199,6 +206,31 @@ def multiply(packed, stride, first, at, shift, factor, table, x, out):
             _store(out, g + 2, _multiply_add(factor, y2, _load(out, g + 2)))
         if g + 3 < m:
             _store(out, g + 3, _multiply_add(factor, y3, _load(out, g + 3)))
+
+
+@kernel
+def multiply_many(packed, stride, first, at, shift, step, points, tail, words, X, out):
+    """Add the product with several vectors; code words lie down columns.
+
+    The first arguments are those of `decode`; ``words`` is the number of rows of code words. ``X``
+    is float32 (d, c), c a multiple of `VECTORS`; ``out``, float32 (c, 8 m), gets the transposed
+    result, where m, a multiple of 4, rounds ``words`` up; what is beyond means nothing.
+    """
+    d = len(X)
+    tile = np.zeros((_COLUMNS * _GROUPS, 8), np.float32)
+    sums, decoded = out.reshape(-1), tile.reshape(-1)
+    for g in range(0, words, _GROUPS):
+        groups = min(_GROUPS, words - g)
+        for start in range(0, d, _COLUMNS):
+            n = min(_COLUMNS, d - start)
+            for i in range(groups):
+                byte = (first + (g + i) * d + start) * stride
+                for j in range(n):
+                    point = _point(packed, byte, at, shift, step, points, tail)
+                    _store(tile, j * _GROUPS + i, point)
+                    byte += stride
+            own, rows = decoded[: 8 * _GROUPS * n], (8 * groups + 31) // 32 * 32
+            add_tile(own, 8 * _GROUPS, X, start, sums, 8 * g, rows)
 
 
 @kernel

@@ -22,6 +22,7 @@ import numpy as np
 from numba import float32, from_dtype, int64, types, void
 
 from lplr.kernels.jit import kernel
+from lplr.kernels.project_tile import add_tile
 from lplr.kernels.trellis_vectors import (
     FEW,
     MANY,
@@ -83,6 +84,7 @@ PART = np.dtype(
     ],
     align=True,
 )
+_TILE = 64  # sequences that are decoded together
 _BEYOND = 16  # bytes after a block that its words touch, at most
 _PARTS = types.Array(from_dtype(PART), 1, "C", readonly=True)
 
@@ -178,13 +180,18 @@ def decode(parts, sequence, total, start, out, first, last):
     part = parts[0]
     skipped = start % MANY
     blocks = -(-(skipped + last - first) // MANY)
-    values, copy = np.empty(blocks * MANY, np.float32), _room(part, start + last - first)
-    unit = np.full(1, part["unit"], np.float32)
-    for i in range(len(out)):
-        values[:] = 0
+    stride, copy = blocks * MANY, _room(part, start + last - first)
+    units = np.full(_TILE, part["unit"], np.float32)
+    tile = np.empty(min(_TILE, len(out)) * stride, np.float32)
+    for i in range(0, len(out), _TILE):
+        n = min(_TILE, len(out) - i)
+        tile[:] = 0
         bit = (sequence + i) * total
-        _add(part, bit, total, start // MANY, blocks, unit, values, 0, copy)
-        out[i, first:last] = values[skipped : skipped + last - first]
+        _add(part, bit, total, start // MANY, blocks, units[:n], tile, stride, copy)
+        for k in range(n):
+            row, found = out[i + k, first:last], tile[k * stride + skipped :]
+            for t in range(len(row)):  # which Numba vectorises, unlike a slice
+                row[t] = found[t]
 
 
 @kernel
@@ -238,3 +245,30 @@ def multiply(parts, work):
                     )
                     work[y + i] += _inner(values, own, zeros)
             bit = (bit + part["count"] * total + 7) // 8 * 8
+
+
+@kernel([void(_PARTS, float32[:, ::1], float32[::1])])
+def multiply_many(parts, X, out):
+    """Add the products of the columns of a single part with several vectors to a flat array.
+
+    ``X`` is float32 (count, c), c a multiple of `VECTORS`; ``out`` is (c, width), transposed, where
+    each segment starts on a multiple of `MANY` entries.
+    """
+    part = parts[0]
+    size, length, count = part["size"], part["length"], part["count"]
+    copy = _room(part, min(size, length))
+    units = np.full(_TILE, part["unit"], np.float32)
+    bit = 0
+    for start in range(0, length, size):
+        n = min(size, length - start)
+        total, blocks = n * part["period"] // 4, -(-n // MANY)
+        stride = blocks * MANY + FEW  # no power of two, which would map all to few lines of a cache
+        tile = np.empty(_TILE * stride, np.float32)
+        for i in range(0, count, _TILE):
+            columns = min(_TILE, count - i)
+            own = tile[: columns * stride]
+            own[:] = 0
+            _add(part, bit, total, 0, blocks, units[:columns], own, stride, copy)
+            add_tile(own, stride, X, i, out, start, blocks * MANY)
+            bit += columns * total
+        bit = (bit + 7) // 8 * 8

@@ -30,7 +30,7 @@ _KINDS = [
     ("e8p", 3, _WHOLE),
     ("e8p", 4, _WHOLE),
     ("trellis-6", 1, _PART),
-    ("trellis-6", 2, (64, 2)),  # whose products take 64 entries at a time
+    ("trellis-6", 2, (64, 2)),  # whose products take 32 entries at a time
     ("trellis-6", 1.75, (64, 2)),
     ("trellis-6", 2.75, _PART),
     ("trellis-8", 3, _PART),
@@ -48,6 +48,8 @@ def results() -> Iterator[tuple[str, np.ndarray]]:
         yield f"{name} {bits} codes", np.asarray(q.codes)
         yield f"{name} {bits} matrix", q.to_dense()
         yield f"{name} {bits} product", q @ rng.standard_normal(d).astype(np.float32)
+        X = rng.standard_normal((d, 3)).astype(np.float32)
+        yield f"{name} {bits} product with several vectors", q @ X
         yield (
             f"{name} {bits} product of the transpose",
             q.T @ rng.standard_normal(n).astype(np.float32),

@@ -143,7 +143,8 @@ def test_cache_notices_a_change_in_the_instructions_of_another_file(
     locator = multiply._cache._impl.locator
     before = locator.get_source_stamp()
     monkeypatch.setattr(lplr.kernels.jit, "_contents", lambda path: f"changed {Path(path).stem}")
-    assert locator.get_source_stamp() == (before[0], "changed trellis_vectors")
+    files = ["project_tile", "trellis_vectors"]
+    assert locator.get_source_stamp() == (before[0], *(f"changed {name}" for name in files))
 
 
 def test_doctor_says_how_to_mend_the_cache(

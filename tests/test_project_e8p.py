@@ -64,6 +64,8 @@ def test_products(bits, shape):
         y = rng.integers(-3, 4, len(A)).astype(np.float32)
         np.testing.assert_array_equal(book.dot(packed, shape, rows, x), A @ x)
         np.testing.assert_array_equal(book.dot_transposed(packed, shape, rows, y), y @ A)
+        X = rng.integers(-3, 4, (shape[1], 16)).astype(np.float32)
+        np.testing.assert_array_equal(book.dot_many(packed, shape, rows, X), (A @ X).T)
 
 
 @BITS

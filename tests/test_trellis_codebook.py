@@ -57,6 +57,9 @@ def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> N
         tolerance = 1e-5 * np.sqrt(dense.size)
         np.testing.assert_allclose(q @ x, dense @ x, rtol=0, atol=tolerance)
         np.testing.assert_allclose(q.T @ y.astype(dtype), dense.T @ y, rtol=0, atol=tolerance)
+        for columns in (9, 70):  # by a kernel, and by decoded blocks
+            X = rng.standard_normal((shape[1], columns)).astype(dtype)
+            np.testing.assert_allclose(q @ X, dense @ X, rtol=0, atol=tolerance)
     # The bits of a vector are rounded down, and each segment of all vectors is rounded up to bytes.
     n, count = shape[axis], shape[1 - axis]
     length = q.codebook.segment_length(n)

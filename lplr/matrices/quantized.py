@@ -25,6 +25,8 @@ __all__ = ["Quantized", "part"]
 # A step of a matrix in range is at most twice its largest magnitude, 1e30, and the values of no
 # codebook are beyond 65504: below this, entries and products of factors stay far from infinity.
 _LARGEST_SCALE = 1e33
+# Kernels multiply up to so many vectors, a multiple of a few; for more, blocks of rows are decoded.
+_VECTORS, _FEW = 64, 8
 _SHARE = 1 << 20  # entries of a product with a vector that are worth a thread: 0.2 ms
 
 
@@ -195,7 +197,7 @@ class Quantized(PackedMatrix):
     def _rmatmat(self, Y: np.ndarray) -> np.ndarray:
         if Y.ndim == 2 and Y.shape[1] == 1:
             return self._rmatmat(Y[:, 0])[:, None]
-        if self._multiplies_packed(Y):
+        if Y.ndim == 1 and self._multiplies_packed(Y):
             return self._affine(self._dot_transposed, Y, transposed=True)
         with reproducible():
             points = partial(self._multiply_transposed, self._points)
@@ -219,7 +221,8 @@ class Quantized(PackedMatrix):
         return isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
 
     def _multiplies_packed(self, X: np.ndarray) -> bool:
-        return self._lies_down and X.ndim == 1 and X.dtype == np.float32
+        few = X.ndim == 1 or X.shape[1] <= _VECTORS
+        return self._lies_down and X.dtype == np.float32 and few
 
     @cached_property
     def _span(self) -> int:
@@ -228,19 +231,26 @@ class Quantized(PackedMatrix):
         segment = book.segment_length(self.shape[0])
         return segment // book.group * max(1, _SHARE // (segment * self.shape[1]))
 
-    def _dot(self, x: np.ndarray) -> np.ndarray:
+    def _dot(self, X: np.ndarray) -> np.ndarray:
+        """The product of the points with a vector, or with the columns of X."""
         book, (words, _) = cast("E8P | TrellisCodebook", self.codebook), self._words
-        x = np.ascontiguousarray(x)
-        if words <= self._span:
-            return book.dot(self.codes, self._words, slice(0, words), x)[: self.shape[0]]
-        out = np.empty(book.group * words, np.float32)
+        columns = X.shape[1:]
+        dot = book.dot_many if columns else book.dot
+        if columns and columns[0] % _FEW:
+            X = np.pad(X, ((0, 0), (0, -columns[0] % _FEW)))
+        X = np.ascontiguousarray(X)
+        out = np.empty((*X.shape[1:], book.group * words), np.float32)
 
         def block(start: int, stop: int) -> None:
             entries = slice(book.group * start, book.group * stop)
-            out[entries] = book.dot(self.codes, self._words, slice(start, stop), x)
+            out[..., entries] = dot(self.codes, self._words, slice(start, stop), X)
 
-        run_blocks(block, words, self._span)
-        return out[: self.shape[0]]
+        if words <= self._span:
+            block(0, words)
+        else:
+            run_blocks(block, words, self._span)
+        out = out[..., : self.shape[0]]
+        return np.ascontiguousarray(out[: columns[0]].T) if columns else out
 
     def _dot_transposed(self, y: np.ndarray) -> np.ndarray:
         book, (words, d) = cast("E8P | TrellisCodebook", self.codebook), self._words

@@ -114,6 +114,21 @@ class E8P(BlockCodebook):
             multiply(read_only(packed), self.bits, rows.start * words[1], *stage, x, out)
         return out.reshape(-1)
 
+    def dot_many(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, X: np.ndarray
+    ) -> np.ndarray:
+        """As `dot`, transposed, of the columns of X: float32 of shape (c, 8 m).
+
+        X is (d, c), C-contiguous, and c is a multiple of 8.
+        """
+        from lplr.kernels.project_e8p import multiply_many
+
+        m = rows.stop - rows.start
+        out = np.zeros((X.shape[1], -(-m // 4) * 32), np.float32)
+        code = self.bits, rows.start * words[1], *self._second, self.step, self.points, self.tail
+        multiply_many(read_only(packed), *code, m, X, out)
+        return out[:, : 8 * m]
+
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:

@@ -19,6 +19,7 @@ STATE_BITS = range(6, 15)
 _WRAP = 5  # a sequence is tail-biting from this many windows of bits on; shorter ones lose by it
 _WINDOW_OF_FOURS = 16  # bits of the longest that has a table, of 256 KB
 _LOOK = 12  # windows on either side of the start that the search for the state before it sees
+_BLOCK = 32  # entries of a sequence that kernels decode together
 _ONE = read_only(np.ones(1, np.float32))
 
 
@@ -162,6 +163,13 @@ class Trellis:
         """
         part = self.part(packed, n, len(x), size=size, columns=True, target=len(x))
         return Parts([part]).product(x, n)
+
+    def dot_many(self, packed: np.ndarray, n: int, size: int, X: np.ndarray) -> np.ndarray:
+        """As `dot`, transposed, of the columns of X, a multiple of 8: float32 of shape (c, n)."""
+        part = self.part(packed, n, len(X), size=size, columns=True)
+        out = np.zeros((X.shape[1], -(-n // _BLOCK) * _BLOCK), np.float32)
+        Parts([part]).add_many(X, out)
+        return out[:, :n]
 
     def dot_transposed(self, packed: np.ndarray, m: int, size: int, y: np.ndarray) -> np.ndarray:
         """Inner products of m vectors with ``y``, from their packed bits; see `dot`."""

@@ -139,6 +139,13 @@ class TrellisCodebook:
         stream, size = self._from(packed, words, rows)
         return self.trellis.dot(stream, rows.stop - rows.start, size, x)
 
+    def dot_many(
+        self, packed: np.ndarray, words: tuple[int, int], rows: slice, X: np.ndarray
+    ) -> np.ndarray:
+        """Products of some segments of all columns with vectors; see `E8P.dot_many`."""
+        stream, size = self._from(packed, words, rows)
+        return self.trellis.dot_many(stream, rows.stop - rows.start, size, X)
+
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:

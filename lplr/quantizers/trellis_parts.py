@@ -20,9 +20,9 @@ class Parts:
     """
 
     def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        from lplr.kernels.project_trellis import PART, multiply
+        from lplr.kernels.project_trellis import PART, multiply, multiply_many
 
-        self._multiply = multiply
+        self._multiply, self._multiply_many = multiply, multiply_many
         self._parts = tuple(parts)  # keeps the arrays as long as their addresses
         self.table = np.zeros(len(parts), PART)
         for row, part in zip(self.table, parts, strict=True):
@@ -39,3 +39,10 @@ class Parts:
         work[: len(x)] = x
         self.add(work)
         return work[len(x) :]
+
+    def add_many(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Add the products of a single part of columns with those of X to the rows of ``out``.
+
+        See `lplr.kernels.project_trellis.multiply_many`.
+        """
+        self._multiply_many(self.table, X, out.reshape(-1))

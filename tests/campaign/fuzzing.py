@@ -1,0 +1,78 @@
+"""Fuzz one target: ``python fuzzing.py TARGET SECONDS [FOLDER]``.
+
+With atheris, ``pip install 'lplr[fuzz]'``, guided by coverage, and what is new is written to the
+folder; without it, by seeded damage to the corpus. The corpus lies beside this file.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def corpus(name: str) -> list[bytes]:
+    """The seeds of a target."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+
+
+def damaged_corpus(name: str, seed: int = 0) -> Iterator[bytes]:
+    """The seeds as they are, then damaged for ever."""
+    from lplr.selftest.damage import damaged
+
+    seeds, rng = corpus(name), np.random.default_rng(seed)
+    yield from seeds
+    while True:
+        data, other = (seeds[i] for i in rng.integers(len(seeds), size=2))
+        for _ in range(int(rng.integers(1, 4))):
+            data = damaged(data, other, rng)[1] or b"\0"
+        yield data
+
+
+def guided(name: str, seconds: float, found: str) -> None:
+    """Run libFuzzer on a target; the process ends with it, with another code than 0 on a defect."""
+    import atheris
+
+    with atheris.instrument_imports(include=["lplr"]):
+        from fuzz_targets import TARGETS
+
+    limits = [f"-max_total_time={seconds:.0f}", "-timeout=60", "-rss_limit_mb=4096"]
+    quiet = ["-verbosity=0", "-print_final_stats=1", f"-artifact_prefix={found}/defect-"]
+    places = [found, str(CORPUS / name)]
+    atheris.Setup([sys.argv[0], *limits, *quiet, *places], TARGETS[name])
+    atheris.Fuzz()
+
+
+def unguided(name: str, seconds: float) -> int:
+    """The number of inputs that were tried."""
+    from fuzz_targets import TARGETS
+
+    end, count = time.monotonic() + seconds, 0
+    inputs = damaged_corpus(name)
+    while time.monotonic() < end:
+        data, count = next(inputs), count + 1
+        try:
+            TARGETS[name](data)
+        except BaseException:
+            print(f"{name} fails on {data!r}", file=sys.stderr)
+            raise
+    return count
+
+
+def main(name: str, seconds: str, found: str = "") -> None:
+    if find_spec("atheris") is None:
+        print(f"stat::number_of_executed_units: {unguided(name, float(seconds))}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        guided(name, float(seconds), found or folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

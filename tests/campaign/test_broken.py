@@ -1,0 +1,82 @@
+"""A campaign that finds nothing may be blind: each must find a guard that was taken out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lplr.selftest.trials import Scale
+
+
+class Guard(NamedTuple):
+    """What is taken out of a module, and the campaign that must find it."""
+
+    campaign: str
+    module: str
+    changes: tuple[tuple[str, str], ...]
+
+
+GUARDS = {
+    "digest": Guard(
+        "mutants",
+        "lplr.storage.header",
+        (("if digest.digest() != digest_of(header):", "if False:"),),
+    ),
+    "finite": Guard(
+        "numbers",
+        "lplr.validation",
+        (("    if not np.isfinite(largest):\n        _refuse_non_finite(array, name)\n", ""),),
+    ),
+    "seed": Guard(  # which is then another one in each process
+        "determinism",
+        "lplr.validation",
+        (
+            (
+                'default_rng(check_integer(rng, "rng", 0))',
+                'default_rng([rng, __import__("os").getpid()])',
+            ),
+        ),
+    ),
+    "limit of memory": Guard(
+        "limits", "lplr.streaming.room", (("    if limit < least:\n", "    if False:\n"),)
+    ),
+    "fsync": Guard("crashes", "lplr.storage.atomic", (("        os.fsync(file.fileno())\n", ""),)),
+    "rename": Guard(  # the new file is copied over the old one
+        "kills",
+        "lplr.storage.atomic",
+        (
+            (
+                "    if overwrite:\n        os.replace(temporary, target)\n",
+                "    if overwrite:\n        with open(temporary, 'rb') as new:\n"
+                "            with open(target, 'wb') as old:\n"
+                "                old.write(new.read())\n",
+            ),
+        ),
+    ),
+}
+_QUICK = ("finite",)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", GUARDS)
+def test_the_campaign_finds_it(name: str, scale: Scale) -> None:
+    if not scale.long and name not in _QUICK:
+        pytest.skip("only with --campaign=long")
+    guard = GUARDS[name]
+    path = os.pathsep.join([str(Path(__file__).parent / "broken"), *sys.path])
+    broken = json.dumps([guard.module, guard.changes])
+    done = subprocess.run(
+        [sys.executable, "-m", "lplr", "selftest", "--only", guard.campaign, "--json"],
+        env={**os.environ, "PYTHONPATH": path, "LPLR_BROKEN": broken},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert any(line["failed"] for line in json.loads(done.stdout)["lines"])

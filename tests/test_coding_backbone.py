@@ -67,6 +67,18 @@ def test_the_backbone_is_feedback_quantization_by_blocks() -> None:
     assert Q.nbytes == backbone_nbytes(groups, n)
 
 
+@pytest.mark.parametrize("hessian", [None, decaying_hessian(18)])
+def test_coding_tells_the_loss(hessian: np.ndarray | None) -> None:
+    W = np.random.default_rng(0).standard_normal((30, 18)).astype(np.float32)
+    books = [get_codebook("trellis-8", 2), get_codebook("trellis-8", 1)]
+    groups = (ColumnGroup(0, 11, books[0]), ColumnGroup(11, 18, books[1]))
+    rows, columns = FeedbackWeights(None, 30), FeedbackWeights(hessian, 18)
+    for sweeps in (0, 1):
+        Q, loss = code_row_blocks(W, rows, columns, [RowBlock(0, 30, groups)], sweeps=sweeps)
+        # Float32 products of 18 terms.
+        assert loss == pytest.approx(columns.loss(W - Q.to_dense()), rel=1e-5)
+
+
 def test_pivots_of_both_sides_make_the_loss_exact() -> None:
     G, H = hessian_of_spectrum(np.geomspace(1, 1e-3, 40)), decaying_hessian(30)
     E = np.random.default_rng(0).standard_normal((40, 30))
@@ -85,7 +97,7 @@ def test_blocks_of_rows_are_coded_at_their_best_real_values() -> None:
         RowBlock(i, j, tuple(ColumnGroup(a, b, get_codebook("lloyd-max", c)) for a, b, c in each))
         for (i, j), each in zip([(0, 5), (5, 13), (13, 24)], groups, strict=True)
     ]
-    Q = code_row_blocks(W, FeedbackWeights(G, n), FeedbackWeights(H, d), blocks, sweeps=0)
+    Q, _ = code_row_blocks(W, FeedbackWeights(G, n), FeedbackWeights(H, d), blocks, sweeps=0)
     under_g, under_h = (X + FEEDBACK_DAMPING * np.eye(len(X)) for X in (G, H))
     naive = np.zeros((n, d))
     for block, coded in zip(reversed(blocks), reversed(Q.blocks), strict=True):
@@ -101,7 +113,7 @@ def test_blocks_of_rows_are_coded_at_their_best_real_values() -> None:
     # Columns that are contiguous already are copied before they are shifted.
     before, other = np.asfortranarray(W), np.asfortranarray(W)
     weights = FeedbackWeights(G, n), FeedbackWeights(H, d)
-    again = code_row_blocks(other, *weights, blocks, sweeps=0)
+    again, _ = code_row_blocks(other, *weights, blocks, sweeps=0)
     np.testing.assert_array_equal(again.to_dense(), Q.to_dense())
     np.testing.assert_array_equal(other, before)
 

@@ -19,7 +19,7 @@ import numpy as np
 from lplr.coding.feedback import matched_scale, quantize_feedback
 from lplr.coding.work import code_seconds
 from lplr.linalg.copies import copied
-from lplr.linalg.ldl import ldl, squared_norm, weighted_squares
+from lplr.linalg.ldl import ldl, squared_norm, weighted_squared_norm, weighted_squares
 from lplr.linalg.triangular import lower_inverse, scaled_square, solve_transposed
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
@@ -101,6 +101,13 @@ class FeedbackWeights:
             return squares
         return np.maximum(weighted_squares(E, self.L, self.D) - FEEDBACK_DAMPING * squares, 0.0)
 
+    def group_loss(self, E: np.ndarray, i: int) -> float:
+        """``tr(E S_gg E^T)``, damped, of errors E (n, j - i) of the columns from i to j."""
+        if self.L is None:
+            return squared_norm(E)
+        group = slice(i, i + E.shape[1])
+        return weighted_squared_norm(E, self.L[group, group], self.D[group])
+
     def loss(self, E: np.ndarray) -> float:
         """``tr(E H E^T)``."""
         return squared_norm(E) if self.L is None else float(self.losses(E).sum())
@@ -113,8 +120,10 @@ def code_row_blocks(
     blocks: Sequence[RowBlock],
     *,
     sweeps: int,
-) -> Quantized | Stacked:
+) -> tuple[Quantized | Stacked, float | None]:
     """Round W, float32 (n, d), under ``tr(G E H E^T)``, one block of rows after the other.
+
+    The loss is returned as well, where it is known: without G.
 
     ``rows`` are the weights of G, (n, n), ``columns`` those of H. With ``G = L D L^T``, the blocks
     below B coded with the error E_P and those above free to correct, the best real values of B are
@@ -131,11 +140,12 @@ def code_row_blocks(
         X = W[i:j]
         if rows.L is not None and j < len(W):
             X = X + solve_transposed(rows.L[i:j, i:j], matmul(rows.L[j:, i:j].T, E[j:]))
-        Q, error = _coded(X, columns, block.groups, sweeps)
+        Q, error, loss = _coded(X, columns, block.groups, sweeps)
         if len(blocks) > 1:
             np.subtract(error, X - W[i:j], out=E[i:j])
         coded.insert(0, Q)
-    return coded[0] if len(coded) == 1 else Stacked(tuple(coded), axis=0)
+    Q = coded[0] if len(coded) == 1 else Stacked(tuple(coded), axis=0)
+    return Q, loss if rows.L is None else None
 
 
 def code_backbone(
@@ -154,9 +164,9 @@ def code_backbone(
 
 def _coded(
     W: np.ndarray, weights: FeedbackWeights, groups: Sequence[ColumnGroup], sweeps: int
-) -> tuple[Quantized | Stacked, np.ndarray]:
-    """What `code_backbone` returns, and the error."""
-    codes, scales, error = coded_groups(W, weights, groups, sweeps)
+) -> tuple[Quantized | Stacked, np.ndarray, float]:
+    """What `code_backbone` returns, the error and its loss."""
+    codes, scales, error, loss = coded_groups(W, weights, groups, sweeps)
     blocks = tuple(
         Quantized(
             shape=(len(W), group.stop - group.start),
@@ -168,7 +178,7 @@ def _coded(
         )
         for group, words, scale in zip(groups, codes, scales, strict=True)
     )
-    return blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1), error
+    return blocks[0] if len(blocks) == 1 else Stacked(blocks, axis=1), error, loss
 
 
 def coded_groups(
@@ -177,15 +187,18 @@ def coded_groups(
     groups: Sequence[ColumnGroup],
     sweeps: int,
     scales: Sequence[float] | None = None,
-) -> tuple[list[np.ndarray], list[float], np.ndarray]:
-    """The codes of each group, its scale, and the error (n, d), as `code_backbone` explains.
+) -> tuple[list[np.ndarray], list[float], np.ndarray, float]:
+    """Codes and scale of each group, the error (n, d) and its loss, as `code_backbone` explains.
 
-    Where no ``scales`` are given, W chooses them.
+    Where no ``scales`` are given, W chooses them. With the correction taken off, the error of a
+    group weighs as ``S_gg`` says, whatever the others: together that is the loss, at the price of
+    products within groups.
     """
     n, d = W.shape
     E = np.empty((d, n), np.float32)
     codes: list[np.ndarray] = []
     used: list[float] = []
+    loss = 0.0
     work = [code_seconds(g.stop - g.start, n, g.book, sweeps) for g in groups]
     given = [None] * len(groups) if scales is None else list(scales)
     turns = list(zip(groups, given, strict=True))[::-1]
@@ -215,10 +228,14 @@ def coded_groups(
             sweeps=0 if weights.L is None else sweeps,
             factor=(np.arange(j - i), L, weights.D[i:j]),
         )
-        _in_threads(np.subtract, error[:, :n], 0.0 if shift is None else shift, E[i:j])
+        error = error[:, :n]
+        loss += weights.group_loss(error.T, i)
+        _in_threads(np.subtract, error, 0.0 if shift is None else shift, E[i:j])
         codes.insert(0, words)
         used.insert(0, scale)
-    return codes, used, E.T
+    if weights.L is not None:
+        loss = max(loss - FEEDBACK_DAMPING * squared_norm(E), 0.0)
+    return codes, used, E.T, loss
 
 
 def _in_threads(operation: np.ufunc, X: np.ndarray, Y: np.ndarray | float, out: np.ndarray) -> None:

@@ -8,7 +8,7 @@ one value has a kind of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from lplr.quantizers.base import Codebook, get_codebook
 __all__ = [
     "SWEEPS",
     "BackbonePlan",
+    "Coded",
     "ConstantPlan",
     "FactorsAndBackbonePlan",
     "LowRankPlan",
@@ -54,6 +55,13 @@ __all__ = [
 ]
 
 SWEEPS = {"fast": 0, "default": 1, "best": 2}  # of coordinate descent in a backbone, by effort
+
+
+class Coded(NamedTuple):
+    """What a plan made of a matrix, and its loss where coding tells."""
+
+    packed: LowRank | QPlusLowRank | Quantized
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Plan:
         """
         return 0
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | QPlusLowRank | Quantized:
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
         """Code the matrix."""
         raise NotImplementedError
 
@@ -116,8 +124,8 @@ class ConstantPlan(Plan):
             return factor_nbytes(shape, 1, (book, book), StoredScales(per_rank=1, once=3))
         return rounding_nbytes(shape, book, "tensor")
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | Quantized:
-        return self.constant(matrix.shape, float(matrix.W[0, 0]))
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
+        return Coded(self.constant(matrix.shape, float(matrix.W[0, 0])))
 
     def constant(self, shape: tuple[int, int], value: float) -> LowRank | Quantized:
         """The matrix of a value."""
@@ -146,8 +154,8 @@ class RoundingPlan(Plan):
     def nbytes(self, shape: tuple[int, int]) -> int:
         return rounding_nbytes(shape, self.book, self.granularity)
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Quantized:
-        return self.round(matrix.W)
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
+        return Coded(self.round(matrix.W))
 
     def round(self, W: np.ndarray) -> Quantized:
         """Some rows of a matrix, rounded."""
@@ -172,8 +180,8 @@ class LowRankPlan(Plan):
     def work(self, shape: tuple[int, int]) -> int:
         return 9 * self.blocks[-1].stop * sum(shape)
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> LowRank | QPlusLowRank:
-        return self._factors(matrix.W, matrix.factor_seed, effort)
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
+        return Coded(self._factors(matrix.W, matrix.factor_seed, effort))
 
     def _factors(self, W: np.ndarray, seed: int, effort: str) -> LowRank:
         n, d = W.shape
@@ -212,10 +220,10 @@ class WeightedLowRankPlan(LowRankPlan):
     def work(self, shape: tuple[int, int]) -> int:
         return super().work(shape) + 2 * shape[0] * shape[1]
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
         found, rng = self.components, np.random.default_rng([matrix.factor_seed, 1])
         factors = weighted_factors(found.W, found.svd, found.weights, self.blocks, rng)
-        return QPlusLowRank(zero_backbone(matrix.shape), factors, *matrix.transforms)
+        return Coded(QPlusLowRank(zero_backbone(matrix.shape), factors, *matrix.transforms))
 
 
 @dataclass(frozen=True)
@@ -234,16 +242,17 @@ class BackbonePlan(Plan):
     def work(self, shape: tuple[int, int]) -> int:
         return 2 * shape[0] * shape[1]
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
         if not self.rotated:
             rows, columns = matrix.unrotated_row_weights, matrix.unrotated_rates
-            return QPlusLowRank(self.code(matrix.W, rows, columns, effort))
-        Q = self.code(matrix.rotated, matrix.row_weights, matrix.rates, effort)
-        return QPlusLowRank(Q, None, *matrix.transforms)
+            Q, loss = self.code(matrix.W, rows, columns, effort)
+            return Coded(QPlusLowRank(Q), loss)
+        Q, loss = self.code(matrix.rotated, matrix.row_weights, matrix.rates, effort)
+        return Coded(QPlusLowRank(Q, None, *matrix.transforms), loss)
 
     def code(
         self, W: np.ndarray, rows: RowWeights, columns: ColumnRates, effort: str
-    ) -> Quantized | Stacked:
+    ) -> tuple[Quantized | Stacked, float | None]:
         """Code a matrix under the weights of its coordinates."""
         sweeps = SWEEPS[effort]
         return code_row_blocks(W, rows.weights, columns.weights, self.blocks, sweeps=sweeps)
@@ -273,7 +282,7 @@ class FactorsAndBackbonePlan(LowRankPlan):
     def work(self, shape: tuple[int, int]) -> int:
         return super().work(shape) + self.backbone.work(shape)
 
-    def carry_out(self, matrix: WeightedMatrix, effort: str) -> QPlusLowRank:
+    def carry_out(self, matrix: WeightedMatrix, effort: str) -> Coded:
         W, shape = matrix.rotated, matrix.shape
         factoring = factors_seconds(self.blocks, shape, effort)
         factoring += svd_seconds(shape, self.blocks[-1].stop)
@@ -281,8 +290,8 @@ class FactorsAndBackbonePlan(LowRankPlan):
         with until(factoring / (factoring + coding)):
             factors = self._factors(W, matrix.factor_seed, effort)
         rest = W - factors.to_dense()
-        Q = self.backbone.code(rest, matrix.row_weights, matrix.rates, effort)
-        return QPlusLowRank(Q, factors, *matrix.transforms)
+        Q, loss = self.backbone.code(rest, matrix.row_weights, matrix.rates, effort)
+        return Coded(QPlusLowRank(Q, factors, *matrix.transforms), loss)
 
     def _spent(self) -> dict[str, Any]:
         return self.backbone._spent() | super()._spent()

@@ -46,8 +46,10 @@ def best_of(
         if not close[i] and not disappointed:
             continue
         with until(0.95):
-            packed = plan.carry_out(matrix, effort)
-        error = matrix.relative(matrix.loss(_difference(matrix.W, packed.to_dense())))
+            packed, loss = plan.carry_out(matrix, effort)
+        if loss is None:
+            loss = matrix.loss(_difference(matrix.W, packed.to_dense()))
+        error = matrix.relative(loss)
         records[i]["error"] = error
         if best is None or error < best[0]:
             best = error, i, packed

@@ -78,9 +78,9 @@ def streamed_sum(
             if coder is not None:
                 packed, values = coder.code(Z)
                 Z = Z - values.T @ R
-            found, _, error = coded_groups(Z, weights, groups, sweeps, scales)
+            found, _, _, lost = coded_groups(Z, weights, groups, sweeps, scales)
             words = [piece.pack(codes) for piece, codes in zip(columns, found, strict=True)]
-            return start, packed, words, weights.loss(np.ascontiguousarray(error))
+            return start, packed, words, lost
 
         def take(done: _Tile) -> None:
             nonlocal loss

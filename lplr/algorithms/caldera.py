@@ -173,7 +173,7 @@ def caldera(
         if incoherence:
             left, right = (RandomizedTransform.sample(size, generator) for size in (n, d))
             left, W = mix_rows(right.apply(W, axis=1), left)
-            H = right.two_sided(H)
+            H = right.two_sided(H, overwrite=True)
             G = None if G is None else left.two_sided(G)
         rows = None if G is None else RowFeedback(G)
         problem = CalderaProblem(W, H, rank, q_book, books, rows)

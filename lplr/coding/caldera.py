@@ -67,8 +67,7 @@ class CalderaProblem:
     @cached_property
     def factorization(self) -> Factorization:
         """What `min_pivot_ldl` returns for H, but L in float32."""
-        order, L, D = min_pivot_ldl(self.H)
-        return order, L.astype(np.float32), D
+        return min_pivot_ldl(self.H, np.float32)
 
     def loss(self, E: np.ndarray) -> float:
         """``tr(G E H E^T)`` of a float32 matrix (n, d)."""

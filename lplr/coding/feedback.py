@@ -113,13 +113,16 @@ def quantize_feedback(
 
 def descent_matrix(H: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """H in a given order, float32, its column k divided by H[k, k]."""
-    M = H if order is None or (np.diff(order) == 1).all() else H[np.ix_(order, order)]
-    diagonal, out = np.diagonal(M), np.empty(M.shape, np.float32)
+    in_order = order is None or bool((np.diff(order) == 1).all())
+    diagonal, out = np.diagonal(H), np.empty(H.shape, np.float32)
+    if not in_order:
+        diagonal = diagonal[order]
 
     def rows(i: int, j: int) -> None:
-        np.divide(M[i:j], diagonal, out=out[i:j], casting="same_kind")
+        some = H[i:j] if in_order or order is None else H[np.ix_(order[i:j], order)]
+        np.divide(some, diagonal, out=out[i:j], casting="same_kind")
 
-    run_blocks(rows, len(M), _PANEL)
+    run_blocks(rows, len(H), _PANEL)
     return out
 
 

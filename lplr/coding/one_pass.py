@@ -178,8 +178,7 @@ def _backbone(
         weights = problem.H
         order, L, D = problem.factorization
     else:
-        order, L, D = min_pivot_ldl(weights)
-        L = L.astype(np.float32)
+        order, L, D = min_pivot_ldl(weights, np.float32)
     factor = order, L, D
     inverse = lower_inverse(L)
     scale = _mean_scale(columns[order], inverse, book)

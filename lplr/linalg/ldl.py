@@ -48,11 +48,12 @@ def ldl(
     return L, pivots**2
 
 
-def min_pivot_ldl(H: np.ndarray) -> Factorization:
-    """LDL in the order that takes the smallest remaining diagonal entry first, all float64.
+def min_pivot_ldl(H: np.ndarray, dtype: type = np.float64) -> Factorization:
+    """LDL in the order that takes the smallest remaining diagonal entry first, in float64.
 
-    The result is order, L and D with ``H[order][:, order] = L diag(D) L^T``; LinAlgError says that
-    H is not positive definite to working precision, and should be damped first.
+    The result is order, L, of a dtype, and D with ``H[order][:, order] = L diag(D) L^T``;
+    LinAlgError says that H is not positive definite to working precision, and should be damped
+    first.
 
     The product of the pivots is the determinant in any order; their sum, which is what feedback
     quantization loses, falls as they become equal. Taking the small ones first, while they are
@@ -63,7 +64,9 @@ def min_pivot_ldl(H: np.ndarray) -> Factorization:
     """
     k = len(H)
     order, D = np.empty(k, np.intp), np.empty(k)
-    rows = np.zeros((k, k))  # of L^T, in the order of the pivots; columns as in H
+    rows: np.ndarray = np.zeros(
+        (k, k), dtype
+    )  # of L^T, in the order of the pivots; columns as in H
     left, S = np.arange(k), np.array(H, np.float64)
     diagonal = np.diagonal(S).copy()
     floor = np.finfo(np.float64).eps * k * np.abs(diagonal).max()

@@ -40,7 +40,7 @@ class ColumnRates:
     def __init__(self, H: np.ndarray | None, d: int, *, overwrite: bool = False) -> None:
         if H is not None:
             # What is damped so much keeps its pivots in float32.
-            _, D = ldl(add_to_diagonal(H, RATE_DAMPING, np.float32), overwrite=True)
+            D = ldl(add_to_diagonal(H, RATE_DAMPING, np.float32), overwrite=True)[1]
         self.weights = FeedbackWeights(H, d, overwrite=overwrite)
         self._pivots = self.weights.D  # smooth, falling from the first column on
         if self.weights.L is not None:

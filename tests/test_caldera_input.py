@@ -9,7 +9,7 @@ import pytest
 from helpers import weights_and_inputs
 
 import lplr
-from lplr.exceptions import InputError
+from lplr.exceptions import DampingWarning, InputError
 
 # --- shapes, widths, values ------------------------------------------------------------------
 
@@ -94,6 +94,16 @@ def test_any_values_and_layout(name: str, mode: str) -> None:
     np.testing.assert_array_equal(W, before)
 
 
+def test_a_factor_that_is_rounded_to_zero() -> None:
+    """All weight on one column, and all but one entry of W negligible: R, then L, become zero."""
+    W = np.random.default_rng(439).standard_normal((11, 10))
+    W[5, 5] = 1e25
+    H = np.diag([1e25] + 9 * [1.0])
+    with pytest.warns(DampingWarning):
+        g = lplr.caldera(W, hessian=H, rank=1, damping=0, mode="faithful", n_iter=1, rng=0)
+    check(g, W)
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -3e-20, 7e29])
 @pytest.mark.parametrize("mode", ["default", "faithful"])
 def test_a_constant_matrix_is_exact(value: float, mode: str) -> None:
@@ -120,6 +130,7 @@ def test_a_constant_matrix_is_exact(value: float, mode: str) -> None:
         ("mode", {"mode": "fast"}),
         ("n_iter", {"n_iter": -1}),
         ("damping", {"damping": -0.1}),
+        ("damping", {"damping": 1e39}),
         ("quantizer", {"quantizer": "e9"}),
         ("quantizer", {"quantizer": "trellis", "mode": "faithful"}),
         ("incoherence", {"incoherence": 1}),

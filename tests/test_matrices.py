@@ -298,5 +298,6 @@ def test_factors_that_do_not_fit() -> None:
         lplr.LowRank(f.right, f.right)
     with pytest.raises(InputError, match="left, right"):
         lplr.LowRank(f.left, np.ones((6, 29)))
-    with pytest.raises(InputError, match="shift"):
-        lplr.LowRank(f.left, f.right, shift=float("nan"))
+    for value in (float("nan"), 1e39):
+        with pytest.raises(InputError, match="shift"):
+            lplr.LowRank(f.left, f.right, shift=value)

@@ -94,6 +94,8 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
 
 def _solved(G: np.ndarray, B: np.ndarray) -> np.ndarray:
     G = (G + G.T) / 2
+    if not G.any():  # the other factor was rounded to zero
+        return np.zeros(B.shape, np.float32)
     return solve(G + 1e-2 * GRAM_DAMPING * np.trace(G) / len(G) * np.eye(len(G)), B)
 
 

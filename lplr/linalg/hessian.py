@@ -10,7 +10,7 @@ from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.linalg.symmetric import add_to_diagonal, symmetrized
 from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul
-from lplr.validation import check_matrix, check_real, warn_caller
+from lplr.validation import LARGEST, check_matrix, check_real, warn_caller
 
 __all__ = [
     "DAMPING",
@@ -181,6 +181,8 @@ def regularize(
            [0.  , 1.51]])
     """
     damping = check_real(damping, "damping", strict=False)
+    if damping > LARGEST:  # no float32 would hold H
+        raise InputError(f"damping: must be at most {LARGEST:g}, found {damping:g}")
     return regularized(hessian, columns, damping=damping)
 
 

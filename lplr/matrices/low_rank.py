@@ -73,8 +73,8 @@ class LowRank(PackedMatrix):
             raise InputError(
                 f"left, right: inner sizes differ, {self.left.shape} and {self.right.shape}"
             )
-        if not np.isfinite(self.shift):
-            raise InputError(f"shift: must be finite, found {self.shift}")
+        if not abs(self.shift) <= float(np.finfo(np.float32).max):
+            raise InputError(f"shift: must be finite in float32, found {self.shift}")
         shape = self.left.shape[0], self.right.shape[1]
         self._set(shape=shape, shift=float(self.shift), meta=self.meta)
 

@@ -168,6 +168,37 @@ def scaled_result(draw: Draw, folder: Path) -> str:
     return "" if np.isfinite(dense).all() else f"scaled by {factor} twice, decodes to no numbers"
 
 
+def extreme_arguments(draw: Draw, folder: Path) -> str:
+    """Arguments that are far too large or too small are refused, or lead to a right result."""
+    A = matrix(draw, least=3)
+    H = hessian(draw, A.shape[1])
+    far = (0, 1e-300, 1e-30, 1e-3, 1e30, 1e39, 1e300, np.inf, np.nan, -1.0)
+    number, whole = draw.choice(far), draw.choice((0, 1, 40, 10**6, 2**63, 10**30, -1))
+    calls: list[Callable[[], Any]] = [
+        lambda: lplr.caldera(A, rank=1, hessian=H, damping=number, n_iter=1, rng=0),
+        lambda: lplr.caldera(
+            A, rank=1, hessian=H, damping=number, n_iter=1, mode="faithful", rng=0
+        ),
+        lambda: lplr.caldera(A, rank=1, hessian=H, n_iter=1, rng=whole),
+        lambda: lplr.caldera(A, rank=whole, q_bits=draw.choice(far), rng=0),
+        lambda: lplr.compress(A, bits_per_entry=number, effort="fast", rng=whole),
+        lambda: lplr.factorize(A, rank=1, n_oversamples=whole, rng=0),
+        lambda: lplr.factorize(A, rank=1, n_power_iter=min(whole, 40), rng=whole),
+        lambda: lplr.factorize(A, rank=whole, bits=draw.choice(far), rng=0),
+        lambda: lplr.factorize(A, bits_per_entry=number, effort="fast", rng=0),
+        lambda: lplr.quantize(A, bits=2, memory_limit=whole),
+        lambda: lplr.LowRank(*_factors(A), shift=number),
+    ]
+    f = draw.choice(calls)()
+    dense = f.to_dense()
+    return "" if np.isfinite(dense).all() else "decodes to what is not finite"
+
+
+def _factors(A: np.ndarray) -> tuple[Any, Any]:
+    f = lplr.factorize(A, rank=1, rng=0)
+    return f.left, f.right
+
+
 def stored(draw: Draw, folder: Path) -> str:
     """A file gives back the same numbers, to the bit, and its size is the stated one."""
     A = matrix(draw)
@@ -191,5 +222,6 @@ UNCHANGED: dict[str, Property] = {
 KEPT_OUT: dict[str, Property] = {
     "not finite, or out of range": not_finite,
     "results scaled out of range": scaled_result,
+    "arguments far out of range": extreme_arguments,
     "numbers of a file": stored,
 }

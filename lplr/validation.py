@@ -60,8 +60,7 @@ def check_matrix(A: Any, name: str = "A", *, dtype: type = np.float32) -> np.nda
     """
     array = as_array(A, name)
     check_shape(array.shape, name)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        result: np.ndarray = np.ascontiguousarray(array, dtype=dtype)
+    result = _converted(array, np.dtype(dtype))
     largest = _peak(result)
     if not np.isfinite(largest):
         _refuse_non_finite(array, name)
@@ -200,6 +199,20 @@ def as_array(A: Any, name: str) -> np.ndarray:
     if array.ndim == 0:  # None, a path, a model
         raise InputError(f"{name}: must be an array, found a {type(A).__name__}")
     raise InputError(f"{name}: dtype {array.dtype} is not real; convert it to float32")
+
+
+def _converted(A: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A matrix as a C-contiguous one of a dtype: itself if it is that, else by blocks of rows."""
+    if A.dtype == dtype and A.flags.c_contiguous:
+        return np.ascontiguousarray(A)
+    out = np.empty(A.shape, dtype)
+
+    def rows(i: int, j: int) -> None:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            out[i:j] = A[i:j]
+
+    run_blocks(rows, len(A), max(1, 8 * _BLOCK // A.shape[1]))
+    return out
 
 
 def _peak(A: np.ndarray) -> float:

@@ -202,9 +202,10 @@ class ErrorWeights:
 
     def variances(self, books: CodebookPair) -> tuple[float, float]:
         """Errors of two codes on a normal distribution, weighted."""
-        left, right = (book.gaussian_mse for book in books)
-        left *= self.left * (self.fed_back[books[0]] if self.fed_back else 1.0)
-        return min(left, 1.0), min(self.right * right, 1.0)
+        left = self.left * books[0].gaussian_mse
+        if self.fed_back:
+            left *= self.fed_back[books[0]]
+        return min(left, 1.0), min(self.right * books[1].gaussian_mse, 1.0)
 
 
 UNWEIGHTED = ErrorWeights()

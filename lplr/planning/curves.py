@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lplr.coding.factor import CodebookPair
-from lplr.planning.codebooks import component_menu, residual_share
+from lplr.planning.codebooks import component_menu, lower_hull, residual_share
 
 __all__ = ["Curve", "Spectrum", "best_split"]
 
@@ -54,12 +54,16 @@ class Spectrum:
         rest = max(self.energy - float(energy.sum()), 0.0)
         loss, cost = component_menu(pairs, self.shape)
         top = np.log(max(energy[0], 1e-300)) - np.log(cost[1:].min())
+        hull = np.array(lower_hull(cost, loss))
+        # A component gets the next code where its energy, over the price of a byte, exceeds these.
+        steps = np.diff(cost[hull]) / -np.diff(loss[hull])
         sizes, losses = [0.0], [self.energy]
         for price in np.exp(np.linspace(top + 1, top - 45, _PRICES)):
-            choice = np.argmin(energy[:, None] * loss + price * cost, axis=1)
-            size = cost[choice].sum() + 4 * len(np.unique(choice[choice > 0]))
+            choice = hull[np.searchsorted(steps, energy / price)]
+            count = np.bincount(choice, minlength=len(cost))
+            size = count @ cost + 4 * np.count_nonzero(count[1:])
             if size > sizes[-1]:
-                rank = int(np.count_nonzero(choice))
+                rank = int(count[1:].sum())
                 left = [1.0, *(residual_share(books, rank, self.shape) for books in pairs)]
                 sizes.append(float(size))
                 losses.append(float((energy * np.array(left)[choice]).sum()) + rest)

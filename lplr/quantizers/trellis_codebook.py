@@ -69,9 +69,8 @@ class TrellisCodebook:
 
     def nbytes(self, length: int, count: int) -> int:
         """Bytes of ``count`` vectors of ``length`` entries; see `Codebook.nbytes`."""
-        whole, *bits = self._bits(length)
-        size, rest = (-(-count * each // 8) for each in bits)
-        return whole * size + rest
+        whole, size, rest = self._bits(length)
+        return whole * -(-count * size // 8) - (-count * rest // 8)
 
     def _bits(self, length: int) -> tuple[int, int, int]:
         """The whole segments of a vector, and the bits of one and of the rest; often asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,7 @@ class Trellis:
         self.gaussian_mse = gaussian_mse
         self._numbers, self._unit = on_grid(np.array(table, np.float32))
         self.table = read_only(self._numbers * self._unit)
-        search_table = _aligned((1, len(table)))[0]
-        search_table[:] = self.table[_reversed_bits(self.state_bits)]
-        self._search_table = read_only(search_table)
+        self._search_table = read_only(self.table[_reversed_bits(self.state_bits)])
         self._widths = read_only(np.array(self.widths, np.int64))
 
     @classmethod
@@ -107,9 +106,10 @@ class Trellis:
         if target.size == 0:
             return
         wrap = min(n, -(-_LOOK * self.state_bits // int(self.bits))) if self.wraps(n) else 0
-        steps, states = max(n, 2 * wrap) + 1, 1 << (self.state_bits - min(self.widths))
-        scratch = _aligned((steps, max(16, states))), np.empty((2, n), np.float32)
-        code = self._widths, self._search_table, wrap
+        states = max(32, 1 << (self.state_bits - min(self.widths)))
+        best = _aligned((n + wrap + 1) * states, np.uint16)
+        scratch = best, *(np.empty(n, dtype) for dtype in (np.float32, np.int16, np.int64))
+        code = self._widths, self._search_table, *self._integers, wrap
         trellis_panel(target, base, coeff, *code, scale, *scratch, error, codes)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
@@ -175,6 +175,22 @@ class Trellis:
         """Inner products of m vectors with ``y``, from their packed bits; see `dot`."""
         part = self.part(packed, len(y), m, size=size, columns=False, target=len(y))
         return Parts([part]).product(y, m)
+
+    @cached_property
+    def _integers(self) -> tuple[np.ndarray, np.float32, np.float32, int]:
+        """Tables, entries per unit, bound and doublings of the search; see `trellis_panel`."""
+        finer = max(0, ceil(self.bits) - 3)  # units of squares, by powers of 4
+        largest = float(np.abs(self.table).max()) or 1.0
+        per_unit = np.float32(min(2.0**self.bits * 1024 / 2**finer, 25000 / largest))
+        numbers = np.rint(self._search_table * per_unit).astype(np.int16)
+        flat = _aligned(3 * len(numbers), np.int16)
+        tables = flat.reshape(3, -1)
+        tables[2] = numbers
+        for width in set(self.widths):
+            groups = numbers.reshape(-1, max(32 >> width, 1), min(1 << width, 32))
+            tables[width & 1] = groups.transpose(0, 2, 1).ravel()
+        bound = np.float32(np.abs(numbers).max() + (6000 >> finer))
+        return read_only(flat), per_unit, bound, max(0, 2 * finer - 1)
 
     @cached_property
     def _code(self) -> dict[str, Any]:
@@ -252,9 +268,8 @@ def _reversed_bits(state_bits: int) -> np.ndarray:
     return out
 
 
-def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    """Empty float32 array on a multiple of 64 bytes, so that 16 entries fill one cache line."""
-    size = shape[0] * shape[1]
-    raw = np.empty(size + 16, np.float32)
-    first = -(raw.ctypes.data // 4) % 16
-    return raw[first : first + size].reshape(shape)
+def _aligned(size: int, dtype: type) -> np.ndarray:
+    """Empty array whose first entry is at a multiple of 64 bytes, the length of a cache line."""
+    raw = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size * np.dtype(dtype).itemsize].view(dtype)

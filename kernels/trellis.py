@@ -28,7 +28,7 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import float32, int16, int64, types, uint8, uint16, void
-from numba.extending import models, register_model
+from numba.core import cgutils
 
 from lplr.kernels.jit import intrinsic, kernel
 
@@ -36,40 +36,38 @@ from lplr.kernels.jit import intrinsic, kernel
 _MATRIX = types.Array(float32, 2, "C", readonly=True)
 _VALUES = types.Array(float32, 1, "C", readonly=True)
 _WIDTHS = types.Array(int64, 1, "C", readonly=True)
-_TABLES = types.Array(int16, 1, "C", readonly=True)
+_NUMBERS = types.Array(int16, 1, "C", readonly=True)
+_CODE = _WIDTHS, _NUMBERS, int64, int64, uint16[::1], int64
 _OUT = float32[:, ::1]
 
 _LANES = 32
 _FULL = 1 << 15  # what a signed number of 16 bits does not reach
 _MOST = 0xFFFF - (_FULL * _FULL >> 16)  # a square is added to it
 _REBASE = 8  # steps between subtractions of the least cost
+_ROUNDS = 4  # of paths, each to the state from which the one before came
 _FAR = 1 << 20  # more than any cost
 
 
-class _Lanes(types.Type):
-    """Thirty-two integers of 16 bits in vector registers."""
-
-
-_lanes = _Lanes("int16x32")
-_SHORT, _INDEX = ir.IntType(16), ir.IntType(32)
+_SHORT, _INDEX, _WORD = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR, _WIDE = (ir.VectorType(kind, _LANES) for kind in (_SHORT, _INDEX))
 
 
-@register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, _VECTOR)
-
-
-def _seen(address, count):
+def _seen(address, count, dtype=np.uint16):
     """Memory from an address on, as plain Python sees it."""
-    return np.frombuffer((ctypes.c_uint16 * count).from_address(address), np.uint16)
+    return np.frombuffer((ctypes.c_uint16 * count).from_address(int(address)), dtype)
 
 
 def _pointer(builder, address, at, kind):
     """Pointer to a vector that begins ``at`` entries of 16 bits after an address."""
     first = builder.inttoptr(address, _SHORT.as_pointer())
     return builder.bitcast(builder.gep(first, [at]), kind.as_pointer())
+
+
+def _loaded(builder, address, at, count):
+    """``count`` entries from ``at`` on, repeated to fill the lanes."""
+    loaded = builder.load(_pointer(builder, address, at, ir.VectorType(_SHORT, count)))
+    loaded.align = 2
+    return _shuffled(builder, loaded, [i % count for i in range(_LANES)])
 
 
 def _shuffled(builder, vector, lanes):
@@ -86,93 +84,66 @@ def _called(builder, name, *arguments):
     return builder.call(function, arguments)
 
 
-@intrinsic(lambda x: np.full(_LANES, x & 0xFFFF, np.uint16))
-def _splat(typing, x):
-    """The low 16 bits of an integer in all lanes."""
+def _plain_step(before, after, table, x, size, ways, k, count, doublings):
+    s = np.arange(size * ways)
+    lane = s % _LANES
+    costs = _seen(before, size * ways)[((s - lane) >> k) + lane % count]
+    squares = _square(x - _seen(table, size * ways, np.int16).astype(np.int64), doublings)
+    least = (costs + squares).reshape(ways, size).min(0).clip(max=_MOST)
+    _seen(after, size)[:] = least.reshape(-1, _LANES // count, count).transpose(0, 2, 1).ravel()
+
+
+@intrinsic(_plain_step, prefer_literal=True)
+def _step(typing, before, after, table, x, size, ways, k, count, doublings):
+    """The least of ``ways`` costs for each of ``size`` states, 32 at a time.
+
+    ``count`` is 32 / 2**k, or 1; it and ``doublings`` are known when this is compiled.
+    """
 
     def generate(context, builder, signature, args):
-        empty = ir.Constant(_VECTOR, ir.Undefined)
-        one = builder.trunc(args[0], _SHORT)
-        one = builder.insert_element(empty, one, ir.Constant(_INDEX, 0))
-        return _shuffled(builder, one, [0] * _LANES)
-
-    return _lanes(types.int64), generate
-
-
-def _plain_load(address, at, k):
-    part = _seen(address + 2 * at, max(_LANES >> k, 1))
-    return np.tile(part, _LANES // len(part))
-
-
-@intrinsic(_plain_load, prefer_literal=True)
-def _load(typing, address, at, k):
-    """32 / 2**k entries from ``at`` on, repeated to fill the lanes."""
-    count = max(_LANES >> k.literal_value, 1)
-
-    def generate(context, builder, signature, args):
-        loaded = builder.load(_pointer(builder, *args[:2], ir.VectorType(_SHORT, count)))
-        loaded.align = 2
-        return _shuffled(builder, loaded, [i % count for i in range(_LANES)])
-
-    return _lanes(types.int64, types.int64, k), generate
-
-
-def _plain_store(address, at, value, k):
-    _seen(address + 2 * at, _LANES)[:] = value.reshape(-1, max(_LANES >> k, 1)).T.ravel()
-
-
-@intrinsic(_plain_store, prefer_literal=True)
-def _store(typing, address, at, value, k):
-    """Store lanes that are sorted by symbols of k bits in the order of states."""
-    count = max(_LANES >> k.literal_value, 1)
-
-    def generate(context, builder, signature, args):
-        order = np.arange(_LANES).reshape(-1, count).T.ravel()
-        place = _pointer(builder, *args[:2], _VECTOR)
-        builder.store(_shuffled(builder, args[2], order.tolist()), place).align = 2
+        before, after, table, x, size, ways, k = args[:7]
+        count = signature.args[7].literal_value
+        x = builder.insert_element(
+            ir.Constant(_VECTOR, ir.Undefined), builder.trunc(x, _SHORT), ir.Constant(_INDEX, 0)
+        )
+        x = _shuffled(builder, x, [0] * _LANES)
+        first, lanes = ir.Constant(_WORD, 0), ir.Constant(_WORD, _LANES)
+        with cgutils.for_range_slice(builder, first, size, lanes, _WORD) as (g, _):
+            least = cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [_MOST] * _LANES))
+            with cgutils.for_range(builder, ways) as loop:
+                s = builder.add(g, builder.mul(loop.index, size))
+                one = other = _called(builder, "ssub.sat", x, _loaded(builder, table, s, _LANES))
+                for i in range(signature.args[8].literal_value):
+                    other = _called(builder, "sadd.sat", other, other)
+                    one = one if i else other
+                square = builder.mul(builder.sext(one, _WIDE), builder.sext(other, _WIDE))
+                square = builder.lshr(square, ir.Constant(_WIDE, [16] * _LANES))
+                cost = _loaded(builder, before, builder.ashr(s, k), count)
+                cost = builder.add(cost, builder.trunc(square, _VECTOR))
+                builder.store(_called(builder, "umin", builder.load(least), cost), least)
+            order = np.arange(_LANES).reshape(-1, count).T.ravel()
+            place = _pointer(builder, after, g, _VECTOR)
+            builder.store(_shuffled(builder, builder.load(least), order.tolist()), place).align = 2
         return context.get_dummy_value()
 
-    return types.none(types.int64, types.int64, value, k), generate
+    return types.none(*[types.int64] * 7, count, doublings), generate
 
 
-@intrinsic(np.minimum)
-def _min(typing, x, y):
-    def generate(context, builder, signature, args):
-        return _called(builder, "umin", *args)
+def _number(dtype):
+    """An intrinsic that reads one number, atomically, so that no loop of a few is vectorised."""
 
-    return _lanes(x, y), generate
+    @intrinsic(lambda address, at: int(_seen(address + 2 * at, 1, dtype)[0]))
+    def read(typing, address, at):
+        def generate(context, builder, signature, args):
+            loaded = builder.load_atomic(_pointer(builder, *args, _SHORT), "monotonic", 2)
+            return (builder.sext if dtype is np.int16 else builder.zext)(loaded, _WORD)
 
+        return types.int64(types.int64, types.int64), generate
 
-@intrinsic(np.subtract)
-def _subtract(typing, x, y):
-    def generate(context, builder, signature, args):
-        return builder.sub(*args)
-
-    return _lanes(x, y), generate
+    return read
 
 
-def _plain_way(least, before, x, values, doublings):
-    d = x.view(np.int16).astype(np.int64) - values.view(np.int16)
-    one, other = (np.clip(d << by, -_FULL, _FULL - 1) for by in (min(doublings, 1), doublings))
-    return np.minimum(least, before + (one * other >> 16).astype(np.uint16))
-
-
-@intrinsic(_plain_way, prefer_literal=True)
-def _way(typing, least, before, x, values, doublings):
-    """The lesser of ``least`` and ``before`` plus the square of ``x - values``; see `_square`."""
-
-    def generate(context, builder, signature, args):
-        least, before, x, values, _ = args
-        one = other = _called(builder, "ssub.sat", x, values)
-        for i in range(doublings.literal_value):
-            other = _called(builder, "sadd.sat", other, other)
-            one = one if i else other
-        wide = builder.mul(builder.sext(one, _WIDE), builder.sext(other, _WIDE))
-        wide = builder.lshr(wide, ir.Constant(_WIDE, [16] * _LANES))
-        cost = builder.add(before, builder.trunc(wide, _VECTOR))
-        return _called(builder, "umin", least, cost)
-
-    return _lanes(least, before, x, values, doublings), generate
+_signed, _unsigned = _number(np.int16), _number(np.uint16)
 
 
 @kernel(inline="always")
@@ -183,69 +154,32 @@ def _square(d, doublings):
     as a line. What leaves 16 bits becomes the nearest number there is.
     """
     size, largest = abs(d), _FULL - (d > 0)
-    one = min(size << min(doublings, 1), largest)
-    return one * min(size << doublings, largest) >> 16
+    one = np.minimum(size << min(doublings, 1), largest)
+    return one * np.minimum(size << doublings, largest) >> 16
 
 
-@intrinsic(lambda x: int(x.min()))
-def _least_lane(typing, x):
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(_SHORT, [_VECTOR])
-        name = f"llvm.vector.reduce.umin.v{_LANES}i16"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        return builder.zext(builder.call(function, args), ir.IntType(64))
-
-    return types.int64(x), generate
-
-
-@kernel(inline="always")
-def _advance_by(before, after, table, x, size, pairs, k, lanes, doublings):
-    """`_advance` with what the compiler has to know: ``doublings``, and min(k, 5) as ``lanes``."""
-    for g in range(0, size, _LANES):
-        even = odd = _splat(_MOST)  # two chains, so that neither waits for itself
-        s = g
-        for _ in range(pairs):
-            even = _way(even, _load(before, s >> k, lanes), x, _load(table, s, 0), doublings)
-            s += size
-            odd = _way(odd, _load(before, s >> k, lanes), x, _load(table, s, 0), doublings)
-            s += size
-        _store(after, g, _min(even, odd), lanes)
-
-
-@kernel
-def _advance(before, after, table, x, size, pairs, k, doublings):
+@kernel([void(*[int64] * 8)])
+def _advance(before, after, table, x, size, ways, k, doublings):
     """One step for a symbol of k bits: the least costs ``after`` from those ``before``."""
-    x = _splat(x)
     if k == 1:
-        _advance_by(before, after, table, x, size, pairs, 1, 1, 0)
+        _step(before, after, table, x, size, ways, k, 16, 0)
     elif k == 2:
-        _advance_by(before, after, table, x, size, pairs, 2, 2, 0)
+        _step(before, after, table, x, size, ways, k, 8, 0)
     elif k == 3 and doublings == 0:
-        _advance_by(before, after, table, x, size, pairs, 3, 3, 0)
+        _step(before, after, table, x, size, ways, k, 4, 0)
     elif k == 3:
-        _advance_by(before, after, table, x, size, pairs, 3, 3, 1)
+        _step(before, after, table, x, size, ways, k, 4, 1)
     elif k == 4 and doublings == 1:
-        _advance_by(before, after, table, x, size, pairs, 4, 4, 1)
+        _step(before, after, table, x, size, ways, k, 2, 1)
     elif k == 4:
-        _advance_by(before, after, table, x, size, pairs, 4, 4, 3)
+        _step(before, after, table, x, size, ways, k, 2, 3)
     elif doublings == 3:
-        _advance_by(before, after, table, x, size, pairs, k, 5, 3)
+        _step(before, after, table, x, size, ways, k, 1, 3)
     else:
-        _advance_by(before, after, table, x, size, pairs, k, 5, 5)
+        _step(before, after, table, x, size, ways, k, 1, 5)
 
 
-@kernel
-def _rebase(costs, size):
-    """Subtract the least of ``size`` costs from all."""
-    least = _splat(_MOST)
-    for g in range(0, size, _LANES):
-        least = _min(least, _load(costs, g, 0))
-    base = _splat(_least_lane(least))
-    for g in range(0, size, _LANES):
-        _store(costs, g, _subtract(_load(costs, g, 0), base), 0)
-
-
-@kernel
+@kernel([void(*(_NUMBERS, int64, int64, int64), *_CODE)])
 def _forward(x, first, count, start, widths, tables, doublings, state_bits, best, size):
     """The least costs of ``count`` steps from entry ``first`` on, going on at 0 after the last.
 
@@ -263,19 +197,24 @@ def _forward(x, first, count, start, widths, tables, doublings, state_bits, best
         k, k_next = widths[at & 3], widths[after & 3]
         before = best.ctypes.data + 2 * t * size
         if t % _REBASE == 0 or t < state_bits:  # at the start some states are far behind
-            _rebase(before, max(1 << (state_bits - k), _LANES))
+            costs = best[t * size : t * size + max(1 << (state_bits - k), _LANES)]
+            least = costs[0]
+            for g in range(len(costs)):
+                least = min(least, costs[g])
+            for g in range(len(costs)):
+                costs[g] -= least
         m = 1 << (state_bits - k_next)
         wide = max(m, _LANES)
-        pairs = (1 << state_bits) // (2 * wide)
+        ways = (1 << state_bits) // wide
         table = tables.ctypes.data + (2 * (k & 1) << state_bits)
-        _advance(before, before + 2 * size, table, np.int64(x[at]), wide, pairs, k, doublings)
+        _advance(before, before + 2 * size, table, np.int64(x[at]), wide, ways, k, doublings)
         for i in range(m, _LANES):  # the lanes of a vector that is longer than all costs
             g = (t + 1) * size + (i & (m - 1))
             best[g] = min(best[g], best[(t + 1) * size + i])
         at = after
 
 
-@kernel
+@kernel([int64(*(_NUMBERS, *[int64] * 5), *_CODE, int64[::1])])
 def _back(
     x, first, stop, until, end, start, widths, table, doublings, state_bits, best, size, states
 ):
@@ -286,49 +225,43 @@ def _back(
     it, even where costs that have grown too large do not tell.
     """
     n = len(x)
-    at, used = (first + stop) % n, 0
-    for t in range(stop):  # bits of symbols since the start
-        used += widths[(first + t) & 3]
-    k = widths[at & 3]
-    g = end
+    at, seen = (first + stop) % n, 0
+    if start >= 0:  # the bits of the start that g has, highest
+        seen = state_bits
+        for t in range(stop + 1):
+            seen -= widths[(first + t) & 3]
+    k, values, g = widths[at & 3], table.ctypes.data, end
     if end < 0:
-        least = _FAR
-        for i in range(1 << (state_bits - k)):
-            cost = np.int64(best[stop * size + i])
-            if start >= 0 and used < state_bits:
-                cost += _strays(i, used, start, state_bits - k)
-            if cost < least:
-                least, g = cost, i
+        free = state_bits - k - max(seen, 0)
+        g = (start & ((1 << max(seen, 0)) - 1)) << free
+        for i in range(g, g + (1 << free)):
+            if best[stop * size + i] < best[stop * size + g]:
+                g = i
     for t in range(stop - 1, until - 1, -1):
         at = n - 1 if at == 0 else at - 1
         k_next, k = k, widths[at & 3]
-        used -= k
-        y = np.int64(x[at])
-        keeps = start >= 0 and used < state_bits
-        least = _FAR << 16
-        for j in range(1 << k_next):
+        way, ways = 0, 1 << k_next
+        if start >= 0:
+            seen += k_next
+        if start >= 0 and seen > 0:
+            known = min(seen, k_next)
+            ways >>= known
+            way = ((start & ((1 << seen) - 1)) >> (seen - known)) << (k_next - known)
+        y, costs = np.int64(x[at]), best.ctypes.data + 2 * t * size
+        least = np.int64(1) << 40
+        for j in range(way, way + ways):
             s = j << (state_bits - k_next) | g
-            square = _square(y - np.int64(table[s]), doublings)
-            cost = np.int64(best[t * size + (s >> k)]) + square
-            if keeps:
-                cost += _strays(s >> k, used, start, state_bits - k)
+            cost = _unsigned(costs, s >> k) + _square(y - _signed(values, s), doublings)
             least = min(least, cost << 16 | s)
         states[at] = least & 0xFFFF
-        g = states[at] >> k
+        g = (least & 0xFFFF) >> k
     return g
-
-
-@kernel(inline="always")
-def _strays(g, used, start, bits):
-    """A cost beyond all others if ``g``, of some bits, does not begin with those of the start."""
-    seen = max(bits - used, 0)
-    return 0 if g >> used == start & ((1 << seen) - 1) else _FAR
 
 
 @kernel(
     [
         void(
-            *(_MATRIX, _MATRIX, _MATRIX, _WIDTHS, _VALUES, _TABLES, float32, float32, int64),
+            *(_MATRIX, _MATRIX, _MATRIX, _WIDTHS, _VALUES, _NUMBERS, float32, float32, int64),
             *(int64, _VALUES, uint16[::1], float32[::1], int16[::1], int64[::1]),
             *(_OUT, uint8[:, ::1]),
         )
@@ -368,8 +301,8 @@ def trellis_panel(
 
     ``values``, float32 (2**L,), has the value of each state, newest symbol lowest. ``tables``,
     int16 (3 * 2**L,), has ``per_unit`` times these values, rounded, three times: for symbols of
-    even and of odd widths, where each 32 states are sorted by symbols, and as they are. Entries times
-    ``per_unit`` are rounded and kept within ``bound``; for ``doublings`` see `_square`.
+    even and of odd widths, where each 32 states are sorted by symbols, and as they are. Entries
+    times ``per_unit`` are rounded and kept within ``bound``; for ``doublings`` see `_square`.
 
     If ``wrap`` is 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from
     the state at its end. A search that begins ``wrap`` entries before the end, which it reaches
@@ -401,16 +334,16 @@ def trellis_panel(
             v = v if v < bound else bound
             x[i] = np.int16(v if v > -bound else -bound)
         code = widths, table, doublings, state_bits, best, size, states
-        if wrap == 0:
-            _forward(x, 0, n, 0, widths, tables, doublings, state_bits, best, size)
-            _back(x, 0, n, 0, -1, 0, *code)
-        else:
-            first, stop = (n - wrap) % n, wrap + n
-            _forward(x, first, stop, -1, widths, tables, doublings, state_bits, best, size)
-            state = _back(x, first, 2 * wrap, wrap, -1, -1, *code)
-            if _back(x, first, stop, wrap, state, -1, *code) != state:
-                _forward(x, 0, n, state, widths, tables, doublings, state_bits, best, size)
-                _back(x, 0, n, 0, state, state, *code)
+        start, first, stop = -1 if wrap > 0 else 0, (n - wrap) % n, n + wrap
+        _forward(x, first, stop, start, widths, tables, doublings, state_bits, best, size)
+        seen = min(3 * wrap, stop) if wrap > 0 else stop
+        state, end = start, _back(x, first, seen, wrap, -1, start, *code)
+        for _ in range(_ROUNDS):
+            if state != end:
+                state, end = end, _back(x, first, stop, wrap, end, start, *code)
+        if state != end:
+            _forward(x, 0, n, end, widths, tables, doublings, state_bits, best, size)
+            _back(x, 0, n, 0, end, end, *code)
         for i in range(n):
             state, symbol = states[i], 0
             for b in range(widths[i & 3]):

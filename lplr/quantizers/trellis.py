@@ -19,7 +19,7 @@ STATE_BITS = range(6, 15)
 
 _WRAP = 5  # a sequence is tail-biting from this many windows of bits on; shorter ones lose by it
 _WINDOW_OF_FOURS = 16  # bits of the longest that has a table, of 256 KB
-_LOOK = 12  # windows on either side of the start that the search for the state before it sees
+_LOOK = 8  # windows before the start that the search for the state there sees
 _BLOCK = 32  # entries of a sequence that kernels decode together
 _ONE = read_only(np.ones(1, np.float32))
 

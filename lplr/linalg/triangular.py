@@ -42,7 +42,6 @@ def cholesky(H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
         if p:
             run_blocks(update, d - p, _ROWS)
         L[p:q, p:q] = np.linalg.cholesky(L[p:q, p:q])
-        L[p:q, q:] = 0.0
         if q == d:
             break
         below, diagonal, inverses = L[q:, p:q], L[p:q, p:q], _inverses(L[p:q, p:q])
@@ -53,6 +52,11 @@ def cholesky(H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
             _substitute(M, N, B[i:j].T)
 
         run_blocks(solve, d - q, _ROWS)
+
+    def clear(i: int, j: int) -> None:
+        L[i:j, -(-j // size) * size :] = 0.0
+
+    run_blocks(clear, d, _ROWS)
     return L
 
 
@@ -135,11 +139,15 @@ def solve_squares(M: np.ndarray, c: np.ndarray, own: np.ndarray) -> np.ndarray:
 
     ``c`` and ``own`` have the shape (m, d) or (d,), and so has v: m systems are solved at once.
     """
+    from scipy.linalg.lapack import dtrtrs
+
     v = np.array(own, np.float64)
+    systems = v.reshape(-1, len(M)), c.reshape(-1, len(M))
     for p in reversed(range(0, len(M), _SMALL)):
         stop = min(p + _SMALL, len(M))
         squares = np.square(M[p:stop, :stop], dtype=np.float64)
-        for k in range(stop - 1, p, -1):
-            v[..., p:k] += (c[..., k] * v[..., k])[..., None] * squares[k - p, p:k]
+        within = squares[:, p:].T
+        for x, share in zip(*systems, strict=True):
+            x[p:stop] = dtrtrs(-within * share[p:stop], x[p:stop], unitdiag=1)[0]
         v[..., :p] += (c[..., p:stop] * v[..., p:stop]) @ squares[:, :p]
     return v

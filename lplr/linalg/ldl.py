@@ -128,7 +128,14 @@ def block_ldl(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def squared_norm(A: np.ndarray) -> float:
     """Squared Frobenius norm of a float32 matrix; sums of 64 rows are added in float64."""
-    return sum(float(np.vdot(a, a)) for a in (A[i : i + 64] for i in range(0, len(A), 64)))
+    parts = [0.0] * -(-len(A) // 64)
+
+    def block(start: int, stop: int) -> None:
+        for i in range(start, stop, 64):
+            parts[i // 64] = float(np.vdot(A[i : i + 64], A[i : i + 64]))
+
+    run_blocks(block, len(A), _TILE)
+    return sum(parts)
 
 
 def weighted_squared_norm(

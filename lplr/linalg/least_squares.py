@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lplr.linalg.copies import copied
 from lplr.linalg.ldl import ldl
 from lplr.linalg.operators import InputOperator, Matrix, Operator, multiply
 from lplr.parallel import matmul, run_blocks
@@ -41,15 +42,19 @@ def _wide_gram(X: np.ndarray) -> np.ndarray:
     k, n = X.shape
     G = np.zeros((k, k))
     for start in range(0, n, _ROWS):
-        x = np.ascontiguousarray(X[:, start : start + _ROWS], np.float64)
+        x = copied(X[:, start : start + _ROWS], np.float64)
 
         def rows(i: int, j: int, x: np.ndarray = x) -> None:
             G[i:j, :j] += x[i:j] @ x[:j].T
 
         run_blocks(rows, k, _TILE)
-    for i in range(0, k, _TILE):
-        G[:i, i : i + _TILE] = G[i : i + _TILE, :i].T
-    return (G + G.T) / 2  # within the tiles on the diagonal
+
+    def mirror(i: int, j: int) -> None:
+        G[:i, i:j] = G[i:j, :i].T
+        G[i:j, i:j] = (G[i:j, i:j] + G[i:j, i:j].T) / 2
+
+    run_blocks(mirror, k, _TILE)
+    return G
 
 
 def solve(G: np.ndarray, B: np.ndarray) -> np.ndarray:

@@ -12,9 +12,9 @@ from lplr.coding.constant import is_constant
 from lplr.coding.factor_weights import FactorWeights
 from lplr.coding.row_feedback import RowFeedback
 from lplr.linalg.ldl import squared_norm, two_sided_loss
+from lplr.linalg.least_squares import gram
 from lplr.linalg.spectrum import estimated_singular_values
 from lplr.linalg.transforms import RandomizedTransform
-from lplr.parallel import matmul
 from lplr.planning.backbone_rates import BackboneRates
 from lplr.planning.codebooks import codebooks_by_size
 from lplr.planning.column_rates import ColumnRates
@@ -147,8 +147,7 @@ class WeightedMatrix:
         if min(n, d) > _LARGE:
             s = estimated_singular_values(self.W, np.random.default_rng(self.seed))
             return Spectrum(s * np.sqrt(energy / (s @ s)), energy, (n, d))
-        X = (self.W if n <= d else self.W.T).astype(np.float64)
-        values = eigvalsh(matmul(X, X.T), check_finite=False)
+        values = eigvalsh(gram(self.W if n <= d else self.W.T), check_finite=False)
         return Spectrum(np.sqrt(np.maximum(values[::-1], 0.0)), energy, self.shape)
 
     def components(self, nbytes: float) -> WeightedComponents | None:

@@ -44,16 +44,14 @@ from lplr.kernels.trellis_vectors import (
 # A matrix of trellis codes, and where a product takes it from and adds it to; arrays by address.
 PART = np.dtype(
     [
-        # Packed codes, uint8, 8 bytes at least: of the first segment of all vectors, then of the
-        # second one of all, and so on, each of these from a byte on. A segment is one sequence,
-        # which wraps from ``shortest`` bits on.
+        # Packed codes, uint8, 8 bytes at least: from ``bit`` on, ``count`` sequences of ``length``
+        # entries, one after the other. They wrap from ``shortest`` bits on.
         ("stream", np.int64),
         ("nbytes", np.int64),
-        ("shortest", np.int64),
-        # ``count`` vectors of ``length`` entries, in segments of ``size`` or, the last one, less.
+        ("bit", np.int64),
         ("length", np.int64),
         ("count", np.int64),
-        ("size", np.int64),
+        ("shortest", np.int64),
         # Bits of a state and of four symbols, and of the first of them; from pair to pair, windows
         # move on by ``step`` and ``next_step`` bits in turn.
         ("state_bits", np.int64),
@@ -73,10 +71,10 @@ PART = np.dtype(
         ("fours", np.int64),
         ("fours_mask", np.int64),
         ("unit", np.float32),
-        # The factor of vector i: entry ``i * scale_step`` of ``scale``, float32.
+        # The factor of sequence i: entry ``i * scale_step`` of ``scale``, float32.
         ("scale", np.int64),
         ("scale_step", np.int64),
-        # Whether the vectors are the columns of the matrix; else they are its rows. A product
+        # Whether the sequences are columns of the matrix; else they are rows. A product
         # reads from ``source`` on, and adds from ``target`` on.
         ("columns", np.int64),
         ("source", np.int64),
@@ -84,7 +82,7 @@ PART = np.dtype(
     ],
     align=True,
 )
-_TILE = 64  # sequences that are decoded together
+_TILE, _ROWS = 64, 8  # sequences that are decoded together, for several vectors and for one
 _BEYOND = 16  # bytes after a block that its words touch, at most
 _PARTS = types.Array(from_dtype(PART), 1, "C", readonly=True)
 
@@ -220,55 +218,48 @@ def multiply(parts, work):
     zeros = np.zeros(MANY, np.float32)
     for p in range(len(parts)):
         part = parts[p]
-        size, length, x, y = part["size"], part["length"], part["source"], part["target"]
-        factors = np.full(part["count"], part["unit"], np.float32)
-        for i in range(part["count"]):
+        n, count, columns = part["length"], part["count"], part["columns"]
+        x, y = part["source"], part["target"]
+        factors = np.full(count, part["unit"], np.float32)
+        for i in range(count):
             factors[i] *= real(part["scale"] + 4 * i * part["scale_step"])
-            if part["columns"]:
+            if columns:
                 factors[i] *= work[x + i]
-        copy = _room(part, min(size, length))
-        bit = 0
-        for start in range(0, length, size):
-            n = min(size, length - start)
-            total, blocks = n * part["period"] // 4, -(-n // MANY)
-            own = np.zeros(blocks * MANY, np.float32)
-            if part["columns"]:
-                _add(part, bit, total, 0, blocks, factors, own, 0, copy)
-                work[y + start : y + start + n] += own[:n]
-            else:
-                own[:n] = work[x + start : x + start + n]
-                values = np.empty(blocks * MANY, np.float32)
-                for i in range(part["count"]):
-                    values[:] = 0
-                    _add(
-                        part, bit + i * total, total, 0, blocks, factors[i : i + 1], values, 0, copy
-                    )
-                    work[y + i] += _inner(values, own, zeros)
-            bit = (bit + part["count"] * total + 7) // 8 * 8
+        bit, total, blocks = part["bit"], n * part["period"] // 4, -(-n // MANY)
+        stride, copy = blocks * MANY, _room(part, n)
+        own = np.zeros(stride, np.float32)  # the piece of x or of y
+        if columns:
+            _add(part, bit, total, 0, blocks, factors, own, 0, copy)
+            work[y : y + n] += own[:n]
+            continue
+        own[:n] = work[x : x + n]
+        tile = np.empty(_ROWS * stride, np.float32)
+        for i in range(0, count, _ROWS):
+            tile[:] = 0
+            few = factors[i : i + _ROWS]
+            _add(part, bit + i * total, total, 0, blocks, few, tile, stride, copy)
+            for k in range(len(few)):
+                row = tile[k * stride : (k + 1) * stride]
+                work[y + i + k] += _inner(row, own, zeros)
 
 
 @kernel([void(_PARTS, float32[:, ::1], float32[::1])])
 def multiply_many(parts, X, out):
-    """Add the products of the columns of a single part with several vectors to a flat array.
+    """Add the products of parts of columns with several vectors to a flat array.
 
-    ``X`` is float32 (count, c), c a multiple of `VECTORS`; ``out`` is (c, width), transposed, where
-    each segment starts on a multiple of `MANY` entries.
+    ``X`` is float32 (count, c), c a multiple of `VECTORS`; ``out`` is (c, width), transposed. The
+    result of a part begins in column ``target`` and fills whole blocks of `MANY`.
     """
-    part = parts[0]
-    size, length, count = part["size"], part["length"], part["count"]
-    copy = _room(part, min(size, length))
-    units = np.full(_TILE, part["unit"], np.float32)
-    bit = 0
-    for start in range(0, length, size):
-        n = min(size, length - start)
-        total, blocks = n * part["period"] // 4, -(-n // MANY)
+    for p in range(len(parts)):
+        part = parts[p]
+        n, count = part["length"], part["count"]
+        bit, total, blocks = part["bit"], n * part["period"] // 4, -(-n // MANY)
         stride = blocks * MANY + FEW  # no power of two, which would map all to few lines of a cache
+        units, copy = np.full(_TILE, part["unit"], np.float32), _room(part, n)
         tile = np.empty(_TILE * stride, np.float32)
         for i in range(0, count, _TILE):
-            columns = min(_TILE, count - i)
-            own = tile[: columns * stride]
+            few = units[: min(_TILE, count - i)]
+            own = tile[: len(few) * stride]
             own[:] = 0
-            _add(part, bit, total, 0, blocks, units[:columns], own, stride, copy)
-            add_tile(own, stride, X, i, out, start, blocks * MANY)
-            bit += columns * total
-        bit = (bit + 7) // 8 * 8
+            _add(part, bit + i * total, total, 0, blocks, few, own, stride, copy)
+            add_tile(own, stride, X, i, out, part["target"], blocks * MANY)

@@ -8,6 +8,7 @@ import pytest
 from lplr.exceptions import InputError
 from lplr.quantizers import packing
 from lplr.quantizers.trellis import STATE_BITS, Trellis, symbol_widths
+from lplr.quantizers.trellis_parts import Parts
 
 WRAP = 5  # windows
 
@@ -271,11 +272,15 @@ def test_products_are_those_of_the_decoded_matrix(book):
         x, y = dyadic(m, 1), dyadic(n, 2)
         for size in {n, 16, 52} if n > 16 else {n}:
             segments = [codes[:, i : i + size] for i in range(0, n, size)]
-            packed = np.concatenate([book.pack(segment) for segment in segments])
             Q = np.concatenate([book.decode(s)[..., 0] for s in segments], axis=1)
+            down, across = [], []
+            for start, s in zip(range(0, n, size), segments, strict=True):
+                part = book.part(book.pack(s), s.shape[1], m)
+                down.append({**part, "columns": True, "target": m + start})
+                across.append({**part, "source": start, "target": n})
             for found, expected in (
-                (book.dot(packed, n, size, x), x @ Q),
-                (book.dot_transposed(packed, m, size, y), Q @ y),
+                (Parts(down).product(x, n), x @ Q),
+                (Parts(across).product(y, m), Q @ y),
             ):
                 assert found.dtype == np.float32
                 np.testing.assert_array_equal(found, expected)

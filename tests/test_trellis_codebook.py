@@ -16,6 +16,8 @@ from lplr.matrices.low_rank import LowRank
 from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
+from lplr.matrices.vector_product import VectorProduct
+from lplr.parallel import at_most
 from lplr.quantizers import get_codebook
 
 # One entry; one short segment; whole bytes of four entries at 2 bits; two segments, the second one
@@ -69,7 +71,9 @@ def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> N
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["one call", "part by part"])
-def test_one_vector_is_multiplied_by_parts_of_all_kinds(planned: bool) -> None:
+def test_one_vector_is_multiplied_by_parts_of_all_kinds(
+    planned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
 
     def part(shape: tuple[int, int], bits: float, axis: int, scale: tuple[int, int]) -> Quantized:
@@ -95,6 +99,20 @@ def test_one_vector_is_multiplied_by_parts_of_all_kinds(planned: bool) -> None:
     np.testing.assert_allclose(f.times(x), f.to_dense() @ x.astype(float), rtol=0, atol=bound)
     np.testing.assert_array_equal(f @ x, f.times(x))
     np.testing.assert_allclose(Q @ x, Q.to_dense() @ x.astype(float), rtol=0, atol=bound)
+    if not planned:
+        return
+    # Of a large matrix, pieces are multiplied in threads: here 8 rows, or segments of columns.
+    monkeypatch.setattr("lplr.matrices.vector_product._SHARE", 8)
+    monkeypatch.setattr("lplr.matrices.vector_product._ROWS", 8)
+    for matrix, pieces in ((f, [2, 1]), (Q, [6])):
+        product = VectorProduct.of(matrix)
+        assert product is not None
+        assert [len(step) for step in product._steps] == pieces
+        with at_most(1):
+            found = product(x)
+        np.testing.assert_allclose(found, matrix.times(x), rtol=0, atol=bound)
+        with at_most(2):
+            np.testing.assert_array_equal(product(x), found)
 
 
 def test_damaged_streams_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -179,11 +178,13 @@ class Quantized(PackedMatrix):
             return True
         if not isinstance(book, TrellisCodebook) or self.offset is not None:
             return False
-        if math.prod(self.shape) > _SHARE or scales not in (1, self.scale.shape[1 - self.axis]):
-            return False  # larger ones are worth a thread
-        scale = {"scale": self.scale, "scale_step": int(scales > 1)}
-        where = {"source": source, "target": target}
-        product.add(book.part(self.codes, self.shape, self.axis, **scale, **where))
+        if scales not in (1, self.scale.shape[1 - self.axis]):
+            return False
+        words = self.shape[self.axis], self.shape[1 - self.axis]
+        options: Any = {"scale": self.scale.reshape(-1), "scale_step": int(scales > 1)}
+        options |= {"source": source, "target": target}
+        for found in book.parts(self.codes, words, self.axis == 0, **options):
+            product.add(found)
         return True
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ STATE_BITS = range(6, 15)
 _WRAP = 5  # a sequence is tail-biting from this many windows of bits on; shorter ones lose by it
 _WINDOW_OF_FOURS = 16  # bits of the longest that has a table, of 256 KB
 _LOOK = 8  # windows before the start that the search for the state there sees
-_BLOCK = 32  # entries of a sequence that kernels decode together
 _ONE = read_only(np.ones(1, np.float32))
 
 
@@ -148,33 +147,13 @@ class Trellis:
         decode(whole.table, sequence, self.sequence_bits(n), start, out, first, last)
 
     def part(self, packed: np.ndarray, length: int, count: int, **options: Any) -> dict[str, Any]:
-        """What `Parts` has to know of ``count`` packed vectors of ``length`` entries.
+        """What `Parts` has to know of ``count`` packed sequences of ``length`` entries.
 
         The options are other fields of `lplr.kernels.project_trellis.PART`.
         """
         packed = _readable(packed)
         stream = {"stream": packed, "nbytes": packed.size, "length": length, "count": count}
-        return {"size": length, "scale": _ONE, **self._code, **stream, **options}
-
-    def dot(self, packed: np.ndarray, n: int, size: int, x: np.ndarray) -> np.ndarray:
-        """Sum of vectors of n entries, each times an entry of ``x``, from their packed bits.
-
-        The vectors are cut into segments of ``size`` entries, see `TrellisCodebook`.
-        """
-        part = self.part(packed, n, len(x), size=size, columns=True, target=len(x))
-        return Parts([part]).product(x, n)
-
-    def dot_many(self, packed: np.ndarray, n: int, size: int, X: np.ndarray) -> np.ndarray:
-        """As `dot`, transposed, of the columns of X, a multiple of 8: float32 of shape (c, n)."""
-        part = self.part(packed, n, len(X), size=size, columns=True)
-        out = np.zeros((X.shape[1], -(-n // _BLOCK) * _BLOCK), np.float32)
-        Parts([part]).add_many(X, out)
-        return out[:, :n]
-
-    def dot_transposed(self, packed: np.ndarray, m: int, size: int, y: np.ndarray) -> np.ndarray:
-        """Inner products of m vectors with ``y``, from their packed bits; see `dot`."""
-        part = self.part(packed, len(y), m, size=size, columns=False, target=len(y))
-        return Parts([part]).product(y, m)
+        return {"scale": _ONE, **self._code, **stream, **options}
 
     @cached_property
     def _integers(self) -> tuple[np.ndarray, np.float32, np.float32, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from lplr.parallel import run_blocks
 from lplr.quantizers.packing import check_bytes, check_padding
 from lplr.quantizers.trellis import Trellis
+from lplr.quantizers.trellis_parts import Parts
 
 __all__ = ["TrellisCodebook", "segment_length", "trellis_codebook"]
 
@@ -123,41 +124,51 @@ class TrellisCodebook:
             self.trellis.unpack_into(stream, *place, out, start - first, stop - first)
         return out.T if axis == 0 else out
 
-    def part(
-        self, packed: np.ndarray, shape: tuple[int, int], axis: int, **options: Any
-    ) -> dict[str, Any]:
-        """A packed matrix of this shape, its vectors along ``axis``, for `Parts`."""
-        length, count = shape[axis], shape[1 - axis]
-        options = {"size": self.segment_length(length), "columns": axis == 0, **options}
-        return self.trellis.part(packed, length, count, **options)
+    def parts(
+        self,
+        packed: np.ndarray,
+        words: tuple[int, int],
+        columns: bool,
+        entries: slice | None = None,
+        source: int = 0,
+        target: int = 0,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Packed vectors as parts of a product, see `Parts`: one for each segment of all of them.
+
+        ``words`` is the number of entries of each vector and that of vectors; ``entries`` are those
+        of each that count, whole segments, by default all. With ``columns`` the vectors are
+        columns of what multiplies, else they are its rows. The options are other fields of a part.
+        """
+        entries = entries or slice(0, words[0])
+        for s, stream in self._streams(packed, *words, entries.start, entries.stop):
+            along = s.start - entries.start
+            where = {"source": source + (not columns) * along, "target": target + columns * along}
+            place = {"columns": columns, **where, **options}
+            yield self.trellis.part(stream, s.stop - s.start, words[1], **place)
 
     def dot(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, x: np.ndarray
     ) -> np.ndarray:
         """Product of some segments of all columns with a vector; see `E8P.dot`."""
-        stream, size = self._from(packed, words, rows)
-        return self.trellis.dot(stream, rows.stop - rows.start, size, x)
+        parts = list(self.parts(packed, words, True, rows, target=len(x)))
+        return Parts(parts).product(x, rows.stop - rows.start)
 
     def dot_many(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, X: np.ndarray
     ) -> np.ndarray:
         """Products of some segments of all columns with vectors; see `E8P.dot_many`."""
-        stream, size = self._from(packed, words, rows)
-        return self.trellis.dot_many(stream, rows.stop - rows.start, size, X)
+        n = rows.stop - rows.start
+        out = np.zeros((X.shape[1], -(-n // _WHOLE_BYTES) * _WHOLE_BYTES), np.float32)
+        Parts(list(self.parts(packed, words, True, rows))).add_many(X, out)
+        return out[:, :n]
 
     def dot_transposed(
         self, packed: np.ndarray, words: tuple[int, int], rows: slice, y: np.ndarray
     ) -> np.ndarray:
         """Product of the transpose of some segments with a vector; see `E8P.dot_transposed`."""
-        stream, size = self._from(packed, words, rows)
-        return self.trellis.dot_transposed(stream, words[1], size, y)
-
-    def _from(
-        self, packed: np.ndarray, words: tuple[int, int], rows: slice
-    ) -> tuple[np.ndarray, int]:
-        """The stream from the segment on that begins with some rows, and the size of segments."""
-        size = self.segment_length(words[0])
-        return packed[rows.start // size * self.trellis.nbytes((words[1], size)) :], size
+        parts = list(self.parts(packed, words, False, rows, target=len(y)))
+        return Parts(parts).product(y, words[1])
 
 
 @cache

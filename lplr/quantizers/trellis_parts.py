@@ -41,7 +41,7 @@ class Parts:
         return work[len(x) :]
 
     def add_many(self, X: np.ndarray, out: np.ndarray) -> None:
-        """Add the products of a single part of columns with those of X to the rows of ``out``.
+        """Add the products of parts of columns with the columns of X to the rows of ``out``.
 
         See `lplr.kernels.project_trellis.multiply_many`.
         """

@@ -50,7 +50,7 @@ def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     plan += [
         ("decoding", 4.0, lambda: _decoding(size // 2, rounds)),
         ("kernels", 3.0, lambda: _kernels(size, rounds)),
-        ("packed products", 3.0, lambda: _products(size, 5 * rounds)),
+        ("packed products", 3.0 if quick else 25.0, lambda: _products(size, 5 * rounds)),
         ("layers", 3.0 if quick else 20.0, lambda: _layers(rounds // 2, quick)),
         ("imports", 4.0, lambda: _imports(rounds)),
     ]
@@ -210,23 +210,48 @@ def _kernels(size: int, rounds: int) -> Iterator[Row]:
 
 
 def _products(size: int, rounds: int) -> Iterator[Row]:
-    """Products with a packed 2-bit matrix against NumPy's with the dense float32 one."""
+    """Products with packed matrices against NumPy's with the dense float32 one."""
     import lplr
 
-    rng = np.random.default_rng(0)
-    A = rng.standard_normal((size, size), dtype=np.float32)
-    q = lplr.quantize(A, bits=2, quantizer="e8p", granularity="column")
+    A = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    made = {
+        f"{kind}, {bits} bits": lplr.quantize(A, bits=bits, quantizer=kind, granularity="column")
+        for kind in ("e8p", "trellis")
+        for bits in (2, 3, 4)
+    }
+    name = "trellis, 2 bits"
+    rotated = {f"{name}, + rank 128, rotated": _rotated(made[name], min(128, size // 8))}
     for count in dict.fromkeys((1, n_threads())):
-        for columns in (1, 64):
-            X = rng.standard_normal((size, columns), dtype=np.float32)
+        for columns in (1, 8, 64):
+            X = np.random.default_rng(1).standard_normal((size, columns), dtype=np.float32)
             x = X[:, 0].copy() if columns == 1 else X
-            runs: dict[str, Callable[[], Any]] = {
-                "packed": lambda x=x: q @ x,  # type: ignore[misc]
-                "dense": lambda x=x: A @ x,  # type: ignore[misc]
+            expected = A @ x
+            errors: dict[str, float | None] = {
+                name: float(np.linalg.norm(q @ x - expected) / np.linalg.norm(expected))
+                for name, q in made.items()
             }
-            error = float(np.linalg.norm(q @ x - A @ x) / np.linalg.norm(A @ x))
+            runs: dict[str, Callable[[], Any]] = {
+                name: partial(q.__matmul__, x) for name, q in (made | rotated).items()
+            }
+            runs = {"dense": partial(np.matmul, A, x), **runs}
             name = f"{size} x {size} times {columns}"
-            yield from _timed("products", name, runs, rounds, {"packed": error}, "dense", count)
+            turns = rounds if columns == 1 else rounds // 4 or 1
+            yield from _timed("products", name, runs, turns, errors, "dense", count)
+
+
+def _rotated(Q: Any, rank: int) -> Any:
+    """Q + L R between two random transforms; L and R are random, in trellis codes of 4 bits."""
+    import lplr
+    from lplr.linalg.transforms import RandomizedTransform
+
+    (n, d), rng = Q.shape, np.random.default_rng(2)
+    L, R = (rng.standard_normal(shape, dtype=np.float32) for shape in ((n, rank), (rank, d)))
+    factors = [
+        lplr.quantize(factor, bits=4, quantizer="trellis", granularity=one)
+        for factor, one in ((L, "column"), (R, "row"))
+    ]
+    transforms = RandomizedTransform(n, 1), RandomizedTransform(d, 2)
+    return lplr.QPlusLowRank(Q, lplr.LowRank(*factors), *transforms)
 
 
 def _layers(rounds: int, quick: bool) -> Iterator[Row]:

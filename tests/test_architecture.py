@@ -45,7 +45,7 @@ HOUSE = {
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
     "matrices": "exceptions parallel validation sources linalg quantizers",
-    "storage": "exceptions progress matrices",
+    "storage": "exceptions memory progress matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",
     "streaming": (
@@ -70,9 +70,9 @@ HOUSE = {
     ),
     # --- whole networks ---
     "models": (
-        "_version exceptions extras parallel processes validation provenance cluster progress "
-        "kernels linalg quantizers matrices neighbours coding planning algorithms estimator "
-        "storage inputs datasets"
+        "_version exceptions extras memory parallel processes validation provenance cluster "
+        "progress kernels linalg quantizers matrices neighbours coding planning algorithms "
+        "estimator storage inputs datasets"
     ),
     "lplr": (  # the public names
         "_version exceptions linalg matrices neighbours algorithms estimator storage datasets "

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.memory import available_memory
 
-__all__ = ["Input", "choose", "reread"]
+__all__ = ["Input", "check_fits", "choose", "reread"]
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Input:
     def loaded(self) -> Input:
         """The same with an ndarray: read as a whole, unless it is mapped.
 
-        CorruptFileError says that what the file declares cannot be read from it.
+        CorruptFileError says that what the file declares cannot be read from it, InputError that
+        it does not fit in memory.
         """
         if isinstance(self.array, np.ndarray):
             return self
+        check_fits(math.prod(self.array.shape) * self.array.dtype.itemsize, self.path)
         try:
             return replace(self, array=np.asarray(self.array))
         except LplrError:
@@ -71,6 +74,15 @@ class Input:
         except (OSError, ValueError, LookupError) as error:  # of a decoder that is not ours
             said = " ".join(str(error).split())
             raise CorruptFileError(f"{self.path}: is damaged: {said}; write it again") from None
+
+
+def check_fits(nbytes: int, name: str) -> None:
+    """InputError says that there is no memory for so many bytes, which a small file may declare."""
+    if nbytes > available_memory():
+        raise InputError(
+            f"{name}: takes {nbytes} bytes in memory, more than is available; save it as .npy, "
+            "which is not read as a whole"
+        )
 
 
 def choose(path: str, member: str, names: list[str]) -> str:

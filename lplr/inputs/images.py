@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError
-from lplr.inputs.base import Input
+from lplr.inputs.base import Input, check_fits
 from lplr.inputs.netpbm import is_netpbm, read_samples
 
 __all__ = ["SUFFIXES", "names", "read"]
@@ -100,6 +100,8 @@ def _read_page(image: Any, head: bytes, name: str) -> tuple[np.ndarray, list[str
     """Grey values, notes of what was done, and the bits of a sample in the file."""
     from PIL import ImageOps
 
+    # As Pillow has it, as an array, as float32, and grey.
+    check_fits(image.width * image.height * (2 + 5 * len(image.getbands()) + 4), name)
     bits, kind = _declared(image, head)
     mode = image.mode
     if not _is_exact(mode, bits, kind):

@@ -24,6 +24,9 @@ _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"  # white space and comments
 _HEADER = re.compile(
     rb"P(?P<kind>\d)" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,5})\s"
 )
+_SPACE = b" \t\n\r\x0b\x0c"
+_LONGEST = 9  # digits of a sample: the largest has 5
+_PIECE = 1 << 20  # bytes of text at a time
 _CHANNELS = {b"2": 1, b"3": 3, b"5": 1, b"6": 3}
 
 
@@ -50,10 +53,7 @@ def read_samples(path: str) -> tuple[np.ndarray, int]:
     count = height * width * shape[2]
     body = memoryview(data)[header.end() :]
     if header["kind"] in b"23":
-        try:
-            samples: np.ndarray = np.array(bytes(body).split()).astype(np.int64)
-        except ValueError as error:
-            raise CorruptFileError(f"{path}: is damaged: {error}") from None
+        samples = _from_text(body, path)
         found = samples.size
     else:
         dtype = np.dtype("u1" if largest < 256 else ">u2")
@@ -66,3 +66,18 @@ def read_samples(path: str) -> tuple[np.ndarray, int]:
     if not 0 < largest < 65536 or (count and not 0 <= samples.min() <= samples.max() <= largest):
         raise CorruptFileError(f"{path}: is damaged: it has values outside 0 to {largest}")
     return samples.astype(np.uint16).reshape(shape), largest
+
+
+def _from_text(body: memoryview, path: str) -> np.ndarray:
+    """The numbers of a text, a piece at a time, since Python's own numbers take far more room."""
+    pieces: list[np.ndarray] = [np.empty(0, np.uint32)]
+    rest = b""
+    for start in range(0, len(body), _PIECE):
+        words = (rest + bytes(body[start : start + _PIECE])).split()
+        # The last word may go on in the next piece.
+        ended = start + _PIECE >= len(body) or not words or body[start + _PIECE - 1] in _SPACE
+        rest = b"" if ended else words.pop()
+        if any(len(word) > _LONGEST or not word.isdigit() for word in words) or len(rest) > _PIECE:
+            raise CorruptFileError(f"{path}: is damaged: a sample is no number of the format")
+        pieces.append(np.array(list(map(int, words)), np.uint32))
+    return np.concatenate(pieces)

@@ -47,13 +47,20 @@ def read_npy(path: str, member: str) -> Input:
 def npz_names(path: str) -> list[str]:
     """The arrays of an archive."""
     with _unpacking(path), zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
+        return _names(archive, path)
+
+
+def _names(archive: zipfile.ZipFile, path: str) -> list[str]:
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    if len(set(names)) < len(names):
+        raise CorruptFileError(f"{path}: has two members of one name; save it again")
+    return names
 
 
 def read_npz(path: str, member: str) -> Input:
     """Open one array of an archive; it is read now unless it is a matrix in C order."""
     with _unpacking(path), zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = _names(archive, path)
         member = choose(path, member, names)
         info = archive.infolist()[names.index(member)]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -62,7 +69,7 @@ def read_npz(path: str, member: str) -> Input:
             )
         with archive.open(info) as file:
             dtype, shape, fortran, start = _header(file, info.file_size, f"{path}:{member}")
-            if len(shape) != 2 or fortran or not dtype.itemsize or 0 in shape:
+            if len(shape) != 2 or fortran or 0 in shape:
                 if 4 * info.file_size > available_memory():
                     raise InputError(
                         f"{path}:{member}: takes more than a quarter of the memory that is "
@@ -136,6 +143,8 @@ def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int,
         raise UnsafeFileError(
             f"{name}: holds Python objects (a pickle), which are never loaded; save it as numbers"
         )
+    if not dtype.itemsize:
+        raise CorruptFileError(f"{name}: has entries of no bytes, which are no numbers")
     offset, count = file.tell(), 1
     for extent in shape:
         count *= extent  # Python integers: a declared shape must not wrap

@@ -25,6 +25,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.inputs.base import Input, choose
+from lplr.memory import LOADING, json_nbytes
 
 __all__ = ["Tensor", "metadata", "names", "read", "tensors"]
 
@@ -121,8 +122,13 @@ def _header(file: IO[bytes], path: str) -> tuple[list[tuple[str, Tensor]], dict[
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > min(status.st_size - 8, _MAX_HEADER):
         raise CorruptFileError(f"{path}: is truncated or no .safetensors file")
+    text = file.read(length)
+    if json_nbytes(text) > LOADING + status.st_size:
+        raise CorruptFileError(
+            f"{path}: its header would take far more memory than the file has bytes"
+        )
     try:
-        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("it is no object")
         texts = header.pop("__metadata__", {})

@@ -24,6 +24,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.extras import optional
+from lplr.memory import LOADING
 
 __all__ = ["GGUFFile", "GGUFTensor"]
 
@@ -42,6 +43,8 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _MAX_DIMENSIONS = 4
+# Bytes of memory for an entry of a list, a text beside its letters, and what a tensor is.
+_ENTRY, _TEXT, _TENSOR = 40, 80, 2000
 _MAX_ENTRIES = 1 << 56
 _ENTRIES_AT_ONCE = 1 << 22  # of dequantization: 16 MB of float32
 
@@ -111,6 +114,7 @@ class GGUFFile:
             if name in names:
                 raise ValueError(f"the tensor {name!r} is there twice")
             names.add(name)
+            cursor.spend(_TENSOR)
             n_dimensions = cursor.scalar("I")
             if n_dimensions > _MAX_DIMENSIONS:
                 raise ValueError(f"the tensor {name!r} has {n_dimensions} dimensions")
@@ -179,6 +183,7 @@ class _Cursor:
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.position = data, 0
+        self.room = LOADING + len(data)
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.position:
@@ -189,14 +194,23 @@ class _Cursor:
     def scalar(self, kind: str) -> Any:
         return struct.unpack("<" + kind, self.take(struct.calcsize("<" + kind)))[0]
 
+    def spend(self, nbytes: int) -> None:
+        """Take memory, of which there is as much as the file has bytes, and a little more."""
+        self.room -= nbytes
+        if self.room < 0:
+            raise ValueError("its metadata would take far more memory than the file has bytes")
+
     def text(self) -> str:
-        return self.take(self.scalar("Q")).decode("utf-8")
+        length = self.scalar("Q")
+        self.spend(_TEXT + 4 * min(length, len(self.data)))
+        return self.take(length).decode("utf-8")
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
             kind, length = self.scalar("I"), self.scalar("Q")
+            self.spend(_ENTRY * length)
             if kind == _STRING:
                 return [self.text() for _ in range(length)]
             if kind in _SCALARS:

@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if found[MANIFEST] > _LARGEST:
         raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes, more than a manifest needs")
     text = path.read_bytes()
-    model = from_json(text, str(path)).get("model")
+    model = from_json(text, str(path), sum(found.values())).get("model")
     if not isinstance(model, dict) or text != as_text(model):
         raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of its text")
     if model.get("format") != FORMAT:

@@ -18,6 +18,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from lplr.inputs import safetensors
+from lplr.memory import LOADING, json_nbytes
 from lplr.models.base import Checkpoint, StoredTensor, TensorInfo
 from lplr.models.float8 import apply_scale, block_of, scales_of
 
@@ -101,8 +102,11 @@ def read_json(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     if size > _MAX_JSON:
         raise CorruptFileError(f"{path}: has {size} bytes, more than any such file needs")
+    text = path.read_bytes()
+    if json_nbytes(text) > LOADING + size:
+        raise CorruptFileError(f"{path}: would take far more memory than any such file needs")
     try:
-        found = json.loads(path.read_bytes().decode("utf-8"))
+        found = json.loads(text.decode("utf-8"))
         if not isinstance(found, dict):
             raise ValueError(f"it is a {type(found).__name__}, not an object")
     except (ValueError, RecursionError) as error:

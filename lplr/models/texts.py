@@ -235,6 +235,8 @@ def read_text(file: str | os.PathLike[str]) -> str:
     path = Path(file)
     if path.is_dir():
         raise FolderError(f"{path}: is a folder; name a text file", str(path))
+    if path.exists() and not path.is_file():  # a pipe would wait, and a device never end
+        raise InputError(f"{path}: is not a regular file; name a text file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from lplr.exceptions import LplrError
 __all__ = ["ROOM", "Attempt", "attempts", "limited", "outcome_of"]
 
 ROOM = 64 << 20  # bytes beside the size of the file
-_PATIENCE = 20.0  # seconds of silence; the slowest attempt takes a tenth of one
+_PATIENCE = 60.0  # seconds of silence; the slowest attempt takes a few
 _START = 300.0  # seconds: on some machines the kernels are compiled first
 _CODE = """\
 import json, sys

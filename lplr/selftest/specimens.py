@@ -18,7 +18,7 @@ import numpy as np
 from lplr.selftest.forge import write_version1
 from lplr.storage.container import load, save
 
-__all__ = ["READERS", "Specimen", "make", "packed_objects", "state"]
+__all__ = ["READERS", "Specimen", "make", "networks", "packed_objects", "state"]
 
 _CONFIG = {
     "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 12,
@@ -181,7 +181,7 @@ def packed_objects() -> dict[str, Any]:
 
 def make(folder: Path) -> list[Specimen]:
     """All specimens, in a folder that is there and empty."""
-    return [*_packed(folder), *_networks(folder), *_inputs(folder)]
+    return [*_packed(folder), *networks(folder), *_inputs(folder)]
 
 
 def _packed(folder: Path) -> Iterator[Specimen]:
@@ -198,7 +198,7 @@ def _packed(folder: Path) -> Iterator[Specimen]:
     yield Specimen("folder of parts", folder / "parts", "folder", True)
 
 
-def _networks(folder: Path) -> Iterator[Specimen]:
+def networks(folder: Path) -> Iterator[Specimen]:
     import lplr
     from lplr.exceptions import MissingPackageError
     from lplr.models.families import family_of

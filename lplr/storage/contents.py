@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError
+from lplr.exceptions import CorruptFileError, InputError
+from lplr.memory import LOADING, json_nbytes
 from lplr.storage.encoding import Group
 from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, is_name
 from lplr.storage.text import from_json, to_json
@@ -34,8 +35,14 @@ def to_contents(objects: Objects, attrs: Mapping[str, Any]) -> tuple[bytes, list
         table["objects"] = [[name, _describe(group, arrays)] for name, group in objects.items()]
     text = to_json(table, "obj")
     small = zlib.compress(text, 9)
-    if len(text) > _LARGEST_RATIO * (len(small) + sum(map(len, arrays))):
+    nbytes = sum(map(len, arrays))
+    if len(text) > _LARGEST_RATIO * (len(small) + nbytes):
         small = zlib.compress(text, 0)
+    if json_nbytes(text) > LOADING + len(small) + nbytes:
+        raise InputError(
+            f"attrs: together with what is said of each object they take {json_nbytes(text)} bytes "
+            "of memory to read, more than the file would have and 64 MB; store numbers as arrays"
+        )
     return small, arrays
 
 
@@ -56,8 +63,8 @@ def _describe(group: Group, arrays: list[memoryview]) -> dict[str, Any]:
 
 def from_contents(small: np.ndarray, data: np.ndarray) -> tuple[dict[str, Any], Objects]:
     """The caller's attributes and the objects; their arrays are views of ``data``."""
-    most = _LARGEST_RATIO * (small.size + data.size)
-    table = _only(_inflate(small, most), {"attrs": dict, "object": dict, "objects": list})
+    stored = small.size + data.size
+    table = _only(_inflate(small, stored), {"attrs": dict, "object": dict, "objects": list})
     if ("object" in table) == ("objects" in table):
         raise CorruptFileError("its contents name no object, or one and many")
     reader = _Reader(data)
@@ -134,12 +141,12 @@ def _only(table: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     return table
 
 
-def _inflate(small: np.ndarray, most: int) -> dict[str, Any]:
+def _inflate(small: np.ndarray, stored: int) -> dict[str, Any]:
     inflate = zlib.decompressobj()
     try:
-        text = inflate.decompress(small.data, max(1, most))
+        text = inflate.decompress(small.data, max(1, _LARGEST_RATIO * stored))
     except zlib.error as exc:
         raise CorruptFileError(f"its contents are not what zlib compresses: {exc}") from exc
     if not inflate.eof or inflate.unused_data:
         raise CorruptFileError("its contents are cut off, followed by more, or far too large")
-    return from_json(text, "its table of contents")
+    return from_json(text, "its table of contents", stored)

@@ -33,12 +33,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lplr.exceptions import CorruptFileError, InputError, MissingFileError
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.row_parts import RowParts
 from lplr.progress import parts as in_parts
@@ -118,6 +119,7 @@ class PartFile:
 
     def _present(self, read: Callable[[str], _T]) -> _T:
         try:
+            _check_regular(self.path)
             return read(self.path)
         except MissingFileError as exc:
             raise CorruptFileError(f"{self.path!r} is missing: the matrix is incomplete") from exc
@@ -151,7 +153,7 @@ class Folder:
         """The manifest of a folder, verified, as are the headers of its parts."""
         folder = Path(path)
         name = repr(str(folder / MANIFEST))
-        found = _members(_text(folder / MANIFEST), name)
+        found = _members(_text(folder / MANIFEST), name, _stored(folder))
         parts = tuple(_part(folder, entry, found["columns"], name) for entry in found["parts"])
         if len({part.path for part in parts}) < len(parts) or not parts:
             raise CorruptFileError(f"{name} names no part, or one twice")
@@ -213,7 +215,18 @@ class Folder:
         }
 
 
+def _check_regular(path: str | Path) -> None:
+    """Refuse a link, a pipe or a device in the place of a file: none of them is followed."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # whoever opens it says why
+        return
+    if not stat.S_ISREG(mode):
+        raise UnsafeFileError(f"{str(path)!r} is a link or no regular file")
+
+
 def _text(path: Path) -> bytes:
+    _check_regular(path)
     try:
         with open(path, "rb") as file:
             text = file.read(_LARGEST + 1)
@@ -228,8 +241,14 @@ def _text(path: Path) -> bytes:
     return text
 
 
-def _members(text: bytes, name: str) -> dict[str, Any]:
-    found = from_json(text, name)
+def _stored(folder: Path) -> int:
+    """Bytes of all files of a folder."""
+    with os.scandir(folder) as entries:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+
+
+def _members(text: bytes, name: str, stored: int) -> dict[str, Any]:
+    found = from_json(text, name, stored)
     if found.get("format") != _FORMAT:
         raise CorruptFileError(f"{name} is not the manifest of a matrix in parts")
     version = found.get("version")

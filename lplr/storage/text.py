@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.memory import LOADING, json_nbytes
 
 __all__ = ["check_name", "from_json", "to_json"]
 
@@ -34,8 +35,14 @@ def to_json(value: Any, where: str) -> bytes:
     return text.encode("ascii")
 
 
-def from_json(text: bytes, where: str) -> dict[str, Any]:
-    """The dict that a JSON text is."""
+def from_json(text: bytes, where: str, stored: int = 0) -> dict[str, Any]:
+    """The dict that a JSON text is, which belongs to a file or folder of ``stored`` bytes."""
+    needed = json_nbytes(text)
+    if needed > LOADING + max(stored, len(text)):
+        raise CorruptFileError(
+            f"{where} would take {needed} bytes of memory, more than all that is stored and "
+            f"{LOADING >> 20} MB"
+        )
     try:
         value = json.loads(
             text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct

@@ -1,0 +1,106 @@
+"""Hostile files, made on the spot: each is refused with the very class of error that it deserves.
+
+They link, point, repeat, nest, declare and swell. A pipe that nobody writes to lies where they
+point: what would follow them would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from lplr.exceptions import LplrError, MissingPackageError
+from lplr.progress import counter
+from lplr.selftest.guarded import Attempt, attempts, outcome_of
+from lplr.selftest.specimens import READERS
+from lplr.selftest.trials import Scale, Trial
+
+__all__ = ["TRAP", "Hostile", "Maker", "campaign"]
+
+TRAP = "exploded"  # what a file that is executed makes, in the folder that it lies in
+
+# Makes what is read in an empty folder.
+Maker: TypeAlias = Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A file, who reads it, and the class of its error; a slow one takes seconds to make."""
+
+    make: Maker
+    reader: str
+    error: type[LplrError]
+    slow: bool = False
+
+
+def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
+    """Read each hostile file once."""
+    count = len(_all(scale.long))
+    tell = counter(count)
+    arguments = {"folder": str(folder), "long": scale.long}
+    for what, failure in attempts("lplr.selftest.hostile:attempt", arguments, count):
+        tell(1)
+        yield Trial("G2 G4 G5 G6", what, failure)
+
+
+def _all(slow: bool) -> dict[str, Hostile]:
+    from lplr.selftest.hostile_folders import FOLDERS
+    from lplr.selftest.hostile_hdf5 import HDF5
+    from lplr.selftest.hostile_inputs import INPUTS
+    from lplr.selftest.hostile_tables import TABLES
+
+    kinds = {
+        "HDF5 structure": HDF5,
+        "table of contents": TABLES,
+        "folder": FOLDERS,
+        "file of others": INPUTS,
+    }
+    return {
+        f"{kind}: {name}": found
+        for kind, table in kinds.items()
+        for name, found in table.items()
+        if slow or not found.slow
+    }
+
+
+def attempt(folder: str, long: bool) -> Attempt:
+    """Make a hostile file and read it."""
+    everything = list(_all(long).items())
+
+    def tried(i: int) -> tuple[str, str]:
+        name, hostile = everything[i]
+        what = f"hostile {name.partition(':')[0]}"
+        home = Path(folder) / "hostile"
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        try:
+            path = hostile.make(home)
+        except MissingPackageError:
+            return f"{what}: left out, its package is not installed", ""
+        before = _files(home)
+        outcome, found = outcome_of(lambda: READERS[hostile.reader](path), sum(before.values()))
+        if outcome == "read":
+            return what, f"{name}: accepted"
+        if type(found) is not hostile.error:
+            wanted = hostile.error.__name__
+            return what, f"{name}: {type(found).__name__} in place of {wanted}: {found}"
+        if "\n" in str(found):
+            return what, f"{name}: its message has several lines"
+        if _files(home) != before or Path(TRAP).exists():
+            return what, f"{name}: reading it changed its folder"
+        return what, ""
+
+    return tried
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """The bytes of everything in a folder; links are not followed."""
+    return {
+        os.path.join(root, name): os.lstat(os.path.join(root, name)).st_size
+        for root, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    }

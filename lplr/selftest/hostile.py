@@ -8,33 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
-from lplr.exceptions import LplrError, MissingPackageError
+from lplr.exceptions import MissingPackageError
 from lplr.progress import counter
 from lplr.selftest.guarded import Attempt, attempts, outcome_of
+from lplr.selftest.hostile_file import TRAP, Hostile
+from lplr.selftest.hostile_folders import FOLDERS
+from lplr.selftest.hostile_hdf5 import HDF5
+from lplr.selftest.hostile_inputs import INPUTS
+from lplr.selftest.hostile_tables import TABLES
 from lplr.selftest.specimens import READERS
 from lplr.selftest.trials import Scale, Trial
 
-__all__ = ["TRAP", "Hostile", "Maker", "campaign"]
-
-TRAP = "exploded"  # what a file that is executed makes, in the folder that it lies in
-
-# Makes what is read in an empty folder.
-Maker: TypeAlias = Callable[[Path], Path]
-
-
-@dataclass(frozen=True)
-class Hostile:
-    """A file, who reads it, and the class of its error; a slow one takes seconds to make."""
-
-    make: Maker
-    reader: str
-    error: type[LplrError]
-    slow: bool = False
+__all__ = ["campaign"]
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
@@ -48,11 +36,6 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
 
 
 def _all(slow: bool) -> dict[str, Hostile]:
-    from lplr.selftest.hostile_folders import FOLDERS
-    from lplr.selftest.hostile_hdf5 import HDF5
-    from lplr.selftest.hostile_inputs import INPUTS
-    from lplr.selftest.hostile_tables import TABLES
-
     kinds = {
         "HDF5 structure": HDF5,
         "table of contents": TABLES,

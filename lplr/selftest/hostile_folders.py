@@ -23,7 +23,7 @@ from lplr.matrices.row_parts import RowParts
 from lplr.models.manifest import as_text
 from lplr.models.packed import PackedModel
 from lplr.selftest.forge import small
-from lplr.selftest.hostile import Hostile, Maker
+from lplr.selftest.hostile_file import Hostile, Maker
 from lplr.selftest.specimens import networks
 from lplr.storage.container import save
 from lplr.storage.text import to_json

@@ -24,7 +24,7 @@ from lplr.exceptions import (
     MissingFileError,
     UnsafeFileError,
 )
-from lplr.selftest.hostile import TRAP, Hostile, Maker
+from lplr.selftest.hostile_file import TRAP, Hostile, Maker
 
 __all__ = ["INPUTS"]
 

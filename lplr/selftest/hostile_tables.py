@@ -14,7 +14,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, UnsafeFileError
 from lplr.selftest.forge import forge_contents, small
-from lplr.selftest.hostile import Hostile, Maker
+from lplr.selftest.hostile_file import Hostile, Maker
 
 __all__ = ["DATA", "TABLES", "table"]
 

@@ -19,6 +19,7 @@ __all__ = ["CAMPAIGNS", "Line", "run", "selected"]
 # Campaign: its module, and the guarantees that it tries to break.
 CAMPAIGNS = {
     "mutants": ("lplr.selftest.mutants", "G2 G4 G5 G6"),
+    "loading": ("lplr.selftest.loading", "G5"),
     "hostile": ("lplr.selftest.hostile", "G2 G4 G5 G6"),
     "forgeries": ("lplr.selftest.forgeries", "G2 G4 G5 G6"),
     "numbers": ("lplr.selftest.numbers", "G6 G10"),

@@ -61,13 +61,18 @@ def _describe(group: Group, arrays: list[memoryview]) -> dict[str, Any]:
     return table
 
 
-def from_contents(small: np.ndarray, data: np.ndarray) -> tuple[dict[str, Any], Objects]:
-    """The caller's attributes and the objects; their arrays are views of ``data``."""
+def from_contents(
+    small: np.ndarray, data: np.ndarray, whole: memoryview
+) -> tuple[dict[str, Any], Objects]:
+    """The caller's attributes and the objects; their arrays are views of the ``whole`` file.
+
+    Of which the data may be moved by some bytes, over what has been read.
+    """
     stored = small.size + data.size
     table = _only(_inflate(small, stored), {"attrs": dict, "object": dict, "objects": list})
     if ("object" in table) == ("objects" in table):
         raise CorruptFileError("its contents name no object, or one and many")
-    reader = _Reader(data)
+    reader = _Reader(_aligned(data, whole))
     if "object" in table:
         objects: Objects = reader.group(table["object"], 0)
     else:
@@ -129,6 +134,18 @@ class _Reader:
             return flat.reshape(shape)
         except ValueError as exc:  # too many dimensions, or zero of too many entries
             raise CorruptFileError(f"array {name} has no possible shape: {exc}") from exc
+
+
+def _aligned(data: np.ndarray, whole: memoryview) -> np.ndarray:
+    """The data where numbers of 8 bytes may begin, so that most arrays need no copy."""
+    if not data.size:  # it lies nowhere
+        return data
+    address = data.ctypes.data
+    start = address - np.frombuffer(whole, np.uint8).ctypes.data
+    to = start - address % 8
+    if to < start:
+        whole[to : to + data.size] = whole[start : start + data.size]
+    return np.frombuffer(whole, np.uint8, data.size, to)
 
 
 def _only(table: Any, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -84,23 +84,29 @@ def encode_array(array: np.ndarray, name: str) -> Group:
     return Group(_ARRAY, 1, arrays={"data": array})
 
 
-def _decode_array(group: Group) -> np.ndarray:
+def _decode_array(group: Group, own: bool) -> np.ndarray:
     if group.version > 1:
         raise CorruptFileError("an array has a newer encoding than this package; update lplr")
     if group.arrays.keys() != {"data"} or group.groups or group.values not in ({}, {"bool": True}):
         raise CorruptFileError("an array has other members than its data")
-    data = group.arrays["data"]
-    native = np.array(data, data.dtype.newbyteorder("="))
+    native = _native(group.arrays["data"], own)
     return native != 0 if group.values else native
+
+
+def _native(array: np.ndarray, own: bool) -> np.ndarray:
+    """An array as computations need it: itself if it is so, unless it shall be a copy."""
+    if own or not (array.dtype.isnative and array.flags.aligned):
+        return np.array(array, array.dtype.newbyteorder("="))
+    return array
 
 
 def decode(group: Group, *, own: bool) -> Any:
     """The object of a group; with ``own`` no array shares the bytes of the file.
 
-    Without, those of bytes do, which are the codes and so nearly everything.
+    Without, all do that are aligned: bytes, which are the codes and so nearly everything, always.
     """
     if group.encoding == _ARRAY:
-        return _decode_array(group)
+        return _decode_array(group, own)
     if group.encoding not in ENCODINGS:
         raise CorruptFileError(
             f"encoding {group.encoding!r} is unknown to this version; update lplr"
@@ -115,10 +121,9 @@ def decode(group: Group, *, own: bool) -> Any:
     names = [*group.values, *group.arrays, *group.groups]
     if len(set(names)) < len(names) or "meta" in names:
         raise CorruptFileError("a group uses one name twice")
-    arrays = {
-        key: a if a.dtype == np.uint8 and not own else np.array(a, a.dtype.newbyteorder("="))
-        for key, a in group.arrays.items()
-    }
+    arrays = {key: _native(a, own) for key, a in group.arrays.items()}
+    for array in arrays.values():  # packed matrices keep what nobody can write to
+        array.setflags(write=False)
     try:
         children = {key: decode(child, own=own) for key, child in group.groups.items()}
         return cls._from_state({**group.values, **arrays, **children, "meta": group.meta})

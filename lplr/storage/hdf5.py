@@ -141,8 +141,29 @@ class _Writes(io.RawIOBase):
         return self.size
 
 
-def from_file(data: bytes, user_block: int) -> Node:
-    """The tree in the bytes of a whole file, arrays as read-only views of ``data``.
+class _Bytes(io.RawIOBase):
+    """A file that is in memory already; `io.BytesIO` would copy it."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data, self.position = memoryview(data), 0
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.data[self.position : self.position + len(buffer)]
+        buffer[: len(found)] = found
+        self.position += len(found)
+        return len(found)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.data)}
+        self.position = start[whence] + offset
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+
+def from_file(data: bytes | memoryview, user_block: int) -> Node:
+    """The tree in the bytes of a whole file, arrays as views of ``data``.
 
     HDF5 begins after ``user_block`` bytes. UnsafeFileError says that the file uses a feature of
     HDF5 that the format does not name, CorruptFileError that it is damaged, or larger or deeper in
@@ -150,14 +171,15 @@ def from_file(data: bytes, user_block: int) -> Node:
     """
     import h5py
 
-    superblock = data[user_block : user_block + _SUPERBLOCK.size].ljust(_SUPERBLOCK.size, b"\0")
+    superblock = bytes(data[user_block : user_block + _SUPERBLOCK.size])
+    superblock = superblock.ljust(_SUPERBLOCK.size, b"\0")
     signature, *fields = _SUPERBLOCK.unpack(superblock)
     if signature != b"\x89HDF\r\n\x1a\n":
         raise CorruptFileError("what follows the header is not HDF5")
     if fields != [2, 8, 8, 0, user_block, _NO_ADDRESS]:
         raise UnsafeFileError("the HDF5 superblock is not the one that the format allows")
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
+        with h5py.File(_Bytes(data), "r") as file:
             reader = _Reader(data, user_block)
             reader.visit(h5py.h5o.get_info(file.id), "/")
             root = reader.group(h5py.h5g.open(file.id, b"/"), "", 0)
@@ -177,7 +199,7 @@ def _one_line(exc: Exception) -> str:
 class _Reader:
     """One pass over a file: checks each object before anything of it is read."""
 
-    def __init__(self, data: bytes, user_block: int) -> None:
+    def __init__(self, data: bytes | memoryview, user_block: int) -> None:
         from h5py import h5t
 
         self.data = data

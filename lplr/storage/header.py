@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from itertools import chain
-from typing import BinaryIO
+
+import numpy as np
 
 from lplr.exceptions import (
     CorruptFileError,
@@ -84,28 +85,28 @@ def payload_digest(path: str | os.PathLike[str]) -> str:
     return digest_of(header).hex()
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file, once header and digest agree with them."""
+def read_file(path: str | os.PathLike[str]) -> memoryview:
+    """All bytes of a file, once header and digest agree with them; nobody else has the buffer."""
     with _readable(path) as (file, size):
         header = file.read(HEADER_NBYTES)
         length = _check_header(path, header, size)
         digest, count = hashlib.sha256(), counter(length, "reading")
-        buffer = io.BytesIO(header)
-        buffer.seek(0, io.SEEK_END)
-        while part := file.read(min(_PART, HEADER_NBYTES + length + 1 - buffer.tell())):
-            digest.update(part)
-            buffer.write(part)
-            count(len(part))
-    data = buffer.getvalue()
-    if len(data) != HEADER_NBYTES + length:
-        raise CorruptFileError(f"{str(path)!r} changed while it was read")
+        data = np.empty(HEADER_NBYTES + length, np.uint8).data  # takes memory as it is written
+        data[:HEADER_NBYTES] = header
+        at = HEADER_NBYTES
+        while part := file.readinto(data[at : at + _PART]):
+            digest.update(data[at : at + part])
+            at += part
+            count(part)
+        if at != len(data) or file.read(1):
+            raise CorruptFileError(f"{str(path)!r} changed while it was read")
     if digest.digest() != digest_of(header):
         raise CorruptFileError(f"{str(path)!r} is damaged: its SHA-256 is not that of its header")
     return data
 
 
 @contextmanager
-def _readable(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+def _readable(path: str | os.PathLike[str]) -> Iterator[tuple[BufferedReader, int]]:
     """A regular file that is open, and its size."""
     try:
         status = os.stat(path)
@@ -150,11 +151,11 @@ def _check_header(path: str | os.PathLike[str], header: bytes, size: int) -> int
     return length
 
 
-def version_of(data: bytes) -> int:
+def version_of(data: bytes | memoryview) -> int:
     """The format version in a header."""
     return int(_HEADER.unpack_from(data)[1])
 
 
-def digest_of(data: bytes) -> bytes:
+def digest_of(data: bytes | memoryview) -> bytes:
     """The SHA-256 of the payload in a header."""
     return bytes(_HEADER.unpack_from(data)[3])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.memory import LOADING
 from lplr.storage.contents import Objects, from_contents, to_contents
 from lplr.storage.encoding import Group, decode, summarise
 from lplr.storage.hdf5 import Node, from_file, to_image
@@ -53,11 +54,15 @@ class Stored:
         return self.objects[name]
 
     def decode(self, name: str | None = None, *, own: bool = False) -> Any:
-        """The object of a name, or what was saved; see `lplr.storage.encoding.decode`."""
+        """The object of a name, or what was saved; see `lplr.storage.encoding.decode`.
+
+        A large one shares the bytes of the file all the same: a copy would take as many again.
+        """
         try:
             if name is None and not isinstance(self.objects, Group):
                 return {key: decode(group, own=own) for key, group in self.objects.items()}
-            return decode(self.group(name), own=own)
+            one = self.group(name)
+            return decode(one, own=own and _nbytes(one) <= LOADING // 2)
         except CorruptFileError as exc:
             raise type(exc)(f"{self.path!r}: {exc}") from exc
 
@@ -83,7 +88,10 @@ def read_stored(path: str | os.PathLike[str]) -> Stored:
     version = version_of(data)
     try:
         root = from_file(data, HEADER_NBYTES)
-        attrs, objects = from_tree(root) if version == 1 else from_contents(*_two_arrays(root))
+        if version == 1:
+            attrs, objects = from_tree(root)
+        else:
+            attrs, objects = from_contents(*_two_arrays(root), data)
     except CorruptFileError as exc:
         raise type(exc)(f"{str(path)!r}: {exc}") from exc
     return Stored(str(path), version, len(data), digest_of(data).hex(), attrs, objects)
@@ -107,6 +115,12 @@ def _two_arrays(root: Node) -> tuple[np.ndarray, np.ndarray]:
     if root.arrays.keys() != {"contents", "data"}:
         raise CorruptFileError("it has no contents or no data, or more than both")
     return root.arrays["contents"], root.arrays["data"]
+
+
+def _nbytes(group: Group) -> int:
+    """Bytes of all arrays."""
+    inside = sum(map(_nbytes, group.groups.values()))
+    return sum(array.nbytes for array in group.arrays.values()) + inside
 
 
 def _near(name: Any, objects: Mapping[str, Any]) -> str:

@@ -86,6 +86,7 @@ def read_stored(path: str | os.PathLike[str]) -> Stored:
     """Read and verify a file; errors as `lplr.load`."""
     data = read_file(path)
     version = version_of(data)
+    objects: Objects
     try:
         root = from_file(data, HEADER_NBYTES)
         if version == 1:

@@ -100,7 +100,7 @@ def run(names: Collection[str], scale: Scale) -> list[Line]:
     Returns
     -------
     list of Line
-        What was tried of each guarantee, in the order in which it was.
+        What was tried of each guarantee, campaign by campaign.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def _run(name: str, scale: Scale) -> list[Line]:
             line = lines.setdefault(key, Line(name, *key))
             line.add(trial, time.perf_counter() - start)
             start = time.perf_counter()
-    return list(lines.values())
+    return sorted(lines.values(), key=lambda line: line.what)
 
 
 def _trials(module: str, tried: str, scale: Scale, folder: Path) -> Iterator[Trial]:

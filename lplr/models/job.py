@@ -25,7 +25,7 @@ from lplr.models.calibration import States
 from lplr.models.store import layer_file, write_layer
 from lplr.progress import unheard
 from lplr.storage.atomic import write_atomic
-from lplr.storage.names import rename_folder
+from lplr.storage.names import rename_folder, sync_folder
 from lplr.storage.workplace import Workplace, folder_of
 
 __all__ = ["Job", "progress_of"]
@@ -151,11 +151,14 @@ class Job(Workplace):
     # --- what is told at the end ---
 
     def log(self, **record: Any) -> None:
-        """Add a line to the log."""
-        line = "\n" + json.dumps(record)
+        """Add a line to the log; it is durable before what it is about."""
+        line = f"\n{json.dumps(record)}\n"  # apart from what a power cut leaves on either side
         try:
             with open(self.folder / _LOG, "a", encoding="utf-8") as file:
                 file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(self.folder)
         except OSError as error:
             raise StorageError(
                 f"cannot write {self.folder / _LOG}: {error.strerror}; check the free space and "

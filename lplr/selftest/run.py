@@ -26,6 +26,8 @@ CAMPAIGNS = {
     "kills": ("lplr.selftest.kills", "G1 G3"),
     "determinism": ("lplr.selftest.determinism", "G7"),
     "limits": ("lplr.selftest.limits", "G9"),
+    "crashes": ("lplr.selftest.crashes", "G1 G3"),
+    "faults": ("lplr.selftest.faults", "G1 G6"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

@@ -17,6 +17,7 @@ import numpy as np
 from lplr.exceptions import CorruptFileError, InputError, LplrError, UnsafeFileError
 from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
+from lplr.inputs.maps import mapped
 from lplr.memory import available_memory
 
 __all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
@@ -41,7 +42,7 @@ def read_npy(path: str, member: str) -> Input:
         order: Any = "F" if fortran else "C"
         if size == offset:  # nothing to map
             return Input(np.empty(shape, dtype, order), path)
-        return Input(np.memmap(file, dtype, "r", offset, shape, order), path)
+        return Input(mapped(file, dtype, offset, shape, order), path)
 
 
 def npz_names(path: str) -> list[str]:

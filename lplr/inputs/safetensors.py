@@ -25,6 +25,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.inputs.base import Input, choose
+from lplr.inputs.maps import mapped
 from lplr.memory import LOADING, json_nbytes
 
 __all__ = ["Tensor", "metadata", "names", "read", "tensors"]
@@ -88,7 +89,7 @@ def read(path: str, member: str) -> Input:
         if 0 in tensor.shape:  # nothing to map
             raw = np.empty(tensor.shape, dtype)
         else:
-            raw = np.memmap(file, dtype, "r", tensor.offset, tensor.shape)
+            raw = mapped(file, dtype, tensor.offset, tensor.shape)
     if tensor.dtype in _TO_FLOAT32:
         scales = ", without scales in other tensors" if tensor.dtype.startswith("F8") else ""
         note = f"{tensor.dtype} converted to float32{scales}"

@@ -24,6 +24,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.extras import optional
+from lplr.inputs.maps import mapped
 from lplr.memory import LOADING
 
 __all__ = ["GGUFFile", "GGUFTensor"]
@@ -161,9 +162,9 @@ class GGUFFile:
         if 0 in tensor.shape:
             return np.empty(tensor.shape, np.float32)
         if tensor.dtype == "F32":
-            return np.asarray(np.memmap(self.path, "<f4", "r", tensor.offset, tensor.shape))
+            return np.asarray(mapped(self.path, "<f4", tensor.offset, tensor.shape))
         rows, columns = math.prod(tensor.shape[:-1]), (tensor.shape or (1,))[-1]
-        raw = np.memmap(self.path, "u1", "r", tensor.offset, (rows, tensor.nbytes // rows))
+        raw = mapped(self.path, "u1", tensor.offset, (rows, tensor.nbytes // rows))
         result = np.empty((rows, columns), np.float32)
         step = max(1, _ENTRIES_AT_ONCE // columns)
         dtype = self._gguf.GGMLQuantizationType[tensor.dtype]

@@ -12,6 +12,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, LplrError
 from lplr.inputs import safetensors
+from lplr.inputs.maps import mapped
 from lplr.models.base import TensorInfo, Tensors
 from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST, check_file, read_manifest
@@ -161,7 +162,7 @@ class Rows:
 
     def __init__(self, path: Path, tensor: safetensors.Tensor) -> None:
         dtype = "<f2" if tensor.dtype == "F16" else "<u2"
-        self._stored = np.memmap(path, dtype, "r", tensor.offset, tensor.shape)
+        self._stored = mapped(path, dtype, tensor.offset, tensor.shape)
         self.shape = tensor.shape
 
     def __getitem__(self, index: Any) -> np.ndarray:

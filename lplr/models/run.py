@@ -98,6 +98,9 @@ class Run:
         states = self.job.room(shape, on_disk(8 * int(np.prod(shape))))
         with until(0.01, "embedding"):
             start, found = self.job.states(shape)
+            before = [k for k, layer in self.layers.values() if layer.block < start]
+            if any(self.job.packed(k) is None for k in before):  # damaged, or lost in a power cut
+                start, found = 0, None
             mask = ids != PADDING
             if found is None:  # by another network, since one keeps its embedding in memory
                 network = Network(self.request.family, self.checkpoint)

@@ -7,13 +7,14 @@ from typing import Any
 
 __all__ = ["failing_arrays"]
 
-_SET_HANDLER = 304  # PyDataMem_SetHandler in NumPy's table of functions, since NumPy 1.22
+# PyDataMem_SetHandler and PyDataMem_GetHandler in NumPy's table of functions, since NumPy 1.22
+_SET_HANDLER, _GET_HANDLER = 304, 305
+_NAME = b"mem_handler"  # of the capsules that hold one
 
 _P, _N = ctypes.c_void_p, ctypes.c_size_t
 _MALLOC = ctypes.CFUNCTYPE(_P, _P, _N)
 _CALLOC = ctypes.CFUNCTYPE(_P, _P, _N, _N)
 _REALLOC = ctypes.CFUNCTYPE(_P, _P, _P, _N)
-_FREE = ctypes.CFUNCTYPE(None, _P, _P, _N)
 _kept: list[Any] = []  # what NumPy goes on to call
 
 
@@ -27,20 +28,27 @@ class _Handler(ctypes.Structure):
         ("malloc", _MALLOC),
         ("calloc", _CALLOC),
         ("realloc", _REALLOC),
-        ("free", _FREE),
+        ("free", _P),
     )
 
 
 def failing_arrays(k: int) -> None:
     """From the k-th array on, counted from 0, none gets memory; until this process ends."""
-    from numpy._core import _multiarray_umath
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-    libc: Any = ctypes.CDLL(None)
-    for name, result, *arguments in (
-        ("malloc", _P, _N), ("calloc", _P, _N, _N), ("realloc", _P, _P, _N), ("free", None, _P),
-    ):  # fmt: skip
-        function = getattr(libc, name)
-        function.restype, function.argtypes = result, arguments
+    api: Any = ctypes.pythonapi
+    api.PyCapsule_GetPointer.restype = _P
+    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    api.PyCapsule_New.restype = ctypes.py_object
+    api.PyCapsule_New.argtypes = [_P, ctypes.c_char_p, _P]
+    table = ctypes.cast(
+        api.PyCapsule_GetPointer(_multiarray_umath._ARRAY_API, None), ctypes.POINTER(_P)
+    )
+    get_handler = ctypes.PYFUNCTYPE(ctypes.py_object)(table[_GET_HANDLER] or 0)
+    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(table[_SET_HANDLER] or 0)
+    before = get_handler()
+    usual = _Handler.from_address(api.PyCapsule_GetPointer(before, _NAME))
+    malloc, calloc, realloc = usual.malloc, usual.calloc, usual.realloc
     left = k
 
     def there_is() -> bool:
@@ -48,23 +56,15 @@ def failing_arrays(k: int) -> None:
         left -= 1
         return left >= 0
 
+    # What is freed is freed in C: it may happen while an exception is on its way.
     handler = _Handler(
         b"failing",
         1,
-        None,
-        _MALLOC(lambda _, n: libc.malloc(n) if there_is() else None),
-        _CALLOC(lambda _, n, size: libc.calloc(n, size) if there_is() else None),
-        _REALLOC(lambda _, old, n: libc.realloc(old, n) if there_is() else None),
-        _FREE(lambda _, old, n: libc.free(old)),
+        usual.context,
+        _MALLOC(lambda at, n: malloc(at, n) if there_is() else None),
+        _CALLOC(lambda at, n, size: calloc(at, n, size) if there_is() else None),
+        _REALLOC(lambda at, old, n: realloc(at, old, n) if there_is() else None),
+        usual.free,
     )
-    api: Any = ctypes.pythonapi
-    api.PyCapsule_GetPointer.restype = _P
-    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    api.PyCapsule_New.restype = ctypes.py_object
-    api.PyCapsule_New.argtypes = [_P, ctypes.c_char_p, _P]
-    table = api.PyCapsule_GetPointer(_multiarray_umath._ARRAY_API, None)
-    address = ctypes.cast(table, ctypes.POINTER(_P))[_SET_HANDLER]
-    name = b"mem_handler"
-    capsule = api.PyCapsule_New(ctypes.addressof(handler), name, None)
-    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address or 0)
-    _kept.extend((handler, name, capsule, set_handler(capsule)))
+    capsule = api.PyCapsule_New(ctypes.addressof(handler), _NAME, None)
+    _kept.extend((before, handler, capsule, set_handler(capsule)))

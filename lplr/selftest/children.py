@@ -23,6 +23,7 @@ from typing import Any, Self
 __all__ = ["BROKE", "Child", "Ended", "run"]
 
 BROKE = 99  # exit code of a child whose work raised an error
+_write = os.write  # whatever the work replaces
 _PATIENCE = 120.0  # seconds until a child hangs
 
 
@@ -58,23 +59,33 @@ class Child:
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        # Files, not pipes: what nobody reads yet holds nobody up.
-        self._printed, self._value = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115
+        self._value, value = os.pipe()  # which no limit on files stops
+        self._sent = b""
         with warnings.catch_warnings():
             # Threads of this process wait for work, and hold no lock that the child needs.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
-            _live(work, self._printed.fileno(), self._value.fileno())
+            _live(work, self._printed.fileno(), value)
+        os.close(value)
+        os.set_blocking(self._value, False)
         self._code: int | None = None
 
     def ended(self) -> bool:
         """Whether it has."""
         if self._code is None:
+            self._receive()
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
+                self._receive()
         return self._code is not None
+
+    def _receive(self) -> None:
+        with suppress(BlockingIOError):
+            while part := os.read(self._value, 1 << 16):
+                self._sent += part
 
     def send(self, number: int) -> None:
         """Send it a signal, if it still runs."""
@@ -87,8 +98,9 @@ class Child:
             raise TimeoutError(f"a process did not end in {seconds:g} s")
         left = not _soon(lambda: not _members(self.pid), 10.0)
         assert self._code is not None
-        value = _text(self._value)
-        return Ended(self._code, _text(self._printed), json.loads(value) if value else None, left)
+        self._printed.seek(0)
+        printed = self._printed.read().decode(errors="replace")
+        return Ended(self._code, printed, json.loads(self._sent or b"null"), left)
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +110,7 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         _soon(self.ended, _PATIENCE)
         self._printed.close()
-        self._value.close()
+        os.close(self._value)
 
 
 def run(work: Callable[[], Any]) -> Ended:
@@ -129,11 +141,6 @@ def _members(group: int) -> bool:
     return True
 
 
-def _text(file: Any) -> str:
-    file.seek(0)
-    return str(file.read().decode(errors="replace"))
-
-
 def _live(work: Callable[[], Any], printed: int, value: int) -> None:
     """The life of a child, which never returns."""
     code = BROKE
@@ -157,6 +164,8 @@ def _live(work: Callable[[], Any], printed: int, value: int) -> None:
         except BaseException:
             found = json.dumps(traceback.format_exc())
         sys.stdout.flush()
-        os.pwrite(value, found.encode(), 0)
+        sent = found.encode()
+        while sent:
+            sent = sent[_write(value, sent) :]
     finally:
         os._exit(code)

@@ -48,7 +48,7 @@ def recorded(place: Place) -> list[Call]:
     if ended.code != 0:
         raise RuntimeError(f"{place.writing.what}: {ended.value}")
     place.reset()
-    return [Call(*call[:4], call[4].encode("latin-1")) for call in ended.value]
+    return [Call(*call)._replace(data=call[4].encode("latin-1")) for call in ended.value]
 
 
 def _crashes(scale: Scale, place: Place) -> Iterator[Trial]:

@@ -20,7 +20,7 @@ from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import run
 from lplr.selftest.kills import calls_of
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, TEMPORARY, WRITINGS, Place, command, small
+from lplr.selftest.writings import JOBS, TEMPORARY, WRITINGS, Place, command, done, small
 
 __all__ = ["campaign"]
 
@@ -82,7 +82,7 @@ def _failing_calls(scale: Scale, place: Place) -> Iterator[Trial]:
         for k, call in enumerate(calls)
         for name in _ERRORS
         for stays in (False, True)
-        if not stays or call.name in _GROWING
+        if not stays or (call.name in _GROWING and name != "EINTR")  # which comes and goes
     ]
     step = max(1, scale.count(1, len(tries) // 8))
     first = int(scale.rng(place.writing.what).integers(step))
@@ -283,17 +283,19 @@ def _commands_without_memory(scale: Scale, folder: Path) -> Iterator[Trial]:
     folder.mkdir()
     np.save(folder / "A.npy", small().to_dense())
     out = folder / "x.h5"
+    given = "compress", folder / "A.npy", "-o", out, "--bits-per-entry", "2"
+    done(*given)  # everything is imported from now on
 
     def work(more: int) -> None:
         _limited_to(more)
-        command("compress", folder / "A.npy", "-o", out, "--bits-per-entry", "2")
+        command(*given)
 
     for more in range(0, 24, scale.count(1, 6)):
         out.unlink(missing_ok=True)
         ended = run(partial(work, more << 20))
         failure = ""
         if ended.code not in (0, 2):
-            failure = f"exit code {ended.code}: {ended.printed[-500:]}"
+            failure = f"exit code {ended.code}: {ended.printed[-500:]} {ended.value or ''}"
         elif ended.code == 2 and "lplr: error: " not in ended.printed.splitlines()[-1]:
             failure = f"its last line is no error: {ended.printed[-500:]}"
         elif (ended.code == 0) != out.exists() or len(os.listdir(folder)) != 1 + out.exists():

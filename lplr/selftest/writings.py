@@ -25,7 +25,7 @@ from lplr.storage.container import load, save, verify
 from lplr.storage.folder_writer import add_parts, write_folder
 from lplr.storage.table import meta_path, read_table, write_table
 
-__all__ = ["ABSENT", "JOBS", "WRITINGS", "Place", "Writing", "command", "small"]
+__all__ = ["ABSENT", "JOBS", "WRITINGS", "Place", "Writing", "command", "done", "small"]
 
 ABSENT = "nothing"
 TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
@@ -239,7 +239,7 @@ def command(*args: str | Path) -> NoReturn:
     raise SystemExit(0)
 
 
-def _done(*args: str | Path) -> None:
+def done(*args: str | Path) -> None:
     """A command that must succeed, unheard."""
     told = io.StringIO()
     try:
@@ -334,7 +334,7 @@ def _layers(folder: Path) -> int:
 
 
 def _bench(folder: Path) -> None:
-    _done(
+    done(
         "bench", "layers", folder / "A.npy", "--budgets", "2,4", "--methods", "naive,compress",
         "--out", folder / "t.jsonl",
     )  # fmt: skip
@@ -356,7 +356,7 @@ def _results(folder: Path) -> Seen:
 
 
 def _bounds(folder: Path) -> None:
-    _done(
+    done(
         "bounds", "feedback-lplr-bound-never-larger", "--trials", "30", "--overwrite",
         "--out", folder / "t.jsonl",
     )  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from lplr.inputs import hdf5
 from lplr.inputs.base import reread
 from lplr.inputs.forward import Forward
+from lplr.inputs.maps import mapped
 from lplr.sources.chunks import by_chunks
 
 __all__ = ["Recipe", "recipe_of"]
@@ -74,7 +75,7 @@ def _map(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
 ) -> np.memmap:
-    whole = np.memmap(path, np.uint8, "r", offset, (nbytes,))
+    whole = mapped(path, np.uint8, offset, (nbytes,))
     view = np.ndarray.__new__(np.memmap, shape, dtype, whole, at, strides)
     view.__array_finalize__(whole)
     return view

@@ -8,6 +8,7 @@ which does it and returns the exit code. Everything heavy is imported inside `ru
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 import warnings
@@ -30,13 +31,15 @@ from lplr.cli import (
     verify,
 )
 from lplr.cli.options import near, with_option
+from lplr.cli.signals import Asked, heeded
 from lplr.cli.streams import Output, prepared
 from lplr.exceptions import ExistingFileError, LplrError
 from lplr.progress.display import in_one_line
 
 __all__ = ["main"]
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+DONE, FAILED, BAD_INPUT, BROKEN_PIPE = 0, 1, 2, 141
+_BY_SIGNAL = 128  # and its number
 
 _EPILOG = """\
 examples:
@@ -53,9 +56,9 @@ exit codes:
     2  wrong usage, unusable input, or an output that could not be written
     3  partly done: some matrices (lplr compress), methods (lplr bench) or checks (lplr doctor)
        failed
-  130  interrupted (Ctrl-C); a shell says 143 of one that was terminated, and 137 of one that was
-       killed. Outputs are complete or not there, and where a command keeps what is finished, the
-       same command goes on.
+  130  interrupted (Ctrl-C); 143 where it was terminated, 129 where its terminal was closed, and a
+       shell says 137 of one that was killed. Outputs are complete or not there, and where a
+       command keeps what is finished, the same command goes on.
   141  the reader of the output went away
 
 environment:
@@ -112,14 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    with prepared() as output:
+    with prepared() as output, heeded():
         try:
             code = _run(argv)
             undelivered = _deliver(output)  # of a failed command too
             return code or undelivered
-        except KeyboardInterrupt:
-            _say("interrupted")
-            return INTERRUPTED
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Asked) else signal.SIGINT
+            by = "" if number == signal.SIGINT else f" by {number.name}"
+            _say(f"interrupted{by}")
+            return _BY_SIGNAL + number
 
 
 def _run(argv: Sequence[str] | None) -> int:

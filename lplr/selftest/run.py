@@ -28,6 +28,8 @@ CAMPAIGNS = {
     "limits": ("lplr.selftest.limits", "G9"),
     "crashes": ("lplr.selftest.crashes", "G1 G3"),
     "faults": ("lplr.selftest.faults", "G1 G6"),
+    "signals": ("lplr.selftest.signals", "G1 G6"),
+    "rivals": ("lplr.selftest.rivals", "G1 G2 G3 G8"),
 }
 _KEPT = 20  # failures of a line that are told; all are counted
 

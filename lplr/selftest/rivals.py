@@ -1,0 +1,154 @@
+"""Two at one file: writers, jobs, and readers while somebody writes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from lplr.exceptions import ExistingFileError, InputError, LplrError
+from lplr.selftest.children import Child, Ended, run
+from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.writings import JOBS, TEMPORARY, WRITINGS, Place, small
+from lplr.storage.container import load, save, verify
+
+__all__ = ["campaign"]
+
+_WHAT = {writing.what: writing for writing in (*WRITINGS, *JOBS)}
+
+
+def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
+    """Set writers on one another."""
+    folder.joinpath("race").mkdir()
+    for i in range(scale.count(50, 4)):
+        yield Trial("G1 G8", "four writers of one new file", _race(folder / "race", i))
+    for i in range(scale.count(20, 2)):
+        place = Place(_WHAT["appending"], folder / f"append-{i}")
+        yield Trial("G1", "three processes append at once", _appenders(place))
+    jobs = ("a matrix in parts", "factorizing in parts", "compressing a model")
+    for name in jobs if scale.long else jobs[:2]:
+        place = Place(_WHAT[name], folder / name.replace(" ", "-"))
+        chance = scale.rng(name)
+        for _ in range(scale.count(20, 3)):
+            failure = _second_job(place, chance.uniform(0.1, 0.9))
+            yield Trial("G3 G8", "a second job while the first one stands still", failure)
+    for name in ("a file replaced", "rows appended", "a folder replaced"):
+        place = Place(_WHAT[name], folder / name.replace(" ", "-"))
+        for _ in range(scale.count(10, 1)):
+            yield _readers(place, scale.count(200, 30))
+
+
+def _all(*works: Callable[[], object]) -> list[Ended]:
+    """How processes end that run at the same time."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(work)) for work in works]
+        return [child.wait() for child in children]
+
+
+def _race(folder: Path, i: int) -> str:
+    """Why not exactly one of four wins."""
+    path = folder / f"{i}.h5"
+
+    def work(seed: int) -> bool:
+        try:
+            save(path, small(seed))
+        except ExistingFileError:
+            return False
+        return True
+
+    ended = _all(*(partial(work, seed) for seed in range(4)))
+    if any(end.code != 0 for end in ended):
+        return f"a writer fails: {next(end.value for end in ended if end.code != 0)}"
+    winners = [seed for seed, end in enumerate(ended) if end.value]
+    if len(winners) != 1:
+        return f"{len(winners)} of four writers say that they wrote the file"
+    if (load(path).to_dense() != small(winners[0]).to_dense()).any():
+        return "the file is of another writer than says so"
+    left = [p.name for p in folder.iterdir() if TEMPORARY.fullmatch(p.name)]
+    return f"leaves {left[0]}" if left else ""
+
+
+def _appenders(place: Place) -> str:
+    """Why three that append do not all add their rows."""
+    path = place.folder / "f"
+    before = load(path).shape[0]
+    place.write()
+    added = load(path).shape[0] - before
+    place.reset()
+    ended = _all(*[place.write] * 3)
+    if any(end.code != 0 for end in ended):
+        return f"one fails: {next(end.value for end in ended if end.code != 0)}"
+    verify(path)
+    rows = load(path).shape[0]
+    return "" if rows == before + 3 * added else f"{rows} rows, of {before + 3 * added}"
+
+
+def _second_job(place: Place, share: float) -> str:
+    """Why a second job is not refused while the first one has its lock."""
+    place.reset()
+    start = time.perf_counter()
+    place.run()
+    alone = time.perf_counter() - start
+    place.reset()
+
+    def second() -> str:
+        try:
+            place.write()
+        except InputError as error:
+            return str(error)
+        return "done"
+
+    with Child(place.write) as first:
+        time.sleep(share * alone)
+        first.send(signal.SIGSTOP)
+        begun = any(path.name == "lock" for path in place.folder.glob("*.job/lock"))
+        held = begun and not first.ended()
+        ended = run(second) if held else None
+        first.send(signal.SIGCONT)
+        code = first.wait().code
+    if ended is not None and f"another process ({first.pid})" not in str(ended.value):
+        return f"the second job is not refused: {ended.value}"
+    if code != 0:
+        return f"the first job ends with the code {code}"
+    return "" if place.seen() == place.new else "the first job makes something else"
+
+
+def _readers(place: Place, reads: int) -> Trial:
+    """Read again and again while it is written again and again."""
+    writing = place.writing
+    guarantees, what = "G1 G2", f"reading while others write: {writing.what}"
+    # Who opens a folder of parts that is replaced then may find parts that his manifest does not
+    # name, which is a typed error. Rows that are added change nothing that a reader has seen.
+    told, grows = writing.what == "a folder replaced", writing.what == "rows appended"
+    place.reset()
+    failures = []
+
+    def write() -> None:
+        for _ in range(10_000):
+            writing.write(place.folder)
+
+    with Child(write) as child:
+        for _ in range(reads):
+            try:
+                failure = _rows(place.folder / "f") if grows else place.broken(place.seen())
+            except LplrError as error:
+                if not told:
+                    failures.append(f"{type(error).__name__}: {error}")
+                continue
+            failures.append(failure)
+        if child.ended():
+            failures.append("the writer has ended")
+        child.send(signal.SIGKILL)
+    failures = [failure for failure in failures if failure]
+    return Trial(guarantees, what, failures[0] if failures else "", count=reads)
+
+
+def _rows(path: Path) -> str:
+    """Why not each writer so far has added all of its rows."""
+    found = load(path)
+    found.part(len(found.blocks) - 1)
+    rows = found.shape[0] // small().shape[0]
+    return "" if rows % 2 == 0 else f"{rows} parts"

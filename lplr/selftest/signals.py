@@ -1,0 +1,197 @@
+"""Signals at random moments of commands: no partial file, no process left, a documented code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from lplr.selftest.children import Child
+from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.writings import JOBS, TEMPORARY, Place, Seen, Writing, command, done, small
+from lplr.storage.container import load, save, verify
+
+__all__ = ["campaign"]
+
+_ASKING = ("SIGINT", "SIGTERM", "SIGHUP")
+_OUTSIDE = 77  # exit code of a child that a signal reaches before or after the command
+_WHAT = {job.what: job for job in JOBS}
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What is given to ``lplr``, in a folder, and what is looked at then."""
+
+    args: Callable[[Path], tuple[str | Path, ...]]
+    prepare: Callable[[Path], object]
+    read: Callable[[Path], Seen]
+
+
+def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
+    """Send signals to commands."""
+    for name, given in _COMMANDS.items():
+        if scale.long or name in _QUICK:
+            writing = Writing(name, given.prepare, partial(_done, given), given.read)
+            place = Place(writing, folder / name.replace(" ", "-"))
+            yield from _interrupted(scale, place, given)
+
+
+def _done(given: _Command, folder: Path) -> None:
+    done(*given.args(folder))
+
+
+def _interrupted(scale: Scale, place: Place, given: _Command) -> Iterator[Trial]:
+    chance = scale.rng(place.writing.what)
+
+    def work() -> None:
+        for name in _ASKING:
+            signal.signal(getattr(signal, name), _outside)
+        command(*given.args(place.folder))
+
+    start = time.perf_counter()
+    with Child(work) as child:
+        failure = "" if child.wait().code == 0 else "it fails when nobody disturbs it"
+    alone = time.perf_counter() - start
+    for i in range(scale.count(32, 3)):
+        place.reset()
+        name = (*_ASKING, "SIGSTOP")[i % 4 if scale.long else int(chance.integers(4))]
+        pause = chance.uniform(0, alone)
+        with Child(work) as child:
+            time.sleep(pause)
+            child.send(getattr(signal, name))
+            if name == "SIGSTOP":
+                time.sleep(0.02)
+                child.send(signal.SIGCONT)
+            ended = child.wait()
+        expected = (0, 128 + getattr(signal, name), _OUTSIDE) if name != "SIGSTOP" else (0,)
+        if ended.code not in expected:
+            failure = f"exit code {ended.code}: {ended.printed[-1000:]} {ended.value or ''}"
+        elif "Traceback" in ended.printed:
+            failure = f"prints {ended.printed[-1000:]}"
+        elif ended.left:
+            failure = "a process is left"
+        failure = failure or _partial(place) or place.broken()
+        if not failure and ended.code == 0 and place.seen() != place.new:
+            failure = "it says that it is done, and is not"
+        if not failure and i % 4 == 0:
+            failure = place.unfinished()
+        told = f"{name} after {pause:.4f} s of lplr {place.writing.what}: {failure}"
+        yield Trial("G1 G6", f"{name} of a command", failure and told)
+        failure = ""
+
+
+def _outside(number: int, frame: FrameType | None) -> None:
+    os._exit(_OUTSIDE)
+
+
+def _partial(place: Place) -> str:
+    """What is there that is no result and no folder of a job."""
+    left = [path.name for path in place.folder.rglob("*") if TEMPORARY.fullmatch(path.name)]
+    left += [name for name in place.left() if not name.endswith(".job")]
+    return f"leaves {left[0]}" if left else ""
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+def _matrix(folder: Path) -> None:
+    A = np.random.default_rng(0).standard_normal((300, 60), np.float32)
+    np.save(folder / "A.npy", A)
+
+
+def _matrices(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {f"w{i}": rng.standard_normal((60, 40)) for i in range(6)}
+    np.savez(folder / "A.npz", **arrays)
+
+
+def _packed(folder: Path) -> None:
+    save(folder / "q.h5", small(1))
+
+
+def _file(folder: Path) -> Seen:
+    path = folder / "x.h5"
+    return {path.name: verify(path)} if path.exists() else {}
+
+
+def _many(folder: Path) -> Seen:
+    path = folder / "x.h5"
+    return {path.name: str(sorted(load(path)))} if path.exists() else {}
+
+
+def _npy(folder: Path) -> Seen:
+    path = folder / "B.npy"
+    return {path.name: np.load(path).tobytes().hex()} if path.exists() else {}
+
+
+def _prepare_tokens(folder: Path) -> None:
+    from lplr.selftest.tiny import TOKENS
+
+    _WHAT["compressing a model"].prepare(folder)
+    np.save(folder / "tokens.npy", TOKENS)
+
+
+def _folder(path: Path) -> Seen:
+    """Every file of an exported model, which is there whole or not at all."""
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return {path.name: str([(p.name, p.read_bytes()) for p in files])} if path.exists() else {}
+
+
+_COMMANDS = {
+    "compress": _Command(
+        lambda f: ("compress", f / "A.npy", "-o", f / "x.h5", "--bits-per-entry", "2"),
+        _matrix,
+        _file,
+    ),
+    "compress many": _Command(
+        lambda f: ("compress", f / "A.npz", "-o", f / "x.h5", "--bits-per-entry", "2"),
+        _matrices,
+        _many,
+    ),
+    "decompress": _Command(
+        lambda f: ("decompress", f / "q.h5", "-o", f / "B.npy"), _packed, _npy
+    ),
+    "append": _Command(
+        lambda f: ("append", f / "f", f / "A.npy"),
+        _WHAT["appending"].prepare,
+        _WHAT["appending"].read,
+    ),
+    "bounds": _Command(
+        lambda f: (
+            "bounds", "feedback-lplr-bound-never-larger", "--trials", "30",
+            "--out", f / "t.jsonl",
+        ),
+        lambda f: None,
+        _WHAT["lplr bounds"].read,
+    ),
+    "bench": _Command(
+        lambda f: (
+            "bench", "layers", f / "A.npy", "--budgets", "2,4", "--methods", "naive,compress",
+            "--out", f / "t.jsonl",
+        ),
+        _WHAT["lplr bench"].prepare,
+        _WHAT["lplr bench"].read,
+    ),
+    "model compress": _Command(
+        lambda f: (
+            "model", "compress", f / "source", "-o", f / "small", "--tokens", f / "tokens.npy",
+            "--method", "caldera", "--rank", "2",
+        ),
+        _prepare_tokens,
+        _WHAT["compressing a model"].read,
+    ),
+    "model export": _Command(
+        lambda f: ("model", "export", f / "packed", "-o", f / "dense"),
+        _WHAT["adapting a model"].prepare,
+        lambda f: _folder(f / "dense"),
+    ),
+}  # fmt: skip
+_QUICK = ("compress", "compress many", "append", "decompress")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,58 +146,6 @@ def test_what_is_refused_changes_nothing(
         lplr.append(tmp_path, A)
     assert lplr.verify(folder) == before
     assert len(list(folder.glob("*.h5"))) == 1
-
-
-def killed_and_at_once(path: str, kills: int) -> list[int]:
-    """In a fresh process: rows after kills at random moments, and after three at once."""
-    folder, rows = Path(path), np.ones((200, D), np.float32)
-    rows[:, 0] = np.linspace(-1, 1, 200)
-    start = time.perf_counter()
-    lplr.append(folder, rows)  # also compiles
-    start = time.perf_counter()
-    lplr.append(folder, rows)
-    alone = time.perf_counter() - start
-    chance, found = random.Random(0), [lplr.load(folder).shape[0]]
-
-    def forked() -> int:
-        child = os.fork()
-        if child == 0:
-            lplr.append(folder, rows)
-            os._exit(0)
-        return child
-
-    for _ in range(kills):
-        child = forked()
-        time.sleep(chance.uniform(0, 2 * alone))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        lplr.verify(folder)
-        found.append(lplr.load(folder).shape[0])
-    for child in [forked() for _ in range(3)]:
-        assert os.waitpid(child, 0)[1] == 0
-    lplr.verify(folder)
-    return [*found, lplr.load(folder).shape[0]]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_kills_leave_the_old_or_the_new_matrix_and_others_wait(
-    kinds: dict[str, Any], tmp_path: Path
-) -> None:
-    from lplr.evaluation.resources import run_fresh
-
-    folder = tmp_path / "f"
-    lplr.save(folder, kinds["L R"], parts=True)
-    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
-    rows = run_fresh(
-        "test_append", "killed_and_at_once", str(folder), 12, PYTHONPATH=folders,
-        LPLR_NUM_THREADS="1",
-    )  # fmt: skip
-    steps = np.diff(rows)
-    assert set(steps[:-1]) <= {0, 200}
-    assert steps[-1] == 600
-    print(f"{np.count_nonzero(steps[:-1])} of 12 were done before the kill")
-    left = {path.name for path in folder.glob("part-*.h5")}
-    assert left == {Path(part.path).name for part in lplr.load(folder).blocks}  # type: ignore[union-attr]
 
 
 def test_an_interrupt_at_the_end_leaves_the_new_matrix(

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import shutil
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,51 +118,3 @@ def test_what_makes_no_parts(
     assert code == 2
     assert said in told
     assert sorted(place.iterdir()) == before
-
-
-def killed(path: str, kills: int) -> list[Any]:
-    """In a fresh process: the digests after kills at random moments, and how far each had come."""
-    part_rows._NBYTES = 1
-
-    def make(out: str) -> None:
-        lplr.factorize(f"{path}/A.npy", out=out, rank=3, bits=4, effort="fast", rng=0)
-
-    make(f"{path}/warm")
-    start = time.perf_counter()
-    make(f"{path}/f")
-    alone = time.perf_counter() - start
-    digests, hits = {lplr.verify(f"{path}/f")}, []
-    chance, out = random.Random(0), Path(path, "g")
-    while len(hits) < kills or out.exists():
-        if out.exists():
-            digests.add(lplr.verify(out))
-            shutil.rmtree(out)
-            shutil.rmtree(f"{out}.job", ignore_errors=True)
-            if len(hits) >= kills:
-                break
-        child = os.fork()
-        if child == 0:
-            make(str(out))
-            os._exit(0)
-        time.sleep(chance.uniform(0, 0.7 * alone))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        hits.append(len(list(Path(f"{out}.job").glob("*.h5"))))
-    make(str(out))
-    return [sorted(digests | {lplr.verify(out)}), hits]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_sigkill_at_30_moments_leaves_the_same_bytes(place: Path) -> None:
-    shutil.rmtree(place / "killed", ignore_errors=True)
-    (place / "killed").mkdir()
-    shutil.copy(place / "A.npy", place / "killed")
-    from lplr.evaluation.resources import run_fresh
-
-    folders = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
-    digests, hits = run_fresh(
-        "test_cli_parts", "killed", str(place / "killed"), 30, PYTHONPATH=folders,
-        LPLR_NUM_THREADS="1",
-    )  # fmt: skip
-    assert len(digests) == 1
-    assert len(set(hits)) > 2, hits  # before the first pass was kept, and behind it

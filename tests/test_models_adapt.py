@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import numpy as np
 import pytest
 from networks import CONFIG, llama
 from packed_models import FIXTURES, compressed
-from tiny_models import tiny_checkpoint
 
 import lplr
 from lplr.exceptions import AdaptationWarning, InputError
@@ -142,28 +138,6 @@ def test_ranks_are_shared_out_under_output_moments(models: Path, adapted: dict[s
     packed = lplr.models.load(models / "shared").tensors
     assert {name: packed[f"{name}.weight"].rank for name in ranks} == ranks
     assert _loss(made, "stored") < _loss(made, "start") < _loss(made, "before")
-
-
-def test_a_killed_adaptation_ends_with_the_same_bytes(models: Path, tmp_path: Path) -> None:
-    """Six SIGKILLs at random moments."""
-    tiny_checkpoint(tmp_path / "original")
-    compressed(tmp_path / "original", tmp_path / "small", 3)
-    script = Path(__file__).with_name("killed_jobs.py")
-    done = subprocess.run(
-        [sys.executable, script, "adapt", tmp_path, tmp_path / "out", "6"],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
-    hits = json.loads(done.stdout)
-    assert len(hits) == 6
-    assert len(set(map(tuple, hits))) > 2  # they hit the work at several places
-    finished = sorted(path for path in tmp_path.glob("out.*") if path.suffix != ".job")
-    assert len(finished) >= 2
-    expected = _files(tmp_path / "out.0")
-    for folder in finished:
-        assert _files(folder) == expected, folder
 
 
 def test_factors_alone_are_trained_on_a_task(models: Path, adapted: dict[str, Any]) -> None:

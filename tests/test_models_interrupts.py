@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,28 +34,6 @@ def expected(source: Path) -> dict[str, Any]:
     out = source.parent / "expected"
     compress(source, out, **QUICK)
     return content(out)
-
-
-def test_a_killed_job_ends_with_the_same_bytes(
-    source: Path, expected: dict[str, Any], tmp_path: Path
-) -> None:
-    """Thirty SIGKILLs at random moments."""
-    script = Path(__file__).with_name("killed_jobs.py")
-    out = tmp_path / "small"
-    done = subprocess.run(
-        [sys.executable, script, "compress", source, out, "30"],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
-    hits = json.loads(done.stdout)
-    assert len(hits) == 30
-    assert len(set(map(tuple, hits))) > 3  # they hit the work at several places
-    finished = sorted(tmp_path.glob("small.*"))
-    assert len(finished) >= 3
-    for folder in finished:
-        assert content(folder) == expected, folder
 
 
 def test_hidden_states_on_disk_make_the_same_bytes(

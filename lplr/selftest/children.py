@@ -15,13 +15,14 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 __all__ = ["BROKE", "Child", "Ended", "run"]
 
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # to end
 BROKE = 99  # exit code of a child whose work raised an error
 _write = os.write  # whatever the work replaces
 _PATIENCE = 120.0  # seconds until a child hangs
@@ -56,18 +57,22 @@ class Child:
     ----------
     work : callable
         What it returns is sent by way of JSON.
+    outside : int
+        Exit code where a signal that asks it to end comes while nothing in it handles that.
     """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], outside: int = BROKE) -> None:
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115
         self._value, value = os.pipe()  # which no limit on files stops
         self._sent = b""
         with warnings.catch_warnings():
             # Threads of this process wait for work, and hold no lock that the child needs.
             warnings.simplefilter("ignore", DeprecationWarning)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)  # until they are handled
             self.pid = os.fork()
         if self.pid == 0:
-            _live(work, self._printed.fileno(), value)
+            _live(work, self._printed.fileno(), value, outside, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(value)
         os.set_blocking(self._value, False)
         self._code: int | None = None
@@ -141,14 +146,16 @@ def _members(group: int) -> bool:
     return True
 
 
-def _live(work: Callable[[], Any], printed: int, value: int) -> None:
+def _live(
+    work: Callable[[], Any], printed: int, value: int, outside: int, mask: Iterable[int]
+) -> None:
     """The life of a child, which never returns."""
     code = BROKE
     try:
         os.setsid()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _ASKING:
+            signal.signal(number, lambda *_: os._exit(outside))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         for old, new in ((nowhere, 0), (printed, 1), (printed, 2)):
             os.dup2(old, new)

@@ -19,7 +19,7 @@ from lplr.selftest.writings import JOBS, WRITINGS, Place
 
 __all__ = ["campaign", "recorded"]
 
-_QUICK = 30  # states of each writer
+_QUICK = 15  # states of each writer
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:

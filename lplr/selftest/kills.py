@@ -19,13 +19,13 @@ __all__ = ["calls_of", "campaign"]
 
 # Kills of each job at random moments, in the long form (400 together) and the quick one.
 _KILLS = {
-    "saving": (100, 6),
-    "appending": (80, 5),
-    "factorizing in parts": (80, 5),
+    "saving": (100, 4),
+    "appending": (80, 4),
+    "factorizing in parts": (80, 4),
     "compressing a model": (60, 2),
     "adapting a model": (20, 0),
-    "lplr bench": (30, 2),
-    "lplr bounds": (30, 2),
+    "lplr bench": (30, 0),
+    "lplr bounds": (30, 0),
 }
 
 
@@ -66,7 +66,7 @@ def _at_each_call(scale: Scale, place: Place) -> Iterator[Trial]:
     """Every call in the long form, and some of them in the quick one."""
     calls = calls_of(place)
     moments = [(k, half) for k, call in enumerate(calls) for half in _halves(call)]
-    step = max(1, scale.count(1, len(moments) // 6))
+    step = max(1, scale.count(1, len(moments) // 3))
     first = int(scale.rng(place.writing.what).integers(step))
     for k, half in moments[first::step]:
         place.reset()

@@ -25,11 +25,11 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     folder.joinpath("race").mkdir()
     for i in range(scale.count(50, 4)):
         yield Trial("G1 G8", "four writers of one new file", _race(folder / "race", i))
-    for i in range(scale.count(20, 2)):
+    for i in range(scale.count(20, 1)):
         place = Place(_WHAT["appending"], folder / f"append-{i}")
         yield Trial("G1", "three processes append at once", _appenders(place))
     jobs = ("a matrix in parts", "factorizing in parts", "compressing a model")
-    for name in jobs if scale.long else jobs[:2]:
+    for name in jobs if scale.long else jobs[:1]:
         place = Place(_WHAT[name], folder / name.replace(" ", "-"))
         chance = scale.rng(name)
         for _ in range(scale.count(20, 3)):

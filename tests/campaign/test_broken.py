@@ -47,6 +47,19 @@ GUARDS = {
         "limits", "lplr.streaming.room", (("    if limit < least:\n", "    if False:\n"),)
     ),
     "fsync": Guard("crashes", "lplr.storage.atomic", (("        os.fsync(file.fileno())\n", ""),)),
+    "fsync of a folder": Guard(
+        "crashes",
+        "lplr.storage.names",
+        (("            os.fsync(descriptor)\n", "            pass\n"),),
+    ),
+    "lock": Guard(
+        "rivals",
+        "lplr.storage.workplace",
+        (("    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))\n", ""),),
+    ),
+    "signal handlers": Guard(
+        "signals", "lplr.cli.main", (("prepared() as output, heeded():", "prepared() as output:"),)
+    ),
     "rename": Guard(  # the new file is copied over the old one
         "kills",
         "lplr.storage.atomic",

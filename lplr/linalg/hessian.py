@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import DampingWarning, HessianError, InputError
-from lplr.linalg.symmetric import add_to_diagonal, symmetrized
+from lplr.linalg.symmetric import add_to_diagonal, divide, symmetrized
 from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul
 from lplr.validation import LARGEST, check_matrix, check_real, warn_caller
@@ -192,7 +192,7 @@ def regularized(
     """What `regularize` returns, for the argument ``name``: of two weights errors say which."""
     H = _as_moment(hessian, columns, name)
     H = H if H.ndim == 2 else np.diag(H)
-    H /= np.mean(np.diagonal(H))
+    divide(H, float(np.mean(np.diagonal(H))))
     for share in (damping, *(step for step in DAMPING_STEPS if step > damping)):
         if not _suffices(H, share):
             continue

@@ -7,7 +7,7 @@ import numpy as np
 from lplr.linalg.copies import copied
 from lplr.parallel import run_blocks
 
-__all__ = ["add_to_diagonal", "symmetrized"]
+__all__ = ["add_to_diagonal", "divide", "symmetrized"]
 
 _TILE = 128  # rows and columns that stay in cache
 
@@ -28,6 +28,11 @@ def symmetrized(H: np.ndarray, *, overwrite: bool = False) -> tuple[np.ndarray, 
     run_blocks(block, len(H), _TILE)
     skew, even = squares.sum(axis=0)
     return out, float(2 * np.sqrt(skew / (skew + even))) if skew else 0.0
+
+
+def divide(H: np.ndarray, by: float) -> None:
+    """``H /= by``, in threads."""
+    run_blocks(lambda i, j: np.divide(H[i:j], by, out=H[i:j]), len(H), _TILE)
 
 
 def add_to_diagonal(H: np.ndarray, value: float, dtype: type | None = None) -> np.ndarray:

@@ -18,6 +18,7 @@ __all__ = ["cholesky", "lower_inverse", "scaled_square", "solve_squares", "solve
 
 _PANEL = 256  # columns that are factorized before the next ones
 _SMALL = 64  # side of the blocks on the diagonal that are inverted
+_TILES = 48  # of a panel
 _ROWS = 128  # of a panel that one thread takes at a time
 _WHOLE = 1024  # side up to which LAPACK, on one thread, takes a hundredth of a second
 _COLUMNS = 256  # right-hand sides that one thread solves for at a time
@@ -40,7 +41,7 @@ def cholesky(H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
             L[rows, p:q] -= L[rows, :p] @ L[p:q, :p].T
 
         if p:
-            run_blocks(update, d - p, _ROWS)
+            run_blocks(update, d - p, _tile(d - p))
         L[p:q, p:q] = np.linalg.cholesky(L[p:q, p:q])
         if q == d:
             break
@@ -51,13 +52,21 @@ def cholesky(H: np.ndarray, *, overwrite: bool = False) -> np.ndarray:
         ) -> None:
             _substitute(M, N, B[i:j].T)
 
-        run_blocks(solve, d - q, _ROWS)
+        run_blocks(solve, d - q, _tile(d - q))
 
     def clear(i: int, j: int) -> None:
         L[i:j, -(-j // size) * size :] = 0.0
 
     run_blocks(clear, d, _ROWS)
     return L
+
+
+def _tile(n: int) -> int:
+    """Rows that one thread takes at a time: few more tiles than threads of a large machine.
+
+    Each tile packs the other operand of a product anew.
+    """
+    return max(_ROWS, -(-n // (16 * _TILES)) * 16)
 
 
 def _inverses(L: np.ndarray) -> list[np.ndarray]:

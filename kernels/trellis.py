@@ -9,9 +9,9 @@ the least cost of the path so far; the cost of a state and the best way back fol
     next[g] = min over j < 2**K of cost[j << (L - K) | g]        K: width of the next symbol
 
 Costs are integers of 16 bits, so 32 of them fit a register, and every processor finds the same
-paths. Tables and x are integers as well, and the square of a difference is shifted by 16 bits; see
-`lplr.quantizers.trellis.Trellis` for the unit. Costs that grow too large stay at `_MOST`, which is
-hundreds of times what a step costs, and every few steps the least one is subtracted from all.
+paths. Tables and x are integers as well, and `_square` drops the low bits of a square; their units
+are chosen by `lplr.quantizers.trellis.Trellis`. Every few steps the least cost is subtracted from
+all, and what grows too large stays at `_MOST`: the winner is never that far behind.
 
 A vector is 32 neighbouring states. They have 32 / 2**k neighbouring predecessors, each with all
 symbols, so the table of width k lists them symbol by symbol: then the costs before are a few
@@ -42,12 +42,10 @@ _OUT = float32[:, ::1]
 
 _LANES = 32
 _FULL = 1 << 15  # what a signed number of 16 bits does not reach
-_MOST = 0xFFFF - (_FULL * _FULL >> 16)  # a square is added to it
+_SQUARE = _FULL * _FULL >> 16  # the largest
+_MOST = 0xFFFF - _SQUARE
 _REBASE = 8  # steps between subtractions of the least cost
 _ROUNDS = 4  # of paths, each to the state from which the one before came
-_FAR = 1 << 20  # more than any cost
-
-
 _SHORT, _INDEX, _WORD = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR, _WIDE = (ir.VectorType(kind, _LANES) for kind in (_SHORT, _INDEX))
 
@@ -153,6 +151,8 @@ def _square(d, doublings):
     They double d ``doublings`` times, but one factor at most once, so that squares go on growing,
     as a line. What leaves 16 bits becomes the nearest number there is.
     """
+    if doublings < 2:  # the same with less work
+        return np.minimum(d * d >> 16 - 2 * doublings, _SQUARE - (d > 0))
     size, largest = abs(d), _FULL - (d > 0)
     one = np.minimum(size << min(doublings, 1), largest)
     return one * np.minimum(size << doublings, largest) >> 16
@@ -249,10 +249,11 @@ def _back(
             way = ((start & ((1 << seen) - 1)) >> (seen - known)) << (k_next - known)
         y, costs = np.int64(x[at]), best.ctypes.data + 2 * t * size
         least = np.int64(1) << 40
-        for j in range(way, way + ways):
-            s = j << (state_bits - k_next) | g
+        s = way << (state_bits - k_next) | g
+        for _ in range(ways):
             cost = _unsigned(costs, s >> k) + _square(y - _signed(values, s), doublings)
             least = min(least, cost << 16 | s)
+            s += 1 << (state_bits - k_next)
         states[at] = least & 0xFFFF
         g = (least & 0xFFFF) >> k
     return g
@@ -262,8 +263,7 @@ def _back(
     [
         void(
             *(_MATRIX, _MATRIX, _MATRIX, _WIDTHS, _VALUES, _NUMBERS, float32, float32, int64),
-            *(int64, _VALUES, uint16[::1], float32[::1], int16[::1], int64[::1]),
-            *(_OUT, uint8[:, ::1]),
+            *(int64, _VALUES, uint16[::1], int16[::1], int64[::1], _OUT, uint8[:, ::1]),
         )
     ]
 )
@@ -280,7 +280,6 @@ def trellis_panel(
     wrap,
     scale,
     best,
-    y,
     x,
     states,
     error,
@@ -305,12 +304,14 @@ def trellis_panel(
     times ``per_unit`` are rounded and kept within ``bound``; for ``doublings`` see `_square`.
 
     If ``wrap`` is 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from
-    the state at its end. A search that begins ``wrap`` entries before the end, which it reaches
-    again, finds this state, as it looks from ``wrap`` entries after the start; ``wrap`` is at most
-    n, and the sequence has at least L bits.
+    the state at its end. One search goes from ``wrap`` entries before the end to the end and then
+    through all of the sequence. The cheapest path to a state there comes from some state at the
+    start; if this is another one, the path to that one is next. Nearly always it comes from where
+    it ends, and no path between these two is cheaper. ``wrap`` is at most n, and the sequence has
+    at least L bits.
 
-    ``best``, uint16, of (n + wrap + 1) * max(32, 2**(L - least width)) entries, and ``y``, float32,
-    ``x``, int16, and ``states``, int64, of n, are scratch. ``tables`` and ``best`` should start on
+    ``best``, uint16, of (n + wrap + 1) * max(32, 2**(L - least width)) entries, ``x``, int16 (n,),
+    and ``states``, int64 (n,), are scratch. ``tables`` and ``best`` should start on
     a multiple of 64 bytes, since a vector that straddles two cache lines takes twice as long to
     load.
     """
@@ -321,7 +322,7 @@ def trellis_panel(
     size = len(best) // (n + wrap + 1)
     table = tables[2 * len(values) :]
     for k in range(p - 1, -1, -1):
-        s = scale[k]
+        s, y = scale[k], error[k]
         inverse = np.float32(1.0) / s if s > 0 else np.float32(0.0)
         for i in range(n):
             y[i] = target[k, i]
@@ -334,11 +335,11 @@ def trellis_panel(
             v = v if v < bound else bound
             x[i] = np.int16(v if v > -bound else -bound)
         code = widths, table, doublings, state_bits, best, size, states
-        start, first, stop = -1 if wrap > 0 else 0, (n - wrap) % n, n + wrap
+        first, stop, start = (n - wrap) % n, n + wrap, -1 if wrap > 0 else 0
         _forward(x, first, stop, start, widths, tables, doublings, state_bits, best, size)
         seen = min(3 * wrap, stop) if wrap > 0 else stop
         state, end = start, _back(x, first, seen, wrap, -1, start, *code)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS):  # none from a start that is given
             if state != end:
                 state, end = end, _back(x, first, stop, wrap, end, start, *code)
         if state != end:

@@ -35,6 +35,7 @@ _KINDS = [
     ("trellis-6", 2.75, _PART),
     ("trellis-8", 3, _PART),
     ("trellis-8", 4, _PART),
+    ("trellis-8", 5.5, _PART),
     ("trellis-10", 2.75, (4, 8)),
 ]
 

@@ -201,7 +201,7 @@ def test_search_is_the_plain_search(state_bits, bits, n):
     rng = np.random.default_rng(n)
     book = Trellis(rng.standard_normal(1 << state_bits), bits, 1.0)
     assert book.wraps(n)
-    wrap = min(n, -(-8 * state_bits // int(bits)))
+    wrap = min(n, -(-10 * state_bits // int(bits)))
     same = 0
     for x in rng.standard_normal((5, n)).astype(np.float32):
         codes = book.encode(x[:, None])
@@ -234,6 +234,37 @@ def test_panel_is_the_loop_over_rows(bits, n):
         np.testing.assert_array_equal(error[k], base[k] - scale[k] * book.decode(codes[k])[:, 0])
     for before, after in zip(kept, (target, base, coeff, scale), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("bits", "k", "k_next"),
+    [
+        *[(1, 1, 1), (1.5, 2, 1), (3, 3, 3), (3.5, 3, 4), (3.5, 4, 3)],
+        *[(4.5, 4, 5), (4.5, 5, 4), (5.5, 6, 5), (6, 6, 6)],
+    ],
+)
+def test_a_step_is_the_loop_over_states(bits, k, k_next):
+    from lplr.kernels.trellis import _advance
+
+    L, rng = 9, np.random.default_rng(k)
+    tables, _, bound, doublings = Trellis(rng.standard_normal(1 << L), bits, 1.0)._integers
+    size = max(32, 1 << (L - k_next))  # with a few states, two ways side by side
+    before = rng.integers(0, 0xBFFF, 1 << (L - k), dtype=np.uint16, endpoint=True)
+    after = np.empty(size, np.uint16)
+    for x in (-int(bound), -1234, 0, 57, int(bound)):
+        table = tables.ctypes.data + (2 * (k & 1) << L)
+        addresses = before.ctypes.data, after.ctypes.data, table
+        _advance(*addresses, x, size, (1 << L) // size, k, doublings)
+        for g in range(size):
+            costs = [0xBFFF]
+            for s in range(g, 1 << L, size):
+                d = int(np.clip(x - int(tables[2 << L :][s]), -(1 << 15), (1 << 15) - 1))
+                one = other = d
+                for i in range(doublings):
+                    other = int(np.clip(2 * other, -(1 << 15), (1 << 15) - 1))
+                    one = other if i == 0 else one
+                costs.append(int(before[s >> k]) + (one * other >> 16))
+            assert after[g] == min(costs)
 
 
 @pytest.mark.parametrize(("state_bits", "bits", "n"), [(8, 2, 21), (6, 5, 9), (7, 2.5, 5)])

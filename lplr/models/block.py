@@ -6,6 +6,7 @@ which needs the inputs of every linear layer, and generation, which keeps keys a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -17,7 +18,9 @@ from lplr.parallel import matmul
 
 __all__ = ["Block", "Context", "KeyValues", "Linear", "Stage"]
 
-_FEW = 8  # inputs for which packed products one by one cost less than to decode the matrix
+# Inputs for which packed products one by one cost less than one of all, of a matrix of so many
+# entries or less, and of a larger one.
+_FEW, _SMALL, _FEWER = 8, 1 << 20, 4
 
 State: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 Gains: TypeAlias = dict[str, np.ndarray]
@@ -63,6 +66,10 @@ class Context:
     cache: KeyValues | None = None
 
 
+def _few_of(weight: PackedMatrix) -> int:
+    return _FEW if math.prod(weight.shape) <= _SMALL else _FEWER
+
+
 @dataclass(frozen=True)
 class Linear:
     """``y = scale W x + L (R x) + b``; W (outputs, inputs) is an array or a packed matrix.
@@ -79,7 +86,7 @@ class Linear:
         rows = x.reshape(-1, x.shape[-1])
         if isinstance(self.weight, np.ndarray):
             y = matmul(self.weight, rows.T).T if len(rows) == 1 else rows @ self.weight.T
-        elif isinstance(self.weight, PackedMatrix) and len(rows) <= _FEW:
+        elif isinstance(self.weight, PackedMatrix) and len(rows) <= _few_of(self.weight):
             y = np.empty((len(rows), self.weight.shape[0]), np.float32)
             for row, out in zip(rows, y, strict=True):
                 out[:] = self.weight.times(row)

@@ -179,12 +179,15 @@ def in_turn(typing, even, odd):
 
 def _plain_rows(low, high, turns, masks, tables):
     words = np.repeat(np.array([low, high], np.uint64), ROWS // 2)
-    return tables + 4 * ((words >> turns.astype(np.uint64)).astype(np.int64) & masks)
+    return tables | 4 * ((words >> turns.astype(np.uint64)).astype(np.int64) & masks)
 
 
 @intrinsic(_plain_rows)
 def rows_of(typing, low, high, turns, masks, tables):
-    """Addresses of the rows of 32 bits that eight windows of two words select in tables."""
+    """Addresses of the rows of 32 bits that eight windows of two words select in tables.
+
+    A table of n bytes, a power of two, lies on a multiple of n: then or does for plus.
+    """
 
     def generate(context, builder, signature, args):
         low, high, turns, masks, tables = args
@@ -194,7 +197,7 @@ def rows_of(typing, low, high, turns, masks, tables):
         two = ir.Constant(_WORDS, [2] * ROWS)
         turn = _function(builder, f"llvm.fshr.v{ROWS}i64", _WORDS, [_WORDS] * 3)
         windows = builder.call(turn, [words, words, builder.sub(turns, two)])
-        return builder.add(builder.and_(windows, builder.shl(masks, two)), tables)
+        return builder.or_(builder.and_(windows, builder.shl(masks, two)), tables)
 
     return _words(types.uint64, types.uint64, turns, masks, tables), generate
 

@@ -216,14 +216,21 @@ class Trellis:
         window = self.state_bits + sum(widths)
         if window > _WINDOW_OF_FOURS or np.abs(self._numbers).max() > 127:
             return {}
-        table = read_only(self._joint(*widths).astype(np.int8))
+        table = self._joint(*widths, dtype=np.int8)
         return {"fours": table, "fours_mask": len(table) - 1}
 
-    def _joint(self, *widths: int) -> np.ndarray:
-        """The values of entries whose windows follow one another, by their joint window."""
+    def _joint(self, *widths: int, dtype: type = np.int16) -> np.ndarray:
+        """The values of entries whose windows follow one another, by their joint window.
+
+        The table lies on a multiple of its size, as `lplr.kernels.trellis_vectors.rows_of` asks.
+        """
         windows = np.arange(1 << (self.state_bits + sum(widths)))[:, None]
         states = windows >> np.cumsum([0, *widths]) & (len(self.table) - 1)
-        return read_only(self._numbers[states])
+        raw = np.empty(2 * states.size, dtype)
+        first = -(raw.ctypes.data // raw.itemsize) % states.size
+        table = raw[first : first + states.size].reshape(states.shape)
+        table[:] = self._numbers[states]
+        return read_only(table)
 
 
 def symbol_widths(bits: int | float) -> tuple[int, int, int, int]:

@@ -325,7 +325,7 @@ def test_bench_speed() -> None:
     assert 1 > error["lplr"] > error["feedback"] > error["randomized_svd"] > 0
     assert all(row["seconds"] > 0 for row in rows)
     assert {row["benchmark"] for row in rows} == {
-        "factorization", "decoding", "kernels", "products", "CALDERA", "fresh process",
+        "factorization", "decoding", "kernels", "products", "compress", "CALDERA", "fresh process",
     }  # fmt: skip
     memory = [row["extra_mb"] for row in rows if row["what"] in ("lplr", "feedback")]
     assert not Path("/proc/self/clear_refs").exists() or min(memory) > 0

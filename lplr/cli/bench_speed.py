@@ -22,8 +22,8 @@ def add_speed(kinds: Any, common: argparse.ArgumentParser) -> None:
         "lplr bench speed --compare before.json --html speed.html\n"
         "LPLR_NUM_THREADS=1 lplr bench speed --json",
         "Factorizations against scikit-learn's randomized_svd and against two bare matrix "
-        "products, at the same rank and number of threads. Takes two to four minutes on two "
-        "cores; leave the machine alone meanwhile.",
+        "products, at the same rank and number of threads. Each time is the median of five rounds "
+        "in turn. Takes three to five minutes on two cores; leave the machine alone meanwhile.",
     )
     speed.add_argument(
         "--quick", action="store_true", help="one small matrix, two rounds, no compilation"

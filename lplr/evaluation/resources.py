@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from lplr.parallel import n_threads
 
-__all__ = ["Cost", "best_of", "measured", "run_fresh", "run_script", "threads"]
+__all__ = ["Cost", "in_turn", "measured", "run_fresh", "run_script", "threads"]
 
 T = TypeVar("T")
 
@@ -76,18 +76,18 @@ def _peak(reset: bool = False) -> float | None:
     return 1024.0 * int(fields["VmHWM"].split()[0])
 
 
-def best_of(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Seconds of the best of some rounds, in each of which everyone runs once.
+def in_turn(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of some rounds, in each of which everyone runs once.
 
     What else the machine does meets all of them alike.
     """
-    best = dict.fromkeys(runs, float("inf"))
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             start = perf_counter()
             run()
-            best[name] = min(best[name], perf_counter() - start)
-    return best
+            seconds[name].append(perf_counter() - start)
+    return seconds
 
 
 def run_fresh(module: str, function: str, *args: Any, **environment: str) -> Any:

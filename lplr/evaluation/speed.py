@@ -1,6 +1,7 @@
 """Speed and memory, each beside the error that it buys, as rows of one table.
 
-Competitors take turns and the best of their rounds counts. Memory, imports and the first
+Competitors take turns in one process, kernels compiled and threads fixed, after a round that does
+not count; the median of the others does. Memory, imports and the first
 compilation are measured in fresh processes.
 """
 
@@ -8,20 +9,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lplr.evaluation.resources import best_of, measured, run_fresh, run_script, threads
+from lplr.evaluation.resources import measured, run_fresh, run_script
+from lplr.evaluation.speed_layers import compressed_layers, large_layers
+from lplr.evaluation.speed_rounds import Row, timed
 from lplr.parallel import n_threads
 from lplr.progress import Progress, parts, tracked, unheard
 
 __all__ = ["COLUMNS", "measure_speed"]
-
-Row = dict[str, Any]
 
 COLUMNS = (
     "benchmark",
@@ -36,27 +37,28 @@ COLUMNS = (
     "input_mb",
 )
 _RANK = 90
+_ROUNDS = 5
 
 
 def _plan(quick: bool) -> list[tuple[str, float, Callable[[], Iterator[Row]]]]:
     """Label, rough seconds, and what to do."""
-    # Rows, columns, rounds, and roughly the seconds of a round.
-    cases = [(500, 784, 2, 0.5)] if quick else [(10000, 784, 10, 0.8), (8192, 4096, 4, 3.5)]
-    rounds, size = (2, 1024) if quick else (4, 4096)
+    # Rows, columns, and roughly the seconds of a round.
+    cases = [(500, 784, 0.5)] if quick else [(10000, 784, 0.8), (8192, 4096, 3.5)]
+    rounds, size = (2, 1024) if quick else (_ROUNDS, 4096)
     plan: list[tuple[str, float, Callable[[], Iterator[Row]]]] = []
-    for n, d, turns, cost in cases:
-        work = turns * cost + 6.0
-        plan.append((f"{n} x {d}", work, partial(_factorizations, n, d, turns)))
+    for n, d, cost in cases:
+        work = rounds * cost + 6.0
+        plan.append((f"{n} x {d}", work, partial(_factorizations, n, d, rounds)))
     plan += [
         ("decoding", 4.0, lambda: _decoding(size // 2, rounds)),
         ("kernels", 3.0, lambda: _kernels(size, rounds)),
         ("packed products", 3.0 if quick else 25.0, lambda: _products(size, 5 * rounds)),
-        ("layers", 3.0 if quick else 20.0, lambda: _layers(rounds // 2, quick)),
+        ("layers", 3.0 if quick else 30.0, lambda: compressed_layers(rounds, quick)),
         ("imports", 4.0, lambda: _imports(rounds)),
     ]
     if not quick:
         plan += [
-            ("a layer of 4096 x 4096", 45.0, lambda: _large_layer(4096, 4096, 128)),
+            ("a layer of 4096 x 4096", 60.0, lambda: large_layers(4096, 4096)),
             ("compilation", 18.0, _cold_start),
         ]
     return plan
@@ -85,32 +87,6 @@ def measure_speed(quick: bool, *, progress: Progress = False) -> list[Row]:
             with unheard():  # nobody talks while it is measured
                 rows += [dict.fromkeys(COLUMNS) | row for row in benchmark()]
     return rows
-
-
-def _timed(
-    benchmark: str,
-    matrix: str,
-    runs: Mapping[str, Callable[[], Any]],
-    rounds: int,
-    errors: Mapping[str, float | None],
-    reference: str | None = None,
-    count: int | None = None,
-) -> Iterator[Row]:
-    """A row for each of some competitors, after a turn of each that does not count."""
-    count = count or n_threads()
-    with threads(count):
-        best_of(runs, 1)
-        best = best_of(runs, rounds)
-    for what, seconds in best.items():
-        yield {
-            "benchmark": benchmark,
-            "matrix": matrix,
-            "what": what,
-            "threads": count,
-            "seconds": seconds,
-            "ratio": seconds / best[reference] if reference else None,
-            "error": errors.get(what),
-        }
 
 
 def _matrix(n: int, d: int) -> np.ndarray:
@@ -163,7 +139,7 @@ def _factorizations(n: int, d: int, rounds: int) -> Iterator[Row]:
         name: run_fresh(__name__, "_factorization_memory", n, d, name)
         for name in runs.keys() & {"lplr", "feedback"}
     }
-    for row in _timed("factorization", f"{n} x {d}", runs, rounds, errors, "randomized_svd"):
+    for row in timed("factorization", f"{n} x {d}", runs, rounds, errors, "randomized_svd"):
         extra = memory.get(row["what"])
         yield {**row, "extra_mb": extra, "input_mb": A.nbytes / 1e6}
 
@@ -186,7 +162,7 @@ def _decoding(size: int, rounds: int) -> Iterator[Row]:
     made = {f"{q}, {b} bits": lplr.quantize(A, bits=b, quantizer=q) for q, b in codes}
     runs = {name: q.to_dense for name, q in made.items()}
     errors = {name: q.relative_error(A) for name, q in made.items()}
-    for row in _timed("decoding", f"{size} x {size}", runs, rounds, errors, count=1):
+    for row in timed("decoding", f"{size} x {size}", runs, rounds, errors, count=1):
         yield {**row, "per_second": A.size / row["seconds"]}
 
 
@@ -205,7 +181,7 @@ def _kernels(size: int, rounds: int) -> Iterator[Row]:
         "Hadamard of the columns": lambda: V.apply(A, axis=0),
         "copy": A.copy,
     }
-    for row in _timed("kernels", f"{size} x {size}", runs, rounds, {}, "copy", count=1):
+    for row in timed("kernels", f"{size} x {size}", runs, rounds, {}, "copy", count=1):
         yield {**row, "per_second": A.size / row["seconds"]}
 
 
@@ -236,7 +212,7 @@ def _products(size: int, rounds: int) -> Iterator[Row]:
             runs = {"dense": partial(np.matmul, A, x), **runs}
             name = f"{size} x {size} times {columns}"
             turns = rounds if columns == 1 else rounds // 4 or 1
-            yield from _timed("products", name, runs, turns, errors, "dense", count)
+            yield from timed("products", name, runs, turns, errors, "dense", count)
 
 
 def _rotated(Q: Any, rank: int) -> Any:
@@ -252,63 +228,6 @@ def _rotated(Q: Any, rank: int) -> Any:
     ]
     transforms = RandomizedTransform(n, 1), RandomizedTransform(d, 2)
     return lplr.QPlusLowRank(Q, lplr.LowRank(*factors), *transforms)
-
-
-def _layers(rounds: int, quick: bool) -> Iterator[Row]:
-    """`lplr.caldera` on the layers in data/, or on the first; rank 64, Q 2 bits, factors 4 bits.
-
-    The error is that under H with 1 % damping. That of a single faithful iteration is not what ten
-    reach; its time is a tenth of theirs.
-    """
-    import lplr
-    from lplr import datasets
-    from lplr.linalg.hessian import regularize
-
-    for name in datasets.layer_names()[: 1 if quick else None]:
-        layer = datasets.layer(name)
-        W, H = layer.W, layer.H.astype(np.float64)
-        damped, _ = regularize(H)
-        for what, options, turns in (
-            ("default", {}, rounds),
-            ("one faithful iteration", {"mode": "faithful", "n_iter": 1}, 1),
-        ):
-
-            def run(options: Any = options, W: Any = W, H: Any = H) -> Any:
-                return lplr.caldera(W, hessian=H, rng=0, **options)
-
-            error = run().relative_error(W, damped)
-            yield from _timed(
-                "CALDERA", f"{name}, {W.shape[0]} x {W.shape[1]}", {what: run}, turns, {what: error}
-            )
-
-
-def _large_layer(n: int, d: int, rank: int) -> Iterator[Row]:
-    yield run_fresh(__name__, "_measure_large", n, d, rank)
-
-
-def _measure_large(n: int, d: int, rank: int) -> Row:
-    """One large decomposition in a fresh process."""
-    import lplr
-
-    rng = np.random.default_rng(0)
-    W = rng.standard_normal((n, d), dtype=np.float32)
-    # Inputs of decaying variance, neighbours correlated.
-    X = rng.standard_normal((2 * d, d), dtype=np.float32) / np.sqrt(1 + np.arange(d))
-    X += 0.3 * np.roll(X, 1, axis=1)
-    H = X.T @ X / len(X)
-    del X
-    lplr.caldera(W[:64, :64], hessian=H[:64, :64], rank=8, rng=0)  # libraries, kernels, threads
-    f, cost = measured(lambda: lplr.caldera(W, hessian=H, rank=rank, rng=0))
-    return {
-        "benchmark": "CALDERA",
-        "matrix": f"random, {n} x {d}",
-        "what": f"default, rank {rank}",
-        "threads": n_threads(),
-        "seconds": cost.seconds,
-        "error": min(one["error"] for one in f.meta["history"]),
-        "extra_mb": None if cost.extra_nbytes is None else cost.extra_nbytes / 1e6,
-        "input_mb": (4 * n * d + 8 * d * d) / 1e6,
-    }
 
 
 def _imports(rounds: int) -> Iterator[Row]:

@@ -12,9 +12,10 @@ from lplr.progress.display import in_seconds
 __all__ = ["SAID", "SpeedTable", "speed_tables"]
 
 SAID = (
-    "time: the best of some rounds, kernels compiled. ratio: to the row of the same matrix where "
-    "it is 1.\nextra: the peak of memory beyond the input. before: the time of the earlier run; "
-    "change: the ratio to it."
+    "time: the median of five rounds in turn, of two with --quick, kernels compiled; large layers "
+    "and faithful\niterations once. ratio: to the row of the same matrix where it is 1. extra: "
+    "the peak of memory beyond the\ninput. before: the time of the earlier run; change: the ratio "
+    "to it."
 )
 _NAMES = ("matrix", "what")
 _SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {

@@ -208,21 +208,38 @@ def _forward(x, first, count, start, widths, tables, doublings, state_bits, best
         ways = (1 << state_bits) // wide
         table = tables.ctypes.data + (2 * (k & 1) << state_bits)
         _advance(before, before + 2 * size, table, np.int64(x[at]), wide, ways, k, doublings)
-        for i in range(m, _LANES):  # the lanes of a vector that is longer than all costs
-            g = (t + 1) * size + (i & (m - 1))
-            best[g] = min(best[g], best[(t + 1) * size + i])
+        half = _LANES // 2
+        while half >= m:  # a vector that is longer than all costs has some ways side by side
+            costs = best[(t + 1) * size : (t + 1) * size + 2 * half]
+            for g in range(half):
+                costs[g] = min(costs[g], costs[half + g])
+            half //= 2
         at = after
 
 
-@kernel([int64(*(_NUMBERS, *[int64] * 5), *_CODE, int64[::1])])
+@kernel([int64(*(_NUMBERS, *[int64] * 6), *_CODE, int64[::1])])
 def _back(
-    x, first, stop, until, end, start, widths, table, doublings, state_bits, best, size, states
+    x,
+    first,
+    stop,
+    until,
+    end,
+    start,
+    came,
+    widths,
+    table,
+    doublings,
+    state_bits,
+    best,
+    size,
+    states,
 ):
     """The cheapest path that `_forward` finds, from step ``stop`` back to step ``until``.
 
     ``end`` is ``state >> width of the next symbol`` at its end, or -1 for any. The states are
-    written; returns ``state >> width`` before step ``until``. A path from a given start keeps to
-    it, even where costs that have grown too large do not tell.
+    written; returns ``state >> width`` before step ``until``. If another path is there, and came
+    from ``came``, which is -1 otherwise, the two are the same before they meet. A path from a given
+    start keeps to it, even where costs that have grown too large do not tell.
     """
     n = len(x)
     at, seen = (first + stop) % n, 0
@@ -254,8 +271,11 @@ def _back(
             cost = _unsigned(costs, s >> k) + _square(y - _signed(values, s), doublings)
             least = min(least, cost << 16 | s)
             s += 1 << (state_bits - k_next)
-        states[at] = least & 0xFFFF
-        g = (least & 0xFFFF) >> k
+        s = least & 0xFFFF
+        if came >= 0 and states[at] == s:
+            return came
+        states[at] = s
+        g = s >> k
     return g
 
 
@@ -305,9 +325,9 @@ def trellis_panel(
 
     If ``wrap`` is 0, a sequence starts from state 0. Otherwise it is tail-biting: it starts from
     the state at its end. One search goes from ``wrap`` entries before the end to the end and then
-    through all of the sequence. The cheapest path to a state there comes from some state at the
-    start; if this is another one, the path to that one is next. Nearly always it comes from where
-    it ends, and no path between these two is cheaper. ``wrap`` is at most n, and the sequence has
+    through all of the sequence. The cheapest path comes from some state at the start; the cheapest
+    one to this state at the end is next, and so on. Nearly always the second one comes from where
+    it ends, and no path from there to there is cheaper. ``wrap`` is at most n, and the sequence has
     at least L bits.
 
     ``best``, uint16, of (n + wrap + 1) * max(32, 2**(L - least width)) entries, ``x``, int16 (n,),
@@ -337,14 +357,13 @@ def trellis_panel(
         code = widths, table, doublings, state_bits, best, size, states
         first, stop, start = (n - wrap) % n, n + wrap, -1 if wrap > 0 else 0
         _forward(x, first, stop, start, widths, tables, doublings, state_bits, best, size)
-        seen = min(3 * wrap, stop) if wrap > 0 else stop
-        state, end = start, _back(x, first, seen, wrap, -1, start, *code)
+        state, end = start, _back(x, first, stop, wrap, -1, start, -1, *code)
         for _ in range(_ROUNDS):  # none from a start that is given
             if state != end:
-                state, end = end, _back(x, first, stop, wrap, end, start, *code)
+                state, end = end, _back(x, first, stop, wrap, end, start, end, *code)
         if state != end:
             _forward(x, 0, n, end, widths, tables, doublings, state_bits, best, size)
-            _back(x, 0, n, 0, end, end, *code)
+            _back(x, 0, n, 0, end, end, -1, *code)
         for i in range(n):
             state, symbol = states[i], 0
             for b in range(widths[i & 3]):

@@ -174,7 +174,7 @@ def naive_start(x, book, wrap):
     """The state before the first entry, from paths that end in the state the last one came from."""
     n = len(x)
     search = NaiveSearch(x, book, (n - wrap) % n, n + wrap)
-    state, before = None, search.best(min(3 * wrap, n + wrap))[wrap]
+    state, before = None, search.best(n + wrap)[wrap]
     for _ in range(4):
         if state is None or search.seen(state, wrap) != search.seen(before, wrap):
             state, before = before, search.best(n + wrap, before)[wrap]

@@ -35,6 +35,7 @@ _LONG = (
     ("npy", 60_000, 256),
     ("npy in Fortran order", 200_000, 32),
     ("h5", 800_000, 32),
+    ("h5 of float64", 400_000, 32),
 )
 _QUICK = (("npy", 150_000, 32),)
 
@@ -112,12 +113,12 @@ def _as_npy(path: Path, rows: int, columns: int, *, fortran: bool = False) -> No
     A.flush()
 
 
-def _as_hdf5(path: Path, rows: int, columns: int) -> None:
+def _as_hdf5(path: Path, rows: int, columns: int, dtype: type = np.float32) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
         made = file.create_dataset(
-            "A", (rows, columns), np.float32, chunks=(4096, columns), compression="lzf"
+            "A", (rows, columns), dtype, chunks=(4096, columns), compression="lzf"
         )
         start = 0
         for block in _blocks(rows, columns):
@@ -129,4 +130,5 @@ _KINDS: dict[str, Callable[[Path, int, int], None]] = {
     "npy": _as_npy,
     "npy in Fortran order": lambda path, n, d: _as_npy(path, n, d, fortran=True),
     "h5": _as_hdf5,
+    "h5 of float64": lambda path, n, d: _as_hdf5(path, n, d, np.float64),
 }

@@ -12,6 +12,8 @@ from lplr.sources.base import Source
 
 __all__ = ["MappedSource"]
 
+_AROUND = 1 << 21  # bytes beside a page that the system may map with it: a huge page
+
 
 class MappedSource(Source):
     """Rows of an `numpy.memmap`, copied out of it; the pages of a block are then let go.
@@ -55,6 +57,8 @@ class MappedSource(Source):
         block = np.array(view, order="C", subok=False)
         # Of a private map ("c"), these would be the caller's changes.
         if self._data.mode != "c" and hasattr(file, "madvise"):
-            low -= low % mmap.PAGESIZE
-            file.madvise(mmap.MADV_DONTNEED, low, high - low)
+            # A page that is touched brings others with it, of earlier rows too, which nobody would
+            # drop again.
+            low = max(0, low - low % mmap.PAGESIZE - _AROUND)
+            file.madvise(mmap.MADV_DONTNEED, low, min(high + _AROUND, len(file)) - low)
         return block

@@ -34,7 +34,9 @@ class _Packed:
 
     def matrix(self, scale: np.ndarray, offset: np.ndarray | None = None) -> Quantized:
         """The packed matrix; nothing can be filled in after this."""
-        self._packed.flags.writeable = False
+        for array in (self._packed, scale, offset):
+            if array is not None:
+                array.flags.writeable = False  # else each would be copied
         return Quantized(
             shape=self.shape,
             quantizer=self._book.name,

@@ -21,7 +21,8 @@ _OF_TRIAL = 32  # for each entry of the sample, where whole plans are tried on t
 _OF_MIXED = 16  # for each entry of a tile, and of a block of rows, where rows are mixed
 _MIXED = 2048  # rows of the largest of these blocks
 _OF_SIGN = 3  # for each row: the signs of the transform that mixes them
-_OF_CHUNK = 8  # for each entry that the source decodes at a time
+_CHUNKS = 2  # of a source that decodes them as a whole: the one that is kept, and the next one
+_OF_LIBRARY = 1 << 22  # what decodes chunks: those of HDF5 lie in a cache of 1 MB, as stored beside
 
 
 def open_passes(
@@ -33,19 +34,26 @@ def open_passes(
     results: Results | None = None,
     with_gram: bool = True,
     mixed: bool = False,
+    of_row: int = 0,
 ) -> Passes:
     """Passes over a source that keep within ``limit`` bytes.
 
     ``rank`` is the most components there will be, ``stored`` the bytes of the result, which grows
-    in memory or is kept in parts by ``results``; rows are ``mixed`` for a backbone. InputError
-    names the least limit that works.
+    in memory or is kept in parts by ``results``, and ``of_row`` the bytes that are there beside it
+    for each of its rows; rows are ``mixed`` for a backbone. InputError names the least limit that
+    works.
     """
     n, d = source.shape
     results = results or Results()
     rows = results.rows(source.shape, stored)
     held = results.held(source.shape, stored)
-    fixed = held + _OF_CHUNK * min(source.chunk_rows, n) * d
-    tile = min(max(tile_rows(part.stop - part.start) for part in part_slices(n, rows)), n)
+    fixed = held
+    if source.chunk_rows > 1:
+        chunk = min(source.chunk_rows, n) * d * source.dtype.itemsize
+        fixed += _CHUNKS * chunk + _OF_LIBRARY
+    lengths = [part.stop - part.start for part in part_slices(n, rows)]
+    fixed += of_row * max(lengths)
+    tile = min(max(map(tile_rows, lengths)), n)
     sums = 8 * (d * d * with_gram + rank * rank + rank * d)
     fixed += _OF_SAMPLE * len(sample_rows(source.shape)) * (d if with_gram else rank)
     fixed += _OF_GRAM * (d * d * with_gram + rank * rank)

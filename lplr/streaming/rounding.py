@@ -88,7 +88,8 @@ def rounded_in_a_pass(
         scale, offset = shared or _joined(by_row)
         if turned:
             scale, offset = scale.reshape(1, -1), None if offset is None else offset.reshape(1, -1)
-        f = stored.matrix(scale, offset).scaled(moments.unit)
+        f = stored.matrix(scale, offset)
+        f = f if moments.unit == 1 else f.scaled(moments.unit)
         return {"f": f, "loss": np.array([loss])}
 
     total = 0.0
@@ -99,11 +100,11 @@ def rounded_in_a_pass(
 
 
 def _joined(parts: list[Affine]) -> Affine:
-    """The scales and offsets of the rows of all tiles."""
+    """The scales and offsets of the rows of all tiles, whose own are let go."""
     offsets = [offset for _, offset in parts if offset is not None]
-    return np.concatenate([scale for scale, _ in parts]), np.concatenate(
-        offsets
-    ) if offsets else None
+    scale = np.concatenate([scale for scale, _ in parts])
+    parts.clear()
+    return scale, np.concatenate(offsets) if offsets else None
 
 
 def _shared(
@@ -138,7 +139,10 @@ def quantize_in_passes(
     scaling = check_rounding(book, scaling, rounding)
     n, d = source.shape
     stored = rounding_nbytes((n, d), book, granularity)
-    passes = open_passes(source, limit, rank=d, stored=stored, results=results, with_gram=False)
+    of_row = 8 if granularity == "row" else 0  # scales and offsets of tiles, before they are joined
+    passes = open_passes(
+        source, limit, rank=d, stored=stored, results=results, with_gram=False, of_row=of_row
+    )
     with until(0.4):
         moments = moments_of(passes, results, by_column=True, with_gram=False)
     if moments.extrema.are_equal:

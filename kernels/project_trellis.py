@@ -19,7 +19,7 @@ and tables by the addresses of arrays, which the caller keeps.
 # (An intrinsic is declared with a typing context that its callers do not pass.)
 
 import numpy as np
-from numba import float32, from_dtype, int64, types, void
+from numba import float32, from_dtype, int64, types, uint8, void
 
 from lplr.kernels.jit import kernel
 from lplr.kernels.project_tile import add_tile
@@ -84,7 +84,8 @@ PART = np.dtype(
 )
 _TILE, _ROWS = 64, 8  # sequences that are decoded together, for several vectors and for one
 _BEYOND = 16  # bytes after a block that its words touch, at most
-_PARTS = types.Array(from_dtype(PART), 1, "C", readonly=True)
+_PART = from_dtype(PART)
+_PARTS = types.Array(_PART, 1, "C", readonly=True)
 
 
 @kernel
@@ -109,6 +110,22 @@ def _room(part, size):
 
 
 @kernel
+def _units(part, count):
+    """The factors that give values in code units."""
+    factors = np.empty(count, np.float32)
+    for i in range(count):
+        factors[i] = part["unit"]
+    return factors
+
+
+@kernel
+def _clear(values):  # as the other loops here, quicker than slices to run and to compile
+    for t in range(len(values)):
+        values[t] = 0
+
+
+# With one signature, it is compiled once for all that follows.
+@kernel([void(_PART, *[int64] * 4, float32[::1], float32[::1], int64, uint8[::1])])
 def _add(part, bit, total, start, blocks, factors, out, stride, copy):
     """Add factors times consecutive sequences, by blocks of `MANY` entries, to a flat array.
 
@@ -179,16 +196,16 @@ def decode(parts, sequence, total, start, out, first, last):
     skipped = start % MANY
     blocks = -(-(skipped + last - first) // MANY)
     stride, copy = blocks * MANY, _room(part, start + last - first)
-    units = np.full(_TILE, part["unit"], np.float32)
+    units = _units(part, _TILE)
     tile = np.empty(min(_TILE, len(out)) * stride, np.float32)
     for i in range(0, len(out), _TILE):
         n = min(_TILE, len(out) - i)
-        tile[:] = 0
+        _clear(tile)
         bit = (sequence + i) * total
         _add(part, bit, total, start // MANY, blocks, units[:n], tile, stride, copy)
         for k in range(n):
             row, found = out[i + k, first:last], tile[k * stride + skipped :]
-            for t in range(len(row)):  # which Numba vectorises, unlike a slice
+            for t in range(len(row)):
                 row[t] = found[t]
 
 
@@ -220,7 +237,7 @@ def multiply(parts, work):
         part = parts[p]
         n, count, columns = part["length"], part["count"], part["columns"]
         x, y = part["source"], part["target"]
-        factors = np.full(count, part["unit"], np.float32)
+        factors = _units(part, count)
         for i in range(count):
             factors[i] *= real(part["scale"] + 4 * i * part["scale_step"])
             if columns:
@@ -230,12 +247,14 @@ def multiply(parts, work):
         own = np.zeros(stride, np.float32)  # the piece of x or of y
         if columns:
             _add(part, bit, total, 0, blocks, factors, own, 0, copy)
-            work[y : y + n] += own[:n]
+            for t in range(n):
+                work[y + t] += own[t]
             continue
-        own[:n] = work[x : x + n]
+        for t in range(n):
+            own[t] = work[x + t]
         tile = np.empty(_ROWS * stride, np.float32)
         for i in range(0, count, _ROWS):
-            tile[:] = 0
+            _clear(tile)
             few = factors[i : i + _ROWS]
             _add(part, bit + i * total, total, 0, blocks, few, tile, stride, copy)
             for k in range(len(few)):
@@ -243,7 +262,7 @@ def multiply(parts, work):
                 work[y + i + k] += _inner(row, own, zeros)
 
 
-@kernel([void(_PARTS, float32[:, ::1], float32[::1])])
+@kernel
 def multiply_many(parts, X, out):
     """Add the products of parts of columns with several vectors to a flat array.
 
@@ -255,11 +274,11 @@ def multiply_many(parts, X, out):
         n, count = part["length"], part["count"]
         bit, total, blocks = part["bit"], n * part["period"] // 4, -(-n // MANY)
         stride = blocks * MANY + FEW  # no power of two, which would map all to few lines of a cache
-        units, copy = np.full(_TILE, part["unit"], np.float32), _room(part, n)
+        units, copy = _units(part, _TILE), _room(part, n)
         tile = np.empty(_TILE * stride, np.float32)
         for i in range(0, count, _TILE):
             few = units[: min(_TILE, count - i)]
             own = tile[: len(few) * stride]
-            own[:] = 0
+            _clear(own)
             _add(part, bit + i * total, total, 0, blocks, few, own, stride, copy)
             add_tile(own, stride, X, i, out, part["target"], blocks * MANY)

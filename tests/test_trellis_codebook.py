@@ -61,6 +61,7 @@ def test_rows_products_and_bytes_are_those_of_the_values(shape, bits, axis) -> N
         np.testing.assert_allclose(q.T @ y.astype(dtype), dense.T @ y, rtol=0, atol=tolerance)
         for columns in (9, 70):  # by a kernel, and by decoded blocks
             X = rng.standard_normal((shape[1], columns)).astype(dtype)
+            X.flags.writeable = False
             np.testing.assert_allclose(q @ X, dense @ X, rtol=0, atol=tolerance)
     # The bits of a vector are rounded down, and each segment of all vectors is rounded up to bytes.
     n, count = shape[axis], shape[1 - axis]

@@ -126,7 +126,7 @@ class E8P(BlockCodebook):
         m = rows.stop - rows.start
         out = np.zeros((X.shape[1], -(-m // 4) * 32), np.float32)
         code = self.bits, rows.start * words[1], *self._second, self.step, self.points, self.tail
-        multiply_many(read_only(packed), *code, m, X, out)
+        multiply_many(read_only(packed), *code, m, read_only(X), out)
         return out[:, : 8 * m]
 
     def dot_transposed(

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lplr.quantizers.packing import read_only
+
 __all__ = ["Parts"]
 
 
@@ -45,4 +47,4 @@ class Parts:
 
         See `lplr.kernels.project_trellis.multiply_many`.
         """
-        self._multiply_many(self.table, X, out.reshape(-1))
+        self._multiply_many(self.table, read_only(X), out.reshape(-1))

@@ -14,8 +14,9 @@ from typing import Any
 from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import run
 from lplr.selftest.disks import Disk, State, build, states
+from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, WRITINGS, Place
+from lplr.selftest.writings import WRITINGS, Place
 
 __all__ = ["campaign", "recorded"]
 

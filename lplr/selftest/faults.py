@@ -18,9 +18,10 @@ from lplr.exceptions import LplrError
 from lplr.selftest.allocations import failing_arrays
 from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import run
+from lplr.selftest.jobs import JOBS, command, done
 from lplr.selftest.kills import calls_of
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, TEMPORARY, WRITINGS, Place, command, done, small
+from lplr.selftest.writings import TEMPORARY, WRITINGS, Place, small
 
 __all__ = ["campaign"]
 

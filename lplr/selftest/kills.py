@@ -12,8 +12,9 @@ from typing import Any
 
 from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import Child, run
+from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, WRITINGS, Place
+from lplr.selftest.writings import WRITINGS, Place
 
 __all__ = ["calls_of", "campaign"]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from lplr.exceptions import ExistingFileError, InputError, LplrError
 from lplr.selftest.children import Child, Ended, run
+from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, TEMPORARY, WRITINGS, Place, small
+from lplr.selftest.writings import TEMPORARY, WRITINGS, Place, small
 from lplr.storage.container import load, save, verify
 
 __all__ = ["campaign"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from lplr.selftest.children import Child
+from lplr.exceptions import LplrError
+from lplr.selftest.calls import Call, watch
+from lplr.selftest.children import Child, run
+from lplr.selftest.jobs import JOBS, command, done
+from lplr.selftest.kills import calls_of
 from lplr.selftest.trials import Scale, Trial
-from lplr.selftest.writings import JOBS, TEMPORARY, Place, Seen, Writing, command, done, small
+from lplr.selftest.writings import TEMPORARY, WRITINGS, Place, Seen, Writing, small
 from lplr.storage.container import load, save, verify
 
 __all__ = ["campaign"]
@@ -34,12 +39,45 @@ class _Command:
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
-    """Send signals to commands."""
+    """Send signals to writers and commands."""
+    for i, writing in enumerate(WRITINGS):
+        yield from _at_each_call(scale, Place(writing, folder / f"calls-{i}"))
     for name, given in _COMMANDS.items():
         if scale.long or name in _QUICK:
             writing = Writing(name, given.prepare, partial(_done, given), given.read)
             place = Place(writing, folder / name.replace(" ", "-"))
             yield from _interrupted(scale, place, given)
+
+
+def _at_each_call(scale: Scale, place: Place) -> Iterator[Trial]:
+    """SIGINT right after each system call of a writer, which raises KeyboardInterrupt there."""
+    calls = calls_of(place)
+    step = max(1, scale.count(1, len(calls) // 2))
+    for k in range(int(scale.rng(place.writing.what).integers(step)), len(calls), step):
+        place.reset()
+        ended = run(partial(_interrupted_at, place, k))
+        failure = "" if ended.code == 0 else f"exit code {ended.code}: {ended.value}"
+        failure = failure or _partial(place) or place.broken() or place.unfinished()
+        told = f"{place.writing.what}, after call {k}, {calls[k]}: {failure}"
+        yield Trial("G1 G6", "SIGINT after a system call of a writer", failure and told)
+
+
+def _interrupted_at(place: Place, k: int) -> None:
+    made = -1
+
+    def interrupt(call: Call, do: Callable[..., Any]) -> Any:
+        nonlocal made
+        made += 1
+        try:
+            return do()
+        finally:
+            if made == k:
+                signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch(place.folder, interrupt)
+    with suppress(KeyboardInterrupt, LplrError):
+        place.write()
 
 
 def _done(given: _Command, folder: Path) -> None:

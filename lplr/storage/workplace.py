@@ -119,6 +119,8 @@ class Workplace:
 
     def discard(self) -> None:
         """Delete what was kept: what it was for is there. What is of others stays."""
+        if not self.folder.is_dir():  # an interrupt came when it was gone
+            return
         for path in self.folder.iterdir():
             if path.is_dir() and self._is_ours(path.name):
                 shutil.rmtree(path, ignore_errors=True)

@@ -65,7 +65,7 @@ def _crashes(scale: Scale, place: Place) -> Iterator[Trial]:
     for i, (k, state) in enumerate(found):
         build(state, place.folder)
         yield Trial("G1", what, _told(place, calls, k, place.broken()))
-        if i % scale.count(2, 20) == 0:
+        if i % scale.count(8, 20) == 0:
             failure = _told(place, calls, k, place.unfinished())
             yield Trial("G3", "the same call after a power cut", failure)
     for state in disk.after_a_crash():  # of the finished writer

@@ -328,3 +328,19 @@ def test_one_row_and_one_column(shape: tuple[int, int]) -> None:
     f = lplr.quantize("B.npy", bits=8)
     assert f.relative_error("B.npy") == f.relative_error(B)
     check_rows(open_source(np.load("B.npy", mmap_mode="r")), B)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_pages_of_a_map_are_let_go(tmp_path: Path) -> None:
+    """Also those that the system maps beside the ones that are touched, of rows read before."""
+
+    def mapped() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile:"))
+
+    path = tmp_path / "A.npy"
+    np.save(path, np.ones((200_000, 32), np.float32))
+    source, before = open_source(path), mapped()
+    for start in range(0, 200_000, 1000):
+        source.rows(start, start + 1000)
+    assert mapped() - before < 1 << 20  # of 26 MB; up to 64 kB at each of 200 seams would be 3 MB

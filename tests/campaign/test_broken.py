@@ -46,6 +46,16 @@ GUARDS = {
     "limit of memory": Guard(
         "limits", "lplr.streaming.room", (("    if limit < least:\n", "    if False:\n"),)
     ),
+    "limit of a text": Guard(  # a compression bomb is inflated as a whole
+        "hostile",
+        "lplr.storage.contents",
+        (
+            (
+                "inflate.decompress(small.data, max(1, _LARGEST_RATIO * stored))",
+                "inflate.decompress(small.data)",
+            ),
+        ),
+    ),
     "fsync": Guard("crashes", "lplr.storage.atomic", (("        os.fsync(file.fileno())\n", ""),)),
     "fsync of a folder": Guard(
         "crashes",

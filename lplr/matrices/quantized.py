@@ -222,7 +222,7 @@ class Quantized(PackedMatrix):
         return isinstance(self.codebook, (E8P, TrellisCodebook)) and self.axis == 0
 
     def _multiplies_packed(self, X: np.ndarray) -> bool:
-        few = X.ndim == 1 or X.shape[1] <= _VECTORS
+        few = X.ndim == 1 or 0 < X.shape[1] <= _VECTORS
         return self._lies_down and X.dtype == np.float32 and few
 
     @cached_property

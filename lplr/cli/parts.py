@@ -6,7 +6,6 @@ Beside what `lplr.storage.workplace` says it holds ``I.json`` (the curve of matr
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, MissingFileError
 from lplr.planning.curves import Curve
-from lplr.storage.atomic import write_atomic
+from lplr.storage.sealed import read_sealed, write_sealed
 from lplr.storage.workplace import Workplace
 
 __all__ = ["Parts"]
@@ -32,16 +31,15 @@ class Parts(Workplace):
         return {name: curve for name, curve in found.items() if curve is not None}
 
     def _curve(self, i: int) -> Curve | None:
-        try:
-            found = json.loads((self.folder / f"{i:05}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not there, or damaged
+        found = read_sealed(self.folder / f"{i:05}.json")
+        if found is None:
             return None
         return Curve(np.array(found["nbytes"]), np.array(found["loss"]))
 
     def add_curve(self, i: int, curve: Curve) -> None:
         """Keep the curve of a part."""
-        text = json.dumps({"nbytes": curve.nbytes.tolist(), "loss": curve.loss.tolist()})
-        write_atomic(self.folder / f"{i:05}.json", [text.encode()], overwrite=True)
+        said = {"nbytes": curve.nbytes.tolist(), "loss": curve.loss.tolist()}
+        write_sealed(self.folder / f"{i:05}.json", said)
 
     def has_packed(self, i: int) -> bool:
         """Whether a part is finished."""

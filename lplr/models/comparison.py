@@ -9,7 +9,6 @@ network, and compressed ones are far from it.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ from lplr.models.request import Request
 from lplr.models.texts import PADDING
 from lplr.planning.sizes import least_nbytes
 from lplr.progress import parts, until
-from lplr.storage.atomic import write_atomic
+from lplr.storage.sealed import read_sealed, write_sealed
 from lplr.storage.workplace import Workplace
 
 __all__ = ["Comparison", "Work"]
@@ -57,14 +56,11 @@ class Work(Workplace):
 
     def learn(self, about: str, what: Mapping[str, Any]) -> None:
         """Keep what has been found out."""
-        text = json.dumps({**self._all(), about: {**self.known(about), **what}}, indent=1)
-        write_atomic(self.folder / _KNOWN, [text.encode()], overwrite=True)
+        known = {**self._all(), about: {**self.known(about), **what}}
+        write_sealed(self.folder / _KNOWN, known)
 
     def _all(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.folder / _KNOWN).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return {}
+        return read_sealed(self.folder / _KNOWN) or {}
 
 
 class Comparison:

@@ -1,19 +1,21 @@
 """The folder OUT.job: what a call that makes a model has finished, so that the same call goes on.
 
 Beside what `lplr.storage.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
-(the hidden states before block I, of the original network and behind the compressed blocks),
-``log.jsonl`` (times and errors) and, where they are formed first, ``moments.safetensors``; of an
-adaptation ``training.npz``. Each file is complete, or not there; a line of the log that a kill has
-cut off is left out.
+(the hidden states before block I, of the original network and behind the compressed blocks, and
+their SHA-256), ``log.jsonl`` (times and errors) and, where they are formed first,
+``moments.safetensors``; of an adaptation ``training.npz``. Each file is complete, or not there; a
+line of the log that a kill has cut off is left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from lplr.storage.workplace import Workplace, folder_of
 __all__ = ["Job", "progress_of"]
 
 _LOG, _MODEL, _WORK, _MOMENTS = "log.jsonl", "model", "work.npy", "moments.safetensors"
+_DIGEST = hashlib.sha256().digest_size
+_PIECE = 1 << 24  # bytes read at a time
 _STATES = re.compile(r"states-(\d{5})\.npy")
 
 
@@ -102,10 +106,10 @@ class Job(Workplace):
     def states(self, shape: tuple[int, ...]) -> tuple[int, States | None]:
         """The hidden states that were kept last, and the block that comes next; else 0, None."""
         for i in sorted(self._generations(), reverse=True):
-            with suppress(OSError, ValueError):
-                both = np.load(self._states(i), mmap_mode="r", allow_pickle=False)
-                if both.shape == (2, *shape) and both.dtype == np.float32:
-                    return i, States(both[0], both[1])
+            header = _npy_header((2, *shape))
+            if _is_whole(self._states(i), len(header) + 8 * prod(shape), header):
+                both = np.memmap(self._states(i), "<f4", "r", len(header), (2, *shape))
+                return i, States(both[0], both[1])
         return 0, None
 
     def keep_states(self, i: int, states: States) -> None:
@@ -115,7 +119,10 @@ class Job(Workplace):
         arrays = (np.ascontiguousarray(h) for h in (states.original, states.compressed))
         pieces: list[bytes | memoryview] = [header]
         pieces += [h.reshape(-1).view(np.uint8).data for h in arrays]
-        write_atomic(self._states(i), pieces, overwrite=True)
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        write_atomic(self._states(i), [*pieces, digest.digest()], overwrite=True)
         self.forget_states(before=i)
 
     def forget_states(self, before: int | None = None) -> None:
@@ -183,6 +190,23 @@ class Job(Workplace):
                 f"cannot rename {self.model} to {self.out}: {error.strerror}; rename it yourself"
             ) from None
         self.discard()
+
+
+def _is_whole(path: Path, size: int, header: bytes) -> bool:
+    """Whether a file begins with this header and is what was written, as its last 32 bytes say.
+
+    One of an earlier release has no such bytes.
+    """
+    with suppress(OSError), open(path, "rb") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found not in (size, size + _DIGEST) or file.read(len(header)) != header:
+            return False
+        digest, left = hashlib.sha256(header), size - len(header)
+        while part := file.read(min(left, _PIECE)):
+            digest.update(part)
+            left -= len(part)
+        return not left and file.read() in (b"", digest.digest())
+    return False
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:

@@ -3,12 +3,12 @@
 Beside what `lplr.storage.workplace` says it holds ``sums-0.bin`` and ``sums-1.bin`` (batch k adds
 its products to the sums of the one and writes the other, so that a kill at any moment leaves one
 of them as it was), ``weights.bin`` (of all tokens, each written by one batch) and ``done.json``
-(batches and their loss), which is written last.
+(batches, their loss, and the digest of the sums), which is written last. If the sums have another
+one, they are formed anew.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import StorageError
-from lplr.storage.atomic import write_atomic
+from lplr.storage.digest import file_digest
+from lplr.storage.sealed import read_sealed, write_sealed
 from lplr.storage.workplace import Workplace
 
 __all__ = ["MomentsJob"]
+
+_DONE = "done.json"
 
 
 class MomentsJob(Workplace):
@@ -88,11 +91,18 @@ class MomentsJob(Workplace):
 
     def _done(self) -> tuple[int, float]:
         """Batches that are finished, and the sum of their losses."""
+        found = read_sealed(self.folder / _DONE)
         try:
-            found = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
+            # Earlier releases kept no digest.
+            if found is None or found.get("sums") not in (None, self._digest(found["batches"])):
+                return 0, 0.0
             return int(found["batches"]), float(found["loss"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or damaged
+        except (OSError, ValueError, KeyError, TypeError):  # of another kind
             return 0, 0.0
+
+    def _digest(self, batches: int) -> str:
+        """Of the sums after so many batches."""
+        return file_digest(self.folder / f"sums-{batches % 2}.bin")
 
     def sums(self, i: int, new: bool = False) -> dict[str, np.ndarray]:
         """The sums of block i over the finished batches; the mapped room for the new ones."""
@@ -117,8 +127,9 @@ class MomentsJob(Workplace):
         with open(self.folder / f"sums-{(self.batches + 1) % 2}.bin", "rb+") as file:
             os.fsync(file.fileno())
         self.batches, self.loss = self.batches + 1, self.loss + loss
-        text = json.dumps({"batches": self.batches, "loss": self.loss})
-        write_atomic(self.folder / "done.json", [text.encode()], overwrite=True)
+        digest = self._digest(self.batches)
+        said = {"batches": self.batches, "loss": self.loss, "sums": digest}
+        write_sealed(self.folder / _DONE, said)
 
     def discard(self) -> None:
         self.weights = None  # a map of a file there

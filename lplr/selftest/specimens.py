@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lplr.selftest.forge import write_version1
+from lplr.selftest.unfinished import make_jobs, read_job, read_moments_job
 from lplr.storage.container import load, save
 
 __all__ = ["READERS", "Specimen", "make", "networks", "packed_objects", "state"]
@@ -141,6 +142,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "tokens": _tokens,
     "text": _text,
     "table": _table,
+    "job": read_job,
+    "moments job": read_moments_job,
 }
 
 # --- how they are made -----------------------------------------------------------------------
@@ -181,7 +184,9 @@ def packed_objects() -> dict[str, Any]:
 
 def make(folder: Path) -> list[Specimen]:
     """All specimens, in a folder that is there and empty."""
-    return [*_packed(folder), *networks(folder), *_inputs(folder)]
+    model, moments = make_jobs(folder)
+    jobs = Specimen("job", model, "job", True), Specimen("job", moments, "moments job", True)
+    return [*_packed(folder), *networks(folder), *jobs, *_inputs(folder)]
 
 
 def _packed(folder: Path) -> Iterator[Specimen]:

@@ -43,12 +43,12 @@ structure before it uses any data. It MUST refuse a format or encoding version n
 and MUST read version 1 (`lplr.storage.version1`), where each part is an HDF5 group.
 
 What this guarantees: any damage (a flipped bit, a missing or moved piece) raises
-`CorruptFileError`; loading executes nothing, follows nothing, and allocates no more than a few
-times the size of the file and of the text of its contents. The digest is not a signature: whoever
+`CorruptFileError`; loading executes nothing, follows nothing, and takes no more memory than the
+file has bytes, and 64 MB. The digest is not a signature: whoever
 forges a file can compute it again. Forged metadata reaches libhdf5, but only in the few structures
 named here; the reader refuses what it can see (links, an object with two names, committed types,
 virtual datasets, external storage, filters, references, other types, declared sizes beyond what is
-stored), as `UnsafeFileError` or `CorruptFileError`. Random changes under right checksums do not
+stored, things that lie on each other), as `UnsafeFileError` or `CorruptFileError`. Random changes under right checksums do not
 crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw inside libhdf5 is
 beyond this package: trust a file from a stranger as much as any HDF5 file from that stranger.
 

@@ -6,7 +6,6 @@ far, so that the same call, after an interrupt or a kill, goes on from there.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lplr.exceptions import InputError, StorageError
-from lplr.storage.atomic import write_atomic
 from lplr.storage.names import sync_folder
+from lplr.storage.sealed import read_sealed, write_sealed
 
 __all__ = ["Workplace", "folder_of", "locked"]
 
@@ -88,8 +87,7 @@ class Workplace:
         if before is None:
             self._clear()
             # What JSON cannot express is refused by whoever is called.
-            text = json.dumps(call, indent=1, sort_keys=True, default=repr)
-            write_atomic(self.folder / _CALL, [text.encode()], overwrite=True)
+            write_sealed(self.folder / _CALL, dict(sorted(call.items())))
         elif before != call:
             differs = sorted(
                 key for key in before.keys() | call if before.get(key) != call.get(key)
@@ -102,12 +100,8 @@ class Workplace:
     def _is_ours(self, name: str) -> bool:
         return name in (_CALL, _LOCK) or self.ours.fullmatch(name) is not None
 
-    def _call(self) -> Any:
-        try:
-            found = json.loads((self.folder / _CALL).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not there, or damaged
-            return None
-        return found if isinstance(found, dict) else None
+    def _call(self) -> dict[str, Any] | None:
+        return read_sealed(self.folder / _CALL)
 
     def _clear(self) -> None:
         """Parts of an unknown call are of no use."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,11 @@ _PATIENCE = 4  # times in a row at which they may be no better
 _FAR = 5.0  # times the loss before any parameter: what no good step leads to
 _SECONDS = 60.0  # between two saved states, at least
 _DECAY = 0.01  # of L and R, times the learning rate
+# What NumPy, zipfile and the JSON inside raise of a damaged file; zipfile compares checksums.
+_DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RuntimeError,
+    EOFError, TokenError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclass
@@ -114,7 +122,7 @@ class Training:
                 said["stopped"],
                 said["coded"],
             )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except _DAMAGE:
             return None
 
 

@@ -12,13 +12,14 @@ bounds of the library version are 1.8 (``libver="v108"`` in h5py), without exten
 **HDF5.** The root group MUST hold two datasets, ``contents`` and ``data``, and the attributes
 ``encoding-type``, the fixed-length string ``json+zlib``, and ``encoding-version``, the int64 1;
 nothing else. Both datasets MUST be one-dimensional, of unsigned bytes, contiguous, unfiltered,
-fully stored, and without attributes.
+fully stored, and without attributes, and MUST NOT share a byte with anything.
 
 **Contents** MUST be a JSON object in UTF-8 without NaN, infinities or an object with two members of
-one name, compressed by zlib; the text MUST NOT be longer than 64 times both datasets together. It
-MAY have the member ``attrs``, an object of the caller, and MUST have one of two: ``object``, a
-group; or ``objects``, an array of pairs of a name and a group, in the order of the caller. These
-names are data, never paths: any Unicode text, once.
+one name, compressed by zlib; the text MUST NOT be longer than 64 times both datasets together, nor
+take more memory (`lplr.memory.json_nbytes`) than both and 64 MB. It MAY have the member ``attrs``,
+an object of the caller, and MUST have one of two: ``object``, a group; or ``objects``, an array of
+pairs of a name and a group, in the order of the caller. These names are data, never paths: any
+Unicode text, once.
 
 **Groups** are JSON objects. One MUST have the members ``encoding`` (text) and ``version`` (integer,
 at least 1), which say what its other members mean, and MAY have ``meta``, an object about how it
@@ -44,13 +45,14 @@ and MUST read version 1 (`lplr.storage.version1`), where each part is an HDF5 gr
 
 What this guarantees: any damage (a flipped bit, a missing or moved piece) raises
 `CorruptFileError`; loading executes nothing, follows nothing, and takes no more memory than the
-file has bytes, and 64 MB. The digest is not a signature: whoever
-forges a file can compute it again. Forged metadata reaches libhdf5, but only in the few structures
-named here; the reader refuses what it can see (links, an object with two names, committed types,
-virtual datasets, external storage, filters, references, other types, declared sizes beyond what is
-stored, things that lie on each other), as `UnsafeFileError` or `CorruptFileError`. Random changes under right checksums do not
-crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw inside libhdf5 is
-beyond this package: trust a file from a stranger as much as any HDF5 file from that stranger.
+file has bytes, and 64 MB. The digest is not a signature: whoever forges a file can compute it
+again. Forged metadata reaches libhdf5, but only in the few structures named here; the reader
+refuses what it can see (links, an object with two names, committed types, virtual datasets,
+external storage, filters, references, other types, declared sizes beyond what is stored, arrays
+that lie on each other), as `UnsafeFileError` or `CorruptFileError`. Random changes under right
+checksums do not crash HDF5 1.14.6 and 2.0 (they do crash 1.14.2: use h5py 3.14 or newer). A flaw
+inside libhdf5 is beyond this package: trust a file from a stranger as much as any HDF5 file from
+that stranger.
 
 Without this package, h5py and Python read a file as ``json.loads(zlib.decompress(file["contents"]
 [:]))`` and ``file["data"]``.

@@ -25,11 +25,10 @@ def profile_title(found: Mapping[str, Any]) -> str:
 
 def profile_heads(found: Mapping[str, Any]) -> list[str]:
     """The heads of the columns."""
-    threads = _threads(found)
-    return [
-        "step", "calls", "1 thread", "share", "serial", f"at best on {MANY}",
-        f"{threads} threads", "rate", "of peak", f"on {threads}",
-    ]  # fmt: skip
+    heads = ["step", "calls", "1 thread", "share", "serial", f"at best on {MANY}"]
+    heads += ["rate", "of peak"]
+    threads = max(map(int, found["peaks"]))
+    return heads + [f"{threads} threads", f"of peak on {threads}"] * (threads > 1)
 
 
 def profile_cells(found: Mapping[str, Any]) -> list[list[tuple[str, float | None]]]:
@@ -47,11 +46,11 @@ def profile_cells(found: Mapping[str, Any]) -> list[list[tuple[str, float | None
             _percent(row["seconds"] / total["seconds"]),
             _seconds(row["serial"]),
             _seconds(row["at_best"]),
-            _seconds(row["shared_seconds"]),
             _rate(row["work"], row["seconds"]),
             _percent(row.get("of_peak")),
+            _seconds(row["shared_seconds"]),
             _percent(row.get("shared_of_peak")),
-        ]
+        ][: len(profile_heads(found))]
         for row in [*rows, {"step": "total", "work": {}, **total}]
     ]
 
@@ -72,10 +71,6 @@ def profile_words(found: Mapping[str, Any]) -> list[str]:
         "rate: on one thread, where the work is known; states: entries times states of a trellis.",
         f"of peak: of NumPy's product or of a copy in the same run. Threads {'; '.join(peaks)}.",
     ]
-
-
-def _threads(found: Mapping[str, Any]) -> int:
-    return max(map(int, found["peaks"]))
 
 
 def _seconds(seconds: float) -> tuple[str, float]:

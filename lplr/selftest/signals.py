@@ -42,11 +42,16 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Send signals to writers and commands."""
     for i, writing in enumerate(WRITINGS):
         yield from _at_each_call(scale, Place(writing, folder / f"calls-{i}"))
+    codes: list[int] = []
     for name, given in _COMMANDS.items():
         if scale.long or name in _QUICK:
             writing = Writing(name, given.prepare, partial(_done, given), given.read)
             place = Place(writing, folder / name.replace(" ", "-"))
-            yield from _interrupted(scale, place, given)
+            yield from _interrupted(scale, place, given, codes)
+    # Most come while a command is at work, and few before its first line or behind its last.
+    heeded, outside = sum(code > 128 for code in codes), codes.count(_OUTSIDE)
+    failure = f"only {heeded} of {heeded + outside}" if heeded <= outside else ""
+    yield Trial("G6", "signals that commands heed", failure)
 
 
 def _at_each_call(scale: Scale, place: Place) -> Iterator[Trial]:
@@ -84,7 +89,8 @@ def _done(given: _Command, folder: Path) -> None:
     done(*given.args(folder))
 
 
-def _interrupted(scale: Scale, place: Place, given: _Command) -> Iterator[Trial]:
+def _interrupted(scale: Scale, place: Place, given: _Command, codes: list[int]) -> Iterator[Trial]:
+    """One command; its exit codes are added to ``codes``."""
     chance = scale.rng(place.writing.what)
 
     def work() -> None:
@@ -105,6 +111,7 @@ def _interrupted(scale: Scale, place: Place, given: _Command) -> Iterator[Trial]
                 time.sleep(0.02)
                 child.send(signal.SIGCONT)
             ended = child.wait()
+        codes.append(ended.code)
         expected = (0, 128 + getattr(signal, name), _OUTSIDE) if name != "SIGSTOP" else (0,)
         if ended.code not in expected:
             failure = f"exit code {ended.code}: {ended.printed[-1000:]} {ended.value or ''}"

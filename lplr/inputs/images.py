@@ -77,6 +77,8 @@ def _opened(path: str) -> Iterator[Any]:
         ) from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: has too many pixels ({error}); save it as .npy") from None
+    except MemoryError:  # of a decoder, for what a damaged header declares
+        raise InputError(f"{path}: takes more memory than is available; save it as .npy") from None
     except _DAMAGE as error:
         raise CorruptFileError(f"{path}: is damaged: {error}; save it again") from None
 

@@ -87,10 +87,7 @@ def _as_json(value: Any, name: str) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """A parameter, as `_as_json` wrote it; ValueError refuses what it never does."""
-    if isinstance(value, dict):
-        raise ValueError("a parameter is an object")
-    return tuple(map(_from_json, value)) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list) else value
 
 
 # Arrays that are no numbers are lists in a file, with their kind and the type of their items.

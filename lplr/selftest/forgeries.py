@@ -224,4 +224,6 @@ def _judged(what: str, i: int, path: Path, original: Any, same: Any) -> tuple[st
             return f"{what}: another valid file", ""
         return what, f"forgery {i}: loaded, and says something else when written again"
     except LplrError as error:
+        if "its parameter" in str(error):  # of an estimator: not loading but fitting judges them
+            return f"{what}: a model with a parameter that fitting refuses", ""
         return what, f"forgery {i}: loaded, and cannot be written again: {error}"

@@ -35,6 +35,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -244,7 +245,11 @@ def _text(path: Path) -> bytes:
 def _stored(folder: Path) -> int:
     """Bytes of all files of a folder."""
     with os.scandir(folder) as entries:
-        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        found = 0
+        for entry in entries:
+            with suppress(FileNotFoundError):  # a temporary file of one who appends meanwhile
+                found += entry.stat(follow_symlinks=False).st_size
+        return found
 
 
 def _members(text: bytes, name: str, stored: int) -> dict[str, Any]:

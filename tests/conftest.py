@@ -12,6 +12,7 @@ import pytest
 
 from lplr import datasets
 from lplr.exceptions import InputError
+from lplr.selftest.trials import Scale
 
 if TYPE_CHECKING:
     from lplr.planning.weighted_matrix import WeightedMatrix
@@ -22,7 +23,8 @@ os.environ["MPLBACKEND"] = "Agg"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-collect_ignore = ["fixtures"]  # a script there needs torch
+# A script there needs torch, and one is for processes that lack a guard.
+collect_ignore = ["fixtures", "campaign/broken"]
 
 # No deadline: the first example may compile a kernel. Derandomized: a failure is reproducible on
 # every machine, and a new seed is one option away (--hypothesis-seed=N with another profile).
@@ -39,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="quick",
         help="how much tests/campaign tries",
     )
+
+
+@pytest.fixture(scope="session")
+def scale(request: pytest.FixtureRequest) -> Scale:
+    """The quick form of the campaigns, or the long one with ``--campaign=long``."""
+    return Scale(long=request.config.getoption("--campaign") == "long")
 
 
 @pytest.fixture(scope="session")

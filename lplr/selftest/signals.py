@@ -182,6 +182,25 @@ def _folder(path: Path) -> Seen:
     return {path.name: str([(p.name, p.read_bytes()) for p in files])} if path.exists() else {}
 
 
+def _prepare_adaptation(folder: Path) -> None:
+    from lplr.selftest.tiny import TOKENS
+
+    _WHAT["adapting a model"].prepare(folder)
+    np.save(folder / "tokens.npy", TOKENS)
+
+
+def _moments(folder: Path) -> Seen:
+    path = folder / "H.safetensors"
+    return {path.name: path.read_bytes().hex()} if path.exists() else {}
+
+
+def _page(folder: Path) -> Seen:
+    """A page is whole; its times differ."""
+    path = folder / "page.html"
+    whole = path.exists() and path.read_text().rstrip().endswith("</html>")
+    return {path.name: "whole" if whole else "cut"} if path.exists() else {}
+
+
 _COMMANDS = {
     "compress": _Command(
         lambda f: ("compress", f / "A.npy", "-o", f / "x.h5", "--bits-per-entry", "2"),
@@ -224,6 +243,30 @@ _COMMANDS = {
         ),
         _prepare_tokens,
         _WHAT["compressing a model"].read,
+    ),
+    "model calibrate": _Command(
+        lambda f: (
+            "model", "calibrate", f / "source", "-o", f / "H.safetensors",
+            "--tokens", f / "tokens.npy",
+        ),
+        _prepare_tokens,
+        _moments,
+    ),
+    "model adapt": _Command(
+        lambda f: (
+            "model", "adapt", f / "packed", f / "source", "-o", f / "small",
+            "--tokens", f / "tokens.npy", "--rank", "2", "--steps", "12", "--batch", "4",
+        ),
+        _prepare_adaptation,
+        _WHAT["adapting a model"].read,
+    ),
+    "model evaluate": _Command(
+        lambda f: (
+            "model", "evaluate", f / "packed", "--original", f / "source",
+            "--tokens", f / "tokens.npy", "--html", f / "page.html",
+        ),
+        _prepare_adaptation,
+        _page,
     ),
     "model export": _Command(
         lambda f: ("model", "export", f / "packed", "-o", f / "dense"),

@@ -106,7 +106,8 @@ def _second_job(place: Place, share: float) -> str:
         time.sleep(share * alone)
         first.send(signal.SIGSTOP)
         begun = any(path.name == "lock" for path in place.folder.glob("*.job/lock"))
-        held = begun and not first.ended()
+        # Once its result has its name, a second one hears that this exists.
+        held = begun and not first.ended() and place.seen() != place.new
         ended = run(second) if held else None
         first.send(signal.SIGCONT)
         code = first.wait().code

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lplr.cli.options import add_command, add_json, add_seed, print_json
+from lplr.validation import check_integer
 
 if TYPE_CHECKING:
     from lplr.selftest.run import Line
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     names = selected([name for name in args.only.split(",") if name])
     with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "start"):
-        lines = run(names, Scale(args.long, args.seed))
+        lines = run(names, Scale(args.long, check_integer(args.seed, "--seed", 0)))
     failed = sum(line.failed for line in lines)
     if args.json:
         print_json(

@@ -72,10 +72,18 @@ def _alone(fn: Callable[[_Item], _Result], item: _Item) -> _Result:
         return fn(item)
 
 
+_owner: int | None = None  # the process that has started workers
+
+
 def _in_workers(fn: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    if items:
+    global _owner
+    if _owner not in (None, os.getpid()):
+        # A fork of the process that has the workers: joblib would wait for them for ever.
+        yield from (_alone(fn, item) for item in items)
+    elif items:
         from joblib import Parallel, delayed
 
+        _owner = os.getpid()
         work = delayed(functools.partial(_work, os.getpid(), fn))
         yield from Parallel(n_threads(), return_as="generator")(work(item) for item in items)
 

@@ -152,3 +152,23 @@ def test_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = (i for i in range(100))
     with pytest.raises(PicklingError):
         list(map_in_order(lambda item: next(generator), range(50), patience=0))
+
+
+FORKED = """
+import os
+os.environ["LPLR_NUM_THREADS"] = "2"
+from lplr.processes import map_in_order
+list(map_in_order(abs, range(4), patience=0.0))
+child = os.fork()
+if child == 0:
+    os._exit(0 if list(map_in_order(abs, range(4), patience=0.0)) == [0, 1, 2, 3] else 1)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_of_a_process_with_workers_does_not_wait_for_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "0\n"

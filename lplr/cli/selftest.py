@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lplr.cli.options import add_command, add_json, add_seed, print_json
-from lplr.validation import check_integer
 
 if TYPE_CHECKING:
     from lplr.selftest.run import Line
@@ -42,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.progress import tracked
     from lplr.selftest.run import run, selected
     from lplr.selftest.trials import GUARANTEES, Scale
+    from lplr.validation import check_integer
 
     names = selected([name for name in args.only.split(",") if name])
     with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "start"):

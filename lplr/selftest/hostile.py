@@ -60,14 +60,17 @@ def attempt(folder: str, long: bool) -> Attempt:
         home = Path(folder) / "hostile"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
+        left_out = f"{what}: left out, its package is not installed", ""
         try:
             path = hostile.make(home)
         except MissingPackageError:
-            return f"{what}: left out, its package is not installed", ""
+            return left_out
         before = _files(home)
         outcome, found = outcome_of(lambda: READERS[hostile.reader](path), sum(before.values()))
         if outcome == "read":
             return what, f"{name}: accepted"
+        if isinstance(found, MissingPackageError):
+            return left_out
         if type(found) is not hostile.error:
             wanted = hostile.error.__name__
             return what, f"{name}: {type(found).__name__} in place of {wanted}: {found}"

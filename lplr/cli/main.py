@@ -115,11 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    with prepared() as output, heeded():
+    with prepared() as output:
         try:
-            code = _run(argv)
-            undelivered = _deliver(output)  # of a failed command too
-            return code or undelivered
+            with heeded():
+                code = _run(argv)
+                undelivered = _deliver(output)  # of a failed command too
+                return code or undelivered
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Asked) else signal.SIGINT
             by = "" if number == signal.SIGINT else f" by {number.name}"

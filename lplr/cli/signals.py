@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -15,12 +16,24 @@ _NUMBERS = [
 ]
 
 
-class Asked(KeyboardInterrupt):
-    """The command was asked to end, by the signal ``number``."""
+_PAUSE = 0.01  # seconds until a command is asked again
 
-    def __init__(self, number: int) -> None:
+
+class Asked(KeyboardInterrupt):
+    """The command was asked to end, by the signal ``number``.
+
+    It is raised wherever Python happens to be. There are places where the interpreter lets no
+    exception pass, such as the callbacks of weak references: it dies there, and ``lost(number)``
+    is called.
+    """
+
+    def __init__(self, number: int, lost: Callable[[int], None]) -> None:
         super().__init__(number)
         self.number = signal.Signals(number)
+        self._lost = lost
+
+    def __del__(self) -> None:
+        self._lost(self.number)
 
 
 @contextmanager
@@ -31,17 +44,50 @@ def heeded() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     heard = [number for number in _NUMBERS if before[number] not in (signal.SIG_IGN, None)]
+    with _repeated() as again:
 
-    def ask(number: int, _: Any) -> NoReturn:
-        for other in heard:  # it is cleared up only once; Ctrl-C cuts that short
-            if other != signal.SIGINT:
-                signal.signal(other, signal.SIG_IGN)
-        raise Asked(number)
+        def ask(number: int, _: Any) -> NoReturn:
+            for other in heard:  # it is cleared up only once; Ctrl-C cuts that short
+                if other != signal.SIGINT:
+                    signal.signal(other, signal.SIG_IGN)
+            raise Asked(number, again)
 
+        try:
+            for number in heard:
+                signal.signal(number, ask)
+            yield
+        finally:
+            for number in heard:
+                signal.signal(number, before[number])
+
+
+@contextmanager
+def _repeated() -> Iterator[Callable[[int], None]]:
+    """A function that asks again, soon, and not where it is called; it does nothing afterwards."""
+    asked = signal.SIGINT
+    works = hasattr(signal, "setitimer")
+    before: list[Any] = []  # of the alarm, which is the caller's until it is needed
+
+    def again(number: int) -> None:
+        nonlocal asked
+        if works and threading.current_thread() is threading.main_thread():
+            asked = signal.Signals(number)
+            before.append(signal.signal(signal.SIGALRM, ask))
+            signal.setitimer(signal.ITIMER_REAL, _PAUSE)
+
+    def ask(*_: Any) -> NoReturn:
+        raise Asked(asked, again)
+
+    def report(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(found.exc_value, Asked):  # which is not lost, then
+            others(found)
+
+    others, sys.unraisablehook = sys.unraisablehook, report
     try:
-        for number in heard:
-            signal.signal(number, ask)
-        yield
+        yield again
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
+        works = False
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before[0])
+        sys.unraisablehook = others

@@ -68,7 +68,7 @@ GUARDS = {
         (("    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))\n", ""),),
     ),
     "signal handlers": Guard(
-        "signals", "lplr.cli.main", (("prepared() as output, heeded():", "prepared() as output:"),)
+        "signals", "lplr.cli.main", (("            with heeded():\n", "            if True:\n"),)
     ),
     "rename": Guard(  # the new file is copied over the old one
         "kills",

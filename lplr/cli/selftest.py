@@ -38,14 +38,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it."""
     from lplr.cli.progress import Progress, watch_compilation
+    from lplr.cli.tables import in_seconds
     from lplr.progress import tracked
     from lplr.selftest.run import run, selected
     from lplr.selftest.trials import GUARANTEES, Scale
     from lplr.validation import check_integer
 
     names = selected([name for name in args.only.split(",") if name])
+    scale, lines = Scale(args.long, check_integer(args.seed, "--seed", 0)), []
     with Progress(1.0) as progress, watch_compilation(progress), tracked(progress.tell, "start"):
-        lines = run(names, Scale(args.long, check_integer(args.seed, "--seed", 0)))
+        for found in run(names, scale):
+            lines += found
+            taken = in_seconds(sum(line.seconds for line in found))
+            progress.say(f"{found[0].campaign}: {_counted(found)}, {taken}")
     failed = sum(line.failed for line in lines)
     if args.json:
         print_json(
@@ -79,7 +84,10 @@ def _print(lines: list[Line], args: argparse.Namespace) -> None:
     failures = [(line, failure) for line in lines for failure in line.failures]
     for line, failure in failures:
         print(f"\nfailed: {line.campaign}: {line.what}: {failure}")
-    trials, failed = sum(line.trials for line in lines), sum(line.failed for line in lines)
     again = f"lplr selftest{' --long' if args.long else ''} --seed {args.seed}"
-    said = f"{failed:,} failed; the same again: {again}" if failed else "none failed"
-    print(f"\n{trials:,} trials, {said}")
+    print(f"\n{_counted(lines)}{f'; the same again: {again}' if failures else ''}")
+
+
+def _counted(lines: list[Line]) -> str:
+    trials, failed = sum(line.trials for line in lines), sum(line.failed for line in lines)
+    return f"{trials:,} trial{'s' * (trials != 1)}, {f'{failed:,} failed' if failed else 'none failed'}"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 
 from lplr.exceptions import InputError
@@ -92,7 +91,7 @@ def selected(only: Collection[str] = ()) -> list[str]:
     ]
 
 
-def run(names: Collection[str], scale: Scale) -> list[Line]:
+def run(names: Collection[str], scale: Scale) -> Iterator[list[Line]]:
     """Run campaigns, one after the other, in temporary folders that are removed.
 
     Parameters
@@ -101,19 +100,20 @@ def run(names: Collection[str], scale: Scale) -> list[Line]:
         Keys of `CAMPAIGNS`.
     scale : Scale
 
-    Returns
-    -------
+    Yields
+    ------
     list of Line
-        What was tried of each guarantee, campaign by campaign.
+        What a campaign tried of each guarantee, as soon as it ends.
 
     Examples
     --------
     >>> from lplr.selftest.run import run
     >>> from lplr.selftest.trials import Scale
-    >>> run([], Scale())
+    >>> list(run([], Scale()))
     []
     """
-    return list(chain.from_iterable(_run(name, scale) for name in parts(list(names), what=str)))
+    for name in parts(list(names), what=str):
+        yield _run(name, scale)
 
 
 def _run(name: str, scale: Scale) -> list[Line]:

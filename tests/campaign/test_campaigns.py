@@ -11,7 +11,7 @@ from lplr.selftest.trials import Scale
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_guarantees_hold(name: str, scale: Scale) -> None:
-    lines = run([name], scale)
+    (lines,) = run([name], scale)
     assert sum(line.trials for line in lines) > 0
     assert [failure for line in lines for failure in line.failures] == []
     # What the table says is tried, was tried.

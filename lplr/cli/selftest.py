@@ -90,4 +90,4 @@ def _print(lines: list[Line], args: argparse.Namespace) -> None:
 
 def _counted(lines: list[Line]) -> str:
     trials, failed = sum(line.trials for line in lines), sum(line.failed for line in lines)
-    return f"{trials:,} trial{'s' * (trials != 1)}, {f'{failed:,} failed' if failed else 'none failed'}"
+    return f"{trials:,} trial{'s' * (trials != 1)}, {f'{failed:,}' if failed else 'none'} failed"

@@ -16,7 +16,8 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import lplr
 from lplr.exceptions import BudgetWarning, InputError
-from lplr.linalg.operators import SparseOperator, as_matrix, multiply
+from lplr.linalg.input_operators import SparseOperator, as_matrix
+from lplr.linalg.operators import multiply
 from lplr.linalg.svd import short_svd, truncated_svd
 from lplr.parallel import at_most
 

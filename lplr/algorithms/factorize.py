@@ -13,7 +13,8 @@ from lplr.coding.constant import constant_factors, constant_of
 from lplr.coding.lplr import rounded_factors, sketched_start, solved_factors
 from lplr.coding.work import product_seconds, svd_seconds
 from lplr.exceptions import InputError
-from lplr.linalg.operators import InputOperator, as_matrix, bring_matrix_into_range
+from lplr.linalg.input_operators import as_matrix, bring_matrix_into_range
+from lplr.linalg.operators import InputOperator
 from lplr.linalg.sketches import KINDS
 from lplr.linalg.svd import short_svd, truncated_svd
 from lplr.matrices.low_rank import LowRank

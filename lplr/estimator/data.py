@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from lplr.exceptions import InputError
-from lplr.linalg.operators import as_matrix, kept_dtype
+from lplr.linalg.input_operators import as_matrix, kept_dtype
 from lplr.parallel import matmul
 from lplr.sources import Source, is_source, loaded
 from lplr.streaming.limits import streamed_source

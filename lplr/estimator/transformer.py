@@ -15,7 +15,8 @@ from lplr.estimator.description import LONG, Spread, error_and_spread, singular_
 from lplr.estimator.growing import Growing
 from lplr.estimator.model import Model, rng_of
 from lplr.exceptions import InputError
-from lplr.linalg.operators import InputOperator, as_matrix, multiply
+from lplr.linalg.input_operators import as_matrix
+from lplr.linalg.operators import InputOperator, multiply
 from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.progress import tracked, until

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lplr.linalg.input_operators import as_matrix, kept_dtype
 from lplr.linalg.least_squares import gram
-from lplr.linalg.operators import InputOperator, Matrix, as_matrix, kept_dtype, multiply
+from lplr.linalg.operators import InputOperator, Matrix, multiply
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import Sketch
 from lplr.parallel import matmul, reproducible, run_blocks

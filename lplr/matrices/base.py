@@ -13,7 +13,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
-from lplr.linalg.operators import InputOperator, as_matrix
+from lplr.linalg.input_operators import as_matrix
+from lplr.linalg.operators import InputOperator
 from lplr.matrices.decoded import DecodedMatrix
 from lplr.matrices.errors import (
     one_at_a_time,

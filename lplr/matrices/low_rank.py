@@ -124,7 +124,7 @@ class LowRank(PackedMatrix):
         Parameters
         ----------
         A : InputOperator
-            As `lplr.linalg.operators.as_matrix` makes it.
+            As `lplr.linalg.input_operators.as_matrix` makes it.
         """
         L, R = self.left.to_dense(), self.right.to_dense()
         if self.shift:

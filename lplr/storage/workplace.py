@@ -11,13 +11,13 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 from lplr.exceptions import InputError, StorageError
 from lplr.storage.names import sync_folder
 from lplr.storage.sealed import read_sealed, write_sealed
 
-__all__ = ["Workplace", "folder_of", "locked"]
+__all__ = ["Lock", "Workplace", "folder_of", "locked"]
 
 _CALL, _LOCK = "job.json", "lock"
 _TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
@@ -131,8 +131,26 @@ class Workplace:
         self._lock.close()
 
 
-def locked(path: Path, *, wait: bool = False) -> Any:
-    """The open lock file, which this process alone holds until it ends, however it ends.
+class Lock:
+    """A lock that this process holds until `close`, or until it ends, however it ends."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        """Give it back; what a close that fails could lose is who held it."""
+        with suppress(OSError):
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def locked(path: Path, *, wait: bool = False) -> Lock:
+    """The lock that this file stands for, which this process alone holds now.
 
     InputError says that another process holds it, unless this one is to ``wait`` for it.
     """
@@ -153,7 +171,7 @@ def locked(path: Path, *, wait: bool = False) -> Any:
     with suppress(OSError):  # of a full disk: it is locked all the same
         file.truncate(0)
         os.write(file.fileno(), str(os.getpid()).encode())
-    return file
+    return Lock(file)
 
 
 def _lock(file: Any, wait: bool) -> None:

@@ -47,9 +47,8 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     counts = {"contents": scale.count(5_000, 250), "structures": scale.count(20_000, 800)}
     for name in parts(counts, list(counts.values())):
         tell = counter(counts[name])
-        arguments = {"folder": str(folder), "seed": scale.seed}
         maker = f"lplr.selftest.forgeries:{name}"
-        for what, failure in attempts(maker, arguments, counts[name]):
+        for what, failure in attempts(maker, folder / name, counts[name], seed=scale.seed):
             tell(1)
             yield Trial(_GUARANTEES, what, failure and f"{failure} (seed {scale.seed})")
 

@@ -1,6 +1,6 @@
-"""Attempts that may crash, hang or swell, in a child process that is watched.
+"""Attempts that may crash, hang or swell, in child processes that are watched.
 
-The child makes one attempt after the other and says how each went. While it makes one, it may take
+A child makes one attempt after the other and says how each went. While it makes one, it may take
 64 MB of memory beside the size of the file, and no more: what asks for more fails there, before it
 has it. A child that dies of a signal, or says nothing for a while, is the failure of the attempt
 that it was at; another one goes on behind it.
@@ -13,13 +13,16 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from lplr.exceptions import LplrError
+from lplr.parallel import n_threads
 
 __all__ = ["ROOM", "Attempt", "attempts", "limited", "outcome_of"]
 
@@ -38,66 +41,93 @@ serve(job)
 Attempt: TypeAlias = Callable[[int], tuple[str, str]]
 
 
-def attempts(maker: str, arguments: dict[str, Any], count: int) -> Iterator[tuple[str, str]]:
+def attempts(maker: str, folder: Path, count: int, **arguments: Any) -> Iterator[tuple[str, str]]:
     """What was tried and how it failed, of attempts 0 to ``count``, each in a child.
 
-    ``maker`` is the ``module:function`` that gives the `Attempt`, once in each child.
+    ``maker`` is the ``module:function`` that gives the `Attempt`, once in each child, of a folder
+    of its own and the other arguments. There are as many children as threads would be used.
     """
-    done = 0
-    while done < count:
-        for found in _of_a_child(maker, arguments, done, count):
-            yield found
-            done += 1
-
-
-def _of_a_child(
-    maker: str, arguments: dict[str, Any], start: int, stop: int
-) -> Iterator[tuple[str, str]]:
-    """Attempts from ``start`` up to the end, or to the one that the child does not survive."""
-    job = {
-        "path": sys.path, "maker": maker, "arguments": arguments, "start": start, "stop": stop,
-    }  # fmt: skip
-    one = {"LPLR_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CODE, json.dumps(job)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | one,
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
+    edges = [count * k // n_threads() for k in range(n_threads() + 1)]
+    children = []
     try:
-        for line in _lines(child.stdout.fileno()):
-            if line is None:
-                yield "said nothing", f"attempt {start}: nothing for {_PATIENCE:.0f} s"
-                return
-            start += 1
-            yield tuple(json.loads(line))
-        if start < stop:
-            child.stdout.close()
-            said = child.stderr.read()[-500:].decode(errors="replace")
-            code = child.wait()
-            yield "ended", f"attempt {start}: the process ended with {code}: {said}"
+        for start, stop in pairwise(edges):
+            if start < stop:
+                own = folder / str(start)
+                own.mkdir(parents=True)
+                children.append(_Child(maker, {"folder": str(own), **arguments}, start, stop))
+        waiting = list(children)
+        while waiting:
+            _wait_for(waiting)
+            for child in waiting:
+                yield from child.found()
+            waiting = [child for child in waiting if child.at < child.stop]
     finally:
-        child.kill()
-        child.communicate()
+        for child in children:
+            child.end()
 
 
-def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """The lines of a pipe until it is closed; None once it is silent for too long."""
-    rest, patience = b"", _START
+def _wait_for(children: Collection[_Child]) -> None:
+    """Return when one has said something, has ended, or is late."""
     with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if not selector.select(patience):
-                yield None
-                return
-            found = os.read(descriptor, 1 << 16)
-            if not found:
-                return
-            *lines, rest = (rest + found).split(b"\n")
-            yield from lines
-            patience = _PATIENCE
+        for child in children:
+            selector.register(child.pipe, selectors.EVENT_READ)
+        selector.select(max(0.0, min(child.deadline for child in children) - time.monotonic()))
+
+
+class _Child:
+    """Attempts ``at`` to ``stop`` in a process, and in another one behind each that ends it."""
+
+    def __init__(self, maker: str, arguments: dict[str, Any], start: int, stop: int) -> None:
+        self._job = {"path": sys.path, "maker": maker, "arguments": arguments}
+        self.at, self.stop = start, stop
+        self._begin()
+
+    def _begin(self) -> None:
+        one = {"LPLR_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+        job = self._job | {"start": self.at, "stop": self.stop}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CODE, json.dumps(job)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | one,
+        )
+        assert self._process.stdout is not None
+        self.pipe = self._process.stdout.fileno()
+        os.set_blocking(self.pipe, False)
+        self._rest, self.deadline = b"", time.monotonic() + _START
+
+    def found(self) -> Iterator[tuple[str, str]]:
+        """What came of the attempts since the last call."""
+        try:
+            said = os.read(self.pipe, 1 << 16)
+        except BlockingIOError:
+            if time.monotonic() > self.deadline:
+                yield "said nothing", f"attempt {self.at}: nothing for {_PATIENCE:.0f} s"
+                self._go_on()
+            return
+        if not said:
+            printed = self.end()[-500:].decode(errors="replace")
+            code = self._process.returncode
+            yield "ended", f"attempt {self.at}: the process ended with {code}: {printed}"
+            self._go_on()
+            return
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        self.at += len(lines)
+        self.deadline = time.monotonic() + _PATIENCE
+        yield from (tuple(json.loads(line)) for line in lines)
+
+    def _go_on(self) -> None:
+        self.end()
+        self.at += 1
+        if self.at < self.stop:
+            self._begin()
+
+    def end(self) -> bytes:
+        """What it printed; it is no more."""
+        if self._process.stderr is None or self._process.stderr.closed:
+            return b""
+        self._process.kill()
+        return self._process.communicate()[1]
 
 
 # --- in the child ----------------------------------------------------------------------------

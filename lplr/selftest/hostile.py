@@ -29,8 +29,8 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Read each hostile file once."""
     count = len(_all(scale.long))
     tell = counter(count)
-    arguments = {"folder": str(folder), "long": scale.long}
-    for what, failure in attempts("lplr.selftest.hostile:attempt", arguments, count):
+    maker = "lplr.selftest.hostile:attempt"
+    for what, failure in attempts(maker, folder, count, long=scale.long):
         tell(1)
         yield Trial("G2 G4 G5 G6", what, failure)
 

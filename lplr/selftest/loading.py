@@ -28,7 +28,7 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Write large files, and load each with as much memory as is promised."""
     count = scale.count(len(_KINDS), 1)
     tell = counter(count)
-    for what, failure in attempts("lplr.selftest.loading:attempt", {"folder": str(folder)}, count):
+    for what, failure in attempts("lplr.selftest.loading:attempt", folder, count):
         tell(1)
         yield Trial("G5", what, failure)
 

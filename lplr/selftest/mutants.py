@@ -26,17 +26,18 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Damage specimens at random, and read them."""
     count = scale.count(64_000, 1500)
     tell = counter(count)
-    arguments = {"folder": str(folder / "specimens"), "seed": scale.seed}
-    for what, failure in attempts("lplr.selftest.mutants:attempt", arguments, count):
+    maker = "lplr.selftest.mutants:attempt"
+    for what, failure in attempts(maker, folder, count, seed=scale.seed):
         tell(1)
         yield Trial("G2 G4 G5 G6", what, failure and f"{failure} (seed {scale.seed})")
 
 
 def attempt(folder: str, seed: int) -> Attempt:
     """Damage a specimen, read it, and mend it again."""
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(folder).mkdir(parents=True)
-    specimens = make(Path(folder))
+    home = Path(folder) / "specimens"
+    shutil.rmtree(home, ignore_errors=True)  # of a process that broke off
+    home.mkdir()
+    specimens = make(home)
     files = [(specimen, path) for specimen in specimens for path in specimen.files()]
     whole = [path.read_bytes() for _, path in files]
     contents = {specimen.path: specimen.read() for specimen in specimens}

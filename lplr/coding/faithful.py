@@ -13,6 +13,7 @@ from lplr.linalg.least_squares import rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
 from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
+from lplr.validation import bring_into_range
 
 __all__ = ["faithful", "lplr_factorize", "quantize_blocks"]
 
@@ -84,7 +85,8 @@ def lplr_factorize(problem: CalderaProblem, A: np.ndarray) -> FactorPair:
             problem.books[0],
         )
         right = _rounded(_solved(*normal_equations(left.values, A, problem.rows)), problem.books[1])
-        R = right.values
+        # Only the product of the scales of both is determined, and they may drift apart for ever.
+        R = bring_into_range(right.values)[1]
         loss = problem.loss(A - product(left, right))
         if loss < least:
             least, best = loss, (left, right)

@@ -28,7 +28,7 @@ from lplr.selftest.forge import (
 )
 from lplr.selftest.guarded import Attempt, attempts, outcome_of
 from lplr.selftest.specimens import packed_objects, state
-from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.trials import Scale, Trial, described
 from lplr.storage.container import inspect, load, save
 from lplr.storage.hdf5 import Node, from_file
 
@@ -215,7 +215,7 @@ def _judged(what: str, i: int, path: Path, original: Any, same: Any) -> tuple[st
     if outcome == "refused":
         return what, ""
     if outcome == "broken":
-        return what, f"forgery {i}: {type(found).__name__}: {found}"
+        return what, f"forgery {i}: {described(found)}"
     try:
         if state(found) == original:
             return f"{what}: in what does not matter", ""

@@ -15,7 +15,7 @@ from lplr.matrices.row_parts import RowParts
 from lplr.progress import counter
 from lplr.selftest.forge import write_version1
 from lplr.selftest.guarded import Attempt, attempts, outcome_of
-from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.trials import Scale, Trial, described
 from lplr.storage.container import load, save
 
 __all__ = ["campaign"]
@@ -82,6 +82,6 @@ def attempt(folder: str) -> Attempt:
         outcome, found = outcome_of(lambda: _loaded(kind, path), sum(map(os.path.getsize, files)))
         for file in files:
             file.unlink()
-        return what, "" if outcome == "read" else f"{kind}: {type(found).__name__}: {found}"
+        return what, "" if outcome == "read" else f"{kind}: {described(found)}"
 
     return tried

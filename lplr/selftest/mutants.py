@@ -17,7 +17,7 @@ from lplr.progress import counter
 from lplr.selftest.damage import damaged
 from lplr.selftest.guarded import Attempt, attempts, outcome_of
 from lplr.selftest.specimens import Specimen, make
-from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.trials import Scale, Trial, described
 
 __all__ = ["campaign"]
 
@@ -65,7 +65,7 @@ def _judged(
     """What was tried, and how it failed."""
     what = f"damaged: {specimen.kind}"
     if outcome == "broken":
-        return what, f"{which}: {type(found).__name__}: {found}"
+        return what, f"{which}: {described(found)}"
     if outcome == "refused":
         return what, ""
     if found == contents[specimen.path]:

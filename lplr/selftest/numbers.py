@@ -15,7 +15,7 @@ from lplr.progress import unheard
 from lplr.selftest.invariances import KEPT_OUT, UNCHANGED
 from lplr.selftest.matrices import Draw, Property, SeededDraw
 from lplr.selftest.stated_errors import STATED
-from lplr.selftest.trials import Scale, Trial
+from lplr.selftest.trials import Scale, Trial, described
 
 __all__ = ["PROPERTIES", "campaign", "holds"]
 
@@ -47,7 +47,7 @@ def holds(prop: Property, draw: Draw, folder: Path) -> tuple[str, bool]:
     except LplrError:
         return "", True
     except Exception as error:
-        return f"{type(error).__name__}: {error}", False
+        return described(error), False
 
 
 PROPERTIES: dict[str, Property] = {**STATED, **UNCHANGED, **KEPT_OUT}

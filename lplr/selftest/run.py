@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lplr.exceptions import InputError
 from lplr.progress import parts
-from lplr.selftest.trials import GUARANTEES, Scale, Trial
+from lplr.selftest.trials import GUARANTEES, Scale, Trial, described
 
 __all__ = ["CAMPAIGNS", "Line", "run", "selected"]
 
@@ -136,4 +136,4 @@ def _trials(module: str, tried: str, scale: Scale, folder: Path) -> Iterator[Tri
         yield from campaign(scale, folder)
     except Exception as error:  # a campaign is not over before its end
         what = f"the campaign {module} itself"
-        yield Trial(tried, what, f"{type(error).__name__}: {error} (seed {scale.seed})")
+        yield Trial(tried, what, f"{described(error)} (seed {scale.seed})")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from traceback import extract_tb
 
 import numpy as np
 
-__all__ = ["GUARANTEES", "Scale", "Trial"]
+__all__ = ["GUARANTEES", "Scale", "Trial", "described"]
 
 GUARANTEES = {
     "G1": "a file at its final name is complete and verified, or the previous one",
@@ -73,3 +75,12 @@ class Scale:
         """
         numbers = [w if isinstance(w, int) else int.from_bytes(w.encode(), "little") for w in words]
         return np.random.default_rng([self.seed, *numbers])
+
+
+def described(error: BaseException) -> str:
+    """An error that is none of ours, and where it was raised."""
+    where = "".join(
+        f", at {os.path.basename(frame.filename)}:{frame.lineno}"
+        for frame in extract_tb(error.__traceback__)[:-4:-1]
+    )
+    return f"{type(error).__name__}: {error}{where}"

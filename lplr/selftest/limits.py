@@ -15,6 +15,7 @@ import numpy as np
 import lplr
 from lplr.evaluation.resources import measured, run_fresh
 from lplr.exceptions import InputError
+from lplr.parallel import n_threads
 from lplr.selftest.trials import Scale, Trial
 from lplr.sources import open_source
 
@@ -48,8 +49,11 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
         calls = tuple(_CALLS) if scale.long else ("quantize", "factorize")
         factors = (1, 2) if scale.long else (1,)
         about = f"{rows} x {columns} as {kind}"
+        threads = str(max(2, n_threads()))
         try:
-            found = run_fresh(__name__, "peaks", str(path), calls, factors, LPLR_NUM_THREADS="2")
+            found = run_fresh(
+                __name__, "peaks", str(path), calls, factors, LPLR_NUM_THREADS=threads
+            )
         except subprocess.CalledProcessError as error:
             found = []
             yield Trial("G9", "the peak of memory", f"{about}: {error.stderr[-500:]}")

@@ -22,6 +22,7 @@ _OF_MIXED = 16  # for each entry of a tile, and of a block of rows, where rows a
 _MIXED = 2048  # rows of the largest of these blocks
 _OF_SIGN = 3  # for each row: the signs of the transform that mixes them
 _CHUNKS = 2  # of a source that decodes them as a whole: the one that is kept, and the next one
+_OF_ALLOCATOR = 1 << 22  # what the C library keeps, of each thread, of what was freed
 _OF_LIBRARY = 1 << 22  # what decodes chunks: those of HDF5 lie in a cache of 1 MB, as stored beside
 
 
@@ -47,7 +48,7 @@ def open_passes(
     results = results or Results()
     rows = results.rows(source.shape, stored)
     held = results.held(source.shape, stored)
-    fixed = held
+    fixed = held + _OF_ALLOCATOR
     if source.chunk_rows > 1:
         chunk = min(source.chunk_rows, n) * d * source.dtype.itemsize
         fixed += _CHUNKS * chunk + _OF_LIBRARY

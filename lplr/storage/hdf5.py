@@ -185,9 +185,11 @@ def from_file(data: bytes | memoryview, user_block: int) -> Node:
             root = reader.group(h5py.h5g.open(file.id, b"/"), "", 0)
             reader.check_apart()
             return root
-    except CorruptFileError:
+    except (CorruptFileError, MemoryError):
         raise
     except Exception as exc:
+        if "allocation failed" in str(exc):  # so libhdf5 says that there is no memory
+            raise MemoryError(str(exc)) from exc
         # Damaged metadata under a right digest: h5py reports it with any of a dozen types.
         raise CorruptFileError(f"the HDF5 structure is damaged: {_one_line(exc)}") from exc
 

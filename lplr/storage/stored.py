@@ -90,7 +90,7 @@ def read_stored(path: str | os.PathLike[str]) -> Stored:
     try:
         root = from_file(data, HEADER_NBYTES)
         if version == 1:
-            attrs, objects = from_tree(root)
+            attrs, objects = from_tree(root, len(data))
         else:
             attrs, objects = from_contents(*_two_arrays(root), data)
     except CorruptFileError as exc:

@@ -10,7 +10,7 @@ from typing import Any
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.memory import LOADING, json_nbytes
 
-__all__ = ["check_name", "from_json", "to_json"]
+__all__ = ["check_name", "check_needed", "from_json", "to_json"]
 
 
 def check_name(name: Any, where: str) -> str:
@@ -37,12 +37,7 @@ def to_json(value: Any, where: str) -> bytes:
 
 def from_json(text: bytes, where: str, stored: int = 0) -> dict[str, Any]:
     """The dict that a JSON text is, which belongs to a file or folder of ``stored`` bytes."""
-    needed = json_nbytes(text)
-    if needed > LOADING + max(stored, len(text)):
-        raise CorruptFileError(
-            f"{where} would take {needed} bytes of memory, more than all that is stored and "
-            f"{LOADING >> 20} MB"
-        )
+    check_needed(json_nbytes(text), where, max(stored, len(text)))
     try:
         value = json.loads(
             text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct
@@ -52,6 +47,15 @@ def from_json(text: bytes, where: str, stored: int = 0) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptFileError(f"{where} is not a JSON object")
     return value
+
+
+def check_needed(needed: int, where: str, stored: int) -> None:
+    """CorruptFileError says that this takes more memory than loading may."""
+    if needed > LOADING + stored:
+        raise CorruptFileError(
+            f"{where} would take {needed} bytes of memory, more than all that is stored and "
+            f"{LOADING >> 20} MB"
+        )
 
 
 def _refuse(name: str) -> None:

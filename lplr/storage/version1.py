@@ -11,18 +11,27 @@ from __future__ import annotations
 from typing import Any
 
 from lplr.exceptions import CorruptFileError
+from lplr.memory import json_nbytes
 from lplr.storage.encoding import Group
 from lplr.storage.hdf5 import Node
-from lplr.storage.text import from_json
+from lplr.storage.text import check_needed, from_json
 
 __all__ = ["from_tree"]
 
 _RESERVED = ("encoding-type", "encoding-version", "meta", "attrs")
 
 
-def from_tree(root: Node) -> tuple[dict[str, Any], Group]:
-    """The caller's attributes and the object of a file."""
+def from_tree(root: Node, stored: int) -> tuple[dict[str, Any], Group]:
+    """The caller's attributes and the object of a file of ``stored`` bytes."""
+    check_needed(_needed(root), "its metadata", stored)
     return _json(root, "attrs"), _group(root)
+
+
+def _needed(node: Node) -> int:
+    """Bytes that all JSON texts of a group take."""
+    texts = (node.attributes.get(key) for key in _RESERVED[2:])
+    own = sum(json_nbytes(text) for text in texts if isinstance(text, bytes))
+    return own + sum(map(_needed, node.groups.values()))
 
 
 def _group(node: Node) -> Group:

@@ -20,6 +20,7 @@ from lplr.validation import recorded_seed
 __all__ = ["arguments_of", "as_call", "generator", "recorded", "versions"]
 
 _OUTSIDE = ("callback", "client", "memory_limit", "out", "progress")  # what no result depends on
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")  # no other name is called
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -129,6 +130,11 @@ def generator(record: Mapping[str, Any]) -> np.random.Generator:
     -------
     numpy.random.Generator
 
+    Raises
+    ------
+    InputError
+        If it is the record of anything else, which a file may have.
+
     Examples
     --------
     >>> import numpy as np
@@ -138,8 +144,14 @@ def generator(record: Mapping[str, Any]) -> np.random.Generator:
     >>> generator(q.meta["call"]["arguments"]["rng"]).random() == np.random.default_rng(7).random()
     True
     """
-    bits = getattr(np.random, record["bit_generator"])()
-    bits.state = record
+    try:
+        kind = record["bit_generator"]
+        if kind not in _BIT_GENERATORS:
+            raise ValueError(f"there is no generator {kind!r}")
+        bits = getattr(np.random, kind)()
+        bits.state = record
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"record: is not that of a generator of NumPy: {error}") from error
     return np.random.Generator(bits)
 
 

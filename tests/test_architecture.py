@@ -44,7 +44,7 @@ HOUSE = {
     "sources": "exceptions memory validation inputs",
     "linalg": "exceptions parallel progress validation kernels",
     "quantizers": "exceptions parallel validation kernels",
-    "matrices": "exceptions parallel validation sources linalg quantizers",
+    "matrices": "exceptions memory parallel validation sources linalg quantizers",
     "storage": "exceptions memory progress matrices",
     "coding": "exceptions parallel progress validation kernels linalg quantizers matrices",
     "planning": "exceptions parallel progress validation linalg quantizers matrices coding",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +145,29 @@ def test_a_matrix_is_decoded_when_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "x", pieces())
     assert os.listdir(tmp_path) == []
+
+
+def test_records_cannot_give_orders_to_a_terminal(
+    packed: dict[str, lplr.PackedMatrix], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;title\x07\x9b2J\r\u202e\n"
+    meta = {evil: evil, "call": {"function": evil, "arguments": {evil: 1}}, "list": [evil]}
+    f = replace(packed["a/b"], meta=meta)
+    lplr.save("evil.h5", f, attrs={evil: {evil: evil}})
+    lplr.save("folder", f, attrs={evil: evil}, parts=True)
+    for file in ("evil.h5", "folder"):
+        assert main(["info", file]) == 0
+        assert all(c.isprintable() or c == "\n" for c in capsys.readouterr().out)
+
+
+def test_records_that_are_not_ours(
+    packed: dict[str, lplr.PackedMatrix], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lplr.save("one.h5", packed, attrs={"relative_error": {"a/b": "small"}}, overwrite=True)
+    assert main(["info", "one.h5"]) == 0
+    assert "a/b small" in capsys.readouterr().out
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [{"a": deep}]
+    lplr.save("deep.h5", packed["a/b"], attrs={"deep": deep})
+    assert "nested too deep" in refused(capsys, "info", "deep.h5", "--json")

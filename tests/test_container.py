@@ -220,3 +220,11 @@ def test_metadata_larger_than_an_object_header(tmp_path: Path) -> None:
     big = {"text": "x" * 300_000}
     save(path, quantized(2, 2, meta=big), attrs=big)
     assert dict(load(path).meta) == inspect(path)["attrs"] == big
+
+
+def test_a_file_beyond_the_memory_is_refused(tmp_path: Path, monkeypatch) -> None:
+    save(tmp_path / "x.h5", quantized(3, 4, 2))
+    monkeypatch.setattr(header, "LOADING", 0)
+    monkeypatch.setattr(header, "available_memory", lambda: 100)
+    with pytest.raises(InputError, match="more than are available"):
+        load(tmp_path / "x.h5")

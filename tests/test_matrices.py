@@ -301,3 +301,10 @@ def test_factors_that_do_not_fit() -> None:
     for value in (float("nan"), 1e39):
         with pytest.raises(InputError, match="shift"):
             lplr.LowRank(f.left, f.right, shift=value)
+
+
+def test_a_few_bytes_that_stand_for_more_than_the_memory() -> None:
+    f = lplr.Quantized((2**30, 2**20), "zero", 0, np.empty(0, np.uint8), np.ones((1, 1), "f4"))
+    with pytest.raises(InputError, match="decode some at a time"):
+        f.to_dense()
+    assert not f[5, :10].any()

@@ -15,7 +15,9 @@ from packed_models import FIXTURES, IDS, compressed, in_bfloat16, outputs
 
 import lplr
 from lplr.exceptions import CorruptFileError, LplrError, MissingFileError, UnsafeFileError
+from lplr.inputs import safetensors
 from lplr.models.manifest import as_text, files_of
+from lplr.models.packed import PackedModel
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +205,24 @@ def test_descriptions_that_are_none_are_refused(folder: Path) -> None:
                 continue
             with pytest.raises(LplrError):
                 lplr.models.load(folder).tensors.verify()
+
+
+def test_the_header_of_the_kept_tensors_is_read_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read for each tensor, a header of thousands takes minutes."""
+    headers, read = [], safetensors._header
+    monkeypatch.setattr(safetensors, "_header", lambda *a: headers.append(1) or read(*a))
+    model = PackedModel(folder)
+    model.verify()
+    assert len(model.manifest["kept"]) > len(headers) == 1
+
+
+@pytest.mark.parametrize("place", ["layers", "kept"])
+def test_a_file_that_goes_away_while_the_model_is_open(folder: Path, place: str) -> None:
+    model = PackedModel(folder)
+    names = {file: name for name, file in model._files.items()}
+    file = next(file for file in names if file.startswith(place))
+    (folder / file).unlink()
+    with pytest.raises(CorruptFileError, match=file):
+        model[names[file]]

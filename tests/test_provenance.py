@@ -123,3 +123,9 @@ def test_an_object_without_a_record_has_no_call() -> None:
         )
         == ""
     )
+
+
+@pytest.mark.parametrize("kind", ["test", "seed", "Generator", 3, None, []])
+def test_a_record_calls_no_function_that_it_names(kind: Any) -> None:
+    with pytest.raises(InputError, match="record"):
+        generator({"bit_generator": kind})

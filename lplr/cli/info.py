@@ -132,7 +132,9 @@ def _print_many(document: Mapping[str, Any]) -> None:
     attrs = dict(document["attrs"])
     for key, title in TITLES.items():
         # As `lplr compress` of a whole file has measured them; a caller may mean something else.
-        if isinstance(values := attrs.get(key), Mapping) and values.keys() <= objects.keys():
+        values: Any = attrs.get(key)
+        known = isinstance(values, Mapping) and values.keys() <= objects.keys()
+        if known and all(isinstance(value, float) for value in values.values()):
             head.append(title)
             for row, name in zip(rows, objects, strict=True):
                 row.append(f"{values[name]:.5f}" if name in values else "")

@@ -194,6 +194,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         detail = f": {error}" if str(error) else ""
         return BAD_INPUT, f"not enough memory{detail}; use a smaller matrix or a larger machine"
+    if isinstance(error, RecursionError):
+        return BAD_INPUT, "a file has a record that is nested too deep to be shown"
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         return BAD_INPUT, f"{where}{error.strerror or error}; check the file system and try again"

@@ -17,7 +17,7 @@ MODEL = (
     "a folder in the form of Hugging Face (config.json and .safetensors files), a .gguf file, or a "
     "folder that lplr model compress made"
 )
-_OF_MANIFEST = ("settings", "versions", "totals", "layers", "embedding", "kept")
+_OF_MANIFEST = ("settings", "versions", "layers", "embedding", "kept")
 
 
 def add_model(parser: Any, text: str = MODEL) -> None:
@@ -65,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
     }
     if isinstance(tensors, PackedModel):
         document |= {key: tensors.manifest[key] for key in _OF_MANIFEST}
+        places = {key: document[key] for key in ("layers", "embedding", "kept")}
+        places["whole"] = [tensor for place in places.values() for tensor in place]
+        document["totals"] = {key: _total(tensors) for key, tensors in places.items()}
         document["files_nbytes"] = sum(files_of(tensors.path).values())
         document["kinds"] = _kinds(document["layers"], lambda name: _kind(family, name))
     else:
@@ -186,6 +189,14 @@ def _call(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield "adapted", f"({factors}, {made['bits']} bits, {steps} steps)"
 
 
+def _made(settings: Mapping[str, Any]) -> str:
+    """How a model was made, as far as its record is one of ours."""
+    try:
+        return ", ".join(f"{name} {value}" for name, value in _call(settings))
+    except (AttributeError, LookupError, TypeError):
+        return "a record that is not known here; see --json"
+
+
 def _briefly(code: str) -> str:
     """A code with the name of the quantizer once, where its parts share one."""
     names = set(re.findall(r"\b(?!to )([a-z][\w-]*) [\d.]", code))
@@ -202,7 +213,7 @@ def _print_packed(document: Mapping[str, Any]) -> None:
     more = [("layers", f"{len(layers)}: {_in_words(totals['layers'])}")]
     if document["embedding"]:
         more.append(("embedding", _in_words(totals["embedding"])))
-    made = ", ".join(f"{name} {value}" for name, value in _call(document["settings"]))
+    made = _made(document["settings"])
     disk = f"{in_bytes(document['files_nbytes'])}, with configuration, tokenizer and records"
     kept = f"{len(document['kept'])}: {_in_words(totals['kept'])}"
     more += [("kept", kept), ("whole", _in_words(totals["whole"])), ("on disk", disk)]

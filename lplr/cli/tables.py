@@ -50,10 +50,12 @@ def _wrapped(row: list[str], width: int) -> list[list[str]]:
 
 def columns(pairs: Sequence[tuple[str, str]], indent: str = "") -> str:
     """Names and values, the values below each other; a value may have several lines."""
-    width = max(len(name) for name, _ in pairs)
+    names = [spelled_out(name) for name, _ in pairs]
+    width = max(map(len, names))
     below = "\n" + indent + " " * (width + 2)
-    lines = (f"{indent}{name:{width}}  {value}" for name, value in pairs)
-    return "\n".join(line.replace("\n", below) for line in lines)
+    values = (below.join(map(spelled_out, value.split("\n"))) for _, value in pairs)
+    lines = zip(names, values, strict=True)
+    return "\n".join(f"{indent}{name:{width}}  {value}" for name, value in lines)
 
 
 def in_bytes(count: float) -> str:

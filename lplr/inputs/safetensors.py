@@ -28,7 +28,7 @@ from lplr.inputs.base import Input, choose
 from lplr.inputs.maps import mapped
 from lplr.memory import LOADING, json_nbytes
 
-__all__ = ["Tensor", "metadata", "names", "read", "tensors"]
+__all__ = ["Tensor", "metadata", "names", "read", "read_tensor", "tensors"]
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_DIMENSIONS = 32
@@ -78,14 +78,24 @@ def read(path: str, member: str) -> Input:
     """Read one tensor: mapped, but for BF16 and the floats of 8 bits, which become float32."""
     with open(path, "rb") as file:
         found = _entries(file, path)
-        member = choose(path, member, list(found))
-        tensor = found[member]
+    member = choose(path, member, list(found))
+    return read_tensor(path, member, found[member])
+
+
+def read_tensor(path: str, member: str, tensor: Tensor) -> Input:
+    """As `read`, of a tensor that `tensors` has found: the header is not read once more.
+
+    Who reads all tensors of a file would take the square of their number else.
+    """
+    with open(path, "rb") as file:
         bits, dtype = _DTYPES.get(tensor.dtype, (0, ""))
         if not dtype:
             raise InputError(
                 f"{path}:{member}: has the dtype {tensor.dtype}, which is not read; convert it to "
                 "BF16 or F32"
             )
+        if tensor.offset + tensor.nbytes > os.fstat(file.fileno()).st_size:
+            raise CorruptFileError(f"{path}: is truncated since its header was read")
         if 0 in tensor.shape:  # nothing to map
             raw = np.empty(tensor.shape, dtype)
         else:

@@ -14,6 +14,7 @@ from lplr.exceptions import InputError
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.indexing import select
 from lplr.matrices.vector_product import VectorProduct
+from lplr.memory import LOADING, available_memory
 from lplr.parallel import reproducible, run_blocks
 
 __all__ = ["DecodedMatrix"]
@@ -140,9 +141,17 @@ class DecodedMatrix(LinearOperator):
         ------
         BadIndexError
             If there are no such rows.
+        InputError
+            If there is no memory for all rows, which few bytes may stand for.
         """
         if rows is not None:
             return self[rows]
+        nbytes = 4 * self.shape[0] * self.shape[1]
+        if nbytes > LOADING and nbytes > (room := available_memory()):
+            raise InputError(
+                f"rows: all of them, dense, take {nbytes} bytes, and {room} are available; decode "
+                "some at a time, f[i:j]"
+            )
         return self._all_rows()
 
     def _all_rows(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
 from lplr.quantizers.zero import Zero
+from lplr.validation import check_integer
 
 __all__ = ["Quantized", "part"]
 
@@ -79,12 +80,8 @@ class Quantized(PackedMatrix):
     _written: ClassVar[tuple[str, ...]] = ("axis",)
 
     def __post_init__(self) -> None:
-        n, d = (int(x) for x in self.shape)
-        if n < 1 or d < 1:
-            raise InputError(f"shape: must be positive, found {self.shape}")
-        if self.axis not in (0, 1):
-            raise InputError(f"axis: must be 0 or 1, found {self.axis!r}")
-        self._set(shape=(n, d), axis=int(self.axis))
+        n, d = (check_integer(x, "shape", 1) for x in self.shape)
+        self._set(shape=(n, d), axis=check_integer(self.axis, "axis", 0, 1))
         book = self.codebook
         length, count = (n, d) if self.axis == 0 else (d, n)
         self._set(bits=book.bits, codes=_frozen(book.check_packed(self.codes, length, count)))

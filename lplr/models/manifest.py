@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lplr.exceptions import CorruptFileError, MissingFileError, UnsafeFileError
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
 from lplr.storage.atomic import write_atomic
 from lplr.storage.digest import file_digest
 from lplr.storage.text import from_json
@@ -35,6 +37,18 @@ FORMAT = 1
 _LARGEST = 1 << 28  # bytes of a manifest; one of a model of ten thousand layers has 4 MB
 _TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# What the description has beside its format and its files, and what it says of each tensor.
+_MEMBERS = {
+    "settings": dict, "versions": dict, "totals": dict,
+    "layers": list, "embedding": list, "kept": list,
+}  # fmt: skip
+_PACKED = {
+    "name": str, "file": str, "shape": list, "nbytes": int,
+    "bits_per_entry": float, "rank": int, "code": str,
+}  # fmt: skip
+_KEPT = {"name": str, "dtype": str, "shape": list, "nbytes": int}
+_MEASURED = {"relative_error": float, "predicted_kl": float}  # not of every layer
+_MOST = 1 << 61  # entries and bytes of a tensor
 
 
 def write_manifest(folder: Path, description: dict[str, Any], overwrite: bool = False) -> None:
@@ -63,26 +77,42 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "finished",
             str(path),
         )
-    found = files_of(folder)
-    if found[MANIFEST] > _LARGEST:
-        raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes, more than a manifest needs")
-    text = path.read_bytes()
+    found, text = _text(folder)
     model = from_json(text, str(path), sum(found.values())).get("model")
-    if not isinstance(model, dict) or text != as_text(model):
+    if not isinstance(model, dict) or text != _as_written(model):
         raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of its text")
-    if model.get("format") != FORMAT:
+    if type(model.get("format")) is not int or model["format"] != FORMAT:
         raise CorruptFileError(
             f"{path}: has the format {model.get('format')!r}; this package reads {FORMAT}: update "
             "lplr"
         )
     _compare(folder, _checked_files(path, model), found)
+    _check_description(path, model)
     return model
+
+
+def _text(folder: Path) -> tuple[dict[str, int], bytes]:
+    """The files of a folder, and the text of its manifest."""
+    path = folder / MANIFEST
+    try:
+        found = files_of(folder)
+        if found[MANIFEST] > _LARGEST:
+            raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes; a manifest has fewer")
+        return found, path.read_bytes()
+    except CorruptFileError:
+        raise
+    except OSError as error:
+        raise InputError(f"path: {folder} cannot be read: {error.strerror}") from error
 
 
 def check_file(folder: Path, name: str, manifest: dict[str, Any]) -> Path:
     """The path of a file, once its bytes are the ones that were written."""
     path = folder / name
-    if file_digest(path) != manifest["files"][name]["sha256"]:
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise CorruptFileError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest != manifest["files"][name]["sha256"]:
         raise CorruptFileError(f"{path}: is damaged: its SHA-256 is not that of {MANIFEST}")
     return path
 
@@ -112,6 +142,14 @@ def as_text(model: dict[str, Any]) -> bytes:
     return f'{{"sha256": "{digest}", "model": {said}}}\n'.encode()
 
 
+def _as_written(model: dict[str, Any]) -> bytes:
+    """As `as_text`; empty of what is nested deeper than Python writes with indents."""
+    try:
+        return as_text(model)
+    except RecursionError:
+        return b""
+
+
 def _checked_files(path: Path, model: dict[str, Any]) -> dict[str, int]:
     """The bytes of each file, if the description has them in order."""
     files = model.get("files")
@@ -127,6 +165,28 @@ def _checked_files(path: Path, model: dict[str, Any]) -> dict[str, int]:
         if not (isinstance(facts["sha256"], str) and _DIGEST.fullmatch(facts["sha256"])):
             raise CorruptFileError(f"{path}: has no SHA-256 of {name!r}")
     return {name: facts["nbytes"] for name, facts in files.items()}
+
+
+def _check_description(path: Path, model: dict[str, Any]) -> None:
+    """Refuse members that are missing or of another type; what records say may be anything."""
+    _check_members(path, "the description", model, _MEMBERS)
+    for place in ("layers", "embedding", "kept"):
+        for entry in model[place]:
+            if not isinstance(entry, dict):
+                raise CorruptFileError(f"{path}: an entry of {place} is no object")
+            measured = {key: kind for key, kind in _MEASURED.items() if key in entry}
+            kinds = _KEPT if place == "kept" else _PACKED | measured
+            _check_members(path, f"an entry of {place}", entry, kinds)
+            sizes = [entry["nbytes"], entry["rank"] if "rank" in kinds else 0, *entry["shape"]]
+            known = all(type(n) is int and n >= 0 for n in sizes)
+            if not known or max(*sizes, math.prod(entry["shape"])) >= _MOST:
+                raise CorruptFileError(f"{path}: {entry['name']!r} has a size that is none")
+
+
+def _check_members(path: Path, what: str, found: dict[str, Any], kinds: Mapping[str, type]) -> None:
+    for key, kind in kinds.items():
+        if type(found.get(key)) is not kind:
+            raise CorruptFileError(f"{path}: {what} has no {key!r}, or one of another type")
 
 
 def _compare(folder: Path, described: dict[str, int], found: dict[str, int]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, LplrError
+from lplr.exceptions import CorruptFileError
 from lplr.inputs import safetensors
 from lplr.inputs.maps import mapped
+from lplr.matrices.base import PackedMatrix
 from lplr.models.base import TensorInfo, Tensors
 from lplr.models.families import family_of
 from lplr.models.manifest import MANIFEST, check_file, read_manifest
@@ -53,25 +54,23 @@ class PackedModel(Tensors):
             self.config = read_json(check_file(path, "config.json", self.manifest))
             # Linear layers are packed as (outputs, inputs), in whatever way they lay.
             self._turned = family_of(self.config).transposed
-            described = list(self._described())
-            super().__init__(path, {name: info for name, _, info in described})
-            self._files = {name: file for name, file, _ in described}
-            self._layers = {f"{layer['name']}.weight" for layer in self.manifest["layers"]}
-            if not set(self._files.values()) <= self.manifest["files"].keys():
-                raise ValueError("a tensor is in no file")
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            if isinstance(error, LplrError):
-                raise
-            said = f"{path / MANIFEST}: does not describe a model: {type(error).__name__} {error}"
-            raise CorruptFileError(said) from error
+        except KeyError as error:
+            raise CorruptFileError(f"{path / MANIFEST}: does not list {error}") from error
+        described = list(self._described())
+        super().__init__(path, {name: info for name, _, info in described})
+        self._files = {name: file for name, file, _ in described}
+        self._layers = {f"{layer['name']}.weight" for layer in self.manifest["layers"]}
+        packed = [file for file in self._files.values() if file != KEPT]
+        if len(self) < len(described) or len(set(packed)) < len(packed):
+            raise CorruptFileError(f"{path / MANIFEST}: describes a tensor or a file twice")
+        if not set(self._files.values()) <= self.manifest["files"].keys():
+            raise CorruptFileError(f"{path / MANIFEST}: has a tensor that is in no file")
 
     def _described(self) -> Iterator[tuple[str, str, TensorInfo]]:
-        """Name, file and form of each tensor; what may be raised is about the description."""
+        """Name, file and form of each tensor."""
         for place, code in (("layers", "code"), ("embedding", "code"), ("kept", "dtype")):
             for entry in self.manifest[place]:
                 name, shape = entry["name"], tuple(entry["shape"])
-                if not isinstance(name, str) or any(type(n) is not int for n in shape):
-                    raise ValueError("a tensor has no name or no shape")
                 if place == "layers":
                     name, shape = f"{name}.weight", shape[::-1] if self._turned else shape
                 file = KEPT if place == "kept" else entry["file"]
@@ -83,20 +82,30 @@ class PackedModel(Tensors):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
-            file, shape = self._files[name], self._infos[name].shape
-            if file == KEPT:
-                tensor = self._kept.get(name)
-                found = tensor and _kept_tensor(self.path / KEPT, name, tensor)
-            else:
-                with unheard():
-                    found = load(check_file(self.path, file, self.manifest))
-            flipped = self._turned and name in self._layers
-            if getattr(found, "shape", None) != (shape[::-1] if flipped else shape):
-                raise CorruptFileError(
-                    f"{self.path / file}: does not hold {name} as {MANIFEST} says"
-                )
+            file = self._files[name]
+            try:
+                found = self._read(name, file)
+            except FileNotFoundError as error:  # since the folder was opened
+                raise CorruptFileError(f"{self.path / file}: is missing") from error
+            if found is None:
+                said = f"{self.path / file}: does not hold {name} as {MANIFEST} says"
+                raise CorruptFileError(said)
             self._found[name] = found
         return self._found[name]
+
+    def _read(self, name: str, file: str) -> Any:
+        """A tensor from its file; None if it is another one there."""
+        info = self._infos[name]
+        if file == KEPT:
+            kept = self._kept.get(name)
+            if kept is None or info != TensorInfo(kept.dtype, kept.shape, kept.nbytes):
+                return None
+            return _kept_tensor(self.path / KEPT, name, kept)
+        with unheard():
+            found = load(check_file(self.path, file, self.manifest))
+        flipped = self._turned and name in self._layers
+        shape = info.shape[::-1] if flipped else info.shape
+        return found if isinstance(found, PackedMatrix) and found.shape == shape else None
 
     def dense(self, name: str) -> np.ndarray:
         """A tensor as checkpoints of its family have it, float32."""
@@ -140,7 +149,7 @@ class PackedModel(Tensors):
             few = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
             raise CorruptFileError(
                 f"{self.path}: {len(damaged)} file{'s are' if len(damaged) > 1 else ' is'} "
-                f"damaged, with another SHA-256 than {MANIFEST} says: {few}"
+                f"damaged, or cannot be read, by the SHA-256 that {MANIFEST} has: {few}"
             )
         for name in parts(list(self), what=lambda name: f"decoding {name}"):
             if not np.isfinite(self.dense(name)).all():
@@ -151,7 +160,7 @@ def _kept_tensor(path: Path, name: str, tensor: safetensors.Tensor) -> Any:
     """A float32 array, mapped where the file holds one; a large matrix of half floats as `Rows`."""
     if len(tensor.shape) == 2 and math.prod(tensor.shape) > _LARGE and tensor.dtype != "F32":
         return Rows(path, tensor)
-    return np.asarray(safetensors.read(str(path), name).array, np.float32)
+    return np.asarray(safetensors.read_tensor(str(path), name, tensor).array, np.float32)
 
 
 class Rows:

@@ -53,27 +53,26 @@ def open_folder(folder: Path, only: str = "") -> Checkpoint:
         shards = [_single(folder)]
     paths = {shard: inside(folder, shard) for shard in shards}
     where: dict[str, str] = {}
-    infos: dict[str, TensorInfo] = {}
+    found: dict[str, safetensors.Tensor] = {}
     for shard, path in paths.items():
         for name, tensor in safetensors.tensors(path).items():
             if name in where:
                 raise CorruptFileError(
                     f"{folder}: the tensor {name!r} is in {where[name]} and in {shard}"
                 )
-            where[name] = shard
-            infos[name] = TensorInfo(tensor.dtype, tensor.shape, tensor.nbytes)
+            where[name], found[name] = shard, tensor
     if index is not None and index != where:
         _explain(folder, index, where)
+    infos = {name: TensorInfo(t.dtype, t.shape, t.nbytes) for name, t in found.items()}
     scales, helpers = scales_of(str(folder), config, infos)
     block = block_of(str(folder), config)
+    reads = {name: partial(_read, paths[where[name]], name, t) for name, t in found.items()}
     tensors = {}
     for name, info in infos.items():
+        read: Callable[[], np.ndarray] = reads[name]
         if name in scales:
             info = replace(info, nbytes=info.nbytes + infos[scales[name]].nbytes)
-            scale = partial(_read, paths[where[scales[name]]], scales[name])
-            read = partial(_read_scaled, paths[where[name]], name, scale, block)
-        else:
-            read = partial(_read, paths[where[name]], name)
+            read = partial(_read_scaled, read, reads[scales[name]], block)
         if name not in helpers:
             tensors[name] = StoredTensor(info, read)
     files = [config_path, *paths.values()]
@@ -163,15 +162,16 @@ def _explain(folder: Path, index: dict[str, str], where: dict[str, str]) -> None
     )
 
 
-def _read(path: Path, name: str) -> np.ndarray:
+def _read(path: Path, name: str, tensor: safetensors.Tensor) -> np.ndarray:
     with np.errstate(over="ignore"):  # an infinity is found and named by `check_finite`
-        return np.asarray(safetensors.read(str(path), name).array, np.float32)
+        found = safetensors.read_tensor(str(path), name, tensor)
+        return np.asarray(found.array, np.float32)
 
 
 def _read_scaled(
-    path: Path, name: str, scale: Callable[[], np.ndarray], block: tuple[int, int]
+    read: Callable[[], np.ndarray], scale: Callable[[], np.ndarray], block: tuple[int, int]
 ) -> np.ndarray:
-    return apply_scale(_read(path, name), scale(), block)
+    return apply_scale(read(), scale(), block)
 
 
 def _beside(folder: Path) -> dict[str, bytes]:

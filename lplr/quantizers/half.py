@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from lplr.exceptions import InputError
 from lplr.quantizers.block_codebook import BlockCodebook
 
 __all__ = ["Half"]
+
+_BLOCK = 1 << 20  # entries that are looked at together
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,17 @@ class Half(BlockCodebook):
     # The sum over e of P(2**e <= |x| < 2**(e+1)) 2**(2e-20) / 12, the variance of the rounding
     # error between 2**e and 2**(e+1).
     gaussian_mse = 4.314e-8
+
+    def check_packed(self, packed: Any, length: int, count: int) -> np.ndarray:
+        """Refuse what is not a packed array of finite values; see `Codebook.check_packed`.
+
+        This is the only codebook that has points which are no finite numbers.
+        """
+        packed = super().check_packed(packed, length, count)
+        for start in range(0, packed.size, 2 * _BLOCK):
+            if not np.isfinite(packed[start : start + 2 * _BLOCK].view("<f2")).all():
+                raise InputError("packed codes: a value of 16 bits is infinite or not a number")
+        return packed
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Bit patterns, uint16 of shape (...), of ``x`` of shape (..., 1)."""

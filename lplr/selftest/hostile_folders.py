@@ -108,6 +108,9 @@ _CORRUPT_PARTS = {
     ),
     "rows beyond 64 bits": _manifest(lambda found: found["parts"][0].update(rows=2**63)),
     "columns beyond 64 bits": _manifest(lambda found: found.update(columns=2**64)),
+    "entries beyond 64 bits": _manifest(
+        lambda found: (found.update(columns=2**40), found["parts"][0].update(rows=2**40))
+    ),
     "a version to come": _manifest(lambda found: found.update(version=2)),
     "another member": _manifest(lambda found: found.update(more=1)),
     "a manifest that is cut": _text(b'{"format": "lplr-parts", '),
@@ -193,6 +196,20 @@ _CORRUPT_MODELS = {
     "a file of length true": _described(
         lambda found: found["files"]["config.json"].update(nbytes=True)
     ),
+    "a layer of length text": _described(lambda found: found["layers"][0].update(nbytes="x")),
+    "a layer of negative length": _described(lambda found: found["layers"][0].update(nbytes=-1)),
+    "a layer that is huge": _described(lambda found: found["layers"][0].update(shape=[2**60] * 9)),
+    "an error that is text": _described(
+        lambda found: found["layers"][0].update(relative_error="small")
+    ),
+    "a code that is a list": _described(lambda found: found["layers"][0].update(code=["x"])),
+    "a layer twice": _described(lambda found: found["layers"].append(found["layers"][0])),
+    "two layers in one file": _described(
+        lambda found: found["layers"][0].update(file=found["layers"][1]["file"])
+    ),
+    "a tensor of another type": _described(lambda found: found["kept"][0].update(dtype="F64")),
+    "no record of how it was made": _described(lambda found: found.pop("settings")),
+    "a format that is true": _described(lambda found: found.update(format=True)),
     "another format": _described(lambda found: found.update(format=2)),
     "no layers": _described(lambda found: found.pop("layers")),
 }

@@ -167,16 +167,30 @@ CORRUPT = {
 }
 
 
-def _many_attributes(file: h5py.File) -> None:
-    """In the form of newer files, which has room for any number."""
-    space, kind = h5py.h5s.create(h5py.h5s.SCALAR), h5py.h5t.STD_I64LE
-    for i in range(1_000_000):  # 65,536 are allowed, of attributes and of objects
-        h5py.h5a.create(file.id, b"a%x" % i, kind, space)
+def _attributes(count: int) -> Callable[[h5py.File], None]:
+    """In the form of newer files, which has room for any number; to read 8000 takes minutes."""
+
+    def evil(file: h5py.File) -> None:
+        space, kind = h5py.h5s.create(h5py.h5s.SCALAR), h5py.h5t.STD_I64LE
+        for i in range(count):
+            h5py.h5a.create(file.id, b"a%x" % i, kind, space)
+
+    return evil
+
+
+def _many_members(file: h5py.File) -> None:
+    for i in range(1_000):
+        h5py.h5g.create(file.id, b"g%x" % i)
 
 
 def _many_objects(file: h5py.File) -> None:
-    for i in range(66_000):
-        h5py.h5g.create(file.id, b"g%x" % i)
+    """No group has many members, and all of them together 67,281."""
+    for i in range(41):
+        one = h5py.h5g.create(file.id, b"g%x" % i)
+        for j in range(40):
+            two = h5py.h5g.create(one, b"g%x" % j)
+            for k in range(40):
+                h5py.h5g.create(two, b"g%x" % k)
 
 
 def _pipe(file: h5py.File) -> str:
@@ -194,10 +208,12 @@ PIPES = {
     "external storage above": lambda file: _external_storage(file, "../../etc/passwd"),
 }
 SLOW = {
-    "a million attributes": _many_attributes,
+    "a million attributes": _attributes(1_000_000),
     "too many groups": _many_objects,
 }
 SWOLLEN = {
+    "thousands of attributes": _attributes(8_000),
+    "a thousand members": _many_members,
     "a shape that was never stored": lambda file: unstored(file, "more", (2**40,)),
     "a shape that overflows": lambda file: unstored(file, "more", (2**31, 2**31, 4)),
 }

@@ -89,6 +89,9 @@ EDITS = {
     "a missing value": _without(*_GROUP, "values", "bits"),
     "a value of a wrong type": _with(*_GROUP, "values", "rows", to=[3]),
     "a value that is a list": _with(*_GROUP, "values", "quantizer", to=["uniform"]),
+    "rows that are text": _with(*_GROUP, "values", "rows", to="3"),
+    "rows of a fraction": _with(*_GROUP, "values", "rows", to=3.7),
+    "an axis that is true": _with(*_GROUP, "values", "axis", to=True),
     "rows that wrap": _with(*_GROUP, "values", "rows", to=2**64 + 3),
     "huge rows": _with(*_GROUP, "values", "rows", to=2**62),
     "an array of an unknown type": _with(*_GROUP, "arrays", "codes", 0, to="O"),
@@ -140,6 +143,47 @@ SWOLLEN = {
         b'"' + b"a" * 12_000_000 + "\N{GRINNING FACE}".encode() + b'"'
     ),
     "names": lambda: b"{" + b",".join(b'"%x":1' % i for i in range(1_000_000)) + b"}",
+}
+
+
+_ONE = np.ones(1, np.float32).tobytes()
+
+
+def _quantized(shape: tuple[int, int], quantizer: str, bits: int, nbytes: int) -> dict[str, Any]:
+    """A matrix with one scale."""
+    n, d = shape
+    values = {"rows": n, "columns": d, "quantizer": quantizer, "bits": bits, "axis": 0}
+    arrays = {"codes": ["u1", [nbytes]], "scale": ["f4", [1, 1]]}
+    return {"encoding": "quantized", "version": 1, "values": values, "arrays": arrays}
+
+
+def _stacked(blocks: list[Any], scales: int) -> dict[str, Any]:
+    """Matrices of zeros, one column wide, above each other."""
+    values = {"axis": 0, "across": 1, "blocks": blocks}
+    arrays = {"codes": ["u1", [0]], "scale": ["f4", [scales]]}
+    return {"encoding": "stacked", "version": 3, "values": values, "arrays": arrays}
+
+
+def _zeros(rows: int) -> list[Any]:
+    """What a stack says of a block of zeros."""
+    return ["zero", 0, rows, 0, [1, 1], 0]
+
+
+def _in_stacks(depth: int) -> Any:
+    block: Any = _zeros(1)
+    for i in range(depth):
+        block = {"axis": i % 2, "across": 1, "blocks": [block]}
+    return block
+
+
+# Few bytes that stand for much, or for nothing; the data are codes and scales.
+LARGE = {
+    "more zeros than are counted": (_quantized((2**40, 2**40), "zero", 0, 0), _ONE),
+    "zeros of a size without end": (_quantized((10**400, 1), "zero", 0, 0), _ONE),
+    "a stack whose rows wrap": (_stacked(4 * [_zeros(2**62)], 4), 4 * _ONE),
+    "too many blocks": (_stacked(110_000 * [_zeros(1)], 110_000), 110_000 * _ONE),
+    "stacks in stacks": (_stacked([_in_stacks(400)], 1000), 1000 * _ONE),
+    "16 bits that are no number": (_quantized((1, 1), "uniform", 16, 2), b"\xff\x7f" + _ONE),
 }
 
 
@@ -198,6 +242,10 @@ def _streamed(change: Callable[[bytes], bytes]) -> Maker:
     return lambda folder: forge_contents(folder, change(good), 2 * DATA)
 
 
+def _alone(group: dict[str, Any], data: bytes) -> Maker:
+    return lambda folder: forge_contents(folder, {"object": group}, data)
+
+
 def _evil(evil: Callable[[h5py.File], object]) -> Maker:
     return lambda folder: forge_contents(folder, table(), 2 * DATA, evil)
 
@@ -208,6 +256,7 @@ _MAKERS = {
     **{name: _streamed(change) for name, change in STREAMS.items()},
     **{f"swollen: {name}": _swollen(text) for name, text in SWOLLEN.items()},
     **{name: _evil(evil) for name, evil in EVIL.items()},
+    **{name: _alone(*found) for name, found in LARGE.items()},
 }
 TABLES = {name: Hostile(make, "packed", CorruptFileError) for name, make in _MAKERS.items()} | {
     "an external link": Hostile(

@@ -16,7 +16,8 @@ fully stored, and without attributes, and MUST NOT share a byte with anything.
 
 **Contents** MUST be a JSON object in UTF-8 without NaN, infinities or an object with two members of
 one name, compressed by zlib; the text MUST NOT be longer than 64 times both datasets together, nor
-take more memory (`lplr.memory.json_nbytes`) than both and 64 MB. It MAY have the member ``attrs``,
+take more memory (`lplr.memory.json_nbytes`, and 320 bytes for each list among values) than both and
+64 MB. It MAY have the member ``attrs``,
 an object of the caller, and MUST have one of two: ``object``, a group; or ``objects``, an array of
 pairs of a name and a group, in the order of the caller. These names are data, never paths: any
 Unicode text, once.
@@ -25,10 +26,10 @@ Unicode text, once.
 at least 1), which say what its other members mean, and MAY have ``meta``, an object about how it
 was made (configuration, seed, versions, metrics) that decoding does not need; ``values``, an object
 of anything; ``arrays``, an object of pairs of a type and a shape; and ``groups``, an object of
-groups, nested at most 16 deep. Names in the last three MUST match
-``[A-Za-z_][A-Za-z0-9_-]{0,63}``, and no two members may share one. A type is ``u1``, ``u2``,
-``u4``, ``u8``, ``i1``, ``i2``, ``i4``, ``i8``, ``f2``, ``f4`` or ``f8``: unsigned, signed or
-floating, and its bytes. An array of the caller is the group ``array`` of version 1 with the array
+groups, nested at most 16 deep. Names in the last three MUST match ``[A-Za-z_][A-Za-z0-9_-]{0,63}``,
+and no two members may share one. A type is ``u1``, ``u2``, ``u4``, ``u8``, ``i1``, ``i2``, ``i4``,
+``i8``, ``f2``, ``f4`` or ``f8``: unsigned, signed or floating, and its bytes. A matrix MUST have
+fewer than 2**61 entries. An array of the caller is the group ``array`` of version 1 with the array
 ``data``; truth values are ``u1`` with the value ``bool``, which is true.
 
 **Data** MUST be the bytes of all arrays, little-endian in C order, without gaps, in this order:

@@ -13,7 +13,7 @@ from lplr.exceptions import CorruptFileError, InputError
 from lplr.memory import LOADING, json_nbytes
 from lplr.storage.encoding import Group
 from lplr.storage.hdf5 import DTYPES, MAX_DEPTH, is_name
-from lplr.storage.text import from_json, to_json
+from lplr.storage.text import check_needed, from_json, to_json
 
 __all__ = ["Objects", "from_contents", "to_contents"]
 
@@ -23,6 +23,10 @@ Objects = Group | dict[str, Group]  # one object, or many by name in their order
 # a small file. So there is a largest ratio of the text to all that is stored for it; what exceeds
 # it, which is no list of matrices, is not made smaller by zlib.
 _LARGEST_RATIO = 64
+
+# Bytes that a list among the values of a group takes, at most, when the group is decoded, beside
+# its text (measured): a stack lists its blocks, two lists each, and makes a matrix of each.
+_LISTED = 320
 
 
 def to_contents(objects: Objects, attrs: Mapping[str, Any]) -> tuple[bytes, list[memoryview]]:
@@ -38,12 +42,27 @@ def to_contents(objects: Objects, attrs: Mapping[str, Any]) -> tuple[bytes, list
     nbytes = sum(map(len, arrays))
     if len(text) > _LARGEST_RATIO * (len(small) + nbytes):
         small = zlib.compress(text, 0)
-    if json_nbytes(text) > LOADING + len(small) + nbytes:
+    needed = json_nbytes(text) + _listed(objects)
+    if needed > LOADING + len(small) + nbytes:
         raise InputError(
-            f"attrs: together with what is said of each object they take {json_nbytes(text)} bytes "
-            "of memory to read, more than the file would have and 64 MB; store numbers as arrays"
+            f"attrs: together with what is said of each object they take {needed} bytes of memory "
+            "to read, more than the file would have and 64 MB; store numbers as arrays"
         )
     return small, arrays
+
+
+def _listed(objects: Objects) -> int:
+    """Bytes that decoding takes for what the values of all groups list."""
+    if not isinstance(objects, Group):
+        return sum(map(_listed, objects.values()))
+    lists = 0
+    pending: list[Any] = [objects.values]
+    while pending:
+        found = pending.pop()
+        lists += not isinstance(found, dict)
+        inside = found.values() if isinstance(found, dict) else found
+        pending += [value for value in inside if isinstance(value, (dict, list, tuple))]
+    return lists * _LISTED + _listed(objects.groups)
 
 
 def _describe(group: Group, arrays: list[memoryview]) -> dict[str, Any]:
@@ -69,7 +88,9 @@ def from_contents(
     Of which the data may be moved by some bytes, over what has been read.
     """
     stored = small.size + data.size
-    table = _only(_inflate(small, stored), {"attrs": dict, "object": dict, "objects": list})
+    text = _inflate(small, stored)
+    table = from_json(text, "its table of contents", stored)
+    _only(table, {"attrs": dict, "object": dict, "objects": list})
     if ("object" in table) == ("objects" in table):
         raise CorruptFileError("its contents name no object, or one and many")
     reader = _Reader(_aligned(data, whole))
@@ -81,6 +102,7 @@ def from_contents(
             raise CorruptFileError("its contents use one name twice")
     if reader.position < data.size:
         raise CorruptFileError("it stores more data than its contents name")
+    check_needed(json_nbytes(text) + _listed(objects), "what its contents list", stored)
     return table.get("attrs", {}), objects
 
 
@@ -158,7 +180,7 @@ def _only(table: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     return table
 
 
-def _inflate(small: np.ndarray, stored: int) -> dict[str, Any]:
+def _inflate(small: np.ndarray, stored: int) -> bytes:
     inflate = zlib.decompressobj()
     try:
         text = inflate.decompress(small.data, max(1, _LARGEST_RATIO * stored))
@@ -166,4 +188,4 @@ def _inflate(small: np.ndarray, stored: int) -> dict[str, Any]:
         raise CorruptFileError(f"its contents are not what zlib compresses: {exc}") from exc
     if not inflate.eof or inflate.unused_data:
         raise CorruptFileError("its contents are cut off, followed by more, or far too large")
-    return from_json(text, "its table of contents", stored)
+    return text

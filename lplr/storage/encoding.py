@@ -7,6 +7,7 @@ packed matrices, the bias of a layer for instance, is kept as it is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -33,6 +34,7 @@ ENCODINGS = {
 
 
 _ARRAY = "array"  # the encoding of an array that is kept as it is
+_MOST = 1 << 61  # entries of a matrix: dense, its bytes are counted in 63 bits
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,15 @@ def decode(group: Group, *, own: bool) -> Any:
         array.setflags(write=False)
     try:
         children = {key: decode(child, own=own) for key, child in group.groups.items()}
-        return cls._from_state({**group.values, **arrays, **children, "meta": group.meta})
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        found = cls._from_state({**group.values, **arrays, **children, "meta": group.meta})
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ) as exc:  # fmt: skip
         # If members or their types are wrong, the class raises one of these.
         raise CorruptFileError(f"a group is not a valid {group.encoding!r}: {exc}") from exc
+    if math.prod(getattr(found, "shape", ())) >= _MOST:  # few bytes may stand for many zeros
+        raise CorruptFileError("a matrix has more entries than 64 bits can count")
+    return found
 
 
 def summarise(root: Group) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,8 @@ parts, above each other in the order of the array. An entry MUST be an object of
 that no other entry has; ``rows``, at least 1; ``nbytes``, what the packed matrix stores;
 ``sha256``, that of the payload of the file, in hexadecimal digits; and ``meta``, that of the packed
 matrix. The ``sha256`` of the manifest is that of its other members as JSON text in ASCII with
-sorted names and no spaces: a digest of the digests, which says that all parts are right. Columns,
-all rows and all bytes MUST be below 2**63.
+sorted names and no spaces: a digest of the digests, which says that all parts are right. The
+matrix MUST have fewer than 2**61 entries, and all parts fewer than 2**63 bytes.
 
 **Writer.** A folder gets its name when it is complete. Parts are added under the lock of the file
 ``.lock``: they are written under numbers that no entry has, then the manifest is replaced. A part
@@ -54,7 +54,7 @@ __all__ = ["MANIFEST", "Folder", "PartFile", "is_folder", "part_number"]
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "lplr-parts", 1
 _LARGEST = 1 << 26  # bytes of a manifest
-_MOST = 1 << 63  # rows, columns, bytes: they are counted in 64 bits
+_MOST = 1 << 63  # bytes, of the dense matrix too
 _NAME = re.compile(r"part-([0-9]{5,18})\.h5")
 _T = TypeVar("_T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -158,8 +158,8 @@ class Folder:
         parts = tuple(_part(folder, entry, found["columns"], name) for entry in found["parts"])
         if len({part.path for part in parts}) < len(parts) or not parts:
             raise CorruptFileError(f"{name} names no part, or one twice")
-        totals = found["columns"], sum(p.shape[0] for p in parts), sum(p.nbytes for p in parts)
-        if max(totals) >= _MOST:
+        rows, nbytes = sum(p.shape[0] for p in parts), sum(p.nbytes for p in parts)
+        if max(4 * rows * found["columns"], nbytes) >= _MOST:
             raise CorruptFileError(f"{name} has numbers that no matrix has")
         for part in parts:
             part.check()

@@ -23,7 +23,6 @@ from lplr.exceptions import CorruptFileError, UnsafeFileError
 __all__ = [
     "DTYPES",
     "MAX_DEPTH",
-    "MAX_OBJECTS",
     "Node",
     "from_file",
     "is_name",
@@ -31,7 +30,10 @@ __all__ = [
 ]
 
 MAX_DEPTH = 16  # groups inside groups
-MAX_OBJECTS = 1 << 16  # groups and datasets of a file, and attributes of a group
+# Attributes of a group, and what else is in it; no part of a matrix has a dozen. libhdf5 makes a
+# list of all attributes for each that is read, so that 65 536 of them would take it hours.
+MAX_MEMBERS = 64
+MAX_OBJECTS = 1 << 16  # groups and datasets of a file
 DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -218,8 +220,8 @@ class _Reader:
 
         if depth > MAX_DEPTH:
             raise CorruptFileError(f"groups are nested deeper than {MAX_DEPTH}: {path!r}")
-        if group.get_num_objs() > MAX_OBJECTS:
-            raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} members")
+        if group.get_num_objs() > MAX_MEMBERS:
+            raise CorruptFileError(f"group {path!r} has more than {MAX_MEMBERS} members")
         node = Node(attributes=self._attributes(group, path))
         for raw in list(group):
             name = _checked_name(raw, path)
@@ -306,8 +308,8 @@ class _Reader:
         from h5py import h5a, h5s
 
         count = h5a.get_num_attrs(group)
-        if count > MAX_OBJECTS:
-            raise CorruptFileError(f"group {path!r} has more than {MAX_OBJECTS} attributes")
+        if count > MAX_MEMBERS:
+            raise CorruptFileError(f"group {path!r} has more than {MAX_MEMBERS} attributes")
         found: dict[str, Scalar] = {}
         for index in range(count):
             attribute = h5a.open(group, index=index)

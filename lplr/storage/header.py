@@ -24,6 +24,7 @@ from lplr.exceptions import (
     InputError,
     MissingFileError,
 )
+from lplr.memory import LOADING, available_memory
 from lplr.progress import counter, until
 from lplr.storage.atomic import write_atomic
 
@@ -90,6 +91,10 @@ def read_file(path: str | os.PathLike[str]) -> memoryview:
     with _readable(path) as (file, size):
         header = file.read(HEADER_NBYTES)
         length = _check_header(path, header, size)
+        if length > LOADING and length > available_memory():  # of a sparse file, for instance
+            raise InputError(
+                f"path {str(path)!r} takes {length} bytes in memory, more than are available"
+            )
         digest, count = hashlib.sha256(), counter(length, "reading")
         data = np.empty(HEADER_NBYTES + length, np.uint8).data  # takes memory as it is written
         data[:HEADER_NBYTES] = header

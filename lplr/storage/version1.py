@@ -3,7 +3,8 @@
 The root group and every group in it is one object. It carries the attributes ``encoding-type`` and
 ``encoding-version``, and may carry ``meta``, a JSON object about how it was made. Its scalars are
 attributes, its arrays datasets and its packed matrices groups. The root group may carry ``attrs``,
-a JSON object of the caller. Text attributes are of fixed length, null-padded, in UTF-8.
+a JSON object of the caller. No group has more than 64 attributes, or members. Text attributes are
+of fixed length, null-padded, in UTF-8.
 """
 
 from __future__ import annotations

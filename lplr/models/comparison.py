@@ -22,8 +22,8 @@ from lplr.models.compress_model import compress
 from lplr.models.costs import layers_of
 from lplr.models.evaluation.losses import token_losses
 from lplr.models.evaluation.sensitivity import sensitivity
-from lplr.models.moments import form_moments
-from lplr.models.moments_file import OutputMoments, open_moments
+from lplr.models.moments import kept_moments
+from lplr.models.moments_file import OutputMoments
 from lplr.models.moves import from_margins, moved
 from lplr.models.network import Network
 from lplr.models.opening import load
@@ -118,10 +118,8 @@ class Comparison:
         path, ids = self.work.folder / _MOMENTS, self.request.ids
         assert self.request.checkpoint is not None
         assert ids is not None
-        if path.exists():
-            return open_moments(path)
         seed = self.request.method.seed
-        return form_moments(self.request.checkpoint, self.family, ids, path, ("token",), seed)
+        return kept_moments(self.request.checkpoint, self.family, ids, path, seed)
 
     def _alone(self) -> tuple[dict[str, float], tuple[float, ...]]:
         """The divergence that each kind of layers, and each block, makes alone."""

@@ -2,9 +2,9 @@
 
 Beside what `lplr.storage.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
 (the hidden states before block I, of the original network and behind the compressed blocks, and
-their SHA-256), ``log.jsonl`` (times and errors) and, where they are formed first,
-``moments.safetensors``; of an adaptation ``training.npz``. Each file is complete, or not there; a
-line of the log that a kill has cut off is left out.
+their SHA-256), ``log.jsonl`` (times and errors, each line with its own SHA-256) and, where they are
+formed first, ``moments.safetensors``; of an adaptation ``training.npz``. Each file is complete, or
+not there; a line of the log that a kill has cut off, or that is damaged, is left out.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lplr.models.store import layer_file, write_layer
 from lplr.progress import unheard
 from lplr.storage.atomic import write_atomic
 from lplr.storage.names import rename_folder, sync_folder
+from lplr.storage.sealed import sealed, unsealed
 from lplr.storage.workplace import Workplace, folder_of
 
 __all__ = ["Job", "progress_of"]
@@ -159,7 +160,7 @@ class Job(Workplace):
 
     def log(self, **record: Any) -> None:
         """Add a line to the log; it is durable before what it is about."""
-        line = f"\n{json.dumps(record)}\n"  # apart from what a power cut leaves on either side
+        line = f"\n{json.dumps(sealed(record))}\n"  # apart from what a power cut leaves on either side
         try:
             with open(self.folder / _LOG, "a", encoding="utf-8") as file:
                 file.write(line)
@@ -175,10 +176,9 @@ class Job(Workplace):
     def logged(self) -> Iterator[dict[str, Any]]:
         """The whole lines of the log."""
         with suppress(FileNotFoundError):
-            for line in (self.folder / _LOG).read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):
-                    if line:
-                        yield json.loads(line)
+            for line in (self.folder / _LOG).read_bytes().splitlines():
+                if (record := unsealed(line)) is not None:
+                    yield record
 
     def finish(self) -> None:
         """Give ``model/`` the name OUT; nothing else is left."""
@@ -193,19 +193,16 @@ class Job(Workplace):
 
 
 def _is_whole(path: Path, size: int, header: bytes) -> bool:
-    """Whether a file begins with this header and is what was written, as its last 32 bytes say.
-
-    One of an earlier release has no such bytes.
-    """
+    """Whether a file begins with this header and is what was written, as its last 32 bytes say."""
     with suppress(OSError), open(path, "rb") as file:
         found = os.fstat(file.fileno()).st_size
-        if found not in (size, size + _DIGEST) or file.read(len(header)) != header:
+        if found != size + _DIGEST or file.read(len(header)) != header:
             return False
         digest, left = hashlib.sha256(header), size - len(header)
         while part := file.read(min(left, _PIECE)):
             digest.update(part)
             left -= len(part)
-        return not left and file.read() in (b"", digest.digest())
+        return not left and file.read() == digest.digest()
     return False
 
 

@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import InputError
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError
 from lplr.matrices.errors import ratio_of_norms, two_sided_square
 from lplr.models.checkpoint import Checkpoint, open_checkpoint
 from lplr.models.families import Family, family_of
-from lplr.models.moments_file import OutputMoments, shapes_of, write_moments
+from lplr.models.moments_file import OutputMoments, open_moments, shapes_of, write_moments
 from lplr.models.moments_job import MomentsJob
 from lplr.models.moments_pass import Pass
 from lplr.models.network import Network
@@ -45,7 +45,7 @@ from lplr.provenance import versions
 from lplr.storage.output import new_path
 from lplr.validation import check_choice, check_flag, check_integer
 
-__all__ = ["ESTIMATORS", "felt", "form_moments", "output_moments"]
+__all__ = ["ESTIMATORS", "felt", "kept_moments", "output_moments"]
 
 ESTIMATORS = {"token": ("token",), "sequence": ("sequence",), "both": ("token", "sequence")}
 
@@ -195,6 +195,21 @@ def form_moments(
             found = write_moments(out, facts, every, read, overwrite)
         job.discard()
     return found
+
+
+def kept_moments(
+    checkpoint: Checkpoint, family: Family, ids: np.ndarray, path: Path, seed: int
+) -> OutputMoments:
+    """The moments by token in the file of a job: formed now, unless it is there whole."""
+    try:
+        found = open_moments(path)
+        found.verify()
+        return found
+    except MissingFileError:
+        pass
+    except (CorruptFileError, InputError):  # damaged
+        path.unlink()
+    return form_moments(checkpoint, family, ids, path, ("token",), seed)
 
 
 def felt(G: np.ndarray, W: np.ndarray, coded: np.ndarray, H: np.ndarray) -> dict[str, float]:

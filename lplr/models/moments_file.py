@@ -166,6 +166,11 @@ class OutputMoments:
             )
         return found
 
+    def verify(self) -> None:
+        """Read all tensors; CorruptFileError names the first that is damaged."""
+        for name in self.facts["sha256"]:
+            self._tensor(name)
+
     def check(
         self,
         layers: Mapping[str, tuple[int, int]],

@@ -3,12 +3,13 @@
 Beside what `lplr.storage.workplace` says it holds ``sums-0.bin`` and ``sums-1.bin`` (batch k adds
 its products to the sums of the one and writes the other, so that a kill at any moment leaves one
 of them as it was), ``weights.bin`` (of all tokens, each written by one batch) and ``done.json``
-(batches, their loss, and the digest of the sums), which is written last. If the sums have another
-one, they are formed anew.
+(batches and sequences that are finished, their loss, and the digests of the sums and of the weights
+of these sequences), which is written last. If sums or weights have another one, all is formed anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -72,37 +73,51 @@ class MomentsJob(Workplace):
         if prod(weights):
             path = self.folder / "weights.bin"
             self.weights = np.memmap(path, np.float32, "r+", shape=weights)
-        self.batches, self.loss = self._done()
+        self._seen = hashlib.sha256()  # the weights of the finished sequences
+        self.batches, self.sequences, self.loss = 0, 0, 0.0
+        self.batches, self.sequences, self.loss = self._done()
 
     def _reserve(self, name: str, nbytes: int) -> None:
-        """A file of so many bytes, unless it is there."""
+        """A file of so many bytes; one of this size keeps what it has."""
         path = self.folder / name
-        if not nbytes or (path.exists() and path.stat().st_size == nbytes):
+        if not nbytes:
             return
+        there = path.exists() and path.stat().st_size == nbytes
         try:
-            with open(path, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, nbytes)  # a full disk is noticed here
+            with open(path, "rb+" if there else "wb") as file:
+                # A full disk is noticed here, and not by the signal of a map; so are holes, which
+                # some programs make of zeros when they copy.
+                os.posix_fallocate(file.fileno(), 0, nbytes)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            if not there:
+                path.unlink(missing_ok=True)
             raise StorageError(
                 f"{path}: {nbytes} bytes for sums cannot be had: {error.strerror}; free space and "
                 "repeat the call"
             ) from None
 
-    def _done(self) -> tuple[int, float]:
-        """Batches that are finished, and the sum of their losses."""
-        found = read_sealed(self.folder / _DONE)
-        try:
-            # Earlier releases kept no digest.
-            if found is None or found.get("sums") not in (None, self._digest(found["batches"])):
-                return 0, 0.0
-            return int(found["batches"]), float(found["loss"])
-        except (OSError, ValueError, KeyError, TypeError):  # of another kind
-            return 0, 0.0
+    def _done(self) -> tuple[int, int, float]:
+        """Batches and sequences that are finished, and the sum of their losses."""
+        match read_sealed(self.folder / _DONE):
+            case {"batches": int(), "sequences": int(), "loss": float()} as found:
+                said = found["batches"], found["sequences"], found["loss"]
+                if found == self._said(*said):
+                    return said
+                self._seen = hashlib.sha256()
+        return 0, 0, 0.0
 
-    def _digest(self, batches: int) -> str:
-        """Of the sums after so many batches."""
-        return file_digest(self.folder / f"sums-{batches % 2}.bin")
+    def _said(self, batches: int, sequences: int, loss: float) -> dict[str, Any]:
+        """What ``done.json`` says after so many; sequences are counted up, each is seen once."""
+        if self.weights is not None:
+            for s in range(self.sequences, sequences):
+                self._seen.update(np.ascontiguousarray(self.weights[:, s]))
+        return {
+            "batches": batches,
+            "sequences": sequences,
+            "loss": loss,
+            "sums": file_digest(self.folder / f"sums-{batches % 2}.bin"),
+            "weights": self._seen.hexdigest(),
+        }
 
     def sums(self, i: int, new: bool = False) -> dict[str, np.ndarray]:
         """The sums of block i over the finished batches; the mapped room for the new ones."""
@@ -120,16 +135,15 @@ class MomentsJob(Workplace):
             at += prod(shape)
         return found
 
-    def finish_batch(self, loss: float) -> None:
-        """The new sums and weights are on disk; from here on they count."""
+    def finish_batch(self, loss: float, sequences: int) -> None:
+        """The new sums, and weights of so many sequences, are on disk; from here on they count."""
         if self.weights is not None:
             self.weights.flush()
         with open(self.folder / f"sums-{(self.batches + 1) % 2}.bin", "rb+") as file:
             os.fsync(file.fileno())
-        self.batches, self.loss = self.batches + 1, self.loss + loss
-        digest = self._digest(self.batches)
-        said = {"batches": self.batches, "loss": self.loss, "sums": digest}
-        write_sealed(self.folder / _DONE, said)
+        done = self.batches + 1, sequences, self.loss + loss
+        write_sealed(self.folder / _DONE, self._said(*done))
+        self.batches, self.sequences, self.loss = done
 
     def discard(self) -> None:
         self.weights = None  # a map of a file there

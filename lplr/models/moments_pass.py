@@ -60,7 +60,7 @@ class Pass:
 
         for part in parts(batches[self.job.batches :], what=words):
             self.count = counter(3 * self.network.family.n_blocks + _HEAD)
-            self.job.finish_batch(self._batch(part))
+            self.job.finish_batch(self._batch(part), part.stop)
 
     def _batch(self, part: slice) -> float:
         """Some sequences forward and back; the sum of their losses."""
@@ -149,6 +149,7 @@ class Pass:
                 terms[f"{at}{name}.token.G"] = [delta.reshape(-1, delta.shape[-1])]
                 weights = self.job.weights[self.rows[f"{at}{name}.token.weights"], part]
                 weights[:, : mask.shape[1]] = np.einsum("...i,...i->...", delta, delta)
+                weights[:, mask.shape[1] :] = 0  # where a job that was damaged has left anything
         for name, M in products.items():
             terms[f"{at}{name}.sequence.G"] = [each.T for each in M]
             terms[f"{at}{name}.sequence.H"] = [M.reshape(-1, M.shape[-1])]

@@ -15,8 +15,8 @@ from lplr.models.calibration import States, compress_block, first_states
 from lplr.models.costs import LayerPlan, Plan
 from lplr.models.job import Job
 from lplr.models.methods import Method
-from lplr.models.moments import felt, form_moments
-from lplr.models.moments_file import OutputMoments, open_moments
+from lplr.models.moments import felt, kept_moments
+from lplr.models.moments_file import OutputMoments
 from lplr.models.network import Network
 from lplr.models.request import Request, on_disk
 from lplr.models.store import finish, write_rest
@@ -69,13 +69,10 @@ class Run:
             self.job.finish()
 
     def _form_moments(self) -> None:
-        if self.job.moments.exists():
-            self.moments = open_moments(self.job.moments)
-            return
         ids, seed = self.request.ids, self.request.method.seed
         assert ids is not None
-        self.moments = form_moments(
-            self.checkpoint, self.request.family, ids, self.job.moments, ("token",), seed
+        self.moments = kept_moments(
+            self.checkpoint, self.request.family, ids, self.job.moments, seed
         )
 
     def _rounded(self) -> None:
@@ -99,7 +96,9 @@ class Run:
         with until(0.01, "embedding"):
             start, found = self.job.states(shape)
             before = [k for k, layer in self.layers.values() if layer.block < start]
-            if any(self.job.packed(k) is None for k in before):  # damaged, or lost in a power cut
+            told = {record["block"] for record in self.job.logged() if "block" in record}
+            # Damaged, or lost in a power cut: layers are made anew, and errors on the way there.
+            if any(self.job.packed(k) is None for k in before) or not told.issuperset(range(start)):
                 start, found = 0, None
             mask = ids != PADDING
             if found is None:  # by another network, since one keeps its embedding in memory

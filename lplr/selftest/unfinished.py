@@ -20,7 +20,7 @@ __all__ = ["make_jobs", "read_job", "read_moments_job"]
 
 _CALL = {"bits": 2, "tokens": [2, 3]}
 _SHAPE = (2, 3, 4)  # sequences, tokens, width
-_SUMS = [{"a": (2, 2)}]
+_MOMENTS = [{"a": (2, 2)}], (1, 2, 3)  # shapes of sums, and layers, sequences, tokens
 
 
 def make_jobs(folder: Path) -> tuple[Path, Path]:
@@ -29,12 +29,15 @@ def make_jobs(folder: Path) -> tuple[Path, Path]:
     h = np.arange(24, dtype=np.float32).reshape(_SHAPE)
     with Job(model, _CALL) as job:
         job.keep_states(1, States(h, h + 1))
+        job.log(layer="a", seconds=1.5)
         job.keep(0, "a", small(), {"relative_error": 0.5})
+        job.log(block=0, error=0.25)
         one = np.ones(3, np.float32)
         Training(AdamW(one, one, one, 5), one, 0.5, [(0, 0.5)], {"a": 1}).save(job.training)
-    with MomentsJob(moments, _CALL, _SUMS, (0, 0, 0)) as job:
+    with MomentsJob(moments, _CALL, *_MOMENTS) as job:
         job.sums(0, new=True)["a"][:] = 1
-        job.finish_batch(0.25)
+        job.weights[:] = 2
+        job.finish_batch(0.25, 2)
     return folder / "unfinished.job", folder / "sums.job"
 
 
@@ -51,18 +54,19 @@ def read_job(path: Path) -> Any:
     with Job(_copy(path), _CALL) as job:
         packed, training = job.packed(0), Training.load(job.training)
         start, states = job.states(_SHAPE)
-    if packed is None or training is None or states is None:
+        log = list(job.logged())
+    if packed is None or training is None or states is None or len(log) < 2:
         raise CorruptFileError("something is made anew")
     said = vars(training) | vars(training.optimizer)
     arrays = [said.pop(name) for name in ("theta", "mean", "square", "best")]
     del said["optimizer"]
     found = [states.original, states.compressed, packed.to_dense(), *arrays]
-    return start, repr(said), [np.array(array).tobytes() for array in found]
+    return start, repr(said), log, [np.array(array).tobytes() for array in found]
 
 
 def read_moments_job(path: Path) -> Any:
     """The same of the job of moments."""
-    with MomentsJob(_copy(path), _CALL, _SUMS, (0, 0, 0)) as job:
+    with MomentsJob(_copy(path), _CALL, *_MOMENTS) as job:
         if not job.batches:
             raise CorruptFileError("something is made anew")
-        return job.batches, job.loss, job.sums(0)["a"].tobytes()
+        return job.batches, job.loss, job.sums(0)["a"].tobytes(), job.weights.tobytes()

@@ -16,8 +16,8 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-from lplr.exceptions import ExistingFileError, InputError, LplrError, StorageError
-from lplr.storage.names import sync_folder
+from lplr.exceptions import ExistingFileError, LplrError, StorageError
+from lplr.storage.names import full_path, sync_folder
 
 __all__ = ["write_atomic"]
 
@@ -39,14 +39,8 @@ def write_atomic(
     InputError says that ``path`` is no path, ExistingFileError that it exists and ``overwrite`` is
     False, and StorageError that the file cannot be written; what was there before is then intact.
     """
-    try:
-        name = os.fsdecode(path)
-        target = os.path.realpath(name)
-    except (TypeError, ValueError) as exc:
-        raise InputError(f"path must be the name of a file, not {path!r}: {exc}") from exc
-    if not name:
-        raise InputError("path must be the name of a file, not an empty string")
-    folder = os.path.dirname(target)
+    target = full_path(path, "path")
+    name, folder = os.fsdecode(path), os.path.dirname(target)
     # Known before the file exists, so that an interrupt at any moment still finds it to remove.
     temporary = os.path.join(folder, f".lplr-{secrets.token_hex(16)}.tmp")
     try:
@@ -95,7 +89,8 @@ def _write(temporary: str, parts: Iterable[bytes | memoryview], mode: int | None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     digest = hashlib.new(_DIGEST)
-    with open(os.open(temporary, flags, 0o666), "wb") as file:
+    # What replaces a private file is private from its first byte.
+    with open(os.open(temporary, flags, 0o666 if mode is None else 0o600), "wb") as file:
         for part in parts:
             file.write(part)
             digest.update(part)

@@ -33,19 +33,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lplr.exceptions import CorruptFileError, InputError, MissingFileError, UnsafeFileError
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.row_parts import RowParts
 from lplr.progress import parts as in_parts
 from lplr.storage.atomic import write_atomic
 from lplr.storage.header import payload_digest
+from lplr.storage.names import check_regular
 from lplr.storage.stored import read_stored
 from lplr.storage.text import from_json, to_json
 
@@ -120,7 +120,7 @@ class PartFile:
 
     def _present(self, read: Callable[[str], _T]) -> _T:
         try:
-            _check_regular(self.path)
+            check_regular(self.path)
             return read(self.path)
         except MissingFileError as exc:
             raise CorruptFileError(f"{self.path!r} is missing: the matrix is incomplete") from exc
@@ -216,18 +216,8 @@ class Folder:
         }
 
 
-def _check_regular(path: str | Path) -> None:
-    """Refuse a link, a pipe or a device in the place of a file: none of them is followed."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:  # whoever opens it says why
-        return
-    if not stat.S_ISREG(mode):
-        raise UnsafeFileError(f"{str(path)!r} is a link or no regular file")
-
-
 def _text(path: Path) -> bytes:
-    _check_regular(path)
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             text = file.read(_LARGEST + 1)

@@ -17,7 +17,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.storage import names
 from lplr.storage.encoding import encode
 from lplr.storage.folder import Folder, PartFile, is_folder, part_number
-from lplr.storage.names import rename_folder, sync_folder
+from lplr.storage.names import full_path, rename_folder, sync_folder
 from lplr.storage.stored import write_stored
 from lplr.storage.workplace import locked
 
@@ -28,14 +28,14 @@ _LEFT = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # by a kill, see lplr.storage.a
 
 
 def new_folder(path: Any, overwrite: bool = False) -> Path:
-    """The absolute path, if a folder of parts can be made there; errors as `lplr.save`."""
+    """The path behind all links, if a folder of parts can be there; errors as `lplr.save`."""
+    target = Path(full_path(path, "path"))
     try:
-        target = Path(os.path.abspath(path))
         os.lstat(target)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return target
-    except (OSError, TypeError, ValueError) as exc:
-        raise InputError(f"path must be the name of a folder, not {path!r}: {exc}") from exc
+    except OSError as exc:
+        raise InputError(f"path: {str(path)!r} cannot be written: {exc.strerror}") from exc
     if not overwrite:
         message = f"overwrite is False and {str(path)!r} exists; pass overwrite=True"
         raise ExistingFileError(message, str(path))
@@ -80,16 +80,20 @@ def write_part(folder: Path, number: int, packed: PackedMatrix) -> PartFile:
 def give_name(folder: Path, target: Path, overwrite: bool = False) -> None:
     """Rename a complete folder.
 
-    With ``overwrite`` a folder of parts that is there takes the other name at the same moment, and
-    is deleted; where the system cannot swap two names, it is moved aside a moment before. OSError
-    says that something else is there, or that it cannot be; what was there then still is.
+    With ``overwrite`` a folder of parts that is there gives it its permission bits, takes the other
+    name at the same moment, and is deleted; where the system cannot swap two names, it is moved
+    aside a moment before. InputError says that another process adds to it, and OSError that
+    something else is there, or that it cannot be renamed; what was there then still is.
     """
     if not (overwrite and is_folder(target)):
         rename_folder(folder, target)
-    elif names.swap(folder, target):
-        sync_folder(target.parent)
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
+        return
+    with locked(target / _LOCK):  # who adds to it would go on in the new one
+        shutil.copymode(target, folder)
+        if names.swap(folder, target):
+            sync_folder(target.parent)
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         aside = target.parent / f".lplr-{secrets.token_hex(16)}.tmp"
         os.rename(target, aside)
         try:

@@ -1,18 +1,55 @@
-"""Names of folders that are complete: given and swapped in one step, and durable."""
+"""Names of files and folders: where they lead, and how they are given, at once and durably."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["rename_folder", "swap", "sync_folder"]
+from lplr.exceptions import InputError, StorageError, UnsafeFileError
+
+__all__ = ["check_regular", "full_path", "rename_folder", "swap", "sync_folder"]
 
 _HERE = -100  # AT_FDCWD: names are relative to the working folder
 _SWAP = 2  # RENAME_EXCHANGE of Linux, and RENAME_SWAP of macOS
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)  # this system, or this disk
+
+
+def full_path(path: Any, argument: str, *, follow: bool = True) -> str:
+    """The absolute path, behind all links or, unless ``follow``, as it is called.
+
+    InputError says that it is no path, and StorageError that there is no folder to start from.
+    """
+    try:
+        name = os.fsdecode(path)
+        if not name or "\0" in name:
+            raise ValueError("it is empty or has a NUL")
+        return os.path.realpath(name) if follow else os.path.abspath(name)
+    except (TypeError, ValueError) as exc:
+        what = "the name of a folder or file"
+        raise InputError(f"{argument}: must be {what}, found {path!r}: {exc}") from exc
+    except OSError as exc:
+        raise StorageError(
+            f"{argument}: {path!r} leads nowhere, since the working folder is gone; name a whole "
+            "path"
+        ) from exc
+
+
+def check_regular(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """UnsafeFileError refuses a link, a pipe or a device in the place of a file.
+
+    With ``folder`` a folder may be there as well. What is not there passes.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # whoever opens it says why
+        return
+    if not (stat.S_ISREG(mode) or (folder and stat.S_ISDIR(mode))):
+        raise UnsafeFileError(f"{str(path)!r} is a link or no regular file; delete it")
 
 
 def swap(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

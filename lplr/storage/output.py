@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lplr.exceptions import InputError, MissingFileError
+from lplr.storage.names import full_path
 
 __all__ = ["new_path"]
 
@@ -17,9 +18,11 @@ def new_path(out: Any) -> Path:
     Raises
     ------
     InputError
-        If ``out`` is no name, or exists.
+        If ``out`` is no name, or one that is too long, or exists.
     MissingFileError
         If the folder that it would be in does not exist.
+    StorageError
+        If ``out`` is relative and the working folder is gone.
 
     Examples
     --------
@@ -29,14 +32,16 @@ def new_path(out: Any) -> Path:
     ...
     lplr.exceptions.InputError: out: . exists; name another, or delete it
     """
+    path = Path(full_path(out, "out", follow=False))
     try:
-        path = Path(os.path.abspath(out))
-        if b"\0" in os.fsencode(path):
-            raise ValueError
-    except (TypeError, ValueError):  # no name, or a character that no name has
-        raise InputError(f"out: must be the name of a folder or file, found {out!r}") from None
-    if os.path.lexists(path):
-        raise InputError(f"out: {out or path} exists; name another, or delete it")
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as exc:  # a name that is too long, for one
+        message = f"out: {str(path)!r} cannot be written: {exc.strerror}; name another"
+        raise InputError(message) from exc
+    else:
+        raise InputError(f"out: {out} exists; name another, or delete it")
     if not path.parent.is_dir():
         message = f"out: the folder {str(path.parent)!r} does not exist; make it first"
         raise MissingFileError(message, str(path.parent))

@@ -1,49 +1,55 @@
-"""Small JSON files that know their own digest: what a job keeps to go on from.
+"""JSON objects that know their own digest: what a job keeps to go on from.
 
-Such a file is an object whose last member, ``sha256``, is the SHA-256 of the others as JSON text in
-ASCII with sorted names and no spaces. Those of earlier releases have none.
+The last member of such an object, ``sha256``, is the SHA-256 of the others as JSON text in ASCII
+with sorted names and no spaces.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lplr.storage.atomic import write_atomic
 
-__all__ = ["read_sealed", "write_sealed"]
+__all__ = ["read_sealed", "sealed", "unsealed", "write_sealed"]
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with its digest; what JSON cannot express is as Python shows it.
+
+    >>> unsealed(json.dumps(sealed({"n": 1}))), unsealed(json.dumps({"n": 1}))
+    ({'n': 1}, None)
+    """
+    plain = json.loads(json.dumps(value, default=repr))
+    return {**plain, "sha256": _digest(plain)}
+
+
+def unsealed(text: str | bytes) -> dict[str, Any] | None:
+    """The object of a text; None if it is damaged."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or "sha256" not in found:
+        return None
+    digest = found.pop("sha256")
+    return found if digest == _digest(found) else None
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object, in the place of one that is there.
-
-    What JSON cannot express is written as Python shows it.
-    """
-    plain = json.loads(json.dumps(value, default=repr))
-    text = json.dumps({**plain, "sha256": _digest(plain)}, indent=1)
-    write_atomic(path, [text.encode()], overwrite=True)
+    """Write an object, in the place of one that is there."""
+    write_atomic(path, [json.dumps(sealed(value), indent=1).encode()], overwrite=True)
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """The object of a file; None if it is not there, or damaged."""
     try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        return unsealed(path.read_bytes())
+    except FileNotFoundError:
         return None
-    if not isinstance(found, dict):
-        return None
-    # Damage to the name of the last member does not make it one of an earlier release.
-    name, last = list(found.items())[-1] if found else ("", None)
-    if not (isinstance(last, str) and _DIGEST.fullmatch(last)):
-        return found
-    del found[name]
-    return found if name == "sha256" and last == _digest(found) else None
 
 
 def _digest(value: Mapping[str, Any]) -> str:

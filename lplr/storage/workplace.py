@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Self
 
 from lplr.exceptions import InputError, StorageError
-from lplr.storage.names import sync_folder
+from lplr.storage.names import check_regular, sync_folder
 from lplr.storage.sealed import read_sealed, write_sealed
 
 __all__ = ["Lock", "Workplace", "folder_of", "locked"]
@@ -68,17 +68,18 @@ class Workplace:
         try:
             self._adopt(call)
         except BaseException:
-            self._lock.close()
             with suppress(OSError):
                 if [path.name for path in self.folder.iterdir()] == [_LOCK]:
                     self.discard()  # nothing could be written
+            self._lock.close()
             raise
 
     def _adopt(self, call: dict[str, Any]) -> None:
-        before = self._call()
         for path in list(self.folder.rglob("*")):
+            check_regular(path, folder=True)  # what is written here must not go through a link
             if _TEMPORARY.fullmatch(path.name):  # a kill has left it
                 path.unlink()
+        before = self._call()
         if before is None and not all(self._is_ours(path.name) for path in self.folder.iterdir()):
             raise InputError(
                 f"{self.folder}: holds files of others and is needed for unfinished parts; move "
@@ -115,7 +116,8 @@ class Workplace:
         """Delete what was kept: what it was for is there. What is of others stays."""
         if not self.folder.is_dir():  # an interrupt came when it was gone
             return
-        for path in self.folder.iterdir():
+        # The lock last: who works here from then on has a folder without any of this.
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == _LOCK):
             if path.is_dir() and self._is_ours(path.name):
                 shutil.rmtree(path, ignore_errors=True)
             elif self._is_ours(path.name):
@@ -153,25 +155,47 @@ def locked(path: Path, *, wait: bool = False) -> Lock:
     """The lock that this file stands for, which this process alone holds now.
 
     InputError says that another process holds it, unless this one is to ``wait`` for it.
+    StorageError says that it cannot be had: there is no going on without one.
     """
-    try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as it
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; name another output") from None
-    try:
-        _lock(file, wait)
-    except OSError:
-        file.seek(0)
-        who = file.read().strip()
-        file.close()
-        raise InputError(
-            f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
-            "name another output"
-        ) from None
+    while True:
+        check_regular(path)
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as it
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}; name another output"
+            ) from None
+        try:
+            _lock(file, wait)
+            if _is_there(file, path):
+                break
+        except (BlockingIOError, PermissionError):  # taken; Windows says the latter
+            file.seek(0)
+            who = file.read().strip()
+            file.close()
+            raise InputError(
+                f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
+                "name another output"
+            ) from None
+        except OSError as error:
+            file.close()
+            raise StorageError(
+                f"cannot lock {path}: {error.strerror}; two processes could write there at once: "
+                "name an output on a file system with locks, such as a local disk"
+            ) from None
+        file.close()  # who had it was done and has deleted it: it protects nothing any more
     with suppress(OSError):  # of a full disk: it is locked all the same
         file.truncate(0)
         os.write(file.fileno(), str(os.getpid()).encode())
     return Lock(file)
+
+
+def _is_there(file: Any, path: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: Any, wait: bool) -> None:

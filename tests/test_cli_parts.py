@@ -118,3 +118,33 @@ def test_what_makes_no_parts(
     assert code == 2
     assert said in told
     assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_interrupt_while_the_error_is_measured(
+    replaced: bool,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is there is complete with its record, or the previous one; the same command goes on."""
+    out = tmp_path / "f"
+    if replaced:
+        lplr.save(out, lplr.quantize(np.eye(4), bits=2), parts=True)
+        out.chmod(0o700)
+        before = lplr.verify(out)
+    how = "--method", "naive", "--bits", 2, "--parts", "--overwrite"
+
+    def stop(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lplr.cli.compress.errors_of", stop)
+        assert run(capsys, "compress", place / "A.npy", "-o", out, *how)[0] == 130
+    assert (lplr.verify(out) == before) if replaced else not out.exists()
+    assert run(capsys, "compress", place / "A.npy", "-o", out, *how)[0] == 0
+    assert lplr.inspect(out)["attrs"]["relative_error"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    if replaced:
+        assert out.stat().st_mode & 0o777 == 0o700

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 from lplr._version import __version__
@@ -12,14 +13,33 @@ from lplr.exceptions import InputError
 from lplr.provenance import arguments_of
 from lplr.sources import open_source
 from lplr.storage.container import load
+from lplr.storage.folder_writer import new_folder
 from lplr.storage.output import new_path
 from lplr.streaming.results import FolderResults
 from lplr.validation import is_operator, is_sparse
 
-__all__ = ["in_parts"]
+__all__ = ["Output", "in_parts"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What ``out`` may be in place of a name, where more is asked for.
+
+    Parameters
+    ----------
+    path : str or path
+    overwrite : bool
+        Whether a folder of parts that is there is replaced.
+    attrs : callable
+        ``attrs(f)`` says what to record of the matrix that is made, before its folder has the name.
+    """
+
+    path: Any
+    overwrite: bool = False
+    attrs: Callable[[Any], Mapping[str, Any]] = lambda f: {}
 
 
 def in_parts(fn: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -39,7 +59,9 @@ def in_parts(fn: Callable[_P, _R]) -> Callable[_P, _R]:
         given = bound.arguments
         if given["out"] is None:
             return fn(*args, **kwargs)
-        out, A = new_path(given["out"]), given[matrix]
+        asked = given["out"] if isinstance(given["out"], Output) else Output(given["out"])
+        out = new_folder(asked.path, True) if asked.overwrite else new_path(asked.path)
+        A = given[matrix]
         if is_sparse(A) or is_operator(A):
             raise InputError(
                 "out: goes with a matrix whose rows are read; leave it out for a sparse matrix or "
@@ -59,7 +81,7 @@ def in_parts(fn: Callable[_P, _R]) -> Callable[_P, _R]:
             if given["rng"] is None and cast(Any, fn).draws(given):
                 given["rng"] = results.seed()
             f = fn(*bound.args, **bound.kwargs)
-            results.finish(cast(Any, f))
+            results.finish(cast(Any, f), asked.attrs(f), asked.overwrite)
         return load(out)
 
     return wrapper

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import inspect
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from lplr.cli.compress_call import Call, call_of
-from lplr.cli.folder import check_folder, finish_folder
+from lplr.cli.folder import check_folder
 from lplr.cli.hessians import OF, TITLES, errors_of, read_hessians
 from lplr.cli.options import (
     INPUTS,
@@ -200,9 +201,8 @@ def run(args: argparse.Namespace) -> int:
     """Do it."""
     refuse_model(args.input, "compress")
     call = call_of(args)
-    made = None
     if args.parts:
-        made = check_folder(args.output, args.overwrite)
+        check_folder(args.output, args.overwrite)
         if call.function == "caldera":
             raise InputError(
                 "--parts: goes with --bits-per-entry, --rank and --method, whose rows are coded "
@@ -217,7 +217,7 @@ def run(args: argparse.Namespace) -> int:
 
     path, member = split_input(args.input)
     names = [member] if member else members(path)
-    of_one = made or args.hessian or args.output_hessian or args.memory_limit
+    of_one = args.parts or args.hessian or args.output_hessian or args.memory_limit
     if len(names) > 1 and (call.function != "compress" or of_one):
         raise InputError(
             f"{path}: has {len(names)} arrays, and a file of several takes --bits-per-entry, "
@@ -227,11 +227,11 @@ def run(args: argparse.Namespace) -> int:
     with connected(args.scheduler) as client:
         if client is not None:
             call.arguments["client"] = client
-        return _run_one(args, call, made) if len(names) == 1 else run_all(args, call, path)
+        return _run_one(args, call) if len(names) == 1 else run_all(args, call, path)
 
 
-def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
-    """Compress one matrix; ``made`` is the folder in which parts are made."""
+def _run_one(args: argparse.Namespace, call: Call) -> int:
+    """Compress one matrix."""
     from lplr.cli.compress_report import print_report
     from lplr.inputs import open_input
     from lplr.sources import open_source
@@ -241,7 +241,7 @@ def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
     source = open_input(args.input)
     original = open_source(source.array, args.input)
     how = call.arguments.get("memory_limit"), call.arguments.get("client")
-    streams = made is not None or (
+    streams = args.parts or (
         call.function != "caldera" and streamed_source(original, *how) is not None
     )
     A = original if streams else check_matrix(original, args.input)
@@ -263,7 +263,7 @@ def _run_one(args: argparse.Namespace, call: Call, made: str | None) -> int:
     if args.dry_run:
         report["choices"] = _possible_sizes(call, A, hessians)
     else:
-        report |= _compress(call, A, hessians, original, args, made)
+        report |= _compress(call, A, hessians, original, args)
     if args.json:
         print_json(report)
     else:
@@ -297,14 +297,25 @@ def _compress(
     hessians: dict[str, Any],
     original: Any,
     args: argparse.Namespace,
-    made: str | None,
 ) -> dict[str, Any]:
     """Compress, measure and write; the report of it."""
     import lplr
+    from lplr.algorithms.in_parts import Output
     from lplr.cli.compress_report import search_of
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.progress import tracked, until
 
+    errors: dict[str, float] = {}
+
+    def measured(f: Any) -> dict[str, float]:
+        with until(0.95, "measuring the error"):
+            errors.update(errors_of(f, original, **hessians))
+        return errors
+
+    options = call.arguments | hessians
+    if args.parts:  # whose folder has its name when all is done
+        replaces = os.path.lexists(args.output)
+        options["out"] = Output(args.output, replaces, measured)
     with (
         Progress(1.0) as progress,
         watch_compilation(progress),
@@ -312,17 +323,12 @@ def _compress(
     ):
         start = time.perf_counter()
         with until(0.9, f"compressing {A.shape[0]} x {A.shape[1]} by lplr.{call.function}"):
-            options = call.arguments | hessians | ({"out": made} if made else {})
             f = getattr(lplr, call.function)(A, **options)
         seconds = time.perf_counter() - start
-        with until(0.95, "measuring the error"):
-            errors = errors_of(f, original, **hessians)
-        with until(1.0, "writing and verifying the file"):
-            if made:
-                finish_folder(made, args.output, errors)
-                f = lplr.load(args.output)
-            else:
-                lplr.save(args.output, f, args.overwrite, attrs=errors)
+        if not args.parts:
+            attrs = measured(f)
+            with until(1.0, "writing and verifying the file"):
+                lplr.save(args.output, f, args.overwrite, attrs=attrs)
     return {
         "output": args.output,
         "file_nbytes": lplr.inspect(args.output)["file_nbytes"],

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lplr.exceptions import CorruptFileError, ExistingFileError, FolderError, InputError
 
-__all__ = ["check_folder", "dense_rows", "finish_folder", "verify_folder"]
+__all__ = ["check_folder", "dense_rows", "verify_folder"]
 
 _ENTRIES = 1 << 22  # decoded at a time
 _MIXED = 1024  # rows that a backbone mixes
 
 
-def check_folder(name: str, overwrite: bool) -> str:
-    """The folder in which to make a matrix in parts that becomes the one of this name."""
+def check_folder(name: str, overwrite: bool) -> None:
+    """Refuse a name that no folder of parts can get."""
     if not os.path.lexists(name):
-        return name
+        return
     from lplr.storage.folder import is_folder
 
     if not overwrite:
         raise ExistingFileError(f"{name}: exists; pass --overwrite or name another folder", name)
     if not is_folder(name):
         raise FolderError(f"{name}: is no folder of parts; name another folder", name)
-    return f"{os.path.abspath(name)}.new"
-
-
-def finish_folder(made: str, name: str, attrs: Mapping[str, float]) -> None:
-    """Record what was measured of a matrix in parts, and give it its name."""
-    from lplr.storage.folder import Folder
-    from lplr.storage.folder_writer import give_name
-
-    replace(Folder.read(made), attrs=attrs).write(overwrite=True)
-    if made != name:
-        give_name(Path(made), Path(name), overwrite=True)
 
 
 def dense_rows(f: Any, count: Callable[[float], None]) -> Iterator[Any]:

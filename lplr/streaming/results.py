@@ -151,12 +151,12 @@ class FolderResults(Workplace, Results):
                 )
         return _with(RowParts(tuple(self._files)), meta)
 
-    def finish(self, f: PackedMatrix) -> None:
+    def finish(self, f: PackedMatrix, attrs: Mapping[str, Any], overwrite: bool) -> None:
         """Give the result, which was joined and may have got a record, the name OUT."""
         files = tuple(self._files)
-        Folder(self.folder / _RESULT, f.shape[1], files, f.meta, {}).write(overwrite=True)
+        Folder(self.folder / _RESULT, f.shape[1], files, f.meta, attrs).write(overwrite=True)
         try:
-            give_name(self.folder / _RESULT, self.out)
+            give_name(self.folder / _RESULT, self.out, overwrite)
         except OSError as error:
             raise StorageError(
                 f"cannot rename {self.folder / _RESULT} to {self.out}: {error.strerror}; move what "

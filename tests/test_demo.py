@@ -189,7 +189,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         "lplr.evaluation.results_file.describe",
         "lplr.storage.atomic.write_atomic",
         "lplr.evaluation.plots.draw_curves",
-        "pathlib.Path.rename",
+        "lplr.storage.names.rename_folder",
     ],
 )
 def test_an_interrupt_leaves_nothing_new(

@@ -131,20 +131,22 @@ def run(args: argparse.Namespace) -> int:
     from lplr.evaluation.results_file import ResultsFile
 
     if args.html:
-        check_output(args.html, (".html", ".htm"), args.overwrite, "")
+        check_output(args.html, (".html", ".htm"), args.overwrite)
     file = ResultsFile(args.out or _default_name(args))
     for path in file.paths:
-        check_output(str(path), (path.suffix.lower(),), True, "")
+        check_output(str(path), (path.suffix.lower(),), True, *args.files, args.hessians)
     budgets = _numbers(args.budgets or _BUDGETS, "--budgets", float)
     single = args.quick or args.files
     seeds = _numbers(args.seeds or ("0" if single else "0,1"), "--seeds", int)
     methods = _methods(args)
     grid = Grid(_tasks(args), methods, budgets, seeds)
-    if args.restart:
-        for path in file.paths:
-            path.unlink(missing_ok=True)
-    gallery = Gallery(grid, methods[0], file.gallery)
-    rows = _measure(args, grid, file, gallery)
+    with file.alone():
+        if args.restart:
+            file.forget()
+        if not file.tables[0].exists():
+            file.gallery.unlink(missing_ok=True)  # of other rows
+        gallery = Gallery(grid, methods[0], file.gallery)
+        rows = _measure(args, grid, file, gallery)
     speed = None
     if args.what == "all":
         from lplr.cli import bench_speed

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.evaluation.profile import measure_profile
 
     if args.html:
-        check_output(args.html, (".html", ".htm"), args.overwrite, "")
+        check_output(args.html, (".html", ".htm"), args.overwrite)
     settings = _settings(args)
     with Progress(1.0) as progress, watch_compilation(progress):
         found = measure_profile(settings, functions=args.functions, progress=progress.tell)

@@ -56,22 +56,22 @@ def run(args: argparse.Namespace) -> int:
     from lplr.evaluation.scale import COLUMNS, KEY, measure_scale
 
     if args.html:
-        check_output(args.html, (".html", ".htm"), args.overwrite, "")
+        check_output(args.html, (".html", ".htm"), args.overwrite)
     settings, rows, methods = _asked(args)
     file = ResultsFile(args.out or "bench-scale.jsonl", COLUMNS, KEY)
     for path in file.paths:
-        check_output(str(path), (path.suffix.lower(),), True, "")
+        check_output(str(path), (path.suffix.lower(),), True)
+    with file.alone(), Progress(1.0) as progress:
         if args.restart:
-            path.unlink(missing_ok=True)
-    known = file.resume(_description(settings))
-    with Progress(1.0) as progress:
+            file.forget()
+        known = file.resume(_description(settings))
         if known:
             progress.say(f"going on with {file.paths[0]}; rows so far: {len(known)}")
         found = measure_scale(
             settings, rows, methods,
             known=known, save=file.save, folder=args.folder, progress=progress.tell,
         )  # fmt: skip
-    file.save(found)
+        file.save(found)
     if args.json:
         print_json({"rows": found, "attrs": file.attrs})
     else:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.inputs import check_readable
 
     if args.html:
-        check_output(args.html, (".html", ".htm"), args.overwrite, args.compare or "")
+        check_output(args.html, (".html", ".htm"), args.overwrite, args.compare)
     before = None
     if args.compare:
         check_readable(args.compare)

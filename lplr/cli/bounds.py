@@ -168,9 +168,9 @@ def _check_files(args: argparse.Namespace, statements: Mapping[str, Statement]) 
         for file in files_of_bounds(args.plot, list(statements)):
             folder = file.parent == Path(args.plot)
             if folder and not file.parent.is_dir():
-                check_output(args.plot, (file.parent.suffix,), args.overwrite, "")
+                check_output(args.plot, (file.parent.suffix,), args.overwrite)
                 break
-            check_output(str(file), (file.suffix,), args.overwrite, "")
+            check_output(str(file), (file.suffix,), args.overwrite)
 
 
 def _measure(args: argparse.Namespace, statements: Sequence[Statement]) -> list[Cell]:

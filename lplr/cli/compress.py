@@ -209,7 +209,8 @@ def run(args: argparse.Namespace) -> int:
                 "one by one; leave it out"
             )
     else:
-        check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input)
+        weights = (getattr(args, name) for pair in OF.items() for name in pair)
+        check_output(args.output, (".h5", ".hdf5"), args.overwrite, args.input, *weights)
 
     from lplr.cli.compress_all import run_all
     from lplr.cluster import connected

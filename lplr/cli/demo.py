@@ -108,11 +108,13 @@ def _folder(name: str) -> Path:
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
     """A hidden folder to write to, which becomes ``folder`` when all is there.
 
-    If there is one already, the files go there one by one, in milliseconds, the table last. An
+    If there is one already, the files go there one by one, in milliseconds, the table last; without
+    it they are no demo. An
     exception of any kind, an interrupt too, removes the hidden folder; only the kill of the process
     leaves it behind, and it may be deleted.
     """
     from lplr.exceptions import StorageError
+    from lplr.storage.names import rename_folder, sync_folder
 
     there = folder.exists()
     draft = (folder if there else folder.parent) / f"{_DRAFT}{secrets.token_hex(16)}.tmp"
@@ -121,12 +123,17 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
             (draft / "files").mkdir(parents=True)
             yield draft
             if not there:
-                draft.rename(folder)
+                rename_folder(draft, folder)
                 return
             (folder / "files").mkdir(exist_ok=True)
             (folder / _RESULTS).unlink(missing_ok=True)  # what it says is over
-            for path in (*(draft / "files").iterdir(), *draft.glob("*.png"), draft / _RESULTS):
+            sync_folder(folder)
+            for path in (*(draft / "files").iterdir(), *draft.glob("*.png")):
                 path.replace(folder / path.relative_to(draft))
+            sync_folder(folder / "files")
+            sync_folder(folder)
+            (draft / _RESULTS).replace(folder / _RESULTS)
+            sync_folder(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:

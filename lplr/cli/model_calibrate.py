@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         option = {"estimator": "estimator", "rng": "seed"}[min(given)]
         raise InputError(f"--{option}: is of moments of outputs; give --output, or leave it out")
     suffixes = (".safetensors",) if args.output else (".npz", ".safetensors")
-    check_output(args.out, suffixes, args.overwrite, "")
+    check_output(args.out, suffixes, args.overwrite, args.tokens)
 
     import os
 

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import os
+import stat
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -142,7 +143,9 @@ def refuse_model(name: str, command: str) -> None:
         raise InputError(f"{name}: is a GGUF file, and {instead}")
 
 
-def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: str) -> None:
+def check_output(
+    name: str, suffixes: tuple[str, ...], overwrite: bool, *sources: str | None
+) -> None:
     """Refuse an output that could not be written, before any work is done for it.
 
     Parameters
@@ -151,8 +154,8 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     suffixes : tuple of str
         What the name may end in.
     overwrite : bool
-    source : str
-        The input, whose file the output must not replace.
+    *sources : str, optional
+        Inputs, whose files the output must not replace.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     from lplr.inputs import split_input  # here, since NumPy comes with it
 
     path = Path(name)
-    if path.suffix.lower() not in suffixes:
+    if path.suffix.lower() not in suffixes or name.endswith(os.sep):
         ends = " or ".join(suffixes)
         raise InputError(f"{name}: an output of this command ends in {ends}; name it so")
     folder = path.parent
@@ -173,15 +176,23 @@ def check_output(name: str, suffixes: tuple[str, ...], overwrite: bool, source: 
     if not os.access(folder, os.W_OK):
         message = f"{name}: the folder {str(folder)!r} is not writable; name another one"
         raise FilePermissionError(message, str(folder))
-    if path.is_dir():
-        raise FolderError(f"{name}: is a folder; name a file", name)
-    if os.path.lexists(path):
-        file, _ = split_input(source)
-        if os.path.exists(file) and os.path.exists(path) and os.path.samefile(path, file):
-            raise InputError(f"{name}: is the input itself; name another file")
-        if not overwrite:
-            message = f"{name}: exists; pass --overwrite or name another file"
-            raise ExistingFileError(message, name)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # too long, or a loop of links
+        raise InputError(f"{name}: cannot be written: {error.strerror}; name another") from None
+    else:
+        if stat.S_ISDIR(mode):
+            raise FolderError(f"{name}: is a folder; name a file", name)
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{name}: is a device or a pipe; name a file")
+        for file in (split_input(source)[0] for source in sources if source):
+            if os.path.exists(file) and os.path.samefile(path, file):
+                raise InputError(f"{name}: is an input itself; name another file")
+    if os.path.lexists(path) and not overwrite:
+        message = f"{name}: exists; pass --overwrite or name another file"
+        raise ExistingFileError(message, name)
 
 
 def check_table(name: str, overwrite: bool, source: str = "") -> None:

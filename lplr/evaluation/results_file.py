@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from lplr.evaluation.machine import machine, package_versions
 from lplr.evaluation.measure import search_engine
 from lplr.evaluation.spectrum import describe_spectrum, singular_values
 from lplr.evaluation.tasks import Task
-from lplr.exceptions import InputError, LplrError
+from lplr.exceptions import ExistingFileError, InputError, LplrError
 from lplr.progress import Progress, parts, tracked
-from lplr.storage.table import SUFFIXES, meta_path, read_table, write_table
+from lplr.storage.table import SUFFIXES, meta_path, read_table, write_attrs, write_table
+from lplr.storage.workplace import locked
 from lplr.theory import rate_distortion_limit
 from lplr.validation import check_matrix
 
@@ -151,6 +152,22 @@ class ResultsFile:
         self.paths = (*self.tables, meta_path(given), self.gallery)
         self.attrs: dict[str, Any] = {}
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else measures for these files; InputError says that somebody does."""
+        table = Path(os.path.realpath(self.tables[0]))
+        path = table.with_name(f".{table.stem}.lock")
+        with locked(path, of=table):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Delete all files, the rows last: no picture may be left for other rows."""
+        for path in reversed(self.paths):
+            path.unlink(missing_ok=True)
+
     def known(self) -> dict[str, Any]:
         """The description so far; empty where there is none that can be read."""
         with suppress(LplrError):
@@ -170,13 +187,19 @@ class ResultsFile:
         ------
         InputError
             If the file is of other versions, another machine, other settings or other data, or is
-            no table of a benchmark.
+            no table of a benchmark; `ExistingFileError` if there is a CSV file that is of none.
         CorruptFileError
             If it is damaged.
         """
         self.attrs = dict(attrs)
         path = self.tables[0]
         if not path.exists():
+            if self.tables[1].exists():  # rows are written first
+                message = (
+                    f"{self.tables[1]}: exists, and {path.name} does not; name another file, or "
+                    "pass --restart to replace it"
+                )
+                raise ExistingFileError(message, str(self.tables[1]))
             return []
         rows, before = read_table(path)
         if (rows and not rows[0].keys() >= self._key) or not set(_MUST_AGREE) <= before.keys():
@@ -197,7 +220,8 @@ class ResultsFile:
 
     def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all files; what was there is replaced only by complete ones."""
-        write_table(self.tables[0], rows, attrs=self.attrs, overwrite=True)
+        write_attrs(self.tables[0], self.attrs)  # first: they are of the rows so far as well
+        write_table(self.tables[0], rows, overwrite=True)
         write_table(self.tables[1], rows, overwrite=True)
 
 

@@ -174,8 +174,9 @@ def read_results(folder: Path) -> Seen:
     try:
         rows, about = read_table(path)
     except MissingFileError:
-        return {path.name: ABSENT, meta_path(path).name: ABSENT}
-    return {path.name: digest(rows), meta_path(path).name: digest(about)}
+        return {path.name: ABSENT}
+    seen = {path.name: digest(rows)}  # without attributes for a moment, never with those of others
+    return seen | ({meta_path(path).name: digest(rows, about)} if about else {})
 
 
 def _write_table(folder: Path, value: int) -> None:

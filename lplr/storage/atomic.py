@@ -13,13 +13,14 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from lplr.exceptions import ExistingFileError, LplrError, StorageError
 from lplr.storage.names import full_path, sync_folder
 
-__all__ = ["write_atomic"]
+__all__ = ["write_atomic", "written"]
 
 _DIGEST = "blake2b"  # of what is written and read back: the quickest of the safe ones
 
@@ -39,6 +40,19 @@ def write_atomic(
     InputError says that ``path`` is no path, ExistingFileError that it exists and ``overwrite`` is
     False, and StorageError that the file cannot be written; what was there before is then intact.
     """
+    with written(path, parts, overwrite) as give_name:
+        give_name()
+
+
+@contextmanager
+def written(
+    path: str | os.PathLike[str], parts: Iterable[bytes | memoryview], overwrite: bool = False
+) -> Iterator[Callable[[], None]]:
+    """A file that is written and verified, and waits for a call that gives it its name.
+
+    Of several that belong together all can be ready before the first of them has its name. Errors
+    are those of `write_atomic`.
+    """
     target = full_path(path, "path")
     name, folder = os.fsdecode(path), os.path.dirname(target)
     # Known before the file exists, so that an interrupt at any moment still finds it to remove.
@@ -48,7 +62,7 @@ def write_atomic(
         try:
             digest = _write(temporary, parts, mode)
             _compare(temporary, digest)
-            _give_name(temporary, target, overwrite)
+            yield partial(_give_name, temporary, target, overwrite)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, ExistingFileError, InputError, MissingFileError
-from lplr.storage.atomic import write_atomic
+from lplr.exceptions import CorruptFileError, InputError, MissingFileError
+from lplr.storage.atomic import write_atomic, written
+from lplr.storage.names import sync_folder
 
-__all__ = ["SUFFIXES", "meta_path", "read_table", "write_table"]
+__all__ = ["SUFFIXES", "meta_path", "read_table", "write_attrs", "write_table"]
 
 SUFFIXES = (".jsonl", ".csv")
 
@@ -61,6 +62,11 @@ def write_table(
     StorageError
         If a file cannot be written; each file is the complete new one or the untouched old one.
 
+    Notes
+    -----
+    Rows never have the attributes of others: for the moment in which both files are replaced there
+    are no attributes.
+
     Examples
     --------
     >>> import os, tempfile
@@ -74,13 +80,41 @@ def write_table(
     """
     as_text = _to_csv if _suffix(path) == ".csv" else _to_lines
     text = as_text([_checked(row, i) for i, row in enumerate(rows)])
-    if attrs is not None:
-        about = _dump(attrs, "attrs", indent=1, sort_keys=True) + "\n"
-        if os.path.lexists(path) and not overwrite:  # before the first of the two is written
-            message = f"overwrite is False and {str(path)!r} exists; pass overwrite=True"
-            raise ExistingFileError(message, str(path))
-        write_atomic(meta_path(path), [about.encode()], overwrite)
-    write_atomic(path, [text.encode()], overwrite)
+    if attrs is None:
+        write_atomic(path, [text.encode()], overwrite)
+        return
+    about = Path(os.path.realpath(meta_path(path)))
+    with (
+        written(path, [text.encode()], overwrite) as name_rows,
+        written(about, [_about(attrs)], overwrite) as name_attrs,
+    ):
+        if overwrite and about.exists():
+            about.unlink()
+            sync_folder(about.parent)
+        name_rows()
+        name_attrs()
+
+
+def write_attrs(path: str | os.PathLike[str], attrs: Mapping[str, Any]) -> None:
+    """Write the attributes of a table alone, in the place of those that are there.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of the table.
+    attrs : mapping
+        As of `write_table`, and true of the rows that are there as well.
+
+    Raises
+    ------
+    InputError, StorageError
+        As `write_table`.
+    """
+    write_atomic(meta_path(path), [_about(attrs)], overwrite=True)
+
+
+def _about(attrs: Mapping[str, Any]) -> bytes:
+    return (_dump(attrs, "attrs", indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]:

@@ -151,11 +151,12 @@ class Lock:
         self.close()
 
 
-def locked(path: Path, *, wait: bool = False) -> Lock:
+def locked(path: Path, *, of: Path | None = None, wait: bool = False) -> Lock:
     """The lock that this file stands for, which this process alone holds now.
 
-    InputError says that another process holds it, unless this one is to ``wait`` for it.
-    StorageError says that it cannot be had: there is no going on without one.
+    It is the lock ``of`` something, by default of its folder. InputError says that another process
+    holds it, unless this one is to ``wait`` for it, and StorageError that it cannot be had: there
+    is no going on without one.
     """
     while True:
         check_regular(path)
@@ -174,7 +175,7 @@ def locked(path: Path, *, wait: bool = False) -> Lock:
             who = file.read().strip()
             file.close()
             raise InputError(
-                f"{path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
+                f"{of or path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
                 "name another output"
             ) from None
         except OSError as error:

@@ -8,6 +8,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lplr.exceptions import CorruptFileError, InputError, StorageError
 from lplr.selftest.forge import small
 from lplr.storage import atomic
 from lplr.storage.container import load, save, verify
+from lplr.storage.output import new_path
 
 
 def test_overwrite_must_be_asked_for(tmp_path: Path) -> None:
@@ -188,3 +190,38 @@ def test_a_disk_that_returns_other_bytes_is_noticed(
         save(path, small(n=5, d=5), overwrite=True)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_what_replaces_a_private_file_is_private_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    path.chmod(0o600)
+
+    def parts() -> Iterator[bytes]:
+        yield b"secret"
+        (temporary,) = tmp_path.glob(".lplr-*")
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+
+    atomic.write_atomic(path, parts(), overwrite=True)
+    assert path.read_bytes() == b"secret"
+
+
+def test_a_folder_behind_a_link_is_replaced_there(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    save(real, small(n=2, d=2), parts=True)
+    real.chmod(0o700)
+    link.symlink_to(real)
+    save(link, small(n=5, d=5), parts=True, overwrite=True)
+    assert link.is_symlink()
+    assert load(real).shape == (5, 5)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o700
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_the_working_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for write in (save, partial(save, parts=True), lambda path, f: new_path(path)):
+        with pytest.raises(StorageError, match="the working folder is gone"):
+            write("x", small(n=2, d=2))

@@ -88,6 +88,24 @@ def test_an_interrupt_is_resumable(
     assert "exists" in refused(capsys, *command)
 
 
+def test_a_damaged_log_changes_nothing(
+    source: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """Errors are measured again; only times, which no result depends on, are lost."""
+    out, log = tmp_path / "small", tmp_path / "small.job" / "log.jsonl"
+    with stopping(KeyboardInterrupt(), after=1), pytest.raises(KeyboardInterrupt):
+        compress(source, out, **QUICK)
+    lines = [line for line in log.read_bytes().splitlines() if line]
+    (of_block,) = [line for line in lines if b'"block"' in line]
+    at = of_block.index(b'"error": 0.') + len(b'"error": 0.')
+    changed = of_block[:at] + bytes([of_block[at] ^ 1]) + of_block[at + 1 :]
+    kept = [line for line in lines if line is not of_block]
+    damages = [b"5", b"[" * 100_000, b"\xff\xfe", b'{"block": 0}', b'{"layer": "x"}']
+    log.write_bytes(b"\n".join([*kept, *damages, changed, b""]))
+    compress(source, out, **QUICK)
+    assert content(out) == expected
+
+
 def test_an_interrupt_while_output_moments_are_formed(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -97,7 +115,7 @@ def test_an_interrupt_while_output_moments_are_formed(
     out, whole, batch = tmp_path / "small", tmp_path / "whole", moments_pass.Pass._batch
     seen: list[int] = []
 
-    def stopping(self: Any, part: slice) -> float:
+    def stop(self: Any, part: slice) -> float:
         seen.append(part.start)
         if seen == [0, 3, 6]:
             raise KeyboardInterrupt
@@ -105,7 +123,7 @@ def test_an_interrupt_while_output_moments_are_formed(
 
     monkeypatch.setattr(moments_pass, "BATCH", 3)
     assert main([*command, str(whole)]) == 0
-    monkeypatch.setattr(moments_pass.Pass, "_batch", stopping)
+    monkeypatch.setattr(moments_pass.Pass, "_batch", stop)
     assert main([*command, str(out)]) == 130
     *_, how, last = capsys.readouterr().err.splitlines()
     assert last == "lplr: interrupted"
@@ -113,8 +131,15 @@ def test_an_interrupt_while_output_moments_are_formed(
         f"stopped; what is done is kept in {out}.job; the same command goes on from there"
     )
     assert not out.exists()
-    assert main([*command, str(out)]) == 0
+    with stopping(KeyboardInterrupt(), after=1):
+        assert main([*command, str(out)]) == 130
     assert seen == [0, 3, 6, 6]  # finished batches are not repeated
+    moments = tmp_path / "small.job" / "moments.safetensors"
+    data = bytearray(moments.read_bytes())
+    data[-1] ^= 1
+    moments.write_bytes(data)
+    assert main([*command, str(out)]) == 0
+    assert seen == [0, 3, 6, 6, 0, 3, 6]  # what is damaged is made anew
     assert content(out) == content(whole)
 
 

@@ -158,6 +158,37 @@ def test_an_interrupt_at_any_moment_and_threads_leave_the_same_bytes(
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", ["weights.bin", "sums-0.bin", "done.json"])
+def test_what_a_job_kept_and_is_damaged_is_made_anew(
+    name: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the last of three batches, which are of different lengths."""
+    monkeypatch.setattr(moments_pass, "BATCH", 3)
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    output_moments(source, IDS, whole, rng=SEED)
+    batch, seen = moments_pass.Pass._batch, []
+
+    def stop(self: Any, part: slice) -> float:
+        seen.append(part.start)
+        if seen == [0, 3, 6]:
+            raise KeyboardInterrupt
+        return batch(self, part)
+
+    monkeypatch.setattr(moments_pass.Pass, "_batch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        output_moments(source, IDS, out, rng=SEED)
+    path = tmp_path / "stopped.safetensors.job" / name
+    if name == "weights.bin":  # what no batch writes must not stay
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    output_moments(source, IDS, out, rng=SEED)
+    assert seen == [0, 3, 6, 0, 3, 6]
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_a_call_with_another_seed_is_refused_by_what_is_left(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
 

@@ -7,8 +7,8 @@ import difflib
 import json
 import math
 import os
-import stat
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

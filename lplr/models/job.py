@@ -160,7 +160,9 @@ class Job(Workplace):
 
     def log(self, **record: Any) -> None:
         """Add a line to the log; it is durable before what it is about."""
-        line = f"\n{json.dumps(sealed(record))}\n"  # apart from what a power cut leaves on either side
+        line = (
+            f"\n{json.dumps(sealed(record))}\n"  # apart from what a power cut leaves on either side
+        )
         try:
             with open(self.folder / _LOG, "a", encoding="utf-8") as file:
                 file.write(line)

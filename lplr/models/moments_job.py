@@ -98,11 +98,11 @@ class MomentsJob(Workplace):
 
     def _done(self) -> tuple[int, int, float]:
         """Batches and sequences that are finished, and the sum of their losses."""
-        match read_sealed(self.folder / _DONE):
-            case {"batches": int(), "sequences": int(), "loss": float()} as found:
-                said = found["batches"], found["sequences"], found["loss"]
-                if found == self._said(*said):
-                    return said
+        found = read_sealed(self.folder / _DONE) or {}
+        match found:
+            case {"batches": int(batches), "sequences": int(sequences), "loss": float(loss)}:
+                if found == self._said(batches, sequences, loss):
+                    return batches, sequences, loss
                 self._seen = hashlib.sha256()
         return 0, 0, 0.0
 
@@ -110,7 +110,7 @@ class MomentsJob(Workplace):
         """What ``done.json`` says after so many; sequences are counted up, each is seen once."""
         if self.weights is not None:
             for s in range(self.sequences, sequences):
-                self._seen.update(np.ascontiguousarray(self.weights[:, s]))
+                self._seen.update(np.ascontiguousarray(self.weights[:, s]).data)
         return {
             "batches": batches,
             "sequences": sequences,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
 from lplr.selftest.writings import TEMPORARY, WRITINGS, Place, small
 from lplr.storage.container import load, save, verify
+from lplr.storage.folder_writer import write_folder
 
 __all__ = ["campaign"]
 
@@ -29,6 +30,10 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     for i in range(scale.count(20, 1)):
         place = Place(_WHAT["appending"], folder / f"append-{i}")
         yield Trial("G1", "three processes append at once", _appenders(place))
+    place = Place(_WHAT["rows appended"], folder / "append-and-replace")
+    for _ in range(scale.count(20, 2)):
+        failure = _append_and_replace(place)
+        yield Trial("G1 G8", "rows appended to a folder while it is replaced", failure)
     jobs = ("a matrix in parts", "factorizing in parts", "compressing a model")
     for name in jobs if scale.long else jobs[:1]:
         place = Place(_WHAT[name], folder / name.replace(" ", "-"))
@@ -85,6 +90,26 @@ def _appenders(place: Place) -> str:
     verify(path)
     rows = load(path).shape[0]
     return "" if rows == before + 3 * added else f"{rows} rows, of {before + 3 * added}"
+
+
+def _append_and_replace(place: Place) -> str:
+    """Why a folder that one replaces while another adds to it is not what one of them wrote."""
+    place.reset()
+
+    def often(write: Callable[[], object]) -> None:
+        for _ in range(10):
+            with suppress(InputError):  # who comes second is told
+                write()
+
+    replace = partial(write_folder, place.folder / "f", [small(1), small(2)], {}, overwrite=True)
+    ended = _all(partial(often, place.write), partial(often, replace))
+    if any(end.code != 0 for end in ended):
+        return f"one fails: {next(end.value for end in ended if end.code != 0)}"
+    try:
+        verify(place.folder / "f")
+    except LplrError as error:
+        return f"what is there is damaged: {error}"
+    return ""
 
 
 def _second_job(place: Place, share: float) -> str:

@@ -175,8 +175,8 @@ def locked(path: Path, *, of: Path | None = None, wait: bool = False) -> Lock:
             who = file.read().strip()
             file.close()
             raise InputError(
-                f"{of or path.parent}: another process{who and f' ({who})'} works on it; wait for it, or "
-                "name another output"
+                f"{of or path.parent}: another process{who and f' ({who})'} works on it; wait for "
+                "it, or name another output"
             ) from None
         except OSError as error:
             file.close()

@@ -92,6 +92,7 @@ def write_table(
             about.unlink()
             sync_folder(about.parent)
         name_rows()
+        sync_folder(os.path.dirname(os.path.realpath(path)))  # or a power cut could lose them alone
         name_attrs()
 
 

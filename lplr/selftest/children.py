@@ -64,7 +64,7 @@ class Child:
     def __init__(self, work: Callable[[], Any], outside: int = BROKE) -> None:
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115
         self._value, value = os.pipe()  # which no limit on files stops
-        self._sent = b""
+        self._sent, self._open = b"", True
         with warnings.catch_warnings():
             # Threads of this process wait for work, and hold no lock that the child needs.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -91,21 +91,32 @@ class Child:
         with suppress(BlockingIOError):
             while part := os.read(self._value, 1 << 16):
                 self._sent += part
+            self._open = False
 
-    def send(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
+    def spoke(self) -> bool:
+        """Whether it has printed anything."""
+        return os.fstat(self._printed.fileno()).st_size > 0
+
+    def send(self, number: int, to_all: bool = False) -> None:
+        """Send it a signal, if it still runs; to those that it started too, as a terminal does."""
         if not self.ended():
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it leads no group yet
+                (os.killpg if to_all else os.kill)(self.pid, number)
 
     def wait(self, seconds: float = _PATIENCE) -> Ended:
         """Its end; TimeoutError if that does not come."""
         if not _soon(self.ended, seconds):
             raise TimeoutError(f"a process did not end in {seconds:g} s")
-        left = not _soon(lambda: not _members(self.pid), 10.0)
+        left = not _soon(self._alone, 10.0)
         assert self._code is not None
         self._printed.seek(0)
         printed = self._printed.read().decode(errors="replace")
         return Ended(self._code, printed, json.loads(self._sent or b"null"), left)
+
+    def _alone(self) -> bool:
+        """Whether nobody is left of its group, nor of its forks, which hold the pipe."""
+        self._receive()
+        return not self._open and not _members(self.pid)
 
     def __enter__(self) -> Self:
         return self

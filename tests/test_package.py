@@ -90,7 +90,7 @@ def test_wheel(tmp_path: Path) -> None:
     metadata = Parser().parsestr((dist_info / "METADATA").read_text(encoding="utf-8"))
     _check_metadata(metadata)
     entry_points = (dist_info / "entry_points.txt").read_text()
-    assert "lplr = lplr.cli.main:main" in entry_points
+    assert "lplr = lplr.__main__:main" in entry_points
 
 
 def _check_metadata(metadata: Message) -> None:

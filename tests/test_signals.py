@@ -1,16 +1,23 @@
-"""Signals that ask a command to end, where the interpreter lets no exception pass."""
+"""Signals that ask a command to end, at moments that are hard to meet by chance."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lplr.cli.signals import Asked, heeded
+from lplr.selftest.children import Child
+from lplr.storage.temporary import temporary_folder
 
 _FOR_EVER = 10.0  # seconds; what is asked again comes in hundredths
 
@@ -90,3 +97,66 @@ def test_what_others_cannot_raise_is_told(monkeypatch) -> None:
     with heeded():
         Dying()
     assert told == ["told"]
+
+
+# --- while something is begun or cleared up --------------------------------------------------
+
+
+@contextlib.contextmanager
+def asked_after(monkeypatch: pytest.MonkeyPatch, call: str) -> Iterator[None]:
+    """The command is asked to end right after a function of `os` has been called once."""
+    real, asked = getattr(os, call), False
+
+    def called(*args: Any, **options: Any) -> Any:
+        nonlocal asked
+        result = real(*args, **options)
+        if not asked and result != 0:  # of a fork, in the parent alone
+            asked = True
+            signal.raise_signal(signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(os, call, called)
+    with pytest.raises(Asked), heeded():
+        yield
+    assert asked
+
+
+@pytest.mark.parametrize("call", ["mkdir", "unlink", "rmdir"])
+def test_a_temporary_folder_is_removed(call, tmp_path: Path, monkeypatch) -> None:
+    with asked_after(monkeypatch, call), temporary_folder(tmp_path) as folder:
+        for name in "abc":
+            (folder / name).mkdir()
+            (folder / name / "x").write_bytes(b"x")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_ends_with_a_campaign_that_is_interrupted(monkeypatch) -> None:
+    read, write = os.pipe()
+    begun = time.monotonic()
+    with asked_after(monkeypatch, "fork"), Child(lambda: time.sleep(60)):
+        pytest.fail("goes on")
+    os.close(write)
+    assert os.read(read, 1) == b""  # nobody else has the other end
+    os.close(read)
+    assert time.monotonic() - begun < 60
+
+
+_BEGINS = """
+import runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "lplr.cli.doctor":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["lplr", "--version"]
+runpy.run_module("lplr", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_an_interrupt_while_it_imports_prints_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", _BEGINS], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

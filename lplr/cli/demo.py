@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +114,7 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     """
     from lplr.exceptions import StorageError
     from lplr.storage.names import rename_folder, sync_folder
+    from lplr.storage.temporary import remove_folder
 
     there = folder.exists()
     draft = (folder if there else folder.parent) / f"{_DRAFT}{secrets.token_hex(16)}.tmp"
@@ -135,7 +135,7 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
             (draft / _RESULTS).replace(folder / _RESULTS)
             sync_folder(folder)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            remove_folder(draft)
     except OSError as error:
         raise StorageError(
             f"{folder}: cannot be written: {error.strerror or error}; name another folder by --out"

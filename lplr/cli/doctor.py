@@ -160,21 +160,20 @@ def _self_test() -> str:
 
 def _round_trip() -> dict[str, float]:
     """Each method on a small matrix, through a file and back; its error."""
-    import tempfile
-
     import numpy as np
 
     import lplr
     from lplr.algorithms.factorize import METHODS
+    from lplr.storage.temporary import temporary_folder
 
     A = lplr.datasets.synthetic(96, 64, "power", rng=0)
     made: dict[str, Any] = {m: lplr.factorize(A, rank=16, bits=4, method=m, rng=0) for m in METHODS}
     made["e8p"] = lplr.factorize(A, rank=16, bits=2, quantizer="e8p", rng=0)
     made["naive"] = lplr.quantize(A, bits=4)
     errors = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name, f in made.items():
-            path = Path(folder) / f"{name}.h5"
+            path = folder / f"{name}.h5"
             lplr.save(path, f)
             again = lplr.load(path)
             if not np.array_equal(again.to_dense(), f.to_dense()):

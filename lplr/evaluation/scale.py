@@ -27,6 +27,7 @@ from lplr.exceptions import InputError, LplrError
 from lplr.parallel import n_threads
 from lplr.progress import Progress, parts, tracked, until
 from lplr.sources import open_source
+from lplr.storage.temporary import temporary_folder
 
 __all__ = ["COLUMNS", "KEY", "ScaleSettings", "measure_scale", "run_method", "written_rows"]
 
@@ -178,7 +179,7 @@ def written_rows(n: int, d: int, folder: str | os.PathLike[str] | None = None) -
     turn, _ = np.linalg.qr(rng.standard_normal((d, d)))
     turn = (weights[:, None] * turn).astype(np.float32)
     centres = rng.standard_normal((_CLUSTERS, d), np.float32)
-    with tempfile.TemporaryDirectory(prefix="lplr-scale-", dir=where) as temporary:
+    with temporary_folder(where) as temporary:
         path = os.path.join(temporary, "rows.npy")
         file = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
         for start in parts(range(0, n, _BLOCK), what="writing rows"):

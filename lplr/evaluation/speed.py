@@ -8,7 +8,6 @@ compilation are measured in fresh processes.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ from lplr.evaluation.speed_layers import compressed_layers, large_layers
 from lplr.evaluation.speed_rounds import Row, timed
 from lplr.parallel import n_threads
 from lplr.progress import Progress, parts, tracked, unheard
+from lplr.storage.temporary import temporary_folder
 
 __all__ = ["COLUMNS", "measure_speed"]
 
@@ -242,8 +242,8 @@ def _imports(rounds: int) -> Iterator[Row]:
 
 
 def _cold_start() -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder:
-        found = run_fresh(__name__, "_measure_cold_start", NUMBA_CACHE_DIR=folder)
+    with temporary_folder() as folder:
+        found = run_fresh(__name__, "_measure_cold_start", NUMBA_CACHE_DIR=str(folder))
     for what, seconds in found.items():
         yield {"benchmark": "no kernel compiled", "what": what, "seconds": seconds}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from lplr.extras import optional
 from lplr.models.gguf_config import architecture_of, config_to_gguf, rope_factors
 from lplr.models.gguf_names import ROPE_FACTORS, is_transposed, rows_to_gguf, to_gguf
 from lplr.models.gguf_vocabulary import tokenizer_to_gguf
+from lplr.storage.temporary import temporary_folder
 
 __all__ = ["gguf_pieces"]
 
@@ -49,7 +49,7 @@ def gguf_pieces(
         if theirs and not (tied and theirs == "output.weight"):
             names[theirs] = name
     metadata = config_to_gguf(config) | tokenizer_to_gguf(config, files)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         path = os.path.join(folder, "header.gguf")
         writer = gguf.GGUFWriter(path, architecture)
         writer.add_type("model")

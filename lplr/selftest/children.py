@@ -68,11 +68,11 @@ class Child:
         with warnings.catch_warnings():
             # Threads of this process wait for work, and hold no lock that the child needs.
             warnings.simplefilter("ignore", DeprecationWarning)
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)  # until they are handled
+            # Until the child handles them, and it is known here who has to end it.
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
             self.pid = os.fork()
         if self.pid == 0:
-            _live(work, self._printed.fileno(), value, outside, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _live(work, self._printed.fileno(), value, outside, self._mask)
         os.close(value)
         os.set_blocking(self._value, False)
         self._code: int | None = None
@@ -119,11 +119,17 @@ class Child:
         return not self._open and not _members(self.pid)
 
     def __enter__(self) -> Self:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        except BaseException:  # one has come meanwhile
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)  # where it leads no group yet
         _soon(self.ended, _PATIENCE)
         self._printed.close()
         os.close(self._value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import runpy
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -35,10 +36,12 @@ __all__ = ["JOBS", "command", "done"]
 def command(*args: str | Path) -> NoReturn:
     """What the process ``python -m lplr ...`` does, SystemExit included."""
     before, sys.argv = sys.argv, ["lplr", *map(str, args)]
+    heard = signal.getsignal(signal.SIGINT)
     try:
         runpy.run_module("lplr", run_name="__main__")
     finally:
         sys.argv = before
+        signal.signal(signal.SIGINT, heard)
     raise SystemExit(0)
 
 

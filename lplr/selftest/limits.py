@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from lplr.exceptions import InputError
 from lplr.parallel import n_threads
 from lplr.selftest.trials import Scale, Trial
 from lplr.sources import open_source
+from lplr.storage.temporary import temporary_folder
 
 __all__ = ["campaign"]
 
@@ -92,7 +92,7 @@ def _least(call: Callable[..., Any]) -> int:
 
 def _to_parts(call: Callable[..., Any], A: Any, **how: Any) -> None:
     """The result goes to a folder, so that it takes no memory either."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         call(A, out=Path(folder, "parts"), **how)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from lplr.exceptions import InputError
 from lplr.progress import parts
 from lplr.selftest.trials import GUARANTEES, Scale, Trial, described
+from lplr.storage.temporary import temporary_folder
 
 __all__ = ["CAMPAIGNS", "Line", "run", "selected"]
 
@@ -120,9 +120,9 @@ def _run(name: str, scale: Scale) -> list[Line]:
     """The lines of one campaign; one that breaks off has failed."""
     lines: dict[tuple[str, str], Line] = {}
     module, tried = CAMPAIGNS[name]
-    with tempfile.TemporaryDirectory(prefix="lplr-selftest-") as folder:
+    with temporary_folder() as folder:
         start = time.perf_counter()
-        for trial in _trials(module, tried, scale, Path(folder)):
+        for trial in _trials(module, tried, scale, folder):
             key = trial.guarantees, trial.what
             line = lines.setdefault(key, Line(name, *key))
             line.add(trial, time.perf_counter() - start)

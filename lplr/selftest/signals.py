@@ -154,7 +154,7 @@ def _unexpected(ended: Ended, name: str, given: Command) -> str:
     expected = {0} if name == "SIGSTOP" else {0, 128 + number, -number if given.anew else _OUTSIDE}
     if ended.code not in expected:
         return f"exit code {ended.code}: {ended.printed[-1000:]} {ended.value or ''}"
-    if "Traceback" in ended.printed:
+    if "Traceback" in ended.printed and not (name == "SIGHUP" and given.anew):
         return f"prints {ended.printed[-1000:]}"
     return "a process is left" if ended.left else ""
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,7 +85,13 @@ def _interrupted_at(place: Place, k: int) -> None:
 
 
 def _done(given: Command, folder: Path) -> None:
-    done(*given.words(folder))
+    with _without_openmp():
+        done(*given.words(folder))
+
+
+def _without_openmp() -> AbstractContextManager[object]:
+    """No threads of OpenMP, for which a fork of a process that has some waits for ever."""
+    return threadpool_limits(1, user_api="openmp")
 
 
 def _prepare(given: Command, folder: Path) -> None:
@@ -99,8 +105,8 @@ def _begin(given: Command, folder: Path) -> NoReturn:
     os.environ |= dict.fromkeys(("TMPDIR", "JOBLIB_TEMP_FOLDER"), tempfile.tempdir)
     if given.anew:
         os.execv(sys.executable, [sys.executable, "-m", "lplr", *given.words(folder)])
-    threadpool_limits(1, user_api="openmp")  # a fork of its threads waits for them for ever
-    command(*given.words(folder))
+    with _without_openmp():
+        command(*given.words(folder))
 
 
 def _interrupted(scale: Scale, place: Place, given: Command, codes: list[int]) -> Iterator[Trial]:

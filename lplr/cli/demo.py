@@ -108,9 +108,8 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     """A hidden folder to write to, which becomes ``folder`` when all is there.
 
     If there is one already, the files go there one by one, in milliseconds, the table last; without
-    it they are no demo. An
-    exception of any kind, an interrupt too, removes the hidden folder; only the kill of the process
-    leaves it behind, and it may be deleted.
+    it they are no demo. An exception of any kind, an interrupt too, removes the hidden folder; only
+    the kill of the process leaves it behind, and it may be deleted.
     """
     from lplr.exceptions import StorageError
     from lplr.storage.names import rename_folder, sync_folder

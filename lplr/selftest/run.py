@@ -21,6 +21,7 @@ CAMPAIGNS = {
     "loading": ("lplr.selftest.loading", "G5"),
     "hostile": ("lplr.selftest.hostile", "G2 G4 G5 G6"),
     "forgeries": ("lplr.selftest.forgeries", "G2 G4 G5 G6"),
+    "pages": ("lplr.selftest.pages", "G6"),
     "numbers": ("lplr.selftest.numbers", "G6 G10"),
     "kills": ("lplr.selftest.kills", "G1 G3"),
     "determinism": ("lplr.selftest.determinism", "G7"),

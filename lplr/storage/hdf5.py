@@ -191,7 +191,7 @@ def from_file(data: bytes | memoryview, user_block: int) -> Node:
         raise
     except Exception as exc:
         if "allocation failed" in str(exc):  # so libhdf5 says that there is no memory
-            raise MemoryError(str(exc)) from exc
+            np.empty(len(data), np.uint8)  # MemoryError, unless it wanted more than the file has
         # Damaged metadata under a right digest: h5py reports it with any of a dozen types.
         raise CorruptFileError(f"the HDF5 structure is damaged: {_one_line(exc)}") from exc
 

@@ -9,15 +9,18 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NoReturn
+from unittest.mock import patch
 
 import numpy as np
 
 from lplr.exceptions import MissingFileError
 from lplr.selftest.writings import (
     ABSENT,
+    Pieces,
     Seen,
     Writing,
     digest,
+    identities,
     kept_parts,
     nothing,
     prepare_matrix,
@@ -27,7 +30,8 @@ from lplr.selftest.writings import (
     small,
     small_parts,
 )
-from lplr.storage.container import save
+from lplr.storage.container import load, save
+from lplr.storage.sealed import read_sealed
 from lplr.storage.table import read_table
 
 __all__ = ["JOBS", "command", "done"]
@@ -119,7 +123,7 @@ def _adapt(folder: Path) -> None:
     from lplr.selftest.tiny import TOKENS
 
     models = folder / "packed", folder / "source"
-    adapt(*models, TOKENS, folder / "small", rank=2, steps=12, batch=4, rate=1e-3)
+    adapt(*models, TOKENS, folder / "small", rank=2, steps=_STEPS, batch=4, rate=1e-3)
 
 
 def _adapted(folder: Path) -> Seen:
@@ -133,10 +137,93 @@ def _adapted(folder: Path) -> Seen:
     return {path.name: digest([(str(p.relative_to(path)), p.read_bytes()) for p in files])}
 
 
-def _layers(folder: Path) -> int:
-    from lplr.models.job import progress_of
+# They are of the result in the end.
+_layers = identities("small.job/model/layers/*.h5", "small/layers/*.h5")
+_STEPS = 12
 
-    return progress_of(folder / "small")
+
+def _steps(folder: Path) -> Pieces:
+    """Steps, which all are in one file that is written again, and layers."""
+    from lplr.models.adaptation.training import Training
+
+    job = folder / "small.job" / "training.npz"
+    state = Training.load(job) if job.exists() else None
+    taken = _STEPS if (folder / "small").exists() else state.optimizer.step if state else 0
+    return {**{f"step {k + 1}": "taken" for k in range(taken)}, **_layers(folder)}
+
+
+def _form_moments(folder: Path) -> None:
+    from lplr.models.moments import output_moments
+    from lplr.selftest.tiny import TOKENS
+
+    with patch("lplr.models.moments_pass.BATCH", 2):
+        output_moments(folder / "source", TOKENS, folder / "H.safetensors")
+
+
+def _moments(folder: Path) -> Seen:
+    from lplr.models.moments_file import open_moments
+
+    path = folder / "H.safetensors"
+    if not path.exists():
+        return {path.name: ABSENT}
+    found = open_moments(path)
+    for name in found.facts["sha256"]:
+        found._tensor(name)
+    return {path.name: digest(path.read_bytes())}
+
+
+def _batches(folder: Path) -> Pieces:
+    """Batches, the sums of which take turns in two files."""
+    found = read_sealed(folder / "H.safetensors.job" / "done.json") or {"batches": 0}
+    return {f"batch {k + 1}": "summed" for k in range(found["batches"])}
+
+
+def _compare(folder: Path) -> None:
+    from lplr.models.allocation import allocate
+    from lplr.selftest.tiny import TOKENS
+
+    with patch("lplr.models.moments_pass.BATCH", 2):
+        allocate(
+            folder / "source",
+            folder / "bits.json",
+            bits_per_weight=4.0,
+            calibration=TOKENS,
+            output_moments=True,
+        )
+
+
+def _compared(folder: Path) -> Seen:
+    path = folder / "bits.json"
+    return {path.name: digest(path.read_bytes()) if path.exists() else ABSENT}
+
+
+def _known(folder: Path) -> Pieces:
+    """What is known of candidates, and the moments; the candidates themselves are forgotten."""
+    work = folder / "bits.json.job"
+    known = read_sealed(work / "known.json") or {}
+    about = {f"{what}, {name}": digest(known[what][name]) for what in known for name in known[what]}
+    return {**about, **identities("bits.json.job/moments.safetensors")(folder)}
+
+
+def _prepare_many(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "A.npz", **{f"w{i}": rng.standard_normal((60, 40)) for i in range(6)})
+
+
+def _compress_many(folder: Path) -> None:
+    done(
+        "compress", folder / "A.npz", "-o", folder / "x.h5", "--bits-per-entry", "2",
+        "--effort", "fast",
+    )  # fmt: skip
+
+
+def _many(folder: Path) -> Seen:
+    """All but the times, which are told beside the matrices."""
+    path = folder / "x.h5"
+    if not path.exists():
+        return {path.name: ABSENT}
+    found = load(path)
+    return {path.name: digest([(name, found[name].to_dense().tobytes()) for name in found])}
 
 
 def _bench(folder: Path) -> None:
@@ -168,12 +255,33 @@ def _bounds(folder: Path) -> None:
     )  # fmt: skip
 
 
+def _finished_rows(folder: Path) -> Pieces:
+    """Rows with their times, which would be others if they were made anew."""
+    try:
+        rows, _ = read_table(folder / "t.jsonl")
+    except MissingFileError:
+        return {}
+    return {f"row {k + 1}": digest(row) for k, row in enumerate(rows)}
+
+
 JOBS = (
+    # One call after the other, of which each writes once.
     Writing("saving", lambda f: save(f / "x.h5", small(2)), _save_often, read_file),
+    # All of the new rows or none.
     Writing("appending", _prepare_rows, _append, read_parts),
     Writing("factorizing in parts", prepare_matrix, _factorize, read_parts, kept_parts),
     Writing("compressing a model", _prepare_model, _compress_model, _model, _layers),
-    Writing("adapting a model", _prepare_adaptation, _adapt, _adapted),
-    Writing("lplr bench", _prepare_bench, _bench, _results, lambda f: len(_results(f))),
+    Writing("adapting a model", _prepare_adaptation, _adapt, _adapted, _steps),
+    Writing("forming output moments", _prepare_model, _form_moments, _moments, _batches),
+    Writing("comparing allocations", _prepare_model, _compare, _compared, _known),
+    Writing(
+        "compressing many matrices",
+        _prepare_many,
+        _compress_many,
+        _many,
+        identities("x.h5.job/*.h5", "x.h5.job/*.json"),
+    ),
+    Writing("lplr bench", _prepare_bench, _bench, _results, _finished_rows),
+    # Seconds of work in memory, and a table at the end.
     Writing("lplr bounds", nothing, _bounds, read_results),
 )

@@ -27,10 +27,12 @@ __all__ = [
     "ABSENT",
     "TEMPORARY",
     "WRITINGS",
+    "Pieces",
     "Place",
     "Seen",
     "Writing",
     "digest",
+    "identities",
     "kept_parts",
     "nothing",
     "prepare_matrix",
@@ -45,6 +47,7 @@ ABSENT = "nothing"
 TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
 
 Seen = Mapping[str, str]  # of each final name, a digest of what a reader finds there
+Pieces = Mapping[str, object]  # what is finished of a job, and by what it is known again
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class Writing:
     read : callable
         ``read(folder)`` reads each final name as users do, and verifies it.
     finished : callable
-        ``finished(folder)`` counts the pieces that are kept, of a call that resumes.
+        ``finished(folder)`` tells the pieces that are kept of a call that resumes, by their names,
+        and what says that a piece is still the same one: of a file `identities`. None are kept of
+        a call that writes once, at its end.
     writes : bool
         Whether the call changes anything that is read.
     """
@@ -70,7 +75,7 @@ class Writing:
     prepare: Callable[[Path], Any]
     write: Callable[[Path], Any]
     read: Callable[[Path], Seen]
-    finished: Callable[[Path], int] = lambda folder: 0
+    finished: Callable[[Path], Pieces] = lambda folder: {}
     writes: bool = True
 
 
@@ -89,12 +94,12 @@ class Place:
         self._model.mkdir(parents=True)
         with unheard():
             writing.prepare(self._model)
+        self._read: dict[str, Seen] = {}  # by what is in the folder
         self.reset()
-        self.old = self.seen()
+        self.old, self._names_before = self.seen(), self._names()
         with unheard():
             self.write()  # which compiles and imports what it needs
-        self.new = self.seen()
-        self._names = set(os.listdir(self.folder))
+        self.new, self._names_after = self.seen(), self._names()
         assert (self.old != self.new) == writing.writes, writing.what
         self.reset()
 
@@ -103,10 +108,22 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self._model, self.folder, symlinks=True)
 
-    def seen(self) -> Seen:
+    def read(self) -> Seen:
         """What is read now."""
         with unheard():
             return self.writing.read(self.folder)
+
+    def seen(self) -> Seen:
+        """The same; where a folder holds just what it held before, that is not read once more."""
+        found = hashlib.sha256()
+        for path in sorted(self.folder.rglob("*")):
+            found.update(repr((str(path), path.is_file())).encode())
+            if path.is_file():
+                found.update(hashlib.sha256(path.read_bytes()).digest())
+        key = found.hexdigest()
+        if key not in self._read:
+            self._read[key] = self.read()
+        return self._read[key]
 
     def broken(self, seen: Seen | None = None) -> str:
         """Why what is read is neither the old nor the new; empty if each file is one of them."""
@@ -128,6 +145,20 @@ class Place:
         """Make the call."""
         self.writing.write(self.folder)
 
+    def finished(self) -> Pieces:
+        """The pieces that are kept now."""
+        return self.writing.finished(self.folder)
+
+    def lost(self, kept: Pieces) -> str:
+        """Why not each piece that was kept before is still there, and the same one."""
+        now = self.finished()
+        if not now and self.seen() == self.new:
+            return ""  # they are no part of the result, and went with the folder of the job
+        gone = [name for name in kept if now.get(name) != kept[name]]
+        if not gone:
+            return ""
+        return f"{gone[0]} was finished, and is {'made anew' if gone[0] in now else 'gone'}"
+
     def unfinished(self) -> str:
         """Why the call, made once more, does not end as one that nobody disturbed."""
         if self.seen() == self.new:
@@ -137,12 +168,24 @@ class Place:
             return f"the same call fails: {ended.value or ended.printed}"
         if self.seen() != self.new:
             return "the same call makes something else"
-        left = [name for name in self.left() if not TEMPORARY.fullmatch(name)]
+        left = [name for name in self.left() if not TEMPORARY.fullmatch(Path(name).name)]
         return f"the same call leaves {left[0]}" if left else ""
 
     def left(self) -> list[str]:
-        """Names that an undisturbed call does not leave."""
-        return sorted(set(os.listdir(self.folder)) - self._names)
+        """Names beside those of the old or the new, whichever is there, of files and folders.
+
+        Of the folder of a job only that is named, and not what it holds.
+        """
+        if self.broken():
+            return []  # which is told instead
+        known = self._names_before if self.seen() == self.old else self._names_after
+        return sorted(self._names() - known)
+
+    def _names(self) -> set[str]:
+        found = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+        return {
+            name for name in found if not (f".job{os.sep}" in name or name.endswith(f"{os.sep}.lock"))
+        }
 
 
 # --- what is written -------------------------------------------------------------------------
@@ -211,8 +254,17 @@ def prepare_matrix(folder: Path) -> None:
     np.save(folder / "A.npy", A)
 
 
-def kept_parts(folder: Path) -> int:
-    return len(list((folder / "f.job").glob("*.h5")))
+def identities(*patterns: str) -> Callable[[Path], Pieces]:
+    """The files of some names, and which files they are: one that is made anew is another one."""
+
+    def found(folder: Path) -> Pieces:
+        paths = [path for pattern in patterns for path in folder.glob(pattern)]
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+    return found
+
+
+kept_parts = identities("f.job/*.h5")
 
 
 def _two(folder: Path, seed: int, overwrite: bool = False) -> None:

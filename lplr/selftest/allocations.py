@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["failing_arrays"]
@@ -32,8 +33,11 @@ class _Handler(ctypes.Structure):
     )
 
 
-def failing_arrays(k: int) -> None:
-    """From the k-th array on, counted from 0, none gets memory; until this process ends."""
+def failing_arrays(fails: Callable[[int], bool]) -> Callable[[], int]:
+    """Arrays, counted from 0, of which ``fails`` says so get no memory; until this process ends.
+
+    Returns what tells how many have been asked for.
+    """
     from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
     api: Any = ctypes.pythonapi
@@ -49,12 +53,12 @@ def failing_arrays(k: int) -> None:
     before = get_handler()
     usual = _Handler.from_address(api.PyCapsule_GetPointer(before, _NAME))
     malloc, calloc, realloc = usual.malloc, usual.calloc, usual.realloc
-    left = k
+    made = 0
 
     def there_is() -> bool:
-        nonlocal left
-        left -= 1
-        return left >= 0
+        nonlocal made
+        made += 1
+        return not fails(made - 1)
 
     # What is freed is freed in C: it may happen while an exception is on its way.
     handler = _Handler(
@@ -68,3 +72,4 @@ def failing_arrays(k: int) -> None:
     )
     capsule = api.PyCapsule_New(ctypes.addressof(handler), _NAME, None)
     _kept.extend((before, handler, capsule, set_handler(capsule)))
+    return lambda: made

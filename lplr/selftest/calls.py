@@ -46,7 +46,7 @@ class Call(NamedTuple):
     data: bytes = b""
 
 
-# ``hook(call, do)`` makes the call by ``do()``, or not; of a write, ``do(n)`` writes n bytes.
+# ``hook(call, do)`` makes the call by ``do()``, or not; ``do(data)`` of a write writes other bytes.
 Hook = Callable[[Call, Callable[..., Any]], Any]
 
 
@@ -180,8 +180,8 @@ class _Watch:
         return self.written(descriptor, at, bytes(data))
 
     def written(self, descriptor: int, at: int, data: bytes) -> Any:
-        def do(count: int | None = None) -> Any:
-            return self._real["write"](descriptor, data[:count])
+        def do(other: bytes | None = None) -> Any:
+            return self._real["write"](descriptor, data if other is None else other)
 
         return self._hook(Call("write", self._paths[descriptor], at=at, data=data), do)
 

@@ -6,19 +6,20 @@ import hashlib
 import locale
 import multiprocessing
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
-from itertools import product
+from itertools import count, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 import lplr
 from lplr.evaluation.resources import run_fresh
-from lplr.parallel import at_most
+from lplr.parallel import at_most, n_threads
 from lplr.progress import unheard
 from lplr.selftest.trials import Scale, Trial
 
@@ -29,18 +30,34 @@ _METHODS = ("fork", "spawn", "forkserver")
 _SHAPE = (1100, 120)  # more than 2**17 entries, so that there is work for several threads
 _TALL = (9001, 12)  # several tiles, the last of which is short
 _LIMITS = ("12MB", "1GB")  # little more than the least one, and more than is needed
-# Result: the matrix, and the call with a limit of memory.
-_MAKERS: dict[str, tuple[tuple[int, int], Callable[[Any, str], Any]]] = {
-    "quantize": (_SHAPE, lambda A, limit: lplr.quantize(A, bits=2, quantizer="e8p")),
+
+# Result: the matrix, and the call with a limit of memory, of those that take one.
+_Makers: TypeAlias = dict[str, tuple[tuple[int, int], Callable[[Any, str], Any]]]
+_QUICK: _Makers = {
     "factorize": (_SHAPE, lambda A, limit: lplr.factorize(A, rank=12, rng=0)),
     "LPLR": (_SHAPE, lambda A, limit: lplr.factorize(A, rank=12, method="lplr", bits=8, rng=0)),
+    "quantize in passes": (_TALL, lambda A, limit: lplr.quantize(A, bits=3, memory_limit=limit)),
+    "factorize in passes": (
+        _TALL, lambda A, limit: lplr.factorize(A, rank=4, rng=0, memory_limit=limit),
+    ),
+    "LPLR in passes": (
+        _TALL,
+        lambda A, limit: lplr.factorize(
+            A, rank=4, method="lplr", bits=8, rng=0, memory_limit=limit
+        ),
+    ),
+}  # fmt: skip
+_SLOW: _Makers = {
+    "quantize": (_SHAPE, lambda A, limit: lplr.quantize(A, bits=2, quantizer="e8p")),
     "caldera": (_SHAPE, lambda A, limit: lplr.caldera(A, rank=8, n_iter=1, rng=0)),
     "compress": (
         _SHAPE, lambda A, limit: lplr.compress(A, bits_per_entry=1, effort="fast", rng=0),
     ),
-    "quantize in passes": (_TALL, lambda A, limit: lplr.quantize(A, bits=3, memory_limit=limit)),
-    "factorize in passes": (
-        _TALL, lambda A, limit: lplr.factorize(A, rank=4, rng=0, memory_limit=limit),
+    "compress in passes": (
+        _TALL,
+        lambda A, limit: lplr.compress(
+            A, bits_per_entry=1, effort="fast", rng=0, memory_limit=limit
+        ),
     ),
 }  # fmt: skip
 
@@ -48,57 +65,67 @@ _MAKERS: dict[str, tuple[tuple[int, int], Callable[[Any, str], Any]]] = {
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Threads x calling thread x start method x hash seed x memory limit x locale."""
     with unheard():
-        expected = _results(_LIMITS[-1])
+        expected = _results(_LIMITS[-1], _QUICK | _SLOW)
     seeds = ("0", "1", "4242") if scale.long else ("1",)
     locales = _locales() if scale.long else ["C"]
     methods = [m for m in _METHODS if m in multiprocessing.get_all_start_methods()]
-    for i, (seed, name) in enumerate(product(seeds, locales)):
-        thorough = scale.long and i == 0
+    methods = methods if scale.long else methods[:1]
+
+    def found(i: int, seed: str, name: str) -> list[Trial]:
         environment = {
             "PYTHONHASHSEED": seed,
             "LC_ALL": name,
             "OPENBLAS_NUM_THREADS": str(1 + i % 2),
         }
-        for method in methods if scale.long else methods[:1]:
-            where = f"{method}, {environment}"
-            try:
-                found = run_fresh(__name__, "interpreter", method, thorough, **environment)
-            except subprocess.CalledProcessError as error:
-                yield Trial("G7", "processes", f"{where}: {error.stderr[-500:]}")
-                continue
-            for caller, digests in found:
-                wrong = [name for name, digest in digests.items() if digest != expected[name]]
-                told = f"{where}, {caller}: other bytes of {wrong}" if wrong else ""
-                yield Trial("G7", f"the same bytes in a process by {method}", told, len(digests))
+        try:
+            results = run_fresh(__name__, "interpreter", methods, scale.long, **environment)
+        except subprocess.CalledProcessError as error:
+            return [Trial("G7", "processes", f"{environment}: {error.stderr[-500:]}")]
+        trials = []
+        for method, caller, digests in results:
+            wrong = [name for name, digest in digests.items() if digest != expected[name]]
+            told = f"{method}, {environment}, {caller}: other bytes of {wrong}" if wrong else ""
+            what = f"the same bytes in a process by {method}"
+            trials.append(Trial("G7", what, told, len(digests)))
+        return trials
+
+    with ThreadPoolExecutor(n_threads()) as pool:  # as many interpreters, that is
+        for trials in pool.map(found, count(), *zip(*product(seeds, locales), strict=True)):
+            yield from trials
 
 
-def interpreter(method: str, thorough: bool) -> list[tuple[str, dict[str, str]]]:
-    """What a process finds that this one starts by ``method``, after it has computed itself."""
+def interpreter(methods: Sequence[str], every: bool) -> list[tuple[str, str, dict[str, str]]]:
+    """What processes find that this one starts by each method, after it has computed itself."""
     with suppress(locale.Error):
         locale.setlocale(locale.LC_ALL, "")
     with at_most(2):
-        here = ("before", _results(_LIMITS[0])) if method == "fork" else None
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        found = pool.submit(_process, thorough).result()
-    return found if here is None else [here, *found]
+        found = [(methods[0], "before", _results(_LIMITS[0], _QUICK | _SLOW))]
+    for method in methods:
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found += [(method, *each) for each in pool.submit(_process, every).result()]
+    return found
 
 
-def _process(thorough: bool) -> list[tuple[str, dict[str, str]]]:
-    """The digests at each number of threads and limit, from each kind of calling thread."""
-    ways = list(product(_THREADS, _LIMITS, _CALLERS))
-    if not thorough:  # each value of each once
-        ways = list(zip(_THREADS, (*_LIMITS, _LIMITS[0]), _CALLERS, strict=True))
+def _process(every: bool) -> list[tuple[str, dict[str, str]]]:
+    """The digests by each number of threads and limit, from each kind of calling thread.
+
+    What is slow is computed at each value of each once; and so is all, unless ``every`` way is
+    asked for.
+    """
+    once = list(zip(_THREADS, (*_LIMITS, _LIMITS[0]), _CALLERS, strict=True))
+    ways = [(_QUICK, way) for way in (product(_THREADS, _LIMITS, _CALLERS) if every else once)]
+    ways += [(_SLOW, way) for way in once]
     return [
         (f"{threads} threads, limit {limit}, {caller}", digests)
-        for threads, limit, caller in ways
-        for digests in _CALLERS[caller](partial(_limited, threads, limit))
+        for makers, (threads, limit, caller) in ways
+        for digests in _CALLERS[caller](partial(_limited, threads, limit, makers))
     ]
 
 
-def _limited(threads: int, limit: str) -> dict[str, str]:
+def _limited(threads: int, limit: str, makers: _Makers) -> dict[str, str]:
     with at_most(threads):
-        return _results(limit)
+        return _results(limit, makers)
 
 
 @cache
@@ -108,19 +135,14 @@ def _matrix(shape: tuple[int, int]) -> Any:
     return rng.standard_normal(shape) * np.arange(1, shape[1] + 1) ** -0.7
 
 
-def _results(limit: str) -> dict[str, str]:
-    """The digest of each result."""
-    return {name: _digest(make(_matrix(shape), limit)) for name, (shape, make) in _MAKERS.items()}
-
-
-def _digest(f: lplr.PackedMatrix) -> str:
-    """Of all codes and scales, and of rows, which the seeds of transforms decode."""
-    found = hashlib.sha256(f.rows(0, 8).tobytes())
-    for part in f.parts().values():
-        for block in getattr(part, "blocks", (part,)):
-            for array in (block.codes, block.scale, block.offset):
-                found.update(b"" if array is None else array.tobytes())
-    return found.hexdigest()
+def _results(limit: str, makers: _Makers) -> dict[str, str]:
+    """The digest of the file of each result."""
+    with tempfile.TemporaryDirectory(prefix="lplr-selftest-") as folder:
+        path, found = Path(folder, "x.h5"), {}
+        for name, (shape, make) in makers.items():
+            lplr.save(path, make(_matrix(shape), limit), overwrite=True)
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def _in_thread(work: Callable[[], dict[str, str]]) -> list[dict[str, str]]:

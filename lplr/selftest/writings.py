@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +44,7 @@ __all__ = [
 
 ABSENT = "nothing"
 TEMPORARY = re.compile(r"\.lplr-[0-9a-f]{32}\.tmp")  # never a result, see lplr.storage.atomic
+_UNFINISHED = re.compile(rf"{TEMPORARY.pattern}|.*\.job")  # folders
 
 Seen = Mapping[str, str]  # of each final name, a digest of what a reader finds there
 Pieces = Mapping[str, object]  # what is finished of a job, and by what it is known again
@@ -172,19 +172,19 @@ class Place:
         return f"the same call leaves {left[0]}" if left else ""
 
     def left(self) -> list[str]:
-        """Names beside those of the old or the new, whichever is there, of files and folders.
-
-        Of the folder of a job only that is named, and not what it holds.
-        """
+        """Names beside those of the old or the new, whichever is there."""
         if self.broken():
             return []  # which is told instead
         known = self._names_before if self.seen() == self.old else self._names_after
         return sorted(self._names() - known)
 
     def _names(self) -> set[str]:
-        found = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+        """Of files and folders; not of locks, and not what jobs and what is temporary hold."""
+        found = {path.relative_to(self.folder) for path in self.folder.rglob("*")}
         return {
-            name for name in found if not (f".job{os.sep}" in name or name.endswith(f"{os.sep}.lock"))
+            str(path)
+            for path in found
+            if path.name != ".lock" and not any(_UNFINISHED.fullmatch(p) for p in path.parts[:-1])
         }
 
 

@@ -3,7 +3,7 @@
 A child process calls `watch`, and from then on each call goes by a hook, which may record it, fail
 in its place, or kill the process before, in the middle or after it. The functions of `os` and
 `open` are replaced for that, since there is no tracing of processes on every machine: writes
-through maps of files and by libraries in C are not seen.
+through maps of files and by libraries in C are not seen, but a map that is flushed is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lplr.storage import names
 
@@ -67,12 +69,14 @@ class _Watch:
         }  # fmt: skip
         self._real = {name: getattr(os, name) for name in self._new if hasattr(os, name)}
         self._real_open, self._real_swap = builtins.open, names.swap
+        self._real_flush = np.memmap.flush
 
     def begin(self) -> None:
         for name in self._real:
             setattr(os, name, self._new[name])
         names.swap = self.swap
         builtins.open = io.open = self.python_open
+        np.memmap.flush = lambda array: self.flush(array)  # type: ignore[assignment]
 
     def _below(self, path: Any, dir_fd: int | None = None) -> str | None:
         """A path as calls name it; None if it is elsewhere."""
@@ -108,6 +112,12 @@ class _Watch:
 
     def fsync(self, descriptor: int) -> Any:
         return self._simple("fsync", "fsync", descriptor)
+
+    def flush(self, array: np.memmap) -> Any:
+        below = self._below(array.filename) if array.filename else None
+        if below is None:
+            return self._real_flush(array)
+        return self._hook(Call("fsync", below), lambda: self._real_flush(array))
 
     def allocate(self, descriptor: int, start: int, length: int) -> Any:
         return self._sized("posix_fallocate", "allocate", descriptor, start + length, start, length)

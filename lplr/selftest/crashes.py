@@ -21,20 +21,31 @@ from lplr.selftest.writings import WRITINGS, Place
 __all__ = ["campaign", "recorded"]
 
 _QUICK = 15  # states of each writer
+_JOBS = ("compressing a model", "forming output moments")
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Cut the power of writers."""
-    jobs = [job for job in JOBS if scale.long and job.what == "compressing a model"]
+    jobs = [job for job in JOBS if scale.long and job.what in _JOBS]
     for i, writing in enumerate([*WRITINGS, *jobs]):
         yield from _crashes(scale, Place(writing, folder / str(i)))
 
 
 def recorded(place: Place) -> list[Call]:
-    """The system calls of a writing with all their bytes; the place is as before."""
+    """The system calls of a writing with all their bytes; the place is as before.
+
+    What is written through the map of a file, which got its size before, is not seen, but lies in
+    the file: it is noted as one write right before the call that makes it durable.
+    """
     made: list[tuple[Any, ...]] = []
+    mapped: set[str] = set()
 
     def note(call: Call, do: Callable[..., Any]) -> Any:
+        if call.name == "allocate":
+            mapped.add(call.path)
+        if call.name == "fsync" and call.path in mapped:
+            whole = (place.folder / call.path).read_bytes().decode("latin-1")
+            made.append(("write", call.path, "", 0, whole))
         found = do()  # a call that fails has changed nothing
         made.append((*call[:4], call.data.decode("latin-1")))
         return found

@@ -99,7 +99,7 @@ def interpreter(methods: Sequence[str], every: bool) -> list[tuple[str, str, dic
     with suppress(locale.Error):
         locale.setlocale(locale.LC_ALL, "")
     with at_most(2):
-        found = [(methods[0], "before", _results(_LIMITS[0], _QUICK | _SLOW))]
+        found = [(methods[0], "before", _results(_LIMITS[0], _QUICK))]
     for method in methods:
         context = multiprocessing.get_context(method)
         with ProcessPoolExecutor(1, mp_context=context) as pool:

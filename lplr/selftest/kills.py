@@ -162,11 +162,13 @@ def _at_random(scale: Scale, place: Place, kills: int) -> Iterator[Trial]:
         if killed or failure:
             yield Trial("G1 G3", f"SIGKILL of a job: {place.writing.what}", failure)
         kept = place.finished()
-        if failure or ended.code == 0 or place.seen() == place.new or done == kills:
-            failure = failure or place.unfinished() or place.lost(kept)
+        if not failure:
+            if ended.code and place.seen() != place.new and done < kills:
+                continue
+            failure = place.unfinished() or place.lost(kept)
             yield Trial("G3", "the same bytes after kills", failure and f"{what}: {failure}")
-            place.reset()
-            kept = place.finished()
+        place.reset()
+        kept = place.finished()
 
 
 # --- with processes of its own ---------------------------------------------------------------

@@ -150,14 +150,17 @@ class Place:
         return self.writing.finished(self.folder)
 
     def lost(self, kept: Pieces) -> str:
-        """Why not each piece that was kept before is still there, and the same one."""
-        now = self.finished()
-        if not now and self.seen() == self.new:
-            return ""  # they are no part of the result, and went with the folder of the job
-        gone = [name for name in kept if now.get(name) != kept[name]]
-        if not gone:
-            return ""
-        return f"{gone[0]} was finished, and is {'made anew' if gone[0] in now else 'gone'}"
+        """Why not each piece that was kept before is still there, and the same one.
+
+        Once the result is there, those that are no part of it may be gone.
+        """
+        now, is_done = self.finished(), self.seen() == self.new
+        for name, piece in kept.items():
+            if name in now and now[name] != piece:
+                return f"{name} was finished, and is made anew"
+            if name not in now and not is_done:
+                return f"{name} was finished, and is gone"
+        return ""
 
     def unfinished(self) -> str:
         """Why the call, made once more, does not end as one that nobody disturbed."""

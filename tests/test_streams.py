@@ -149,6 +149,14 @@ def test_what_an_encoding_lacks_is_spelled_out(encoding: str, seen: str) -> None
     assert raw.getvalue().decode(encoding) == seen
 
 
+def test_a_terminal_gets_no_orders() -> None:
+    raw = io.BytesIO()
+    output = Output(io.TextIOWrapper(raw, "utf-8", newline="\n"))
+    output.write("a\tb\n\x1b]0;title\x07\x9b2J\r\x7f é\n")
+    output.deliver()
+    assert raw.getvalue().decode() == "a\tb\n\\x1b]0;title\\x07\\x9b2J\\x0d\\x7f é\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
 def test_json_gives_back_the_bytes_of_a_name(
     folder: Path, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,8 @@
 Commands print as if both streams always worked. Here alone it is known that a stream can be closed,
 its disk full, its reader gone, or its encoding too small for a character. What a command prints on
 standard output is collected and written when the command is over, so that a failing output never
-keeps a result from its file. Standard error only informs: what it cannot take is dropped.
+keeps a result from its file; and no control character in it reaches a terminal. Standard error only
+informs: what it cannot take is dropped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TextIO
 
 __all__ = ["Output", "prepared"]
 
+# What a file says, or a model, may have control characters, which a terminal obeys.
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
 _ASCII = {"±": "+-", "×": "x", "−": "-", "–": "-", "…": "..."}
 
 
@@ -48,7 +51,7 @@ class Output(io.StringIO):
         if not text or self.stream is None or self.stream.closed:
             return
         try:
-            self.stream.write(_encodable(text, self.stream))
+            self.stream.write(_encodable(text.translate(_CONTROL), self.stream))
             self.stream.flush()
         except OSError:
             _disconnect(self.stream)

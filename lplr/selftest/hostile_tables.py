@@ -71,6 +71,7 @@ EDITS = {
     "objects that are no list": _with("objects", to={}),
     "an object without a name": _with("objects", 0, to=[{}]),
     "a name that is a number": _with("objects", 0, 0, to=1),
+    "a name of half a letter": _with("objects", 0, 0, to="\ud800"),
     "a name twice": _with("objects", 0, 0, to="c"),
     "a group that is a list": _with(*_GROUP, to=[]),
     "a group with another member": _with(*_GROUP, "more", to=1),
@@ -176,6 +177,18 @@ def _in_stacks(depth: int) -> Any:
     return block
 
 
+def _classifier(classes: list[str]) -> dict[str, Any]:
+    """A fitted one of one row, which is of the first class."""
+    texts = {"kind": "U", "items": classes}
+    return {
+        "encoding": "k-neighbors-classifier",
+        "version": 1,
+        "values": {"params": {}, "n_features_in": 1, "classes": texts},
+        "arrays": {"labels": ["u1", [1]]},
+        "groups": {"rows": _quantized((1, 1), "uniform", 8, 1)},
+    }
+
+
 # Few bytes that stand for much, or for nothing; the data are codes and scales.
 LARGE = {
     "more zeros than are counted": (_quantized((2**40, 2**40), "zero", 0, 0), _ONE),
@@ -183,6 +196,7 @@ LARGE = {
     "a stack whose rows wrap": (_stacked(4 * [_zeros(2**62)], 4), 4 * _ONE),
     "too many blocks": (_stacked(110_000 * [_zeros(1)], 110_000), 110_000 * _ONE),
     "stacks in stacks": (_stacked([_in_stacks(400)], 1000), 1000 * _ONE),
+    "texts of the width of one": (_classifier(["b" * 5000, *5000 * ["a"]]), b"\0\0" + _ONE),
     "16 bits that are no number": (_quantized((1, 1), "uniform", 16, 2), b"\xff\x7f" + _ONE),
 }
 

@@ -55,14 +55,19 @@ def _listed(objects: Objects) -> int:
     """Bytes that decoding takes for what the values of all groups list."""
     if not isinstance(objects, Group):
         return sum(map(_listed, objects.values()))
-    lists = 0
+    nbytes = 0
     pending: list[Any] = [objects.values]
     while pending:
         found = pending.pop()
-        lists += not isinstance(found, dict)
+        if not isinstance(found, dict):
+            nbytes += _LISTED
+        elif found.get("kind") == "U" and isinstance(found.get("items"), list):
+            # Texts of a model, of which NumPy makes an array as wide as the longest.
+            widths = [len(text) for text in found["items"] if isinstance(text, str)]
+            nbytes += 4 * len(widths) * max(widths, default=0)
         inside = found.values() if isinstance(found, dict) else found
         pending += [value for value in inside if isinstance(value, (dict, list, tuple))]
-    return lists * _LISTED + _listed(objects.groups)
+    return nbytes + _listed(objects.groups)
 
 
 def _describe(group: Group, arrays: list[memoryview]) -> dict[str, Any]:
@@ -117,6 +122,8 @@ class _Reader:
         for entry in entries:
             if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
                 raise CorruptFileError("an entry of its contents is not a name and an object")
+            if any("\ud800" <= letter <= "\udfff" for letter in entry[0]):  # halves of letters
+                raise CorruptFileError(f"the name {entry[0]!r} in its contents is not Unicode")
             yield entry[0], self.group(entry[1], 0)
 
     def group(self, found: Any, depth: int) -> Group:

@@ -10,8 +10,21 @@ from __future__ import annotations
 import errno
 
 
+def spelled_out(text: str) -> str:
+    """A text whose control characters, of a name say, are written as Python writes them.
+
+    A byte that is no UTF-8 stays: the stream that is printed on knows what to do.
+    """
+    return "".join(
+        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in text
+    )
+
+
 class LplrError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose; its message is one line."""
+
+    def __str__(self) -> str:
+        return spelled_out(super().__str__())
 
 
 class InputError(LplrError, ValueError):
@@ -36,7 +49,7 @@ class _FileError(InputError, OSError):
         self.errno, self.strerror, self.filename = self._errno, message, filename
 
     def __str__(self) -> str:
-        return str(self.strerror)
+        return spelled_out(str(self.strerror))
 
     def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
         return type(self), (str(self), self.filename)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["LOADING", "available_memory", "json_nbytes"]
+__all__ = ["LOADING", "available_memory", "json_nbytes", "parse_json"]
 
 LOADING = 64 << 20  # bytes that loading takes, at most, beside as many as the file has
 _GROUPS = Path("/sys/fs/cgroup")
@@ -47,6 +49,27 @@ def json_nbytes(text: bytes) -> int:
     each = {b"{": 230, b"[": 90, b",": 48, b":": 110, b'"': 25}
     letters = 2 if text.isascii() else 9  # the text and what it says; 4 bytes for each letter
     return letters * len(text) + sum(n * text.count(mark) for mark, n in each.items())
+
+
+def parse_json(text: bytes, stored: int = 0, **options: Any) -> Any:
+    """What a JSON text says, of a file of ``stored`` bytes where that is more than the text.
+
+    ValueError refuses what is none, is nested too deeply, or would take too much memory.
+
+    Examples
+    --------
+    >>> from lplr.memory import parse_json
+    >>> parse_json(b"[" * 100_000)
+    Traceback (most recent call last):
+        ...
+    ValueError: it would take far more memory than it has bytes
+    """
+    if json_nbytes(text) > LOADING + max(stored, len(text)):
+        raise ValueError("it would take far more memory than it has bytes")
+    try:
+        return json.loads(text.decode("utf-8"), **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _of_the_system() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import BudgetWarning, InputError
+from lplr.exceptions import BudgetWarning, InputError, LplrError
 from lplr.parallel import run_blocks
 
 __all__ = [
@@ -96,10 +96,10 @@ def check_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
     if len(shape) != 2:
         hint = "; make it one column, or one row" if len(shape) == 1 else ""
         raise InputError(f"{name}: must have 2 dimensions, found {len(shape)}{hint}")
-    n, d = shape
+    n, d = (check_integer(size, f"{name}.shape", 0, sys.maxsize) for size in shape)
     if n == 0 or d == 0:
         raise InputError(f"{name}: is empty, shape {tuple(shape)}; pass at least one entry")
-    return int(n), int(d)
+    return n, d
 
 
 def exact_dtype(A: Any) -> type:
@@ -188,12 +188,15 @@ def as_array(A: Any, name: str) -> np.ndarray:
             f"{name}: is a linear operator, and its entries are needed here; {taken} "
             f"{name} @ numpy.eye({name}.shape[1])"
         )
-    if isinstance(A, np.ma.MaskedArray) and np.ma.is_masked(A):
-        raise InputError(f"{name}: has masked entries; fill them first")
     try:
-        array = np.asarray(A)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: is not an array: {error}") from None
+        array = np.asanyarray(A)  # a masked one, if that is what A is read as
+    except (LplrError, MemoryError):
+        raise
+    except Exception as error:  # of any package whose array it is
+        raise InputError(f"{name}: is not an array: {error}") from error
+    if any(map(np.ma.is_masked, A if isinstance(A, (list, tuple)) else (array,))):
+        raise InputError(f"{name}: has masked entries; fill them first")
+    array = np.asarray(array)
     if array.dtype.kind in "fiub":
         return array
     if array.ndim == 0:  # None, a path, a model

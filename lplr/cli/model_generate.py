@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -118,11 +117,11 @@ def _first_token(config: Mapping[str, Any]) -> list[int]:
 
 def _last_tokens(checkpoint: Any) -> set[int]:
     """The tokens that end a text, as config.json and generation_config.json name them."""
+    from lplr.models.beside import json_beside
+
     found: set[int] = set()
-    try:
-        chosen = json.loads(checkpoint.tokenizer_files().get("generation_config.json", b"{}"))
-    except ValueError:
-        raise InputError("generation_config.json is not valid JSON") from None
+    name = "generation_config.json"
+    chosen = json_beside({name: b"{}"} | checkpoint.tokenizer_files(), name, dict)
     for config in (checkpoint.config, chosen):
         ids = config.get("eos_token_id")
         found |= {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}

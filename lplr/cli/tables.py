@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from lplr.progress.display import in_seconds, spelled_out
+from lplr.exceptions import spelled_out
+from lplr.progress.display import in_seconds
 
 __all__ = ["columns", "in_bytes", "in_seconds", "in_shape", "shown", "table"]
 

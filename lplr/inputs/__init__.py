@@ -3,10 +3,9 @@
 They are named as on the command line.
 """
 
-from lplr.inputs.base import Input
+from lplr.inputs.base import Input, check_readable
 from lplr.inputs.read import (
     ArrayFile,
-    check_readable,
     members,
     open_input,
     read_input,

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError, LplrError
+from lplr.exceptions import (
+    CorruptFileError,
+    FilePermissionError,
+    FolderError,
+    InputError,
+    LplrError,
+    MissingFileError,
+)
 from lplr.memory import available_memory
 
-__all__ = ["Input", "check_fits", "choose", "reread"]
+__all__ = ["Input", "check_fits", "check_readable", "choose", "reread"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class Input:
             return replace(self, array=np.asarray(self.array))
         except LplrError:
             raise
-        except (OSError, ValueError, LookupError) as error:  # of a decoder that is not ours
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            # Of a decoder that is not ours.
             said = " ".join(str(error).split())
             raise CorruptFileError(f"{self.path}: is damaged: {said}; write it again") from None
 
@@ -83,6 +92,36 @@ def check_fits(nbytes: int, name: str) -> None:
             f"{name}: takes {nbytes} bytes in memory, more than is available; save it as .npy, "
             "which is not read as a whole"
         )
+
+
+def check_readable(path: str) -> None:
+    """Refuse what is no file, or may not be read.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    MissingFileError, FolderError, FilePermissionError, InputError
+        The first three are `InputError` as well.
+
+    Examples
+    --------
+    >>> from lplr.inputs import check_readable
+    >>> check_readable("/no/such/file")
+    Traceback (most recent call last):
+        ...
+    lplr.exceptions.MissingFileError: /no/such/file: no such file; check the name
+    """
+    if not os.path.exists(path):
+        raise MissingFileError(f"{path}: no such file; check the name", path)
+    if os.path.isdir(path):
+        raise FolderError(f"{path}: is a folder, not a regular file; name a file", path)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: is not a regular file; name a file")
+    if not os.access(path, os.R_OK):
+        raise FilePermissionError(f"{path}: may not be read; change its permissions", path)
 
 
 def choose(path: str, member: str, names: list[str]) -> str:

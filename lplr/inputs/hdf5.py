@@ -14,6 +14,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, LplrError, UnsafeFileError
 from lplr.inputs.base import Input, choose
+from lplr.memory import LOADING
 
 __all__ = ["names", "read"]
 
@@ -124,17 +125,47 @@ def _superblock_version(path: str) -> int | None:
 
 
 def _datasets(file: Any) -> list[str]:
-    """Paths of all datasets, by hard links alone: others may leave the file."""
-    import h5py
+    """Paths of all datasets, by hard links alone: others may leave the file.
+
+    Of an object with several paths the first one. The walk of libhdf5 itself takes as many steps as
+    all paths have parts, and its own stack.
+    """
+    from h5py import h5g, h5o
 
     found: list[str] = []
-
-    def note(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            found.append(f"/{name}")
-
-    file.visititems(note)
+    seen = {h5o.get_info(file.id).addr}
+    room = LOADING + os.path.getsize(file.filename)
+    waiting = [(file.id, name, "") for name in _hard_links(file.id)]  # the next one is the last
+    while waiting:
+        group, name, path = waiting.pop()
+        about = h5o.get_info(group, name)
+        if about.addr in seen:
+            continue
+        seen.add(about.addr)
+        path = f"{path}/{os.fsdecode(name)}"
+        room -= len(path)
+        if room < 0:
+            raise CorruptFileError(f"{file.filename}: its names would take far more bytes than it")
+        if about.type == h5o.TYPE_DATASET:
+            found.append(path)
+        elif about.type == h5o.TYPE_GROUP:
+            inside = h5g.open(group, name)
+            waiting.extend((inside, name, path) for name in _hard_links(inside))
     return found
+
+
+def _hard_links(group: Any) -> list[bytes]:
+    """The names of those of a group, the last one first."""
+    from h5py import h5, h5l
+
+    found: list[bytes] = []
+
+    def note(name: bytes, link: Any) -> None:
+        if link.type == h5l.TYPE_HARD:
+            found.append(name)
+
+    group.links.iterate(note, info=True, idx_type=h5.INDEX_NAME, order=h5.ITER_INC)
+    return found[::-1]
 
 
 @contextmanager
@@ -154,14 +185,16 @@ def _follow_hard_links(file: Any, name: str, path: str) -> Any:
 
     node = file
     for part in name.strip("/").split("/"):
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        stored = os.fsencode(part)
+        link = node.get(stored, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
             choose(path, name, _datasets(file))  # refuses, and lists what there is
         if not isinstance(link, h5py.HardLink):
             raise UnsafeFileError(
-                f"{path}:{name}: {part!r} is a link, which is not followed; name the dataset itself"
+                f"{path}:{name}: leads through a link, which is not followed; name the dataset "
+                "itself"
             )
-        node = node[part]
+        node = node[stored]
     if not isinstance(node, h5py.Dataset):
         raise InputError(f"{path}:{name}: is a group; name a dataset in it")
     return node

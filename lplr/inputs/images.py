@@ -8,6 +8,7 @@ wrong sign (8-bit TIFF), and says nothing: what the header declares is compared 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", "
 # No other kinds: for some Pillow starts a program (Ghostscript for EPS).
 _PILLOW = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+_AS_GREY = 12  # bytes that a sample of one byte takes: it, as two bytes, and float32 twice
 _ORIENTATION = 274  # tag of EXIF and TIFF
 # What Pillow raises while it reads a damaged file.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error)
@@ -46,6 +48,7 @@ def read(path: str, member: str) -> Input:
     head = _head(path)
     if is_netpbm(head):
         _page(path, member, 1)
+        check_fits(_AS_GREY * os.path.getsize(path), path)
         pixels, largest = read_samples(path)
         grey, notes = _grey(pixels, largest, f"values divided by {largest}")
         return Input(grey, path, member, "; ".join(notes), 8 if largest < 256 else 16)

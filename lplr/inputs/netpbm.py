@@ -20,7 +20,8 @@ from lplr.exceptions import CorruptFileError, InputError
 
 __all__ = ["is_netpbm", "read_samples"]
 
-_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"  # white space and comments
+# White space and comments; possessive, as what may be given back is kept in memory.
+_GAP = rb"(?:\s++|#[^\r\n]*+[\r\n])++"
 _HEADER = re.compile(
     rb"P(?P<kind>\d)" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,5})\s"
 )

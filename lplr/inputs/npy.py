@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
+import math
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from tokenize import TokenError
 from typing import IO, Any
 
@@ -18,15 +21,21 @@ from lplr.exceptions import CorruptFileError, InputError, LplrError, UnsafeFileE
 from lplr.inputs.base import Input, choose, reread
 from lplr.inputs.forward import Forward
 from lplr.inputs.maps import mapped
-from lplr.memory import available_memory
+from lplr.memory import LOADING, available_memory
 
 __all__ = ["npy_names", "npz_names", "read_npy", "read_npz"]
 
 _PIECE = 1 << 20  # bytes unpacked at a time
+_MAX_DIMENSIONS = 64  # of NumPy
 # What zipfile raises of a damaged archive, also where it looks for times and for names.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error)
 # What NumPy raises of a damaged header, which it parses as a literal of Python.
-_NO_HEADER = (ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError, TypeError)
+_NO_HEADER = (
+    ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError, TypeError,
+    LookupError,
+)  # fmt: skip
+_LARGEST = np.iinfo(np.intp).max  # bytes of an array, also of one that is empty in some dimension
+_DIRECTORY = 15  # times as many bytes does an archive's list of members take in memory
 
 
 def npy_names(path: str) -> list[str]:
@@ -47,7 +56,7 @@ def read_npy(path: str, member: str) -> Input:
 
 def npz_names(path: str) -> list[str]:
     """The arrays of an archive."""
-    with _unpacking(path), zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         return _names(archive, path)
 
 
@@ -60,7 +69,7 @@ def _names(archive: zipfile.ZipFile, path: str) -> list[str]:
 
 def read_npz(path: str, member: str) -> Input:
     """Open one array of an archive; it is read now unless it is a matrix in C order."""
-    with _unpacking(path), zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         names = _names(archive, path)
         member = choose(path, member, names)
         info = archive.infolist()[names.index(member)]
@@ -76,7 +85,9 @@ def read_npz(path: str, member: str) -> Input:
                         f"{path}:{member}: takes more than a quarter of the memory that is "
                         "available, and is not read in parts; save it as .npy"
                     )
-                flat = np.frombuffer(file.read(), dtype)  # to the end, where its checksum is
+                # By pieces to the end, where its checksum is: what is unpacked at once may have
+                # far more bytes than the archive says.
+                flat = np.frombuffer(b"".join(iter(partial(file.read, _PIECE), b"")), dtype)
                 return Input(flat.reshape(shape, order="F" if fortran else "C"), path, member)
     n, d = shape
     height = max(1, _PIECE // (d * dtype.itemsize))
@@ -98,7 +109,7 @@ def _pieces(
 ) -> Iterator[np.ndarray]:
     """The rows of a member, unpacked from its beginning to its end."""
     n, d = shape
-    with _unpacking(path), zipfile.ZipFile(path) as archive, archive.open(info) as file:
+    with _opened(path) as archive, archive.open(info) as file:
         file.read(start)
         for first in range(0, n, height):
             nbytes = min(height, n - first) * d * dtype.itemsize
@@ -110,11 +121,25 @@ def _pieces(
             yield np.frombuffer(data, dtype).reshape(-1, d)
 
 
+class _Archive(io.FileIO):
+    """The file of an archive whose list of members, which is read in one go, fits in memory."""
+
+    opening = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        length = os.fstat(self.fileno()).st_size
+        if self.opening and size and _DIRECTORY * min(size, length) > LOADING + length:
+            raise CorruptFileError(f"{self.name}: lists more members than fit in memory")
+        return super().read(size)
+
+
 @contextmanager
-def _unpacking(path: str) -> Iterator[None]:
-    """Whatever zipfile reports becomes a typed error."""
+def _opened(path: str) -> Iterator[zipfile.ZipFile]:
+    """The open archive; whatever zipfile reports while it is open becomes a typed error."""
     try:
-        yield
+        with _Archive(path) as file, zipfile.ZipFile(file) as archive:
+            file.opening = False
+            yield archive
     except LplrError:
         raise
     except _DAMAGE as error:
@@ -144,15 +169,17 @@ def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int,
         raise UnsafeFileError(
             f"{name}: holds Python objects (a pickle), which are never loaded; save it as numbers"
         )
-    if not dtype.itemsize:
-        raise CorruptFileError(f"{name}: has entries of no bytes, which are no numbers")
-    offset, count = file.tell(), 1
-    for extent in shape:
-        count *= extent  # Python integers: a declared shape must not wrap
-    expected = offset + count * dtype.itemsize
+    if not dtype.itemsize or dtype.subdtype is not None:
+        raise CorruptFileError(f"{name}: has entries of the type {dtype}, which are no numbers")
+    shape = tuple(map(int, shape))  # True is a size for NumPy's parser
+    offset = file.tell()
+    expected = offset + math.prod(shape) * dtype.itemsize
     if size != expected:
         what = "is truncated" if size < expected else "has bytes after its data"
         raise CorruptFileError(
             f"{name}: {what}: {size} bytes where its header declares {expected}; save it again"
         )
+    largest = dtype.itemsize * math.prod(max(extent, 1) for extent in shape)
+    if len(shape) > _MAX_DIMENSIONS or min(shape, default=0) < 0 or largest > _LARGEST:
+        raise CorruptFileError(f"{name}: has the shape {shape}, which no array has")
     return dtype, shape, fortran, offset

@@ -33,6 +33,8 @@ def read(path: str, member: str) -> Input:
     """Open a column of lists, or the columns of numbers ``A,B,C``; by default all there are."""
     file = _opened(path)
     fields = {field.name: field.type for field in file.schema_arrow}
+    if not 0 < len(fields) == len(file.schema_arrow):
+        raise InputError(f"{path}: has no columns, or two of one name; give each a name of its own")
     if not member and (listed := names(path)) != [""]:
         member = choose(path, "", listed)
     columns = [member] if member in fields else member.split(",") if member else list(fields)
@@ -41,6 +43,8 @@ def read(path: str, member: str) -> Input:
         _check_type(fields[column], f"{path}:{column}", len(columns) > 1)
     lists = _is_list(fields[columns[0]])
     d = _length(file, columns[0], f"{path}:{columns[0]}") if lists else len(columns)
+    if not d:
+        raise InputError(f"{path}:{columns[0]}: begins with no list of numbers; drop such rows")
     entries = [fields[column].value_type if lists else fields[column] for column in columns]
     dtype = np.result_type(*(entry.to_pandas_dtype() for entry in entries))
     n = file.metadata.num_rows
@@ -69,7 +73,7 @@ def _decoding(path: str) -> Iterator[None]:
         yield
     except LplrError:
         raise
-    except (OSError, ValueError, LookupError) as error:  # those of Arrow are of these
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
         said = " ".join(str(error).split())
         raise CorruptFileError(f"{path}: is damaged or no Parquet file: {said}") from None
 
@@ -100,10 +104,7 @@ def _length(file: Any, column: str, name: str) -> int:
         return int(kind.list_size)
     with _decoding(name):
         first = next(file.iter_batches(1, columns=[column]), None)
-        length = 0 if first is None else len(first.column(0)[0] or ())
-    if not length:
-        raise InputError(f"{name}: begins with no list of numbers; drop such rows")
-    return length
+        return 0 if first is None else len(first.column(0)[0] or ())
 
 
 def _from(

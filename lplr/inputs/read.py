@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from lplr.exceptions import FilePermissionError, FolderError, InputError, MissingFileError
+from lplr.exceptions import InputError
 from lplr.inputs import hdf5, images, npy, parquet, safetensors, vectors
-from lplr.inputs.base import Input
+from lplr.inputs.base import Input, check_readable
 
 __all__ = ["ArrayFile", "members", "open_input", "read_input", "read_member", "split_input"]
 
@@ -236,36 +236,6 @@ class ArrayFile(Mapping[str, Input]):
 
     def __len__(self) -> int:
         return len(self._members)
-
-
-def check_readable(path: str) -> None:
-    """Refuse what is no file, or may not be read.
-
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    MissingFileError, FolderError, FilePermissionError, InputError
-        The first three are `InputError` as well.
-
-    Examples
-    --------
-    >>> from lplr.inputs import check_readable
-    >>> check_readable("/no/such/file")
-    Traceback (most recent call last):
-        ...
-    lplr.exceptions.MissingFileError: /no/such/file: no such file; check the name
-    """
-    if not os.path.exists(path):
-        raise MissingFileError(f"{path}: no such file; check the name", path)
-    if os.path.isdir(path):
-        raise FolderError(f"{path}: is a folder, not a regular file; name a file", path)
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: is not a regular file; name a file")
-    if not os.access(path, os.R_OK):
-        raise FilePermissionError(f"{path}: may not be read; change its permissions", path)
 
 
 def _kind(path: str) -> _Kind:

@@ -14,25 +14,24 @@ References
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import stat
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
-from lplr.inputs.base import Input, choose
+from lplr.inputs.base import Input, check_fits, check_readable, choose
 from lplr.inputs.maps import mapped
-from lplr.memory import LOADING, json_nbytes
+from lplr.memory import parse_json
 
 __all__ = ["Tensor", "metadata", "names", "read", "read_tensor", "tensors"]
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_DIMENSIONS = 32
 _MAX_ENTRIES = 1 << 56  # NumPy wants fewer, also of an array that is empty in another dimension
+_CONVERTED = 12  # bytes that conversion to float32 takes for an entry, at most
 # dtypes of the format: bits per entry, and the NumPy dtype of the stored bytes where it is read.
 _DTYPES = {
     "F4": (4, ""), "F6_E2M3": (6, ""), "F6_E3M2": (6, ""), "F8_E8M0": (8, ""),
@@ -59,13 +58,13 @@ def tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     CorruptFileError says that the file is not exactly what the format allows.
     """
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         return _entries(file, os.fspath(path))
 
 
 def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The texts of a file beside its tensors; CorruptFileError as by `tensors`."""
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         return _header(file, os.fspath(path))[1]
 
 
@@ -76,7 +75,7 @@ def names(path: str) -> list[str]:
 
 def read(path: str, member: str) -> Input:
     """Read one tensor: mapped, but for BF16 and the floats of 8 bits, which become float32."""
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         found = _entries(file, path)
     member = choose(path, member, list(found))
     return read_tensor(path, member, found[member])
@@ -101,10 +100,17 @@ def read_tensor(path: str, member: str, tensor: Tensor) -> Input:
         else:
             raw = mapped(file, dtype, tensor.offset, tensor.shape)
     if tensor.dtype in _TO_FLOAT32:
+        check_fits(_CONVERTED * raw.size, path)
         scales = ", without scales in other tensors" if tensor.dtype.startswith("F8") else ""
         note = f"{tensor.dtype} converted to float32{scales}"
         return Input(_TO_FLOAT32[tensor.dtype](raw), path, member, note, bits)
     return Input(raw if raw.flags.aligned else np.array(raw), path, member)
+
+
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    """The open file; a pipe would wait, and is refused."""
+    check_readable(os.fspath(path))
+    return open(path, "rb")
 
 
 def _from_e4m3(codes: np.ndarray) -> np.ndarray:
@@ -126,27 +132,21 @@ _TO_FLOAT32 = {
 
 def _header(file: IO[bytes], path: str) -> tuple[list[tuple[str, Tensor]], dict[str, str], int]:
     """Tensors, their offsets still counted from the end of the header; texts; and this end."""
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise CorruptFileError(f"{path}: is not a regular file")
+    size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
-    if len(prefix) < 8 or length > min(status.st_size - 8, _MAX_HEADER):
+    if len(prefix) < 8 or length > min(size - 8, _MAX_HEADER):
         raise CorruptFileError(f"{path}: is truncated or no .safetensors file")
     text = file.read(length)
-    if json_nbytes(text) > LOADING + status.st_size:
-        raise CorruptFileError(
-            f"{path}: its header would take far more memory than the file has bytes"
-        )
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+        header = parse_json(text, size, object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("it is no object")
         texts = header.pop("__metadata__", {})
         if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
             raise ValueError("__metadata__ is not made of texts")
         found = [_entry(name, entry) for name, entry in header.items()]
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+    except ValueError as error:
         raise CorruptFileError(f"{path}: its header is not valid: {error}") from None
     return found, texts, 8 + length
 

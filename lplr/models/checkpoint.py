@@ -64,14 +64,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         found = Path(path)
     except TypeError:
         raise InputError(f"path must be the name of a folder or file, not {path!r}") from None
-    if (found / MANIFEST).is_file():
+    if os.path.isfile(found / MANIFEST):
         raise InputError(
             f"path: {str(found)!r} is a compressed model; give the checkpoint that it was made "
             "from, or open it with lplr.models.load"
         )
-    if found.is_dir():
+    if os.path.isdir(found):
         return _in_our_terms(open_folder(found))
-    if not found.exists():
+    if not os.path.exists(found):
         raise MissingFileError(
             f"path: there is no {str(found)!r}; name a folder in the form of Hugging Face, or a "
             ".gguf file",

@@ -67,23 +67,23 @@ def config_from_gguf(file: GGUFFile) -> dict[str, Any]:
     entry is missing or of a wrong type.
     """
     architecture = file.metadata.get("general.architecture")
-    if architecture not in _ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
         raise InputError(
-            f"{file.path}: the architecture {architecture!r} is not known; those of GGUF files "
+            f"{file.path}: the architecture {architecture!r:.80} is not known; those of GGUF files "
             f"that are: {', '.join(_ARCHITECTURES)}"
         )
     if _get(file, "split.count", int, 1, prefix=False) > 1:
         raise InputError(f"{file.path}: is one of several files; merge them with llama-gguf-split")
-    if "token_embd.weight" not in file.tensors:
-        raise CorruptFileError(f"{file.path}: has no tensor 'token_embd.weight'")
+    embedding, types = (file.tensors.get(f"{t}.weight") for t in ("token_embd", "token_types"))
+    if embedding is None or not embedding.shape:
+        raise CorruptFileError(f"{file.path}: has no matrix 'token_embd.weight'")
     config: dict[str, Any] = {"model_type": architecture}
     for key, theirs in _ARCHITECTURES[architecture].items():
         config[key] = _get(file, theirs, float if "eps" in key else int)
-    config["vocab_size"] = file.tensors["token_embd.weight"].shape[0]
+    config["vocab_size"] = embedding.shape[0]
     tied = "output.weight" not in file.tensors
     if architecture == "bert":
-        types = file.tensors.get("token_types.weight")
-        config["type_vocab_size"] = types.shape[0] if types else 0
+        config["type_vocab_size"] = types.shape[0] if types and types.shape else 0
         config |= {"hidden_act": "gelu", "position_embedding_type": "absolute"}
     elif architecture == "gpt2":
         config |= {"activation_function": "gelu_new", "tie_word_embeddings": tied}
@@ -103,10 +103,12 @@ def _get(file: GGUFFile, key: str, kind: type, default: Any = None, prefix: bool
     found = file.metadata.get(key, default)
     if type(found) is not kind:
         raise CorruptFileError(
-            f"{file.path}: its metadata has {key} = {found!r}, where one {kind.__name__} belongs"
+            f"{file.path}: its metadata has {key} = {found!r:.80}, where one {kind.__name__} "
+            "belongs"
         )
     # The shortest decimal of the float32, which is what was meant: 1e-05, not 9.999999747e-06.
-    return float(str(np.float32(found))) if isinstance(found, float) else found
+    with np.errstate(over="ignore"):  # an infinity is refused where it is used
+        return float(str(np.float32(found))) if isinstance(found, float) else found
 
 
 def _add_attention(file: GGUFFile, config: dict[str, Any]) -> None:

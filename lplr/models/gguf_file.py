@@ -24,6 +24,7 @@ import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError
 from lplr.extras import optional
+from lplr.inputs import check_readable
 from lplr.inputs.maps import mapped
 from lplr.memory import LOADING
 
@@ -84,6 +85,7 @@ class GGUFFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._gguf = optional("gguf", f"{path}: reading a GGUF file")
+        check_readable(str(path))  # a pipe would wait
         try:
             with (
                 open(path, "rb") as file,

@@ -211,11 +211,12 @@ def _sentence_piece(vocabulary: _Vocabulary) -> dict[str, Any]:
         for token, i in vocabulary.ids.items()
         if vocabulary.types[i] == NORMAL
     }
+    lengths = {len(token) for token in score}
     ranked = sorted(
         (-score[token], vocabulary.ids[token[:k]], vocabulary.ids[token[k:]], token, k)
         for token in score
-        for k in range(1, len(token))
-        if token[:k] in score and token[k:] in score
+        for k in lengths  # not all up to its own: a token may be as long as the file
+        if 0 < k < len(token) and token[:k] in score and token[k:] in score
     )
     merges = [f"{token[:k]} {token[k:]}" for *_, token, k in ranked]
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": WORD}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lplr.exceptions import FolderError, InputError, MissingFileError
+from lplr.exceptions import InputError
 from lplr.validation import as_array, check_integer
 
 __all__ = [
@@ -232,15 +232,12 @@ def read_text(file: str | os.PathLike[str]) -> str:
         ...
     lplr.exceptions.MissingFileError: /no/such/file: no such file; check the name
     """
+    from lplr.inputs import check_readable
+
     path = Path(file)
-    if path.is_dir():
-        raise FolderError(f"{path}: is a folder; name a text file", str(path))
-    if path.exists() and not path.is_file():  # a pipe would wait, and a device never end
-        raise InputError(f"{path}: is not a regular file; name a text file")
+    check_readable(str(path))  # a pipe would wait, and a device never end
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; check the name", str(path)) from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: is no text in UTF-8 (byte {error.start} is not); convert it first"

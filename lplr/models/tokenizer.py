@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.extras import optional
+from lplr.models.tokenizer_growth import check_growth
 
 __all__ = ["Tokenizer", "open_tokenizer"]
 
@@ -71,6 +73,23 @@ def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
     return tokenizer
 
 
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Whatever the package raises becomes a typed error, its panics too, which are no Exception.
+
+    It panics over references to tokens that are not there, and over regular expressions that have
+    not matched after ten million steps.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, (LplrError, MemoryError)) or not (
+            isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        ):
+            raise
+        raise CorruptFileError(f"tokenizer.json is not valid: {error}") from None
+
+
 class Tokenizer:
     """Text to token ids and back; `open_tokenizer` makes one.
 
@@ -87,12 +106,13 @@ class Tokenizer:
 
     def __init__(self, data: bytes) -> None:
         tokenizers = optional("tokenizers", "texts")
-        try:
+        with _heard():
             self._tokenizer = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
-        except Exception as error:  # the package raises this very class
-            raise CorruptFileError(f"tokenizer.json is not valid: {error}") from None
+            check_growth(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        if getattr(self._tokenizer.model, "dropout", None) is not None:
+            self._tokenizer.model.dropout = None  # of training, where ids are drawn at random
         ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
         self.vocabulary_size: int = max(ids, default=-1) + 1
 
@@ -112,7 +132,8 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as error:  # half a surrogate pair
             raise InputError(f"text is no valid Unicode: {error}") from None
-        found = self._tokenizer.encode(text, add_special_tokens=special_tokens)
+        with _heard():
+            found = self._tokenizer.encode(text, add_special_tokens=special_tokens)
         return np.array(found.ids, np.int64)
 
     def decode(self, ids: Any, *, special_tokens: bool = True) -> str:
@@ -129,7 +150,9 @@ class Tokenizer:
         InputError
             If an id is outside the vocabulary.
         """
-        return self._tokenizer.decode(self._checked(ids), skip_special_tokens=not special_tokens)
+        checked = self._checked(ids)
+        with _heard():
+            return self._tokenizer.decode(checked, skip_special_tokens=not special_tokens)
 
     def stream(self, ids: Iterable[int], *, special_tokens: bool = False) -> Iterator[str]:
         """The text piece by piece, as ids come: each piece as soon as its characters are whole.

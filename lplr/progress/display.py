@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from lplr.exceptions import spelled_out
 from lplr.progress.estimate import Estimate
 
-__all__ = ["ProgressLine", "drawn", "in_one_line", "in_seconds", "spelled_out"]
+__all__ = ["ProgressLine", "drawn", "in_one_line", "in_seconds"]
 
 _BAR = 24
 _LOG_EVERY = 2.0  # seconds between two steps that a log mentions
@@ -159,16 +160,6 @@ def drawn(what: str) -> Iterator[Callable[[float, str], object]]:
 def in_one_line(text: str) -> str:
     """A text without line breaks and control characters."""
     return spelled_out(" ".join(text.split()))
-
-
-def spelled_out(text: str) -> str:
-    """A text whose control characters, of a name say, are written as Python writes them.
-
-    A byte that is no UTF-8 stays: the stream that is printed on knows what to do.
-    """
-    return "".join(
-        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in text
-    )
 
 
 def in_seconds(seconds: float) -> str:

@@ -11,7 +11,7 @@ from lplr.exceptions import InputError, LplrError
 from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
 from lplr.sources.elsewhere import recipe_of
-from lplr.validation import check_shape
+from lplr.validation import as_array, check_shape
 
 __all__ = ["Source"]
 
@@ -134,7 +134,7 @@ class Source:
         where = f"{self.name}: rows {start} to {stop}"
         try:
             with self._lock:
-                block = self._read(start, stop)
+                block = as_array(self._read(start, stop), where)
         except (LplrError, MemoryError):
             raise
         except Exception as error:  # of any package that reads the data
@@ -149,9 +149,9 @@ class Source:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return np.ascontiguousarray(block, dtype)
 
-    def _read(self, start: int, stop: int) -> np.ndarray:
+    def _read(self, start: int, stop: int) -> Any:
         """The rows as they are stored."""
-        return np.asarray(self._data[start:stop])
+        return self._data[start:stop]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All of it, as stored, if that takes at most a quarter of the memory that is available.

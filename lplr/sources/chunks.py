@@ -9,6 +9,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.inputs.forward import Forward
+from lplr.validation import as_array
 
 __all__ = ["by_chunks"]
 
@@ -62,7 +63,10 @@ def by_chunks(A: Any, name: str) -> Any:
 
     def pieces(i: int) -> Iterator[np.ndarray]:
         for start, stop in zip(kept[i:-1], kept[i + 1 :], strict=True):
-            piece = np.asarray(A[start:stop])
+            rows = A[start:stop]
+            # Dask makes of its own rows an ndarray that has lost its mask.
+            rows = rows.compute() if hasattr(rows, "compute") else rows
+            piece = as_array(rows, f"{name}: rows {start} to {stop}")
             if piece.shape != (stop - start, A.shape[1]):
                 raise InputError(
                     f"{name}: the chunks of rows {start} to {stop} have the shape {piece.shape} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import InputError
+from lplr.memory import parse_json
 from lplr.models.evaluation.choices import Answers
 from lplr.models.evaluation.encoders import EncoderScores
 from lplr.models.evaluation.estimate import Estimate, mean_of
@@ -202,7 +202,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     lplr.exceptions.MissingFileError: /no/such/file: no such file; check the name
     """
     try:
-        found = json.loads(read_text(path))
+        found = parse_json(read_text(path).encode())
     except ValueError as error:
         if isinstance(error, InputError):
             raise
@@ -218,7 +218,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
         if "sensitivity" in found:
             sum(map(float, found["sensitivity"]["errors"])), found["sensitivity"]["source"]
         float(found["totals"]["layers"]["bits_per_weight"]), found["model"], found["method"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{os.fspath(path)}: is not complete ({error!r}); print it again"
         ) from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from lplr.exceptions import InputError
+from lplr.memory import parse_json
 from lplr.models.texts import read_text
 
 __all__ = ["lines_of", "of_json"]
@@ -33,6 +33,6 @@ def of_json(where: str, line: str) -> Any:
         If it is none.
     """
     try:
-        return json.loads(line)
+        return parse_json(line.encode())
     except ValueError as error:
         raise InputError(f"{where} is no JSON: {error}; write one object a line") from None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lplr.exceptions import InputError
+from lplr.validation import LARGEST, SMALLEST
 
 __all__ = ["MAX_BLOCKS", "choice", "flag", "multiple", "number", "refuse"]
 
@@ -19,16 +20,15 @@ def number(
     kind: type[int] | type[float] = int,
     most: float = 2**31 - 1,
 ) -> Any:
-    """A positive number up to ``most``, by default the largest that files have room for."""
+    """A positive number: a whole one up to ``most``, by default the largest that files have room
+    for, or a float that can be divided by."""
     value = _value(config, name, default)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind or not 0 < value <= most:
-        what = "whole number" if kind is int else "number"
-        raise InputError(
-            f"config.json: {name} must be a positive {what} up to {most:,}, found {value!r}"
-        )
-    return value
+    if kind is float and type(value) in (int, float) and SMALLEST <= value <= LARGEST:
+        return float(value)
+    if kind is int and type(value) is int and 0 < value <= most:
+        return value
+    what = f"whole number up to {most:,}" if kind is int else f"number up to {LARGEST:g}"
+    raise InputError(f"config.json: {name} must be a positive {what}, found {value!r:.80}")
 
 
 def flag(config: Mapping[str, Any], name: str, default: bool) -> bool:

@@ -193,8 +193,13 @@ def _windows(config: Mapping[str, Any], n_blocks: int) -> list[int | None]:
         full = full if full == 0 else number(config, "max_window_layers", 28)
         return [None if i < full else window for i in range(n_blocks)]
     known = {"full_attention": None, "sliding_attention": window}
-    if not isinstance(kinds, list) or len(kinds) != n_blocks or not set(kinds) <= set(known):
+    if (
+        not isinstance(kinds, list)
+        or len(kinds) != n_blocks
+        or any(kind not in list(known) for kind in kinds)
+    ):
         raise InputError(
-            f"config.json: layer_types must name {n_blocks} of {', '.join(known)}, found {kinds!r}"
+            f"config.json: layer_types must name {n_blocks} of {', '.join(known)}, found "
+            f"{kinds!r:.80}"
         )
     return [known[kind] for kind in kinds]

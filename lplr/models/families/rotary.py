@@ -12,6 +12,8 @@ from lplr.models.families.config import number
 
 __all__ = ["Rotary"]
 
+_WIDEST = 1 << 16  # a hundred times that of any network, and its frequencies take little memory
+
 
 class Rotary:
     """Cosines and sines of position times frequency.
@@ -21,6 +23,8 @@ class Rotary:
     """
 
     def __init__(self, config: Mapping[str, Any], width: int) -> None:
+        if width > _WIDEST:
+            raise InputError(f"config.json: heads of the width {width} are not supported")
         key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
         scaling = config.get(key) or {}
         if not isinstance(scaling, Mapping):

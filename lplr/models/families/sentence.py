@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from lplr.exceptions import CorruptFileError, InputError
+from lplr.exceptions import InputError
+from lplr.models.beside import json_beside
 
 __all__ = ["sentence_settings"]
 
@@ -46,7 +46,7 @@ def sentence_settings(files: Mapping[str, bytes]) -> dict[str, Any]:
     """
     if "modules.json" not in files:
         return {}
-    modules = _json(files, "modules.json", list)
+    modules = json_beside(files, "modules.json", list)
     settings: dict[str, Any] = {"pooling": "mean", "normalize": False}
     for module in modules:
         kind = str(module.get("type")) if isinstance(module, dict) else repr(module)
@@ -63,14 +63,14 @@ def sentence_settings(files: Mapping[str, bytes]) -> dict[str, Any]:
                     "Normalize"
                 )
     if "sentence_bert_config.json" in files:
-        longest = _json(files, "sentence_bert_config.json", dict).get("max_seq_length")
+        longest = json_beside(files, "sentence_bert_config.json", dict).get("max_seq_length")
         if type(longest) is int and longest > 0:
             settings["max_seq_length"] = longest
     return settings
 
 
 def _pooling(files: Mapping[str, bytes], name: str) -> str:
-    config = _json(files, name, dict)
+    config = json_beside(files, name, dict)
     modes = [
         key for key, value in config.items() if key.startswith("pooling_mode_") and value is True
     ]
@@ -79,15 +79,3 @@ def _pooling(files: Mapping[str, bytes], name: str) -> str:
             f"{name}: the pooling {modes} is unknown; it must be one of {list(_MODES)}"
         )
     return _MODES[modes[0]]
-
-
-def _json(files: Mapping[str, bytes], name: str, kind: type) -> Any:
-    try:
-        found = json.loads(files[name].decode("utf-8"))
-        if not isinstance(found, kind):
-            raise ValueError(f"it is no {kind.__name__}")
-    except KeyError:
-        raise InputError(f"modules.json: names {name}, which is not there") from None
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{name}: is not valid JSON: {error}") from None
-    return found

@@ -185,16 +185,14 @@ def _follow_hard_links(file: Any, name: str, path: str) -> Any:
 
     node = file
     for part in name.strip("/").split("/"):
-        stored = os.fsencode(part)
-        link = node.get(stored, getlink=True) if isinstance(node, h5py.Group) else None
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
             choose(path, name, _datasets(file))  # refuses, and lists what there is
         if not isinstance(link, h5py.HardLink):
             raise UnsafeFileError(
-                f"{path}:{name}: leads through a link, which is not followed; name the dataset "
-                "itself"
+                f"{path}:{name}: {part!r} is a link, which is not followed; name the dataset itself"
             )
-        node = node[stored]
+        node = node[part]
     if not isinstance(node, h5py.Dataset):
         raise InputError(f"{path}:{name}: is a group; name a dataset in it")
     return node

@@ -18,6 +18,7 @@ from lplr.selftest.hostile_file import TRAP, Hostile
 from lplr.selftest.hostile_folders import FOLDERS
 from lplr.selftest.hostile_hdf5 import HDF5
 from lplr.selftest.hostile_inputs import INPUTS
+from lplr.selftest.hostile_networks import NETWORKS
 from lplr.selftest.hostile_tables import TABLES
 from lplr.selftest.specimens import READERS
 from lplr.selftest.trials import Scale, Trial
@@ -41,6 +42,7 @@ def _all(slow: bool) -> dict[str, Hostile]:
         "table of contents": TABLES,
         "folder": FOLDERS,
         "file of others": INPUTS,
+        "file of a network": NETWORKS,
     }
     return {
         f"{kind}: {name}": found

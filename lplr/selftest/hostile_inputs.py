@@ -24,6 +24,7 @@ from lplr.exceptions import (
     MissingFileError,
     UnsafeFileError,
 )
+from lplr.extras import optional
 from lplr.selftest.hostile_file import TRAP, Hostile, Maker
 
 __all__ = ["INPUTS"]
@@ -90,6 +91,25 @@ def _bomb(shape: str, nbytes: int) -> Maker:
     return make
 
 
+def _modest(folder: Path) -> Path:
+    """A vector that has a thousand times the bytes that the archive says."""
+    path = _bomb("(8192,)", 128 << 20)(folder)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02") + 24
+    data[at : at + 4] = struct.pack("<I", len(_shaped("(8192,)")) + 8 * 8192)
+    path.write_bytes(data)
+    return path
+
+
+def _crowd(folder: Path) -> Path:
+    """An archive of many members, none of which is there."""
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 8) + bytes(16)
+    listed = b"".join(entry + b"%08x" % i for i in range(200_000))
+    ends = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 65535, 65535, len(listed), 0, 0)
+    (folder / "a.npz").write_bytes(listed + ends)
+    return folder / "a.npz"
+
+
 def _twice(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "a.npz", "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -113,11 +133,19 @@ _NPY = {
     "a type in a type": _shaped("(3, 4)", "[('a', [('b', '<f8')] * 9)]"),
     "a header without an end": b"\x93NUMPY\x01\x00\xff\xff{",
     "a header of 4 GB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{",
+    "two negative sizes": _shaped("(-3, -4)") + bytes(96),
+    "a size beyond number in an empty array": _shaped(f"(0, {2**70})"),
+    "more dimensions than there can be": _shaped("(" + 65 * "1," + ")") + bytes(8),
+    "a type of nothing": _shaped("(2,)", "()"),
+    "a type without a shape": _shaped("(2,)", "('<f8',)"),
+    "a type that is a row": _shaped("(2,)", "('<f8', (3,))") + bytes(48),
     "another version": b"\x93NUMPY\x09\x00" + _shaped("(3, 4)")[8:],
     "a pickle by another name": pickle.dumps(_Bomb()),
 }
 _NPZ = {
     "two members of one name": _twice,
+    "a member larger than it says": _modest,
+    "members beyond number": _crowd,
     "a member that is cut": _zipped(("x.npy", _shaped("(3, 4)"))),
     "a member that is no array": _zipped(("x.npy", b"hello")),
     "an archive of nothing": _file("a.npz", b"PK\x05\x06" + bytes(18)[:10]),
@@ -183,6 +211,7 @@ _PICTURES: dict[str, tuple[str, bytes]] = {
     "a picture without pixels": ("a.png", _png(8, 8, b"")),
     "a picture of a word": ("a.pgm", _LONG_WORD),
     "a picture that declares more": ("a.pgm", b"P5 999999999 999999999 255 \0"),
+    "a picture of blanks": ("a.pgm", b"P5" + b" " * (4 << 20) + b"1 1 255\n"),
     "a picture of a sign": ("a.pgm", b"P2 1 1 9 -1"),
     "a program": ("a.tif", b"%!PS-Adobe-3.0 EPSF-3.0\n(x) (w) file\n"),
 }
@@ -209,6 +238,12 @@ def _hdf5(evil: Callable[[h5py.File], object]) -> Maker:
     return make
 
 
+def _deep(file: h5py.File) -> None:
+    group = file.id
+    for _ in range(9000):
+        group = h5py.h5g.create(group, b"a")
+
+
 def _virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((3,), "f8")
     layout[:] = h5py.VirtualSource("/dev/zero", "x", (3,))
@@ -227,40 +262,28 @@ _UNSAFE_HDF5 = {
     "a compound type": lambda file: file.create_dataset("x", data=np.zeros(3, "u1,f4")),
 }
 
-# --- GGUF ------------------------------------------------------------------------------------
+# --- Parquet ---------------------------------------------------------------------------------
 
 
-def _gguf(n_tensors: int, n_metadata: int, rest: bytes) -> bytes:
-    return b"GGUF" + struct.pack("<IQQ", 3, n_tensors, n_metadata) + rest
+def _parquet(columns: Callable[[Any], list[Any]]) -> Maker:
+    """Columns that all have one name."""
+
+    def make(folder: Path) -> Path:
+        arrow = optional("pyarrow", "a Parquet file")
+        found = columns(arrow)
+        table = arrow.Table.from_arrays(found, ["x"] * len(found))
+        optional("pyarrow.parquet", "a Parquet file").write_table(table, folder / "a.parquet")
+        return folder / "a.parquet"
+
+    return make
 
 
-def _text(text: bytes, length: int | None = None) -> bytes:
-    return struct.pack("<Q", len(text) if length is None else length) + text
-
-
-_GGUF = {
-    "tensors beyond number": _gguf(2**63, 0, b""),
-    "metadata beyond number": _gguf(0, 2**63, _text(b"a") + struct.pack("<IB", 0, 1)),
-    "a text longer than the file": _gguf(0, 1, _text(b"a", 2**63)),
-    "a list longer than the file": _gguf(0, 1, _text(b"a") + struct.pack("<IIQ", 9, 0, 2**61)),
-    "a list of a list": _gguf(0, 1, _text(b"a") + struct.pack("<IIQ", 9, 9, 1)),
-    "a list of bytes": _gguf(
-        0, 1, _text(b"a") + struct.pack("<IIQ", 9, 0, 8 << 20) + bytes(8 << 20)
+_PARQUET = {
+    "no columns": _parquet(lambda arrow: []),
+    "two columns of one name": _parquet(lambda arrow: 2 * [arrow.array([[1.0], [2.0]])]),
+    "rows of no length": _parquet(
+        lambda arrow: [arrow.array([[]], arrow.list_(arrow.float32(), 0))]
     ),
-    "a list of empty texts": _gguf(
-        0, 1, _text(b"a") + struct.pack("<IIQ", 9, 8, 1 << 20) + bytes(8 << 20)
-    ),
-    "a value of no type": _gguf(0, 1, _text(b"a") + struct.pack("<I", 99)),
-    "a key twice": _gguf(0, 2, 2 * (_text(b"a") + struct.pack("<IB", 0, 1))),
-    "a text that is none": _gguf(0, 1, _text(b"\xff\xfe") + struct.pack("<IB", 0, 1)),
-    "a tensor of many dimensions": _gguf(1, 0, _text(b"t") + struct.pack("<I", 2**32 - 1)),
-    "a tensor that overflows": _gguf(
-        1, 0, _text(b"t") + struct.pack("<IQQIQ", 2, 2**62, 2**62, 0, 0)
-    ),
-    "a tensor beyond the file": _gguf(1, 0, _text(b"t") + struct.pack("<IQIQ", 1, 4, 0, 2**62)),
-    "another version": b"GGUF" + struct.pack("<IQQ", 9, 0, 0),
-    "no GGUF": b"hello",
-    "nothing": b"",
 }
 
 # --- places ----------------------------------------------------------------------------------
@@ -307,6 +330,7 @@ INPUTS = {
     **{f"picture: {k}": Hostile(_file(*v), "arrays", InputError) for k, v in _LARGE.items()},
     **_arrays("a.fvecs", _VECTORS, CorruptFileError),
     **{f"HDF5: {k}": Hostile(_hdf5(v), "arrays", UnsafeFileError) for k, v in _UNSAFE_HDF5.items()},
+    "HDF5: groups in groups": Hostile(_hdf5(_deep), "arrays", CorruptFileError),
     "HDF5: chunks that were never stored": Hostile(
         _hdf5(lambda file: file.create_dataset("x", (1 << 20, 1 << 20), "f8", chunks=(64, 64))),
         "arrays",
@@ -319,10 +343,7 @@ INPUTS = {
         "arrays",
         InputError,
     ),
-    **{
-        f"GGUF: {k}": Hostile(_file("a.gguf", content), "checkpoint", CorruptFileError)
-        for k, content in _GGUF.items()
-    },
+    **{f"Parquet: {k}": Hostile(v, "arrays", InputError) for k, v in _PARQUET.items()},
     "a pipe": Hostile(_pipe, "arrays", InputError),
     "a device": Hostile(_device, "arrays", InputError),
     "a link to itself": Hostile(_loop, "arrays", MissingFileError),
@@ -332,6 +353,8 @@ INPUTS = {
     "packed: a pipe": Hostile(_pipe, "packed", InputError),
     "packed: a device": Hostile(_device, "packed", InputError),
     "packed: a folder": Hostile(_folder, "packed", FolderError),
+    "moments: a pipe": Hostile(_pipe, "moments", InputError),
+    "text: a link to itself": Hostile(_loop, "text", MissingFileError),
     "text: a pipe": Hostile(_pipe, "text", InputError),
     "text: a device": Hostile(_device, "text", InputError),
     "text: not in UTF-8": Hostile(_file("a.txt", b"\xff\xfe\0"), "text", InputError),

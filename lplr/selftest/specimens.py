@@ -126,6 +126,32 @@ def _text(path: Path) -> Any:
     return read_text(path)
 
 
+def _network(path: Path) -> Any:
+    from lplr.models.opening import open_network
+
+    found = open_network(path)
+    return state(found.logits(np.zeros((1, 2), np.int32)))
+
+
+def _tokenizer_of(path: Path) -> Any:
+    from lplr.models.tokenizer import Tokenizer
+
+    found = Tokenizer(path.read_bytes())
+    return state(found.encode("a" * 40 + "b")), found.decode([0])
+
+
+def _document(path: Path) -> Any:
+    from lplr.models.evaluation.document import read_document
+
+    return read_document(path)
+
+
+def _questions(path: Path) -> Any:
+    from lplr.models.evaluation.choices import read_questions
+
+    return read_questions(path)
+
+
 def _table(path: Path) -> Any:
     from lplr.storage.table import read_table
 
@@ -137,6 +163,10 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "folder": _folder,
     "model": _model,
     "checkpoint": _checkpoint,
+    "network": _network,
+    "tokenizer": _tokenizer_of,
+    "document": _document,
+    "questions": _questions,
     "moments": _moments,
     "arrays": _arrays,
     "tokens": _tokens,

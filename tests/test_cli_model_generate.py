@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,15 @@ def test_interrupted_it_keeps_what_was_said(
     found = capsys.readouterr()
     assert found.out == "a\n"
     assert found.err.endswith("tokens/s\nlplr: interrupted\n")
+
+
+def test_a_generation_config_that_is_none(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text("[]")
+    assert main(["model", "generate", str(tmp_path / "model"), "--ids", "3"]) == 2
+    assert "error: generation_config.json: is not valid JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from test_families import config_of, network
 
 from lplr.exceptions import BadIndexError, CorruptFileError, InputError
 from lplr.models.families import family_of
+from lplr.models.families.rotary import Rotary
 from lplr.models.families.sentence import sentence_settings
 
 LLAMA3 = config_of("llama-llama3")["rope_parameters"]
@@ -72,6 +73,12 @@ def test_a_configuration_that_is_none(name: str, changes: dict[str, Any], messag
         family_of(config)
     assert str(caught.value).startswith("config.json: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_base_of_rotation_for_a_million_tokens() -> None:
+    """It is above 2^31 in checkpoints that were trained on so many."""
+    config = config_of("llama") | {"rope_theta": 3580165449.0}
+    assert np.isfinite(Rotary(config, 128).frequencies).all()
 
 
 def test_windows_of_blocks() -> None:

@@ -71,6 +71,26 @@ def test_hdf5_datasets(A: np.ndarray) -> None:
         np.testing.assert_array_equal(read_input(name).array, expected)
 
 
+def test_hdf5_datasets_of_several_paths() -> None:
+    """Each once, in the order of their names, by the first path that leads to it."""
+    with h5py.File("a.h5", "w", track_order=True) as file:
+        file["b/c/y"] = file["z/w"] = np.zeros(1)
+        file["z/x"] = file["b/c/y"]
+        file["b/root"], file["a"] = file["/"], file["b/c"]
+        file["s"] = h5py.SoftLink("/z")
+        walked: list[str] = []
+        file.visititems(lambda name, node: walked.append(f"/{name}"))
+        datasets = [name for name in walked if isinstance(file[name], h5py.Dataset)]
+    assert members("a.h5") == datasets == ["/a/y", "/z/w"]
+
+
+def test_a_message_is_one_line_whatever_names_it_has(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{"x\ny": np.zeros(1), "\x1b[31m": np.zeros(1)})
+    with pytest.raises(InputError) as caught:
+        read_input(str(tmp_path / "a.npz"))
+    assert str(caught.value).endswith(r"of: \x1b[31m, x\ny")
+
+
 def test_a_colon_in_a_name_is_a_name(A: np.ndarray) -> None:
     np.savez("x.npz:a.npz", A)
     np.testing.assert_array_equal(read_input("x.npz:a.npz").array, A)

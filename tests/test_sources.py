@@ -301,6 +301,46 @@ def test_rows_that_cannot_be_read() -> None:
         open_source(dataset)
 
 
+MASKED = np.ma.masked_array(A32, mask=np.eye(*A.shape))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (MASKED, "has masked entries"),
+        (A32 + 1j, "dtype complex64 is not real"),
+        (A32.astype("U8"), "is not real"),
+        (A32.astype("M8[s]"), "is not real"),
+        (A32.astype(object), "is not real"),
+    ],
+    ids=["masked", "complex", "texts", "dates", "objects"],
+)
+def test_rows_are_what_an_array_may_be(rows: np.ndarray, said: str) -> None:
+    """Whoever declares numbers and gives something else: none of it is turned into numbers."""
+    data = Rows(rows)
+    data.dtype = A32.dtype
+    source = open_source(data, "A")
+    with pytest.raises(InputError, match=f"^A: rows 0 to 60:? .*{said}"):
+        source.rows(0, 60)
+
+
+def test_masks_that_are_not_at_the_surface() -> None:
+    array = pytest.importorskip("dask.array")
+    source = open_source(array.from_array(MASKED, chunks=20), "A")
+    with pytest.raises(InputError, match="has masked entries"):
+        source.rows(0, 20)
+    with pytest.raises(InputError, match="has masked entries"):
+        lplr.quantize([MASKED[0], MASKED[1]], bits=4)
+
+
+@pytest.mark.parametrize("shape", [(60.5, 7), ("60", 7), (True, 7), (-60, 7), (2**70, 7)])
+def test_shapes_that_are_none(shape: Any) -> None:
+    data = Rows(A32)
+    data.shape = shape
+    with pytest.raises(InputError, match=r"^A\.shape: must be "):
+        open_source(data, "A")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -216,3 +216,14 @@ def test_a_tokenizer_without_a_name_in_gguf() -> None:
         tokenizer_to_gguf({"vocab_size": 3}, {"tokenizer.json": json.dumps(whole).encode()})
     with pytest.raises(InputError, match="has no tokenizer.json"):
         tokenizer_to_gguf({"vocab_size": 3}, {})
+
+
+def test_nothing_is_drawn_at_random() -> None:
+    """What a tokenizer drops in training would give other ids each time."""
+    found = json.loads(trained("gpt2").to_str())
+    plain, found["model"]["dropout"] = json.dumps(found), 0.9
+    expected = Tokenizer(plain.encode()).encode(TEXTS[0])
+    dropping = tokenizers.Tokenizer.from_str(json.dumps(found))
+    assert any(dropping.encode(TEXTS[0]).ids != expected.tolist() for _ in range(20))
+    dropping = Tokenizer(json.dumps(found).encode())
+    assert all(dropping.encode(TEXTS[0]).tolist() == expected.tolist() for _ in range(20))

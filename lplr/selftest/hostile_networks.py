@@ -73,7 +73,10 @@ def _value(value: Any) -> bytes:
 def _llama(tensors: dict[str, tuple[int, ...]], **more: Any) -> bytes:
     """A GGUF file of a network without blocks, its tensors of zeros."""
     keys = ("embedding_length", "feed_forward_length", "block_count", "context_length")
-    metadata = {"general.architecture": "llama", **{f"llama.{key}": 1 for key in keys}}
+    metadata: dict[str, Any] = {
+        "general.architecture": "llama",
+        **{f"llama.{key}": 1 for key in keys},
+    }
     metadata |= {
         "llama.attention.head_count": 1,
         **{k.replace("__", "."): v for k, v in more.items()},
@@ -87,7 +90,7 @@ def _llama(tensors: dict[str, tuple[int, ...]], **more: Any) -> bytes:
     return found + bytes(-len(found) % 32 + 32 * len(tensors))
 
 
-_EMBEDDING = {"token_embd.weight": (2, 2)}
+_EMBEDDING: dict[str, tuple[int, ...]] = {"token_embd.weight": (2, 2)}
 _GGUF |= {
     "an embedding that is a number": _llama({"token_embd.weight": ()}),
     "a token as long as the file": _llama(
@@ -129,11 +132,11 @@ def _checkpoint(config: dict[str, Any], dtype: str = "F32", **files: bytes) -> M
     return make
 
 
-_QWEN = {
+_QWEN: dict[str, Any] = {
     "model_type": "qwen2", "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8,
     "num_attention_heads": 1, "vocab_size": 8,
 }  # fmt: skip
-_CONFIGS = {
+_CONFIGS: dict[str, dict[str, Any]] = {
     "heads beyond memory": {"head_dim": 2**31 - 2},
     "a width beyond memory": {"hidden_size": 2**30},
     "layers of no name": {"use_sliding_window": True, "layer_types": [{}]},
@@ -149,7 +152,7 @@ _SWOLLEN = b"[" + b"[]," * 1_000_000 + b"[]]"
 
 def _tokenizer(**parts: Any) -> Maker:
     """A tokenizer of the letters a to c with other parts."""
-    whole = {
+    whole: dict[str, Any] = {
         "version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
         "post_processor": None, "decoder": None,
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []},

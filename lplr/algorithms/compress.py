@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lplr.algorithms.in_parts import in_parts
+from lplr.algorithms.stated import stated_error
 from lplr.cluster import using
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
@@ -163,8 +164,16 @@ def compress(
             A, bits_per_entry, hessian, output_hessian, rng, effort
         )
     packed, chosen, others = best_of(plans, matrix, effort)
-    meta = {**damping, "plan": others.pop(chosen), "others": others}
-    return replace(packed.scaled(unit), meta=meta)
+    plan, packed = others.pop(chosen), packed.scaled(unit)
+
+    def weights() -> tuple[Any, Any]:
+        if matrix.keeps_H:
+            return matrix.H, matrix.G
+        share = damping["damping"] or 0.0
+        return regularized(hessian, matrix.shape[1], damping=share)[0], matrix.G
+
+    plan["error"] = stated_error(packed, A, plan["error"], weights)
+    return replace(packed, meta={**damping, "plan": plan, "others": others})
 
 
 def predictions(

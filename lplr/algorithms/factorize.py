@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lplr.algorithms.in_parts import in_parts
+from lplr.algorithms.stated import stated_error
 from lplr.cluster import using
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
@@ -180,6 +182,7 @@ def factorize(
     """
     first = A if isinstance(A, FirstPass) else FirstPass(opened(A))
     A, gone = first.source, first.moments
+    original = A
     if bits_per_entry is not None:
         check_budget(bits_per_entry, bits_of(A))
     products = is_sparse(A) or is_operator(A) or isinstance(A, InputOperator)
@@ -268,11 +271,20 @@ def factorize(
         else:
             blocks = [ComponentBlock(0, k, plans[0].books)]
         generator = np.random.default_rng([seed, 1])  # not the stream of the range finder
-        return successive_factors(A, (s, V), blocks, generator, effort).scaled(unit)
+        f = successive_factors(A, (s, V), blocks, generator, effort).scaled(unit)
+        return f if gone else _with_stated_error(f, original)
     results = _sketched(A, plans, how, finder)
     # The error costs a product of its own: measured only where there is a choice.
     best = min(results, key=lambda f: _loss(f, A)) if len(results) > 1 else results[0]
     return best.scaled(unit)
+
+
+def _with_stated_error(f: LowRank, A: Any) -> LowRank:
+    """The last error of the history as it is, where there is a history."""
+    *before, last = f.meta.get("history", [None])
+    if last is None:
+        return f
+    return replace(f, meta={**f.meta, "history": [*before, stated_error(f, A, last)]})
 
 
 def _loss(f: LowRank, A: np.ndarray | InputOperator) -> float:

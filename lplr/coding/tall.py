@@ -9,6 +9,7 @@ up to three times and multiplies with all of A for each block.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,9 +48,9 @@ def tall_factors(
 
     Blocks of ``sizes`` components are coded alike. L, the longer factor, is coded twice, at first
     without sweeps, and R is fitted after each time. ``meta["history"]`` has the relative errors
-    after each fit.
+    after each fit, the last of them as measured: the others come from products in float32.
     """
-    wide = A.shape[0] < A.shape[1]
+    wide, given = A.shape[0] < A.shape[1], A
     A, own = (A.T, [pair[::-1] for pair in books]) if wide else (A, books)
     left_books = [pair[0] for pair in own]
     free = [None] * len(books)
@@ -70,7 +71,9 @@ def tall_factors(
         loss = max(norm - max(gains), 0.0)
         history.append(float(np.sqrt(loss / norm)) if norm > 0 else 0.0)
     sides = (right, left) if wide else (left, right)
-    return stack_factors(list(zip(*sides, strict=True)), books, {"history": history})
+    f = stack_factors(list(zip(*sides, strict=True)), books)
+    history[-1] = f.relative_error(given)
+    return replace(f, meta={"history": history})
 
 
 def factors_on_start(

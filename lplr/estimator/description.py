@@ -14,6 +14,7 @@ from lplr.matrices.low_rank import LowRank
 from lplr.parallel import matmul, reproducible
 from lplr.sources import Source
 from lplr.streaming.limits import memory_bytes
+from lplr.streaming.measured import stated_error
 from lplr.streaming.moments import FirstPass, Moments
 from lplr.streaming.room import open_passes
 
@@ -22,9 +23,6 @@ __all__ = ["LONG", "Spread", "error_and_spread", "singular_pairs", "spread_of_mo
 _COLUMNS = 16  # of a projected operator that are held at a time
 LONG = 1 << 13  # rows of a long factor that are decomposed at a time
 _ROUNDING = 1e-12  # of a sum of squares in float64, generously
-# Relative error from which on that of the second pass is precise enough: its square comes from
-# products in float32, and is off by up to 1e-6 of the squared norm.
-_TELLING = 0.03
 
 
 class Spread(NamedTuple):
@@ -44,14 +42,15 @@ def error_and_spread(
 ) -> tuple[float, Spread]:
     """The relative error of L R, and the spread of the data.
 
-    Of a source they follow from what two passes found, where that is all there and precise enough;
-    else another pass measures them.
+    Of a source they follow from what two passes found, where that is all there; else another pass
+    measures them.
     """
     if isinstance(X, Source):
-        error = factors.meta.get("history", [0.0])[-1]
-        if first.moments is not None and error >= _TELLING:
-            return error, spread_of_moments(first.moments, V)
-        return _of_source(X, factors, V, memory_bytes(memory_limit))
+        history = factors.meta.get("history")
+        if first.moments is not None and history:
+            return history[-1], spread_of_moments(first.moments, V)
+        error, spread = _of_source(X, factors, V, memory_bytes(memory_limit))
+        return stated_error(factors, X, error), spread
     spread = _of_array(X, V) if isinstance(X, np.ndarray) else _of_operator(X, V)
     return factors.relative_error(X) if spread.norm else 0.0, spread
 
@@ -63,9 +62,9 @@ def _of_source(X: Source, factors: LowRank, V: np.ndarray, limit: int) -> tuple[
     projected = np.zeros((2, V.shape[1]))
 
     def work(start: int, A: np.ndarray) -> tuple[np.ndarray, ...]:
-        E = (A - read(start, start + len(A))).astype(np.float64)
-        error = np.vdot(E, E)
         A = A.astype(np.float64)
+        E = A - read(start, start + len(A))
+        error = np.vdot(E, E)
         Z = A @ V
         moments = np.array([Z.sum(axis=0), np.square(Z).sum(axis=0)])
         return np.array([error, np.vdot(A, A)]), A.sum(axis=0), moments

@@ -70,7 +70,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
     singular_values_ : ndarray of shape (n_components_,), of the dtype of X
         Singular values of the product L R, descending.
     explained_variance_ : ndarray of shape (n_components_,), of the dtype of X
-        Variance of each column of the transformed training data.
+        Variance of each column of the transformed training data; float64 where float32 does not
+        hold squares of X.
     explained_variance_ratio_ : ndarray of shape (n_components_,), of the dtype of X
         The same over the sum of the variances of the columns of X; 0 where that is 0.
     reconstruction_err_ : float
@@ -108,7 +109,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
     vectors as its shorter side is long.
 
     Files and arrays that need not be in memory are read in blocks of rows, twice by the method
-    "feedback" and once more where its error is below 3 %, which has to be measured. Their
+    "feedback" and once more where its error is below 1 %, which has to be measured. Their
     attributes are float64 where the data are float64, else float32. ``partial_fit`` takes rows
     that come in batches and are not kept; it says what ``factors_`` is then.
 
@@ -250,7 +251,7 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         self.singular_values_ = s.astype(dtype)
         self.reconstruction_err_ = error * spread.norm
         variance = spread.variance
-        self.explained_variance_ = variance.astype(dtype)
+        self.explained_variance_ = _narrowed(variance, dtype)
         ratio = variance / spread.total if spread.total > 0 else np.zeros_like(variance)
         self.explained_variance_ratio_ = ratio.astype(dtype)
 
@@ -352,3 +353,9 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
                 f"found {self.n_components!r} and {self.bits_per_entry!r}"
             )
         return check_integer(self.n_components, "n_components", 1, min(shape))
+
+
+def _narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same numbers in a dtype, if it holds the largest one."""
+    largest, limits = x.max(), np.finfo(dtype)
+    return x.astype(dtype) if largest == 0 or limits.tiny <= largest <= limits.max else x

@@ -136,7 +136,7 @@ class PackedMatrix(DecodedMatrix):
         Notes
         -----
         Of a sparse matrix and low-rank factors the error is a sum of inner products in float64,
-        which loses digits below 1e-5: smaller errors are summed over blocks of rows, as those under
+        which loses digits below 0.01: smaller errors are summed over blocks of rows, as those under
         a ``hessian`` are. A linear operator multiplies as many vectors as its shorter side is long,
         and as it has rows where they are summed.
         """

@@ -29,6 +29,7 @@ from lplr.sources import Source
 from lplr.streaming.backbone import streamed_sum
 from lplr.streaming.feedback import streamed_factors
 from lplr.streaming.matrix import StreamedMatrix
+from lplr.streaming.measured import stated_error
 from lplr.streaming.moments import Moments, moments_of
 from lplr.streaming.passes import Passes
 from lplr.streaming.results import Kept, Results
@@ -75,7 +76,7 @@ def compress_in_passes(
     seeds: tuple[int, int],
     effort: str,
 ) -> PackedMatrix:
-    """`lplr.compress` by two passes within ``limit`` bytes.
+    """`lplr.compress` by two passes within ``limit`` bytes, or three where the error is small.
 
     Plans are predicted from the moments, and those that compete carried out on the stand-in of few
     rows; the best one codes all rows on what it found there.
@@ -88,6 +89,7 @@ def compress_in_passes(
         plan, trial, others = _chosen(plans, matrix, effort, results)
     packed, loss = _carried_out(plan, trial, passes, moments, matrix, effort, results)
     error = matrix.relative(loss * matrix.shape[0] / source.shape[0])
+    error = stated_error(packed, source, error, matrix.H)
     record = {**plan.describe(matrix.shape), "error": error}
     if len(passes.parts) > 1:  # what plans say is of one part
         record |= {"nbytes": packed.nbytes, "bits_per_entry": packed.bits_per_entry}

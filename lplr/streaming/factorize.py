@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from lplr.planning.waterfill import distribute
 from lplr.progress import until
 from lplr.sources import Source
 from lplr.streaming.feedback import factors_of_few, streamed_factors
+from lplr.streaming.measured import stated_error
 from lplr.streaming.moments import FirstPass, Moments, moments_of
 from lplr.streaming.results import Results
 from lplr.streaming.room import open_passes
@@ -35,8 +38,9 @@ def feedback_in_passes(
 ) -> LowRank | RowParts:
     """The method "feedback" of `lplr.factorize`, by two passes within ``limit`` bytes.
 
-    Of several plans, which share a budget of ``nbytes``, each component gets the best one. Where
-    the result has parts, plans are those of one of them, as is its share of the budget.
+    A small error takes a third one, which measures it. Of several plans, which share a budget of
+    ``nbytes``, each component gets the best one. Where the result has parts, plans are those of one
+    of them, as is its share of the budget.
     """
     shape = source.shape
     k = max(plan.rank for plan in plans)
@@ -56,7 +60,10 @@ def feedback_in_passes(
     share = None if nbytes is None else nbytes * rows / shape[0]
     blocks = _blocks(moments.of_rows(rows), plans, share)
     rng = np.random.default_rng([seed, 1])
-    return streamed_factors(passes, moments, blocks, rng, results, effort)[0]
+    f: Any = streamed_factors(passes, moments, blocks, rng, results, effort)[0]
+    *before, last = f.meta["history"]
+    history = [*before, stated_error(f, source, last)]
+    return replace(f, meta={**f.meta, "history": history})
 
 
 def feedback_of_few(

@@ -17,11 +17,14 @@ from lplr.matrices.stacked import Stacked
 from lplr.progress import until
 from lplr.streaming.moments import Moments
 from lplr.streaming.passes import Passes
-from lplr.streaming.products import Products
+from lplr.streaming.products import Products, Residual
 from lplr.streaming.results import Kept, Results
 from lplr.streaming.row_coder import RowCoder
 
 __all__ = ["factors_of_few", "streamed_factors"]
+
+# Of a tile: its first row, the packed rows of L, their products, and what they leave.
+_Tile = tuple[int, list[np.ndarray], tuple[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
 
 def factors_of_few(
@@ -70,32 +73,36 @@ def streamed_factors(
 
     def code(part: slice) -> Kept:
         coder = RowCoder(R, pattern, part.stop - part.start, rough=effort == "fast")
-        products = Products(k, d)
+        products, residual = Products(k, d), Residual(k, d)
 
-        def work(start: int, X: np.ndarray) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
+        def work(start: int, X: np.ndarray) -> _Tile:
             X = X if unit == 1 else X * unit
             packed, values = coder.code(X)
-            return start, packed, *products.of(values, X)
+            return start, packed, Products.of(values, X), Residual.of(values, X, R, H)
 
-        def take(done: tuple[int, list[np.ndarray], np.ndarray, np.ndarray]) -> None:
-            start, packed, G, B = done
+        def take(done: _Tile) -> None:
+            start, packed, of_products, of_residual = done
             for columns, codes in zip(coder.columns, packed, strict=True):
                 columns.fill(start - part.start, codes)
-            products.add(G, B)
+            products.add(*of_products)
+            residual.add(*of_residual)
 
         passes.each(work, take, "rows of L", part)
-        return {"L": coder.matrix(), "gram": products.gram, "mixed": products.mixed}
+        sums = {"gram": products.gram, "mixed": products.mixed}
+        left = {"loss": np.array([residual.loss]), "residual": residual.mixed}
+        return {"L": coder.matrix(), **sums, **left}
 
-    products = Products(k, d)
+    products, residual = Products(k, d), Residual(k, d)
     with until(0.98):
         for kept in results.coded(passes.parts, code):
             products.add(kept["gram"], kept["mixed"])
+            residual.add(float(kept["loss"][0]), kept["residual"])
             del kept  # before the next one is there
     sizes = [block.stop - block.start for block in blocks]
     books = [block.books for block in blocks]
     again = fitted_right(products.gram, products.mixed, R, books, sizes)
     values = np.concatenate([factor.values for factor in again])
-    losses = [products.loss(r, moments.gram, H) for r in (R, values)]
+    losses = [residual.loss, residual.loss_after(values - R, products.gram, H)]
     right = _packed_right(again, blocks)
     if losses[1] >= losses[0]:
         right, losses[1] = found.right, losses[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from lplr.linalg.least_squares import gram
 
-__all__ = ["Products"]
+__all__ = ["Products", "Residual"]
 
 
 class Products:
@@ -31,10 +31,42 @@ class Products:
         self.gram += G
         self.mixed += B
 
-    def loss(self, R: np.ndarray, gram: np.ndarray, H: np.ndarray | None = None) -> float:
-        """``tr(E H E^T)`` of ``E = A - L R``, given A^T A: no row is needed for it."""
-        R = R.astype(np.float64)
-        RH = R if H is None else R @ H
-        norm = float(np.trace(gram) if H is None else np.vdot(gram, H))
-        explained = 2.0 * float(np.vdot(self.mixed, RH)) - float(np.vdot(self.gram @ R, RH))
-        return max(norm - explained, 0.0)
+
+class Residual:
+    """``tr(E H E^T)`` and ``L^T E`` of what L R leave, ``E = A - L R``, summed up as `Products`.
+
+    The loss of any other R follows: where it is near the first one, all terms are as small as the
+    loss itself, while those from L^T A would cancel to it and leave rounding of the norm of A.
+
+    Attributes
+    ----------
+    loss : float
+    mixed : ndarray of shape (m, d), float64
+    """
+
+    def __init__(self, m: int, d: int) -> None:
+        self.loss, self.mixed = 0.0, np.zeros((m, d))
+
+    @staticmethod
+    def of(
+        values: np.ndarray, X: np.ndarray, R: np.ndarray, H: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Those of a tile."""
+        E = X - values.T @ R
+        mixed = values @ E
+        E = E.astype(np.float64)
+        return float(np.vdot(E, E if H is None else E @ H)), mixed
+
+    def add(self, loss: float, mixed: np.ndarray) -> None:
+        """Add those of a tile."""
+        self.loss += loss
+        self.mixed += mixed
+
+    def loss_after(
+        self, change: np.ndarray, gram: np.ndarray, H: np.ndarray | None = None
+    ) -> float:
+        """The loss once ``change`` was added to R, ``gram`` being L^T L."""
+        change = change.astype(np.float64)
+        weighted = change if H is None else change @ H
+        rest = np.vdot(gram @ change, weighted) - 2.0 * np.vdot(self.mixed, weighted)
+        return max(self.loss + float(rest), 0.0)

@@ -99,7 +99,8 @@ def _argument(name: str, value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     known = isinstance(value, (bool, int, float, str))
-    return float(value) if hasattr(value, "__float__") and not known else value  # a fraction, say
+    # A fraction, say; a class is none, whatever its instances are.
+    return float(value) if hasattr(type(value), "__float__") and not known else value
 
 
 def _rng(rng: Any) -> Any:

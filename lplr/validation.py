@@ -26,6 +26,7 @@ __all__ = [
     "check_block",
     "check_budget",
     "check_choice",
+    "check_factor",
     "check_flag",
     "check_integer",
     "check_magnitude",
@@ -279,15 +280,27 @@ def check_bits(value: Any, name: str) -> float:
 def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) -> float:
     """A finite number above ``low``, or not below it where ``strict`` is False."""
     bound = f"above {low:g}" if strict else f"at least {low:g}"
-    if isinstance(value, (bool, np.bool_, str, bytes)) or getattr(value, "ndim", 0) != 0:
+    if isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}: must be a number {bound}, found {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name}: must be a number {bound}, found {value!r}") from None
+    number = _number(value, name, f"a number {bound}")
     if not np.isfinite(number) or number < low or (strict and number == low):
         raise InputError(f"{name}: must be finite and {bound}, found {number}")
     return number
+
+
+def _number(value: Any, name: str, what: str) -> float:
+    """The float of what is no text and no array."""
+    try:
+        if isinstance(value, (str, bytes)) or getattr(value, "ndim", 0) != 0:
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name}: must be {what}, found {value!r}") from None
+
+
+def check_factor(value: Any, name: str = "factor") -> float:
+    """A number of any sign and size; whoever multiplies by it says what is out of range."""
+    return _number(value, name, "a number")
 
 
 def bits_of(A: Any) -> float:

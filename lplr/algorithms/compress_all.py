@@ -102,7 +102,7 @@ def compress_all(
         raise InputError(
             f"matrices: must be a mapping of names to arrays, found {type(matrices).__name__}"
         )
-    check_budget(bits_per_entry)
+    bits_per_entry = check_budget(bits_per_entry)
     check_choice(effort, "effort", tuple(EFFORTS))
     check_client(client)
     items = collected(matrices, hessians, output_hessians)

@@ -183,11 +183,12 @@ def factorize(
     first = A if isinstance(A, FirstPass) else FirstPass(opened(A))
     A, gone = first.source, first.moments
     original = A
+    check_choice(method, "method", METHODS)
     if bits_per_entry is not None:
-        check_budget(bits_per_entry, bits_of(A))
+        bits_per_entry = check_budget(bits_per_entry, bits_of(A))
     products = is_sparse(A) or is_operator(A) or isinstance(A, InputOperator)
     limited = "memory_limit" if client is None else "client"
-    if (memory_limit, client) != (None, None) and products:
+    if (memory_limit is not None or client is not None) and products:
         raise InputError(
             f"{limited}: goes with a matrix whose rows are read; leave it out for a sparse "
             "matrix or a linear operator, of which only products are taken"

@@ -26,7 +26,7 @@ _TALL = 512  # rows from which on a column is as good a sequence as any
 
 
 @in_parts
-@recorded(draws=lambda arguments: arguments["rounding"] == "dithered")
+@recorded(draws=lambda arguments: str(arguments["rounding"]) == "dithered")
 def quantize(
     A: Any,
     *,

@@ -10,7 +10,7 @@ from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.linalg.symmetric import add_to_diagonal, divide, symmetrized
 from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul
-from lplr.validation import LARGEST, check_matrix, check_real, warn_caller
+from lplr.validation import LARGEST, check_integer, check_matrix, check_real, warn_caller
 
 __all__ = [
     "DAMPING",
@@ -183,6 +183,8 @@ def regularize(
     damping = check_real(damping, "damping", strict=False)
     if damping > LARGEST:  # no float32 would hold H
         raise InputError(f"damping: must be at most {LARGEST:g}, found {damping:g}")
+    if columns is not None:
+        columns = check_integer(columns, "columns", 1)
     return regularized(hessian, columns, damping=damping)
 
 

@@ -156,13 +156,22 @@ def rank_constrained(A: np.ndarray, H: np.ndarray, rank: int) -> tuple[np.ndarra
     n, d = A.shape
     if n <= d:
         M = matmul(matmul(A, H), A.T)
-        _, U = eigh((M + M.T) / 2, subset_by_index=(n - rank, n - 1), check_finite=False)
-        U = U[:, ::-1]
+        U = _leading_eigenvectors((M + M.T) / 2, rank)
     else:
         w, V = eigh(H, check_finite=False)
         B = matmul(A, V * np.sqrt(np.maximum(w, 0.0)))
         M = matmul(B.T, B)
-        _, V = eigh((M + M.T) / 2, subset_by_index=(d - rank, d - 1), check_finite=False)
+        V = _leading_eigenvectors((M + M.T) / 2, rank)
         # QR keeps the columns orthonormal where the rank of A H^(1/2) is below the asked one.
-        U, _ = qr(matmul(B, V[:, ::-1]), mode="economic", check_finite=False)
+        U, _ = qr(matmul(B, V), mode="economic", check_finite=False)
     return np.ascontiguousarray(U), matmul(U.T, A)
+
+
+def _leading_eigenvectors(M: np.ndarray, count: int) -> np.ndarray:
+    """The eigenvectors of the largest eigenvalues of a symmetric matrix, the largest first."""
+    from scipy.linalg import eigh
+
+    _, V = eigh(M, subset_by_index=(len(M) - count, len(M) - 1), check_finite=False)
+    if V.shape[1] < count:  # LAPACK may find none among eigenvalues that are equal up to rounding
+        V = eigh(M, check_finite=False)[1][:, -count:]
+    return V[:, ::-1]

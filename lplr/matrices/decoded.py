@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ class DecodedMatrix(LinearOperator):
         InputError
             If there are no such rows.
         """
-        if not 0 <= start <= stop <= self.shape[0]:
+        whole = isinstance(start, Integral) and isinstance(stop, Integral)
+        if not (whole and 0 <= start <= stop <= self.shape[0]):
             raise InputError(
                 f"start, stop: must lie in 0 to {self.shape[0]}, found {start}, {stop}"
             )

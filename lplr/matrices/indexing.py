@@ -24,7 +24,7 @@ def select(
         # NumPy refuses what it would refuse, before anything is decoded.
         np.empty((shape[0], 0), np.bool_)[rows]
         np.empty((0, shape[1]), np.bool_)[:, *columns]
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise BadIndexError(f"index: {error}") from None
     if isinstance(rows, slice):
         numbers = np.arange(*rows.indices(shape[0]))

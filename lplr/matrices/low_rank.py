@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from lplr.matrices.errors import ReadRows, ratio_of_norms
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.matrices.vector_product import VectorProduct
+from lplr.validation import check_factor
 
 __all__ = ["LowRank"]
 
@@ -73,8 +75,10 @@ class LowRank(PackedMatrix):
             raise InputError(
                 f"left, right: inner sizes differ, {self.left.shape} and {self.right.shape}"
             )
-        if not abs(self.shift) <= float(np.finfo(np.float32).max):
-            raise InputError(f"shift: must be finite in float32, found {self.shift}")
+        if not (
+            isinstance(self.shift, Real) and abs(self.shift) <= float(np.finfo(np.float32).max)
+        ):
+            raise InputError(f"shift: must be finite in float32, found {self.shift!r}")
         shape = self.left.shape[0], self.right.shape[1]
         self._set(shape=shape, shift=float(self.shift), meta=self.meta)
 
@@ -144,6 +148,7 @@ class LowRank(PackedMatrix):
         ----------
         factor : float
         """
+        factor = check_factor(factor)
         return replace(self, right=self.right.scaled(factor), shift=self.shift * factor)
 
     def _state(self) -> dict[str, Any]:

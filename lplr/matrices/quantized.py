@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
 from lplr.quantizers.zero import Zero
-from lplr.validation import check_integer
+from lplr.validation import check_factor, check_integer
 
 __all__ = ["Quantized", "part"]
 
@@ -80,14 +81,21 @@ class Quantized(PackedMatrix):
     _written: ClassVar[tuple[str, ...]] = ("axis",)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 2:
+            raise InputError(f"shape: must be two sizes, found {self.shape!r}")
         n, d = (check_integer(x, "shape", 1) for x in self.shape)
+        if not (isinstance(self.quantizer, str) and isinstance(self.bits, Real)):
+            raise InputError(
+                "quantizer, bits: must be a name and a number, found "
+                f"{self.quantizer!r} and {self.bits!r}"
+            )
         self._set(shape=(n, d), axis=check_integer(self.axis, "axis", 0, 1))
         book = self.codebook
         length, count = (n, d) if self.axis == 0 else (d, n)
         self._set(bits=book.bits, codes=_frozen(book.check_packed(self.codes, length, count)))
         for name in ("scale", "offset"):
             array = getattr(self, name)
-            if array is None:
+            if array is None and name == "offset":
                 continue
             if (
                 not isinstance(array, np.ndarray)
@@ -140,6 +148,7 @@ class Quantized(PackedMatrix):
         InputError
             If float32 does not hold what they would stand for.
         """
+        factor = check_factor(factor)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             unit = np.float32(factor)
             scale = self.scale * unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -15,6 +15,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
+from lplr.validation import check_factor
 
 __all__ = ["Part", "RowParts"]
 
@@ -78,7 +79,7 @@ class RowParts(PackedMatrix):
     encoding: ClassVar[tuple[str, int]] = ("row-parts", 1)
 
     def __post_init__(self) -> None:
-        blocks = tuple(self.blocks)
+        blocks = tuple(self.blocks) if isinstance(self.blocks, Iterable) else ()
         if not blocks:
             raise InputError("blocks: must be one or more packed matrices")
         if any(isinstance(block, RowParts) for block in blocks):
@@ -143,6 +144,7 @@ class RowParts(PackedMatrix):
         ----------
         factor : float
         """
+        factor = check_factor(factor)
         return replace(self, blocks=tuple(_Scaled(block, factor) for block in self.blocks))
 
     def __iter__(self) -> Iterator[np.ndarray]:

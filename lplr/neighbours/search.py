@@ -13,7 +13,7 @@ from lplr.neighbours.parts import PartsIndex
 from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked
 from lplr.streaming.limits import memory_bytes
-from lplr.validation import check_choice, check_integer, check_matrix
+from lplr.validation import as_array, check_choice, check_integer, check_matrix
 
 __all__ = ["METRICS", "Neighbours", "check_query", "refuse_zero", "search"]
 
@@ -142,7 +142,7 @@ _WEIGHTS = {
 
 def check_query(queries: Any, k: Any, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
     """The queries, float32 or float64, and k, if they fit a database of this shape."""
-    if np.ndim(queries) == 1:
+    if as_array(queries, "queries").ndim == 1:
         raise InputError(
             f"queries: must have shape (m, {shape[1]}), found one row; use queries.reshape(1, -1)"
         )

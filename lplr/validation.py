@@ -37,6 +37,7 @@ __all__ = [
     "check_shape",
     "exact_dtype",
     "recorded_seed",
+    "tuple_of",
     "warn_caller",
 ]
 
@@ -291,7 +292,8 @@ def check_real(value: Any, name: str, *, low: float = 0.0, strict: bool = True) 
 def _number(value: Any, name: str, what: str) -> float:
     """The float of what is no text and no array."""
     try:
-        if isinstance(value, (str, bytes)) or getattr(value, "ndim", 0) != 0:
+        text = isinstance(value, (str, bytes))
+        if text or getattr(value, "ndim", 0) != 0 or isinstance(value, np.ma.MaskedArray):
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -335,6 +337,14 @@ def check_budget(bits_per_entry: Any, bits: float = np.inf) -> float:
 def check_rank(rank: Any, shape: tuple[int, int], *, low: int = 1) -> int:
     """The rank, if a matrix of this shape can have it."""
     return check_integer(rank, "rank", low, min(shape))
+
+
+def tuple_of(values: Any) -> tuple[Any, ...]:
+    """The values one after the other; none of what has none."""
+    try:
+        return tuple(values)
+    except TypeError:
+        return ()
 
 
 def check_pair(value: Any, name: str) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from lplr.algorithms.compress import compress
+from lplr.estimator.data import refusing
 from lplr.estimator.model import Model, rng_of
 from lplr.matrices.base import PackedMatrix
 from lplr.neighbours.search import search
@@ -139,15 +140,16 @@ class KNeighborsClassifier(ClassifierMixin, Model):
             If a parameter or X is outside what is offered.
         """
         packed = isinstance(X, PackedMatrix)
-        if packed:
-            y = check_array(y, ensure_2d=False, dtype=None)
-            check_consistent_length(X, y)
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
-        else:
-            X, y = validate_data(self, loaded(X, "X"), y, dtype=_DTYPES)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        with refusing("X, y"):
+            if packed:
+                y = check_array(y, ensure_2d=False, dtype=None)
+                check_consistent_length(X, y)
+                self.n_features_in_ = X.shape[1]
+                self.__dict__.pop("feature_names_in_", None)
+            else:
+                X, y = validate_data(self, loaded(X, "X"), y, dtype=_DTYPES)
+            y = column_or_1d(y, warn=True)
+            check_classification_targets(y)
         check_integer(self.n_neighbors, "n_neighbors", 1)
         check_choice(self.weights, "weights", ("uniform", "distance"))
         check_choice(self.metric, "metric", ("euclidean", "cosine"))
@@ -205,7 +207,8 @@ class KNeighborsClassifier(ClassifierMixin, Model):
         if own:
             distances, indices = self._own_neighbors(k)
         else:
-            queries = validate_data(self, loaded(X, "X"), dtype=_DTYPES, reset=False)
+            with refusing("X"):
+                queries = validate_data(self, loaded(X, "X"), dtype=_DTYPES, reset=False)
             distances, indices = search(self.rows_, queries, k, metric=self.metric)
         return (distances, indices) if return_distance else indices
 

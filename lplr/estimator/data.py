@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,21 @@ from lplr.sources import Source, is_source, loaded
 from lplr.streaming.limits import streamed_source
 from lplr.validation import check_block, is_operator, is_sparse
 
-__all__ = ["DTYPES", "checked_data", "projected"]
+__all__ = ["DTYPES", "checked_data", "projected", "refusing"]
 
 DTYPES = [np.float64, np.float32]
 _BLOCK = 1 << 22  # bytes of a source that are projected at a time
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Inside, what scikit-learn refuses is an InputError that names the argument."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OverflowError, ValueError) as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def checked_data(model: Any, X: Any, memory_limit: int | str | None, *, reset: bool) -> Any:
@@ -27,10 +40,11 @@ def checked_data(model: Any, X: Any, memory_limit: int | str | None, *, reset: b
         X = loaded(X, "X") if streamed is None else streamed[0]
     if not (is_operator(X) or isinstance(X, Source)):
         sparse = is_sparse(X)  # whose entries `as_matrix` checks
-        X = validate_data(
-            model, X, reset=reset, dtype=DTYPES, accept_sparse=["csr", "csc"],
-            ensure_all_finite=not sparse,
-        )  # fmt: skip
+        with refusing("X"):
+            X = validate_data(
+                model, X, reset=reset, dtype=DTYPES, accept_sparse=["csr", "csc"],
+                ensure_all_finite=not sparse,
+            )  # fmt: skip
         return as_matrix(X, "X", dtype=X.dtype) if sparse else X
     if not isinstance(X, Source):
         X = as_matrix(X, "X", dtype=kept_dtype(X))

@@ -37,6 +37,10 @@ class Model(BaseEstimator):
     def _state(self) -> dict[str, Any]:
         if not all(hasattr(self, name) for name in self._fitted):
             raise InputError(f"obj: this {type(self).__name__} is not fitted; call its fit first")
+        try:
+            self._check_fitted()  # as whoever loads it will
+        except ValueError as error:
+            raise InputError(f"obj: {error}; fit it again") from None
         names = ["n_features_in_", *self._fitted]
         if hasattr(self, "feature_names_in_"):
             names.append("feature_names_in_")
@@ -68,7 +72,7 @@ class Model(BaseEstimator):
         return model
 
     def _check_fitted(self) -> None:
-        """ValueError if the parts of a loaded model do not fit each other."""
+        """ValueError if the parts of a model, loaded or to be saved, do not fit each other."""
         raise NotImplementedError
 
 

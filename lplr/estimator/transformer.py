@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from lplr.algorithms.factorize import factorize
-from lplr.estimator.data import DTYPES, checked_data, projected
+from lplr.estimator.data import DTYPES, checked_data, projected, refusing
 from lplr.estimator.description import LONG, Spread, error_and_spread, singular_pairs
 from lplr.estimator.growing import Growing
 from lplr.estimator.model import Model, rng_of
@@ -300,7 +300,8 @@ class LPLR(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Growing, Model):
         ndarray of shape (n_samples, n_features), float32 for float32 X, else float64
         """
         check_is_fitted(self)
-        Z = check_array(X, dtype=DTYPES)
+        with refusing("X"):
+            Z = check_array(X, dtype=DTYPES)
         if Z.shape[1] != self.n_components_:
             raise InputError(
                 f"X: must have n_components_={self.n_components_} columns, found {Z.shape[1]}"

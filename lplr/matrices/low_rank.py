@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,12 +74,11 @@ class LowRank(PackedMatrix):
             raise InputError(
                 f"left, right: inner sizes differ, {self.left.shape} and {self.right.shape}"
             )
-        if not (
-            isinstance(self.shift, Real) and abs(self.shift) <= float(np.finfo(np.float32).max)
-        ):
-            raise InputError(f"shift: must be finite in float32, found {self.shift!r}")
+        shift = check_factor(self.shift, "shift")
+        if not abs(shift) <= float(np.finfo(np.float32).max):
+            raise InputError(f"shift: must be finite in float32, found {self.shift}")
         shape = self.left.shape[0], self.right.shape[1]
-        self._set(shape=shape, shift=float(self.shift), meta=self.meta)
+        self._set(shape=shape, shift=shift, meta=self.meta)
 
     @property
     def rank(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -15,7 +15,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
-from lplr.validation import check_factor
+from lplr.validation import check_factor, tuple_of
 
 __all__ = ["Part", "RowParts"]
 
@@ -79,8 +79,8 @@ class RowParts(PackedMatrix):
     encoding: ClassVar[tuple[str, int]] = ("row-parts", 1)
 
     def __post_init__(self) -> None:
-        blocks = tuple(self.blocks) if isinstance(self.blocks, Iterable) else ()
-        if not blocks:
+        blocks = tuple_of(self.blocks)
+        if not blocks or not all(hasattr(block, "shape") for block in blocks):
             raise InputError("blocks: must be one or more packed matrices")
         if any(isinstance(block, RowParts) for block in blocks):
             raise InputError("blocks: a part has no parts of its own; pass its blocks")

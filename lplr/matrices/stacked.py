@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -14,7 +14,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.vector_product import VectorProduct
-from lplr.validation import check_integer
+from lplr.validation import check_integer, tuple_of
 
 __all__ = ["Stacked"]
 
@@ -56,7 +56,7 @@ class Stacked(PackedMatrix):
     encoding: ClassVar[tuple[str, int]] = ("stacked", 3)  # 1 and 2 had no stacks in a stack
 
     def __post_init__(self) -> None:
-        blocks = tuple(self.blocks) if isinstance(self.blocks, Iterable) else ()
+        blocks = tuple_of(self.blocks)
         if not blocks or not all(isinstance(block, (Quantized, Stacked)) for block in blocks):
             raise InputError("blocks: must be one or more Quantized or Stacked matrices")
         check_integer(self.axis, "axis", 0, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lplr.exceptions import LplrError, LplrWarning
 from lplr.progress import unheard
+from lplr.selftest.arguments import ARGUMENTS
 from lplr.selftest.invariances import KEPT_OUT, UNCHANGED
 from lplr.selftest.matrices import Draw, Property, SeededDraw
 from lplr.selftest.stated_errors import STATED
@@ -50,4 +51,4 @@ def holds(prop: Property, draw: Draw, folder: Path) -> tuple[str, bool]:
         return described(error), False
 
 
-PROPERTIES: dict[str, Property] = {**STATED, **UNCHANGED, **KEPT_OUT}
+PROPERTIES: dict[str, Property] = {**STATED, **UNCHANGED, **KEPT_OUT, **ARGUMENTS}

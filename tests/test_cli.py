@@ -266,9 +266,31 @@ def test_outputs_are_not_overwritten(folder: Path, capsys: pytest.CaptureFixture
     options = ("compress", "a.npy", "-o", "folder.h5", "--rank", "2", "--overwrite")
     assert "folder" in refused(capsys, *options)
     assert Path("out.h5").read_bytes() == Path("out.npy").read_bytes() == b"mine"
+    with h5py.File("H.h5", "w") as file:
+        file["H"] = np.eye(5)
+    options = ("compress", "in.h5:/x", "-o", "H.h5", "--bits-per-entry", "2", "--overwrite")
+    assert "input itself" in refused(capsys, *options, "--hessian", "H.h5:/H")
     assert main(["compress", "a.npy", *SIZE, "--overwrite"]) == 0
     assert main(["decompress", "good.h5", "-o", "out.npy", "--overwrite"]) == 0
     assert np.load("out.npy").shape == (9, 9)
+
+
+def test_outputs_that_cannot_be_are_refused_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe.h5")
+    os.mkfifo("pipe.jsonl")
+    Path("loop.h5").symlink_to("loop.h5")
+    for name, said in (
+        ("pipe.h5", "a pipe"),
+        ("loop.h5", "cannot be written"),
+        ("x" * 300 + ".h5", "too long"),
+        ("a.h5/", "ends in .h5"),
+    ):
+        assert said in refused(capsys, "compress", "none.npy", "-o", name, "--rank", "2")
+    # Which waited for ever.
+    options = ("--methods", "naive", "--budgets", "2", "--out", "pipe.jsonl")
+    assert "a pipe" in refused(capsys, "bench", "layers", "a.npy", *options)
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,22 @@ def test_refuses_files_that_are_no_results(tmp_path: Path, rows_task: Task) -> N
         ResultsFile(path).resume(attrs)
     with pytest.raises(InputError, match=r"\.jsonl or \.csv"):
         ResultsFile(tmp_path / "r.txt")
+    (tmp_path / "mine.csv").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"mine\.csv: exists, and mine\.jsonl does not"):
+        ResultsFile(tmp_path / "mine.jsonl").resume(attrs)
+
+
+def test_one_at_a_time_measures_for_a_table(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").symlink_to(tmp_path / "r.csv")
+    (tmp_path / "other.jsonl").symlink_to(tmp_path / "r.jsonl")
+    with ResultsFile(tmp_path / "r.csv").alone():
+        for name in ("r.jsonl", "other.jsonl"):
+            with (
+                pytest.raises(InputError, match=r"r\.jsonl: another process"),
+                ResultsFile(tmp_path / name).alone(),
+            ):
+                pass
+    assert not list(tmp_path.glob(".*"))
 
 
 # --- tasks, limits -----------------------------------------------------------------

@@ -15,7 +15,7 @@ from lplr.evaluation.machine import machine, package_versions
 from lplr.evaluation.measure import search_engine
 from lplr.evaluation.spectrum import describe_spectrum, singular_values
 from lplr.evaluation.tasks import Task
-from lplr.exceptions import ExistingFileError, InputError, LplrError
+from lplr.exceptions import InputError, LplrError
 from lplr.progress import Progress, parts, tracked
 from lplr.storage.table import SUFFIXES, meta_path, read_table, write_attrs, write_table
 from lplr.storage.workplace import locked
@@ -187,7 +187,7 @@ class ResultsFile:
         ------
         InputError
             If the file is of other versions, another machine, other settings or other data, or is
-            no table of a benchmark; `ExistingFileError` if there is a CSV file that is of none.
+            no table of a benchmark; if there is a CSV file without the other.
         CorruptFileError
             If it is damaged.
         """
@@ -195,11 +195,10 @@ class ResultsFile:
         path = self.tables[0]
         if not path.exists():
             if self.tables[1].exists():  # rows are written first
-                message = (
+                raise InputError(
                     f"{self.tables[1]}: exists, and {path.name} does not; name another file, or "
                     "pass --restart to replace it"
                 )
-                raise ExistingFileError(message, str(self.tables[1]))
             return []
         rows, before = read_table(path)
         if (rows and not rows[0].keys() >= self._key) or not set(_MUST_AGREE) <= before.keys():

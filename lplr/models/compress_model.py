@@ -128,6 +128,7 @@ def compress(
     ... )  # doctest: +SKIP
     """
     check_client(client)
+    target = new_path(out)
     with tracked(progress, "reading"), reproducible(), at_most(_threads(jobs)):
         request = request_of(
             checkpoint,
@@ -140,7 +141,6 @@ def compress(
             output_moments,
             options,
         )
-        target = new_path(out)
         with until(_SURVEY, "checking the tensors"):
             request.check()
             planned, call = request.plan(), request.call()

@@ -133,11 +133,11 @@ def adapt(
     ... )  # doctest: +SKIP
     """
     threads = None if jobs is None else check_integer(jobs, "jobs", 1)
+    target = new_path(out)
     with tracked(progress, "reading"), reproducible(), at_most(threads):
         given = {"steps": steps, "batch": batch, "rate": rate}
         settings = settings_of(preset, rank, bits, loss, trained, rng, given)
         request = request_of(model, original, tokens, held_out, output_moments, settings)
-        target = new_path(out)
         with Job(target, request.call()) as job, warnings.catch_warnings():
             warnings.simplefilter("ignore", DampingWarning)
             said = Run(request, job).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ def test_failures_show_and_set_the_exit_code(
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if "ArithmeticError: on purpose" in line)
     assert line.split()[:2] == ["lplr", "failed"]
+
+
+def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
+    np.save(tmp_path / os.fsdecode(b"\xff.npy"), np.eye(3))
+    assert list(command_module._open_all([os.fsdecode(b"\xff.npy")])) == ["\\xff"]
 
 
 def test_families_and_order() -> None:

@@ -187,6 +187,8 @@ def test_an_interrupted_comparison_goes_on(
     assert said[-1].startswith("candidate 2 of 2, measured bits: ")
     with pytest.raises(InputError, match="it differs in effort"):
         allocate(source, first, **given, effort="default")
+    (tmp_path / "first.json.job" / "measured").mkdir()
+    (tmp_path / "first.json.job" / "measured" / "model.json").write_text("damaged")
     allocate(source, first, **given)
     assert coded == ["equal", "measured", "measured"]
     allocate(source, second, **given)

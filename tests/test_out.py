@@ -204,11 +204,31 @@ def test_another_call_is_refused_and_what_is_finished_stays(
         lplr.quantize(path, bits=3, out=out)
     with pytest.raises(InputError, match=r"f\.job: holds what another call.*matrix"):
         lplr.quantize(A[:-1], bits=2, out=out)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "__version__", "0.0")
+        with pytest.raises(InputError, match=r"f\.job: holds what another call.*versions"):
+            lplr.quantize(path, bits=2, out=out)
     changed = A.copy()
     changed[5000] = 0
     with pytest.raises(InputError, match=r"rows 4096 to 6144 changed.*delete .*f\.job"):
         lplr.quantize(changed, bits=2, out=out)
     assert lplr.quantize(A, bits=2, out=out).edges[-1] == N
+
+
+def test_a_part_that_is_damaged_meanwhile_is_told(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "f"
+
+    def damage(*args: Any) -> Any:
+        (tmp_path / "f.job" / "part-00002.h5").write_bytes(b"damaged")
+        return write_part(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lplr.streaming.results.write_part", damage)
+        with pytest.raises(StorageError, match="part-00002.h5: is damaged; repeat the call"):
+            lplr.quantize(path, bits=2, out=out)
+    assert lplr.quantize(path, bits=2, out=out).shape == (N, D)
 
 
 def test_what_was_put_there_meanwhile_stays(

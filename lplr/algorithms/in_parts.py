@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
-from lplr._version import __version__
 from lplr.exceptions import InputError
-from lplr.provenance import arguments_of
+from lplr.provenance import arguments_of, versions
 from lplr.sources import open_source
 from lplr.storage.container import load
 from lplr.storage.folder_writer import new_folder
@@ -74,7 +73,7 @@ def in_parts(fn: Callable[_P, _R]) -> Callable[_P, _R]:
             "function": f"lplr.{name}",
             "arguments": arguments_of(given, matrix),
             "matrix": about,
-            "version": __version__,
+            "versions": versions(),
         }
         with FolderResults(out, call) as results:
             given["out"] = results

@@ -7,6 +7,7 @@ through one grid into one table, which is resumed, printed, and shown as a page.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -218,6 +219,7 @@ def _open_all(
         for name in [member] if member else members(path):
             label = name.lstrip("/") or Path(path).stem
             label = f"{path}:{name}" if label in found else label
+            label = os.fsencode(label).decode(errors="backslashreplace")  # tables hold texts
             found[label] = partial(read, path, name)
     if not found:
         raise InputError(f"{', '.join(files)}: hold no arrays")

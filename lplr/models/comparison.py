@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lplr.exceptions import CorruptFileError, MissingFileError
 from lplr.models.candidates import Allocation, Candidate
 from lplr.models.compress_model import compress
 from lplr.models.costs import layers_of
@@ -27,10 +28,11 @@ from lplr.models.moments_file import OutputMoments
 from lplr.models.moves import from_margins, moved
 from lplr.models.network import Network
 from lplr.models.opening import load
+from lplr.models.packed import PackedModel
 from lplr.models.request import Request
 from lplr.models.texts import PADDING
 from lplr.planning.sizes import least_nbytes
-from lplr.progress import parts, until
+from lplr.progress import parts, unheard, until
 from lplr.storage.sealed import read_sealed, write_sealed
 from lplr.storage.workplace import Workplace
 
@@ -176,7 +178,11 @@ class Comparison:
 
     def _coded(self, name: str, bits: Any, prefix: bool) -> Network:
         path, method = self.work.folder / name, self.request.method
-        if not path.exists():
+        try:
+            with unheard():
+                PackedModel(path).verify()
+        except (MissingFileError, CorruptFileError):  # what is damaged is made anew
+            self._forget(name)
             compress(
                 self.request.checkpoint,
                 path,

@@ -120,6 +120,13 @@ class FolderResults(Workplace, Results):
         except (MissingFileError, CorruptFileError):
             return None
 
+    def _coded(self, part: int) -> Kept:
+        """What `coded` has kept of a part; nothing of a matrix that needs no coding."""
+        kept, path = self._kept(_name(part)), self._path(_name(part))
+        if kept is None and path.exists():
+            raise StorageError(f"{path}: is damaged; repeat the call")
+        return kept or {}
+
     def read_once(self, name: str, passes: Passes, make: Callable[[], Kept]) -> Kept:
         before = self._kept(name)
         if before is not None:
@@ -146,9 +153,7 @@ class FolderResults(Workplace, Results):
         for i, part in enumerate(in_parts(parts, what="writing")):
             with unheard():
                 # Without a name, so that it is gone before the next one is there.
-                self._files.append(
-                    write_part(folder, i, assemble(part, self._kept(_name(i)) or {}))
-                )
+                self._files.append(write_part(folder, i, assemble(part, self._coded(i))))
         return _with(RowParts(tuple(self._files)), meta)
 
     def finish(self, f: PackedMatrix, attrs: Mapping[str, Any], overwrite: bool) -> None:

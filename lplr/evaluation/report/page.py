@@ -189,7 +189,7 @@ def write_page(
     )
     links = navigation([(anchor(name), name) for name in shown])
     page = document(title, f"<header>{header}</header>{links}{body}")
-    write_atomic(path, [page.encode()], overwrite)
+    write_atomic(path, [page.encode(errors="backslashreplace")], overwrite)
 
 
 def document(title: str, body: str) -> str:

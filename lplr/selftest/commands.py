@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
 from lplr.selftest.jobs import JOBS
-from lplr.selftest.writings import WRITINGS, Seen, digest, nothing, small
+from lplr.selftest.smaller import (
+    one_task,
+    one_writing,
+    small_peaks,
+    three_grids,
+    two_figures,
+)
+from lplr.selftest.writings import Seen, digest, nothing, small
 from lplr.storage.container import load, save, verify
 from lplr.storage.table import read_table
 
@@ -185,87 +191,6 @@ def _demo(folder: Path) -> Seen:
     return {path.name: digests, **_drawn(path.parent, "*.png")}
 
 
-# --- less to do ------------------------------------------------------------------------------
-
-
-@contextmanager
-def _one_task() -> Iterator[None]:
-    """Benchmarks of one small matrix, which is an image, and whose rows have neighbours."""
-    from lplr.evaluation.tasks import Queries, Task
-
-    A = np.random.default_rng(0).random((64, 32), np.float32)
-    queries = Queries(np.arange(48) % 3, A[48:], np.arange(16) % 3, 5, "euclidean")
-    tasks = {
-        "image": Task("small", A, is_image=True, about="noise"),
-        "knn": Task("small", A[:48], queries=queries, about="noise"),
-    }
-
-    def suite(what: str, quick: bool) -> list[Task]:
-        return [tasks.get(what, tasks["knn"])]
-
-    with patch("lplr.evaluation.tasks.load_suite", suite), _two_figures():
-        yield
-
-
-@contextmanager
-def _two_figures() -> Iterator[None]:
-    """Speed of the kernels on a small matrix, and of imports, in processes of their own."""
-    from lplr.evaluation import speed
-
-    def plan(quick: bool) -> list[Any]:
-        return [
-            ("kernels", 1.0, lambda: speed._kernels(64, 1)),
-            ("imports", 1.0, lambda: speed._imports(1)),
-        ]
-
-    with patch.object(speed, "_plan", plan):
-        yield
-
-
-@contextmanager
-def _small_peaks() -> Iterator[None]:
-    """What this machine can do at most, measured in an instant."""
-    with patch("lplr.evaluation.peaks._SIDE", 64), patch("lplr.evaluation.peaks._COPY", 1 << 16):
-        yield
-
-
-@contextmanager
-def _three_grids() -> Iterator[None]:
-    """The demonstration of three small matrices."""
-    from lplr import datasets
-    from lplr.evaluation.grid import Grid
-    from lplr.evaluation.tasks import Task
-
-    methods = ("compress", "naive")
-
-    def grids(quick: bool, seed: int) -> list[Grid]:
-        images = datasets.fashion_mnist(subset="small").images[:100]
-        tasks = Task("Fashion-MNIST", images), Task("phantom", datasets.shepp_logan(32))
-        return [Grid([task], methods, (1.0,), [seed]) for task in tasks]
-
-    def layer_grid(quick: bool, seed: int) -> Grid:
-        layer = datasets.layer("minilm_l2_query")
-        task = Task("layer", layer.W[:48, :48].copy(), hessian=layer.H[:48, :48].copy())
-        return Grid([task], methods, [3], [seed])
-
-    with (
-        patch("lplr.cli.demo._grids", grids),
-        patch("lplr.cli.demo._layer_grid", layer_grid),
-        patch("lplr.cli.demo._METHODS", methods),
-    ):
-        yield
-
-
-@contextmanager
-def _one_writing() -> Iterator[None]:
-    """A campaign that forks, of the first writer and the first job alone."""
-    with (
-        patch("lplr.selftest.kills.WRITINGS", WRITINGS[:1]),
-        patch("lplr.selftest.kills.JOBS", JOBS[:1]),
-    ):
-        yield
-
-
 # Several entries may be of one command; the words up to the first option tell of which.
 COMMANDS = {
     "compress": Command("compress @A.npy -o @x.h5 --bits-per-entry 2", _matrix, _file),
@@ -302,12 +227,12 @@ COMMANDS = {
     ),
     "model info": Command("model info @packed", _model, _everything, writes=False),
     "model export": Command("model export @packed -o @dense", _model, _dense),
-    "demo": Command("demo --out @new", nothing, _demo, signals=5, smaller=_three_grids),
+    "demo": Command("demo --out @new", nothing, _demo, signals=5, smaller=three_grids),
     "bench knn": Command(
         "bench knn --budgets 1 --methods naive --seeds 0,1 --out @t.jsonl",
         nothing,
         _table,
-        smaller=_one_task,
+        smaller=one_task,
     ),
     "bench layers": Command(
         "bench layers @A.npy --budgets 2,4 --methods naive,compress --out @t.jsonl",
@@ -320,29 +245,29 @@ COMMANDS = {
         nothing,
         _table,
         signals=10,
-        smaller=_one_task,
+        smaller=one_task,
     ),
     "bench sklearn": Command(
         "bench sklearn --budgets 1 --families naive --seeds 0 --out @t.jsonl",
         nothing,
         _table,
-        smaller=_one_task,
+        smaller=one_task,
     ),
     "bench all": Command(
         "bench all --budgets 1 --methods naive --seeds 0 --out @t.jsonl",
         nothing,
         _table,
         signals=5,
-        smaller=_one_task,
+        smaller=one_task,
     ),
     "bench speed": Command(
-        "bench speed --quick --html @new.html", nothing, _drawn, signals=5, smaller=_two_figures
+        "bench speed --quick --html @new.html", nothing, _drawn, signals=5, smaller=two_figures
     ),
     "bench profile": Command(
         "bench profile --size 64x48 --method quantize --html @new.html",
         nothing,
         _drawn,
-        smaller=_small_peaks,
+        smaller=small_peaks,
     ),
     "bench scale": Command(
         "bench scale --rows 1000 --columns 8 --methods feedback --out @t.jsonl --html @new.html",
@@ -373,7 +298,7 @@ COMMANDS = {
         _everything,
         writes=False,
         signals=10,
-        smaller=_one_writing,
+        smaller=one_writing,
     ),
     "selftest of processes": Command(
         "selftest --only loading", nothing, _everything, writes=False, signals=5

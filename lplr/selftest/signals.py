@@ -135,12 +135,10 @@ def _interrupted(scale: Scale, place: Place, given: Command, codes: list[int]) -
             ended = child.wait()
         codes.append(ended.code)
         failure = failure or _unexpected(ended, name, given) or place.broken()
-        if name != _TWICE:  # which cuts the clearing up short
-            failure = failure or _partial(place)
         if not failure and ended.code == 0 and place.seen() != place.new:
             failure = "it says that it is done, and is not"
-        if not failure and i % 4 == 0:
-            failure = place.unfinished()
+        if name != _TWICE:  # which cuts the clearing up short
+            failure = failure or _partial(place) or (place.unfinished() if i % 4 == 0 else "")
         whom = "its processes" if to_all else "it"
         told = f"{name} to {whom} after {pause:.4f} s of lplr {place.writing.what}: {failure}"
         yield Trial("G1 G6", f"{name} of a command", failure and told)
@@ -160,6 +158,8 @@ def _unexpected(ended: Ended, name: str, given: Command) -> str:
     expected = {0} if name == "SIGSTOP" else {0, 128 + number, -number if given.anew else _OUTSIDE}
     if ended.code not in expected:
         return f"exit code {ended.code}: {ended.printed[-1000:]} {ended.value or ''}"
+    # What tells of the end of joblib's workers is ended by SIGHUP before them and complains; a
+    # terminal that was closed does not show that.
     if "Traceback" in ended.printed and not (name == "SIGHUP" and given.anew):
         return f"prints {ended.printed[-1000:]}"
     return "a process is left" if ended.left else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.selftest.jobs import JOBS
+from lplr.selftest.jobs import JOBS, done
 from lplr.selftest.smaller import (
     one_task,
     one_writing,
@@ -94,8 +94,6 @@ def _model(folder: Path) -> None:
 
 
 def _results(folder: Path) -> None:
-    from lplr.selftest.jobs import done
-
     _WHAT["lplr bench"].prepare(folder)
     done(*COMMANDS["bench layers"].words(folder))
     for path in folder.glob("t.*"):

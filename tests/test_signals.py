@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lplr.cli.main import main
 from lplr.cli.signals import Asked, heeded
 from lplr.selftest.children import Child
 from lplr.storage.temporary import temporary_folder
@@ -58,6 +59,25 @@ def test_a_request_that_is_lost_comes_again(where, number, capfd) -> None:
     assert reached
     assert asked.value.number == number
     assert capfd.readouterr().err == ""
+
+
+def _with_an_error_of_its_own(number: int) -> None:
+    try:
+        signal.raise_signal(number)
+    except BaseException:
+        raise ValueError("no such matrix") from None
+
+
+def _with_the_error_of_a_library(number: int) -> None:
+    _swallowed(number)
+    raise ValueError("no such matrix")
+
+
+@pytest.mark.parametrize("where", [_with_an_error_of_its_own, _with_the_error_of_a_library])
+def test_an_error_that_takes_its_place(where, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("lplr.cli.doctor.run", lambda args: where(signal.SIGTERM))
+    assert main(["doctor"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "lplr: interrupted by SIGTERM\n"
 
 
 def test_nothing_comes_after_the_command() -> None:

@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -117,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with prepared() as output:
         try:
-            with heeded():
-                code = _run(argv)
+            with heeded() as heed:
+                code = _run(argv, heed)
                 undelivered = _deliver(output)  # of a failed command too
                 return code or undelivered
         except KeyboardInterrupt as error:
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _BY_SIGNAL + number
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, heed: Callable[[Exception], None]) -> int:
     """Exit code of the command, whose errors have been told."""
     try:
         args = _parser().parse_args(argv)
@@ -141,6 +141,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:  # of standard output, by a command that writes as it goes
         return BROKEN_PIPE
     except Exception as error:
+        heed(error)
         if hasattr(args, "debug"):
             traceback.print_exc()
         code, message = _explain(error)

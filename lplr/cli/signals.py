@@ -37,14 +37,21 @@ class Asked(KeyboardInterrupt):
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Raise `Asked` where such a signal comes; one that is ignored, as by nohup, stays so."""
+def heeded() -> Iterator[Callable[[Exception], None]]:
+    """Raise `Asked` where such a signal comes; one that is ignored, as by nohup, stays so.
+
+    Yields
+    ------
+    callable
+        Given an error, it raises the `Asked` whose place that took: some libraries in C turn every
+        exception into one of theirs.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals
+        yield lambda error: None  # only the main thread gets signals
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     heard = [number for number in _NUMBERS if before[number] not in (signal.SIG_IGN, None)]
-    with _repeated() as again:
+    with _repeated() as (again, ask_again):
 
         def ask(number: int, _: Any) -> NoReturn:
             for other in heard:  # it is cleared up only once; Ctrl-C cuts that short
@@ -52,31 +59,45 @@ def heeded() -> Iterator[None]:
                     signal.signal(other, signal.SIG_IGN)
             raise Asked(number, again)
 
+        def heed(error: Exception) -> None:
+            found: BaseException | None = error
+            while found is not None:
+                if isinstance(found, Asked):
+                    raise found
+                found = found.__cause__ or found.__context__
+            ask_again()
+
         try:
             for number in heard:
                 signal.signal(number, ask)
-            yield
+            yield heed
         finally:
             for number in heard:
                 signal.signal(number, before[number])
 
 
 @contextmanager
-def _repeated() -> Iterator[Callable[[int], None]]:
-    """A function that asks again, soon, and not where it is called; it does nothing afterwards."""
-    asked = signal.SIGINT
+def _repeated() -> Iterator[tuple[Callable[[int], None], Callable[..., None]]]:
+    """How to ask again: soon, and not where that is called, and then at once, if not yet done.
+
+    The first function does nothing afterwards.
+    """
+    lost: int | None = None
     works = hasattr(signal, "setitimer")
     before: list[Any] = []  # of the alarm, which is the caller's until it is needed
 
     def again(number: int) -> None:
-        nonlocal asked
+        nonlocal lost
         if works and threading.current_thread() is threading.main_thread():
-            asked = signal.Signals(number)
+            lost = number
             before.append(signal.signal(signal.SIGALRM, ask))
             signal.setitimer(signal.ITIMER_REAL, _PAUSE)
 
-    def ask(*_: Any) -> NoReturn:
-        raise Asked(asked, again)
+    def ask(*_: Any) -> None:
+        nonlocal lost
+        number, lost = lost, None
+        if number is not None:
+            raise Asked(number, again)
 
     def report(found: sys.UnraisableHookArgs) -> None:
         if not isinstance(found.exc_value, Asked):  # which is not lost, then
@@ -84,7 +105,7 @@ def _repeated() -> Iterator[Callable[[int], None]]:
 
     others, sys.unraisablehook = sys.unraisablehook, report
     try:
-        yield again
+        yield again, ask
     finally:
         works = False
         if before:

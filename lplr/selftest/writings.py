@@ -187,7 +187,8 @@ class Place:
         return {
             str(path)
             for path in found
-            if path.name != ".lock" and not any(_UNFINISHED.fullmatch(p) for p in path.parts[:-1])
+            if not path.name.endswith(".lock")
+            and not any(_UNFINISHED.fullmatch(part) for part in path.parts[:-1])
         }
 
 

@@ -68,7 +68,9 @@ GUARDS = {
         (("    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))\n", ""),),
     ),
     "signal handlers": Guard(
-        "signals", "lplr.cli.main", (("            with heeded():\n", "            if True:\n"),)
+        "signals",
+        "lplr.cli.main",
+        (("with heeded() as heed:\n", "if heed := id:\n"),),
     ),
     "rename": Guard(  # the new file is copied over the old one
         "kills",

@@ -107,7 +107,8 @@ def from_contents(
             raise CorruptFileError("its contents use one name twice")
     if reader.position < data.size:
         raise CorruptFileError("it stores more data than its contents name")
-    check_needed(json_nbytes(text) + _listed(objects), "what its contents list", stored)
+    needed = json_nbytes(text) + _listed(objects)
+    check_needed(needed, "what its contents list", max(stored, len(text)))
     return table.get("attrs", {}), objects
 
 

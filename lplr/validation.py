@@ -7,6 +7,7 @@ what was found and what to do.
 from __future__ import annotations
 
 import math
+import mmap
 import operator
 import sys
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import BudgetWarning, InputError, LplrError
+from lplr.exceptions import BudgetWarning, CorruptFileError, InputError, LplrError
 from lplr.parallel import run_blocks
 
 __all__ = [
@@ -200,10 +201,26 @@ def as_array(A: Any, name: str) -> np.ndarray:
         raise InputError(f"{name}: has masked entries; fill them first")
     array = np.asarray(array)
     if array.dtype.kind in "fiub":
+        _refuse_cut(array, name)
         return array
     if array.ndim == 0:  # None, a path, a model
         raise InputError(f"{name}: must be an array, found a {type(A).__name__}")
     raise InputError(f"{name}: dtype {array.dtype} is not real; convert it to float32")
+
+
+def _refuse_cut(array: np.ndarray, name: str) -> None:
+    """Refuse a view of a file that was cut: who touches what is missing dies (SIGBUS)."""
+    whole: Any = array
+    while isinstance(whole, np.ndarray) and not isinstance(whole, np.memmap):
+        whole = whole.base
+    file = getattr(whole, "_mmap", None)  # none of a memmap that has become an array in memory
+    if file is None:
+        return
+    missing = whole.offset - whole.offset % mmap.ALLOCATIONGRANULARITY + len(file) - file.size()
+    if missing > 0:
+        raise CorruptFileError(
+            f"{name}: its file was cut by {missing} bytes after it was opened; write it again"
+        )
 
 
 def _converted(A: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -20,9 +20,10 @@ from lplr.exceptions import (
     LplrError,
     MissingPackageError,
 )
-from lplr.inputs import read_input
+from lplr.inputs import open_input, read_input
 from lplr.inputs.forward import Forward
 from lplr.sources import Source, open_source
+from lplr.validation import as_array
 
 A = np.random.default_rng(0).standard_normal((60, 7))
 A32 = A.astype(np.float32)
@@ -109,6 +110,7 @@ def test_vectors_of_faiss() -> None:
     check_rows(open_source("A.fvecs"), A32)
     check_rows(open_source("A.bvecs"), BYTES)
     np.testing.assert_array_equal(read_input("A.bvecs").array, BYTES)
+    assert open_input("A.fvecs").array[3:2].shape == (0, 7)
 
 
 def test_parquet() -> None:
@@ -225,6 +227,16 @@ def test_a_mapped_file_that_was_cut_is_refused() -> None:
         source.rows(50, 59)
     with pytest.raises(CorruptFileError, match="is truncated"):
         open_source("A.npy")
+
+
+def test_what_is_no_source_may_be_of_a_file_that_was_cut() -> None:
+    np.save("H.npy", np.eye(256))
+    H = np.load("H.npy", mmap_mode="r")
+    whole = as_array(H, "hessian")
+    os.truncate("H.npy", 1000)
+    for view in (H, H[200:], H.T, np.asarray(H), whole[1:]):
+        with pytest.raises(CorruptFileError, match="^hessian: its file was cut by 523416 bytes"):
+            as_array(view, "hessian")
 
 
 def test_damaged_files() -> None:

@@ -68,6 +68,7 @@ class Forward:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(self.shape[0])
+        stop = max(start, stop)
         out = np.empty((stop - start, self.shape[1]), self.dtype)
         at = start
         try:

@@ -181,6 +181,7 @@ def _entry(name: str, entry: Any) -> tuple[str, Tensor]:
     """A tensor, its offset still counted from the end of the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} is not described by dtype, shape and data_offsets")
+    name.encode()  # refuses what no other program takes for a text: half a surrogate pair
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
         raise ValueError(f"{name!r} has the dtype {dtype!r}, which is no name")

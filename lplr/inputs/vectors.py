@@ -59,6 +59,7 @@ class _Vectors:
     def __getitem__(self, rows: slice) -> np.ndarray:
         n, d = self.shape
         start, stop, _ = rows.indices(n)
+        stop = max(start, stop)  # NumPy reads all that follows where it is asked for less than none
         vector = np.dtype([("length", _LENGTH), ("entries", self.dtype, (d,))])
         with open(self.path, "rb") as file:
             found = np.fromfile(file, vector, stop - start, offset=start * vector.itemsize)

@@ -177,6 +177,7 @@ _SAFETENSORS = {
     "a header of names": _safetensors(
         b"{" + b",".join(b'"%x":1' % i for i in range(1_000_000)) + b"}"
     ),
+    "a name that is no text": _safetensors({"\ud800": _entry([2], 0, 8)}, bytes(8)),
     "a name twice": _safetensors(b'{"a": 1, "a": 1}'),
     "a size of 1e400": _safetensors({"a": _entry([float("inf")], 0, 8)}, bytes(8)),
     "a size of NaN": _safetensors({"a": _entry([float("nan")], 0, 8)}, bytes(8)),

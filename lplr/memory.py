@@ -62,7 +62,7 @@ def parse_json(text: bytes, stored: int = 0, **options: Any) -> Any:
     >>> parse_json(b"[" * 100_000)
     Traceback (most recent call last):
         ...
-    ValueError: it would take far more memory than it has bytes
+    ValueError: it is nested too deeply
     """
     if json_nbytes(text) > LOADING + max(stored, len(text)):
         raise ValueError("it would take far more memory than it has bytes")

@@ -20,8 +20,10 @@ def number(
     kind: type[int] | type[float] = int,
     most: float = 2**31 - 1,
 ) -> Any:
-    """A positive number: a whole one up to ``most``, by default the largest that files have room
-    for, or a float that can be divided by."""
+    """A positive number: a float that can be divided by, or a whole one up to ``most``.
+
+    That is by default the largest that files have room for.
+    """
     value = _value(config, name, default)
     if kind is float and type(value) in (int, float) and SMALLEST <= value <= LARGEST:
         return float(value)

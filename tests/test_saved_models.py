@@ -144,3 +144,22 @@ def test_explained_variance_follows_the_conventions() -> None:
         Z = model.transform(data)
         np.testing.assert_allclose(model.explained_variance_, Z.var(axis=0))
         np.testing.assert_allclose(model.explained_variance_ratio_, Z.var(axis=0) / total)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e20])
+def test_variances_out_of_the_range_of_float32(tmp_path: Path, size: float) -> None:
+    data = (size * X).astype(np.float32)
+    model = lplr.LPLR(3, random_state=0).fit(data)
+    variance = model.transform(data).astype(np.float64).var(axis=0)
+    np.testing.assert_allclose(model.explained_variance_, variance, rtol=1e-5)
+    lplr.save(tmp_path / "model.h5", model)
+    again = lplr.load(tmp_path / "model.h5")
+    assert np.array_equal(again.explained_variance_, model.explained_variance_)
+
+
+def test_what_would_not_load_is_not_saved(tmp_path: Path) -> None:
+    model = lplr.LPLR(3, random_state=0).fit(X)
+    model.explained_variance_ = model.explained_variance_ * np.nan
+    with pytest.raises(InputError, match="explained_variance_ must be"):
+        lplr.save(tmp_path / "model.h5", model)
+    assert not (tmp_path / "model.h5").exists()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lplr.algorithms.in_parts import in_parts
-from lplr.algorithms.stated import stated_error
+from lplr.algorithms.stated import is_precise
 from lplr.cluster import using
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import regularized, regularized_output
@@ -165,14 +165,11 @@ def compress(
         )
     packed, chosen, others = best_of(plans, matrix, effort)
     plan, packed = others.pop(chosen), packed.scaled(unit)
-
-    def weights() -> tuple[Any, Any]:
-        if matrix.keeps_H:
-            return matrix.H, matrix.G
-        share = damping["damping"] or 0.0
-        return regularized(hessian, matrix.shape[1], damping=share)[0], matrix.G
-
-    plan["error"] = stated_error(packed, A, plan["error"], weights)
+    if not is_precise(packed, A, plan["error"]):
+        H = matrix.H
+        if not matrix.keeps_H:
+            H, _ = regularized(hessian, matrix.shape[1], damping=damping["damping"] or 0.0)
+        plan["error"] = packed.relative_error(A, H, matrix.G)
     return replace(packed, meta={**damping, "plan": plan, "others": others})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lplr.algorithms.in_parts import in_parts
-from lplr.algorithms.stated import stated_error
+from lplr.algorithms.stated import is_precise
 from lplr.cluster import using
 from lplr.coding.blocks import ComponentBlock, factors_seconds, successive_factors
 from lplr.coding.constant import constant_factors, constant_of
@@ -283,9 +283,9 @@ def factorize(
 def _with_stated_error(f: LowRank, A: Any) -> LowRank:
     """The last error of the history as it is, where there is a history."""
     *before, last = f.meta.get("history", [None])
-    if last is None:
+    if last is None or is_precise(f, A, last):
         return f
-    return replace(f, meta={**f.meta, "history": [*before, stated_error(f, A, last)]})
+    return replace(f, meta={**f.meta, "history": [*before, f.relative_error(A)]})
 
 
 def _loss(f: LowRank, A: np.ndarray | InputOperator) -> float:

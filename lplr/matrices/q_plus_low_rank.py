@@ -131,7 +131,7 @@ class QPlusLowRank(PackedMatrix):
         if left is None:
             return super()._take(rows)
         if left.blocks == 1:
-            return self.to_dense()[rows]
+            return self._all_rows()[rows]
         out, read = np.empty((len(rows), self.shape[1]), np.float32), self._unmixed()
         places = left.block_of(rows)
         order = np.argsort(places, kind="stable")  # the rows of a block ascend
@@ -151,7 +151,7 @@ class QPlusLowRank(PackedMatrix):
             return self._unmixed()
         if self.shape[0] * self.shape[1] > _LARGE:
             return self._row_reader_by_blocks()
-        dense = self.to_dense()
+        dense = self._all_rows()
         return lambda start, stop: dense[start:stop]
 
     def _row_reader_by_blocks(self) -> ReadRows:
@@ -159,7 +159,7 @@ class QPlusLowRank(PackedMatrix):
         if left is None:
             return self._unmixed()
         if left.blocks == 1 or left.interleaved:  # any rows cost all of them
-            dense = self.to_dense()
+            dense = self._all_rows()
             return lambda start, stop: dense[start:stop]
         read = self._unmixed()
 

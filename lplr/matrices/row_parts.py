@@ -80,7 +80,9 @@ class RowParts(PackedMatrix):
 
     def __post_init__(self) -> None:
         blocks = tuple_of(self.blocks)
-        if not blocks or not all(hasattr(block, "shape") for block in blocks):
+        if not blocks or not all(
+            isinstance(block, PackedMatrix) or hasattr(block, "open") for block in blocks
+        ):
             raise InputError("blocks: must be one or more packed matrices")
         if any(isinstance(block, RowParts) for block in blocks):
             raise InputError("blocks: a part has no parts of its own; pass its blocks")

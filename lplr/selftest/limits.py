@@ -25,6 +25,10 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "quantize": lambda A, **how: lplr.quantize(A, bits=2, **how),
     "quantize rows": lambda A, **how: lplr.quantize(A, bits=4, granularity="row", **how),
     "factorize": lambda A, **how: lplr.factorize(A, rank=4, effort="fast", rng=0, **how),
+    # An error below 1 % is measured, by another pass.
+    "factorize finely": lambda A, **how: lplr.factorize(
+        A, bits_per_entry=9, effort="fast", rng=0, **how
+    ),
     "LPLR": lambda A, **how: lplr.factorize(A, rank=4, method="lplr-svd", rng=0, **how),
     "compress": lambda A, **how: lplr.compress(A, bits_per_entry=1, effort="fast", rng=0, **how),
     "quantize to parts": lambda A, **how: _to_parts(lplr.quantize, A, bits=8, **how),

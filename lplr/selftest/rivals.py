@@ -88,6 +88,7 @@ def _race(folder: Path, i: int) -> str:
 
 def _appenders(place: Place) -> str:
     """Why three that append do not all add their rows."""
+    place.reset()
     path = place.folder / "f"
     before = load(path).shape[0]
     place.write()

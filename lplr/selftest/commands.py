@@ -56,7 +56,7 @@ class Command:
     prepare: Callable[[Path], object]
     read: Callable[[Path], Seen]
     writes: bool = True
-    signals: int = 15
+    signals: int = 10
     anew: bool = False
     smaller: Callable[[], AbstractContextManager[object]] = nullcontext
 
@@ -159,12 +159,14 @@ def _rows(folder: Path, values: bool) -> Seen:
 
 
 def _table(folder: Path, values: bool = True) -> Seen:
-    """The rows, whole CSV and images beside them, and the page."""
+    """The rows, whole CSV, attributes and images beside them, and the page."""
     found = dict(_rows(folder, values))
     if (path := folder / "t.csv").exists():
         text = path.read_text()
         lengths = {len(row) for row in csv.reader(text.splitlines())}
         found[path.name] = "whole" if len(lengths) == 1 and text.endswith("\n") else "cut"
+    if (path := folder / "t.meta.json").exists():
+        found[path.name] = str(sorted(json.loads(path.read_bytes())))
     if (path := folder / "t.pictures.npz").exists():
         with np.load(path) as arrays:
             found[path.name] = str([name for name in arrays if name != arrays[name].size])
@@ -193,7 +195,7 @@ def _demo(folder: Path) -> Seen:
 COMMANDS = {
     "compress": Command("compress @A.npy -o @x.h5 --bits-per-entry 2", _matrix, _file),
     "compress many": Command(
-        "compress @A.npz -o @x.h5 --bits-per-entry 2 --effort fast", _matrices, _many, signals=10
+        "compress @A.npz -o @x.h5 --bits-per-entry 2 --effort fast", _matrices, _many
     ),
     "append": Command("append @f @A.npy", _WHAT["appending"].prepare, _WHAT["appending"].read),
     "decompress": Command("decompress @q.h5 -o @B.npy", _packed, _npy),
@@ -203,7 +205,6 @@ COMMANDS = {
         "model compress @source -o @small --tokens @tokens.npy --method caldera --rank 2",
         _model,
         _WHAT["compressing a model"].read,
-        signals=10,
     ),
     "model adapt": Command(
         "model adapt @packed @source -o @small --tokens @tokens.npy --rank 2 --steps 4 --batch 4",
@@ -218,7 +219,6 @@ COMMANDS = {
         "model evaluate @packed --original @source --tokens @tokens.npy --html @new.html",
         _model,
         _drawn,
-        signals=10,
     ),
     "model generate": Command(
         "model generate @packed --ids 1 2 3 --max-tokens 20", _model, _everything, writes=False
@@ -236,13 +236,11 @@ COMMANDS = {
         "bench layers @A.npy --budgets 2,4 --methods naive,compress --out @t.jsonl",
         _WHAT["lplr bench"].prepare,
         _table,
-        signals=10,
     ),
     "bench image": Command(
         "bench image --budgets 1,2 --methods naive --out @t.jsonl --html @new.html",
         nothing,
         _table,
-        signals=10,
         smaller=one_task,
     ),
     "bench sklearn": Command(
@@ -295,7 +293,6 @@ COMMANDS = {
         nothing,
         _everything,
         writes=False,
-        signals=10,
         smaller=one_writing,
     ),
     "selftest of processes": Command(

@@ -21,7 +21,7 @@ from lplr.selftest.writings import WRITINGS, Place
 __all__ = ["campaign", "recorded"]
 
 _QUICK = 15  # states of each writer
-_JOBS = ("compressing a model", "forming output moments")
+_JOBS = ("compressing a model", "forming output moments", "compressing many matrices")
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:

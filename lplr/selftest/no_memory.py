@@ -66,7 +66,7 @@ def _few(folder: Path) -> list[Specimen]:
     """Some that are made quickly."""
     save(folder / "x.h5", small())
     write_folder(folder / "f", [small(1), small(2)], {})
-    made = {"packed": folder / "x.h5", "folder": folder / "f", "job": make_jobs(folder)[0]}
+    made = {"packed": folder / "x.h5", "folder": folder / "f", "job": make_jobs(folder)["job"]}
     return [Specimen(reader, path, reader, True) for reader, path in made.items()]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lplr.selftest.forge import write_version1
-from lplr.selftest.unfinished import make_jobs, read_job, read_moments_job
+from lplr.selftest.unfinished import JOB_READERS, make_jobs
 from lplr.storage.container import load, save
 
 __all__ = ["READERS", "Specimen", "make", "networks", "packed_objects", "state"]
@@ -172,8 +172,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "tokens": _tokens,
     "text": _text,
     "table": _table,
-    "job": read_job,
-    "moments job": read_moments_job,
+    **JOB_READERS,
 }
 
 # --- how they are made -----------------------------------------------------------------------
@@ -214,8 +213,7 @@ def packed_objects() -> dict[str, Any]:
 
 def make(folder: Path) -> list[Specimen]:
     """All specimens, in a folder that is there and empty."""
-    model, moments = make_jobs(folder)
-    jobs = Specimen("job", model, "job", True), Specimen("job", moments, "moments job", True)
+    jobs = [Specimen("job", path, reader, True) for reader, path in make_jobs(folder).items()]
     return [*_packed(folder), *networks(folder), *jobs, *_inputs(folder)]
 
 

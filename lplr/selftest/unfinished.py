@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,20 +12,24 @@ from lplr.exceptions import CorruptFileError
 from lplr.models.adaptation.optimizer import AdamW
 from lplr.models.adaptation.training import Training
 from lplr.models.calibration import States
+from lplr.models.comparison import Work
 from lplr.models.job import Job
 from lplr.models.moments_job import MomentsJob
 from lplr.selftest.forge import small
+from lplr.storage.workplace import folder_of
+from lplr.streaming.results import FolderResults
 
-__all__ = ["make_jobs", "read_job", "read_moments_job"]
+__all__ = ["JOB_READERS", "make_jobs"]
 
 _CALL = {"bits": 2, "tokens": [2, 3]}
 _SHAPE = (2, 3, 4)  # sequences, tokens, width
 _MOMENTS = [{"a": (2, 2)}], (1, 2, 3)  # shapes of sums, and layers, sequences, tokens
 
 
-def make_jobs(folder: Path) -> tuple[Path, Path]:
-    """Two folders with all that jobs keep, under the names of what would be made."""
+def make_jobs(folder: Path) -> dict[str, Path]:
+    """Folders with all that jobs keep, by what reads them in `JOB_READERS`."""
     model, moments = folder / "unfinished", folder / "sums"
+    parts, comparison = folder / "in-parts", folder / "compared"
     h = np.arange(24, dtype=np.float32).reshape(_SHAPE)
     with Job(model, _CALL) as job:
         job.keep_states(1, States(h, h + 1))
@@ -38,7 +42,18 @@ def make_jobs(folder: Path) -> tuple[Path, Path]:
         job.sums(0, new=True)["a"][:] = 1
         job.weights[:] = 2
         job.finish_batch(0.25, 2)
-    return folder / "unfinished.job", folder / "sums.job"
+    with FolderResults(parts, _CALL) as results:
+        results.once("scales", lambda: {"scales": np.arange(6.0)})
+        results.once("part-00000", lambda: {"L": small()})
+    with Work(comparison, _CALL) as work:
+        work.learn("alone", {"blocks": [0.5, 0.25]})
+        work.learn("divergences", {"equal": [0.125, 0.5]})
+    made = model, moments, parts, comparison
+    return {reader: folder_of(out) for reader, out in zip(JOB_READERS, made, strict=True)}
+
+
+def _anew() -> NoReturn:
+    raise CorruptFileError("something is made anew")
 
 
 def _copy(path: Path) -> Path:
@@ -49,14 +64,14 @@ def _copy(path: Path) -> Path:
     return out
 
 
-def read_job(path: Path) -> Any:
+def _read_job(path: Path) -> Any:
     """What the job of a model has kept; CorruptFileError says that some of it is made anew."""
     with Job(_copy(path), _CALL) as job:
         packed, training = job.packed(0), Training.load(job.training)
         start, states = job.states(_SHAPE)
-        log = list(job.logged())
+        log = sorted({repr(line) for line in job.logged()})  # one that is there twice says no more
     if packed is None or training is None or states is None or len(log) < 2:
-        raise CorruptFileError("something is made anew")
+        _anew()
     said = vars(training) | vars(training.optimizer)
     arrays = [said.pop(name) for name in ("theta", "mean", "square", "best")]
     del said["optimizer"]
@@ -64,9 +79,33 @@ def read_job(path: Path) -> Any:
     return start, repr(said), log, [np.array(array).tobytes() for array in found]
 
 
-def read_moments_job(path: Path) -> Any:
+def _read_moments_job(path: Path) -> Any:
     """The same of the job of moments."""
     with MomentsJob(_copy(path), _CALL, *_MOMENTS) as job:
         if not job.batches:
-            raise CorruptFileError("something is made anew")
+            _anew()
         return job.batches, job.loss, job.sums(0)["a"].tobytes(), job.weights.tobytes()
+
+
+def _read_results_job(path: Path) -> Any:
+    """The same of the job of a matrix in parts."""
+    with FolderResults(_copy(path), _CALL) as job:
+        scales, part = job.once("scales", _anew), job.once("part-00000", _anew)
+        return scales["scales"].tobytes(), part["L"].to_dense().tobytes()
+
+
+def _read_comparison_job(path: Path) -> Any:
+    """The same of the job of a comparison."""
+    with Work(_copy(path), _CALL) as work:
+        found = work.known("alone"), work.known("divergences")
+    if not all(found):
+        _anew()
+    return found
+
+
+JOB_READERS = {
+    "job": _read_job,
+    "moments job": _read_moments_job,
+    "job in parts": _read_results_job,
+    "comparison job": _read_comparison_job,
+}

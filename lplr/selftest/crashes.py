@@ -7,13 +7,12 @@ of them: there must be the old or the new, and once the writer has returned noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import run
-from lplr.selftest.disks import Disk, State, build, states
+from lplr.selftest.disks import Disk, build, states
 from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
 from lplr.selftest.writings import WRITINGS, Place
@@ -21,6 +20,7 @@ from lplr.selftest.writings import WRITINGS, Place
 __all__ = ["campaign", "recorded"]
 
 _QUICK = 15  # states of each writer
+_AGAIN = 25  # of which a writer goes on, about, in the long form
 _JOBS = ("compressing a model", "forming output moments", "compressing many matrices")
 
 
@@ -66,17 +66,16 @@ def recorded(place: Place) -> list[Call]:
 def _crashes(scale: Scale, place: Place) -> Iterator[Trial]:
     calls = recorded(place)
     disk = Disk.of(place.folder)
-    found: Iterator[tuple[int, State]] = states(disk, calls)
+    found = list(states(disk, calls))
     if not scale.long:
-        every = list(found)
-        step = max(1, len(every) // _QUICK)
-        first = int(scale.rng(place.writing.what).integers(step))
-        found = islice(every, first, None, step)
+        step = max(1, len(found) // _QUICK)
+        found = found[int(scale.rng(place.writing.what).integers(step)) :: step]
+    every = scale.count(max(8, len(found) // _AGAIN), 20)
     what = "a power cut while a writer works"
     for i, (k, state) in enumerate(found):
         build(state, place.folder)
         yield Trial("G1", what, _told(place, calls, k, place.broken()))
-        if i % scale.count(8, 20) == 0:
+        if i % every == 0:
             failure = _told(place, calls, k, place.unfinished())
             yield Trial("G3", "the same call after a power cut", failure)
     for state in disk.after_a_crash():  # of the finished writer

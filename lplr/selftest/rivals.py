@@ -90,6 +90,7 @@ def _appenders(place: Place) -> str:
     """Why three that append do not all add their rows."""
     place.reset()
     path = place.folder / "f"
+    place.reset()
     before = load(path).shape[0]
     place.write()
     added = load(path).shape[0] - before

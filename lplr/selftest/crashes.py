@@ -12,7 +12,7 @@ from typing import Any
 
 from lplr.selftest.calls import Call, watch
 from lplr.selftest.children import run
-from lplr.selftest.disks import Disk, build, states
+from lplr.selftest.disks import Disk, State, build, states
 from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
 from lplr.selftest.writings import WRITINGS, Place
@@ -20,7 +20,6 @@ from lplr.selftest.writings import WRITINGS, Place
 __all__ = ["campaign", "recorded"]
 
 _QUICK = 15  # states of each writer
-_AGAIN = 25  # of which a writer goes on, about, in the long form
 _JOBS = ("compressing a model", "forming output moments", "compressing many matrices")
 
 
@@ -66,11 +65,12 @@ def recorded(place: Place) -> list[Call]:
 def _crashes(scale: Scale, place: Place) -> Iterator[Trial]:
     calls = recorded(place)
     disk = Disk.of(place.folder)
-    found = list(states(disk, calls))
+    found: Iterator[tuple[int, State]] = states(disk, calls)
     if not scale.long:
-        step = max(1, len(found) // _QUICK)
-        found = found[int(scale.rng(place.writing.what).integers(step)) :: step]
-    every = scale.count(max(8, len(found) // _AGAIN), 20)
+        few = list(found)
+        step = max(1, len(few) // _QUICK)
+        found = iter(few[int(scale.rng(place.writing.what).integers(step)) :: step])
+    every = scale.count(8 if place.writing in WRITINGS else 24, 20)  # jobs take longer
     what = "a power cut while a writer works"
     for i, (k, state) in enumerate(found):
         build(state, place.folder)

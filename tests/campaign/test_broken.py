@@ -62,6 +62,57 @@ GUARDS = {
         "lplr.storage.names",
         (("            os.fsync(descriptor)\n", "            pass\n"),),
     ),
+    "comparison of what was written": Guard(
+        "faults", "lplr.storage.atomic", (("            _compare(temporary, digest)\n", ""),)
+    ),
+    "clearing up": Guard(
+        "faults",
+        "lplr.storage.folder_writer",
+        (
+            (
+                "            _without_left_overs(Folder.read(path))\n            raise",
+                "            raise",
+            ),
+        ),
+    ),
+    "no memory": Guard(  # is damage then
+        "faults",
+        "lplr.storage.hdf5",
+        (("except (CorruptFileError, MemoryError):", "except CorruptFileError:"),),
+    ),
+    "order of arrays": Guard(
+        "determinism",
+        "lplr.storage.contents",
+        (
+            (
+                "for name, array in sorted(group.arrays.items()):",
+                "for name, array in sorted(group.arrays.items(), key=lambda item: hash(item[0])):",
+            ),
+        ),
+    ),
+    "layers that are finished": Guard(
+        "kills",
+        "lplr.models.job",
+        (
+            (
+                "                return load(layer_file(self.model, number))\n",
+                "                pass\n",
+            ),
+        ),
+    ),
+    "parts that are finished": Guard(
+        "kills",
+        "lplr.streaming.results",
+        (
+            (
+                "        if before is not None:\n            return before\n        kept",
+                "        kept",
+            ),
+        ),
+    ),
+    "end of workers": Guard(
+        "kills", "lplr.processes", (("while os.getppid() == parent:", "while True:"),)
+    ),
     "lock": Guard(
         "rivals",
         "lplr.storage.workplace",

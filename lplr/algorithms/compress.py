@@ -85,7 +85,7 @@ def compress(
         the time.
     memory_limit : int or str, optional
         Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already: A is
-        then read in blocks of rows, twice, as `lplr.factorize` explains. Not with an
+        then read in blocks of rows, as `lplr.factorize` explains. Not with an
         ``output_hessian``. Rows of a backbone are mixed with their neighbours, so that rows that
         drift, as those of a sorted matrix, cost more than in memory.
     out : str or path-like, optional

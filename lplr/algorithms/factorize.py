@@ -126,8 +126,9 @@ def factorize(
     memory_limit : int or str, optional
         Bytes, or a text such as ``"2GB"``, that this may take beyond what is taken already. A is
         then read in blocks of rows, twice, and once more where the error is below 1 %, to measure
-        it; its codes depend neither on the limit nor on the number of threads. By default so are sources that take more than a quarter of the memory
-        that is available; what is smaller is computed with in memory.
+        it; its codes depend neither on the limit nor on the number of threads. By default so are
+        sources that take more than a quarter of the memory that is available; what is smaller is
+        computed with in memory.
     out : str or path-like, optional
         A new folder for a result in parts, which may be larger than the memory: A is read as with
         ``memory_limit``, and each part is written when it is coded. What is finished lies in

@@ -90,7 +90,6 @@ def _appenders(place: Place) -> str:
     """Why three that append do not all add their rows."""
     place.reset()
     path = place.folder / "f"
-    place.reset()
     before = load(path).shape[0]
     place.write()
     added = load(path).shape[0] - before
@@ -131,13 +130,13 @@ def _second_jobs(scale: Scale, place: Place, count: int) -> Iterator[Trial]:
     chance, told = scale.rng(place.writing.what), f"a second job: {place.writing.what}"
     for _ in range(count):
         share = chance.uniform(0.1, 0.9)
-        failure = _second_job(place, share * alone)
+        begun, failure = _second_job(place, share * alone)
         failure = failure and f"the first one stands still after {share * alone:.4f} s: {failure}"
-        yield Trial("G3 G8", told, failure)
+        yield Trial("G3 G8", told, failure, count=int(begun or failure != ""))
 
 
-def _second_job(place: Place, seconds: float) -> str:
-    """Why a second job is not refused while the first one has its lock.
+def _second_job(place: Place, seconds: float) -> tuple[bool, str]:
+    """Whether there was one, and why it is not refused while the first one has its lock.
 
     One that has no lock, since it writes once at its end, does the same as the first.
     """
@@ -164,10 +163,10 @@ def _second_job(place: Place, seconds: float) -> str:
     if ended is not None:
         refused = f"another process ({first.pid})" in str(ended.value)
         if not (refused if locked else ended.value == "done"):
-            return f"the second job is not refused, or not done: {ended.value}"
+            return True, f"the second job is not refused, or not done: {ended.value}"
     if code != 0:
-        return f"the first job ends with the code {code}"
-    return "" if place.seen() == place.new else "the first job makes something else"
+        return tries, f"the first job ends with the code {code}"
+    return tries, "" if place.seen() == place.new else "the first job makes something else"
 
 
 def _readers(place: Place, reads: int) -> Trial:

@@ -297,10 +297,13 @@ def blas_name() -> str:
 
     Where these differ, the last bits of a product may.
     """
-    import scipy.linalg  # noqa: F401
+    import scipy.linalg
     from threadpoolctl import ThreadpoolController
 
     found = ThreadpoolController().select(user_api="blas").info()
+    # Other packages bring a BLAS of their own, with which nothing is multiplied here.
+    homes = tuple(os.path.dirname(str(module.__file__)) for module in (np, scipy))
+    found = [blas for blas in found if blas["filepath"].startswith(homes)] or found
     kinds = {f"{blas['internal_api']} ({blas.get('architecture', 'any')})" for blas in found}
     return ", ".join(sorted(kinds))
 

@@ -47,6 +47,16 @@ def _swallowed(number: int) -> None:
         signal.raise_signal(number)
 
 
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """No signal is ignored, as those of a terminal are under nohup."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("where", [_in_a_callback, _in_a_destructor, _swallowed])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_request_that_is_lost_comes_again(where, number, capfd) -> None:

@@ -57,7 +57,7 @@ def test_a_model_is_fitted_and_used_on_a_file() -> None:
 
 def test_the_error_is_summed_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Same bits as for the array, with and without a Hessian, and over several blocks."""
-    monkeypatch.setattr("lplr.matrices.base._BLOCK", 8 * 7)
+    monkeypatch.setattr("lplr.matrices.decoded._BLOCK", 8 * 7)
     monkeypatch.setattr("lplr.matrices.errors._WAITING", 2)
     monkeypatch.setenv("LPLR_NUM_THREADS", "1")
     read = []

@@ -220,7 +220,8 @@ def _text(path: Path) -> bytes:
     check_regular(path)
     try:
         with open(path, "rb") as file:
-            text = file.read(_LARGEST + 1)
+            # What is asked for takes memory, whether it is there or not.
+            text = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST) + 1)
     except FileNotFoundError as exc:
         raise MissingFileError(
             f"path {str(path)!r}: no such file; a matrix in parts has a manifest", str(path)

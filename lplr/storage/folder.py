@@ -116,6 +116,8 @@ class PartFile:
                 f"{self.path!r} holds {packed.shape} in {packed.nbytes} bytes, where the manifest "
                 f"says {self.shape} in {self.nbytes}"
             )
+        if to_json(packed.meta, "meta") != to_json(self.meta, "meta"):
+            raise CorruptFileError(f"{self.path!r} has other metadata than the manifest says")
         return packed
 
     def _present(self, read: Callable[[str], _T]) -> _T:

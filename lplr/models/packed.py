@@ -105,7 +105,9 @@ class PackedModel(Tensors):
             found = load(check_file(self.path, file, self.manifest))
         flipped = self._turned and name in self._layers
         shape = info.shape[::-1] if flipped else info.shape
-        return found if isinstance(found, PackedMatrix) and found.shape == shape else None
+        if not isinstance(found, PackedMatrix) or (found.shape, found.nbytes) != (shape, info.nbytes):
+            return None
+        return found
 
     def dense(self, name: str) -> np.ndarray:
         """A tensor as checkpoints of its family have it, float32."""

@@ -11,7 +11,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,8 @@ _NPZ = {
     "an archive of nothing": _file("a.npz", b"PK\x05\x06" + bytes(18)[:10]),
 }
 _BOMBS = {
-    "a bomb of a matrix": _bomb("(36864, 256)", 72 << 20),
-    "a bomb of a vector": _bomb("(9437184,)", 72 << 20),
+    "a bomb of a matrix": _bomb("(65536, 256)", 128 << 20),
+    "a bomb of a vector": _bomb("(16777216,)", 128 << 20),
     "a member of another compression": _zipped(
         ("x.npy", _shaped("(0, 4)")), compression=zipfile.ZIP_LZMA
     ),
@@ -143,26 +142,16 @@ def _entry(shape: Any, begin: Any, end: Any, dtype: Any = "F32") -> dict[str, An
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def _sized(number: bytes) -> bytes:
-    """A tensor of two numbers, whose size is said in another way."""
-    entry = b'{"a":{"dtype":"F32","shape":[%b],"data_offsets":[0,8]}}'
-    return _safetensors(entry % number, bytes(8))
-
-
 _SAFETENSORS = {
     "a header longer than the file": (2**63).to_bytes(8, "little") + b"{}",
     "a header that is deep": _safetensors(b"[" * 100_000),
     "a header of empty lists": _safetensors(b'{"a": [' + b"[]," * 5_000_000 + b"1]}"),
     "a header of names": _safetensors(
-        b"{" + b",".join(b'"%x":1' % i for i in range(500_000)) + b"}"
+        b"{" + b",".join(b'"%x":1' % i for i in range(1_000_000)) + b"}"
     ),
     "a name twice": _safetensors(b'{"a": 1, "a": 1}'),
-    "a size of 1e400": _sized(b"1e400"),
-    "a size of NaN": _sized(b"NaN"),
-    "a size of Infinity": _sized(b"Infinity"),
-    "a size of 2.0": _sized(b"2.0"),
-    "metadata with 1e400": _safetensors(b'{"__metadata__":{"x":1e400}}'),
-    "metadata with NaN": _safetensors(b'{"__metadata__":{"x":NaN}}'),
+    "a size of 1e400": _safetensors({"a": _entry([float("inf")], 0, 8)}, bytes(8)),
+    "a size of NaN": _safetensors({"a": _entry([float("nan")], 0, 8)}, bytes(8)),
     "a size that overflows": _safetensors({"a": _entry([2**62, 2**62], 0, 0)}),
     "a negative size": _safetensors({"a": _entry([-1, -2], 0, 8)}, bytes(8)),
     "bytes of two tensors": _safetensors(dict.fromkeys("ab", _entry([2], 0, 8)), bytes(8)),
@@ -226,13 +215,6 @@ def _virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("x", layout)
 
 
-def _chunks_of_zeros(file: h5py.File) -> None:
-    found = file.create_dataset("x", (4096, 4096), "f8", chunks=(512, 4096), compression="gzip")
-    chunk = zlib.compress(bytes(1 << 24))
-    for i in range(8):
-        found.id.write_direct_chunk((512 * i, 0), chunk)
-
-
 _UNSAFE_HDF5 = {
     "a virtual dataset": _virtual,
     "external storage": lambda file: file.create_dataset(
@@ -276,9 +258,6 @@ _GGUF = {
         1, 0, _text(b"t") + struct.pack("<IQQIQ", 2, 2**62, 2**62, 0, 0)
     ),
     "a tensor beyond the file": _gguf(1, 0, _text(b"t") + struct.pack("<IQIQ", 1, 4, 0, 2**62)),
-    "two tensors in one place": _gguf(
-        2, 0, b"".join(_text(name) + struct.pack("<IQIQ", 1, 4, 0, 0) for name in (b"a", b"b"))
-    ).ljust(512, b"\0"),
     "another version": b"GGUF" + struct.pack("<IQQ", 9, 0, 0),
     "no GGUF": b"hello",
     "nothing": b"",
@@ -314,7 +293,7 @@ def _arrays(name: str, table: dict[str, bytes], error: Any, kind: str = "") -> d
     }
 
 
-_ALL = {
+INPUTS = {
     **_arrays("a.npy", _NPY, CorruptFileError),
     ".npy: Python objects": Hostile(_file("a.npy", _pickled()), "arrays", UnsafeFileError),
     **{f".npz: {k}": Hostile(v, "arrays", CorruptFileError) for k, v in _NPZ.items()},
@@ -334,7 +313,11 @@ _ALL = {
         CorruptFileError,
     ),
     "HDF5: a bomb": Hostile(
-        _hdf5(_chunks_of_zeros), "arrays", InputError
+        _hdf5(lambda file: file.create_dataset(
+            "x", data=np.zeros((4096, 4096), "f8"), chunks=(512, 4096), compression="gzip"
+        )),
+        "arrays",
+        InputError,
     ),
     **{
         f"GGUF: {k}": Hostile(_file("a.gguf", content), "checkpoint", CorruptFileError)
@@ -353,5 +336,3 @@ _ALL = {
     "text: a device": Hostile(_device, "text", InputError),
     "text: not in UTF-8": Hostile(_file("a.txt", b"\xff\xfe\0"), "text", InputError),
 }  # fmt: skip
-_SLOW = ("picture: a picture of a word", ".npz: a bomb of a vector", "GGUF: a list of empty texts")
-INPUTS = {name: replace(found, slow=name in _SLOW) for name, found in _ALL.items()}

@@ -204,11 +204,13 @@ def _as_digested(found: Any, path: Path) -> bool:
 def _as_counted(found: Any, path: Path) -> bool:
     """Whether a job goes on behind the batches that are summed up."""
     said = json.loads((path / "done.json").read_bytes())
-    batches, loss, sums = found
-    stored = (path / f"sums-{batches % 2}.bin").read_bytes()
+    batches, loss, sums, weights = found
+    stored = [path / f"sums-{batches % 2}.bin", path / "weights.bin"]
+    counts = said["batches"], said["sequences"]
     return bool(
-        (batches, loss, sums) == (said["batches"], said["loss"], stored)
-        and type(said["batches"]) is int
-        and batches > 0
+        (batches, loss) == (said["batches"], said["loss"])
+        and [sums, weights] == [file.read_bytes() for file in stored]
+        and [type(count) for count in counts] == [int, int]
+        and 0 < batches <= said["sequences"]  # a batch has one sequence or more
         and math.isfinite(loss)
     )

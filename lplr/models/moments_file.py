@@ -32,6 +32,7 @@ from lplr.storage.text import from_json, to_json
 __all__ = ["OutputMoments", "open_moments", "shapes_of", "write_moments"]
 
 _FORMAT = 1
+_ESTIMATORS = ("token", "sequence")
 _FACTS = {"format", "estimators", "rng", "checkpoint", "calibration", "loss", "versions", "sha256"}
 
 
@@ -253,7 +254,7 @@ def open_moments(path: str | os.PathLike[str]) -> OutputMoments:
     """
     try:
         found = Path(path)
-        known = os.path.lexists(found)
+        known = os.path.exists(found)
     except (TypeError, ValueError):
         raise InputError(
             f"output_moments: must be the name of a file, or True, found {path!r}"
@@ -278,7 +279,24 @@ def open_moments(path: str | os.PathLike[str]) -> OutputMoments:
             f"{found}: has the format {facts.get('format')!r}; this package reads {_FORMAT}: "
             "update lplr"
         )
+    if not _are_facts(facts):
+        raise CorruptFileError(f"{found}: its description is not that of output moments")
     return OutputMoments(found, facts, digest)
+
+
+def _are_facts(facts: Mapping[str, Any]) -> bool:
+    """Whether each has the type that is relied upon."""
+    estimators, of, digests = (facts[name] for name in ("estimators", "calibration", "sha256"))
+    return (
+        isinstance(estimators, list)
+        and 0 < len(estimators) <= len(_ESTIMATORS)
+        and all(name in _ESTIMATORS for name in estimators)
+        and isinstance(of, dict)
+        and isinstance(of.get("shape"), list)
+        and [type(extent) for extent in of["shape"]] == [int, int]
+        and isinstance(digests, dict)
+        and all(isinstance(digest, str) for digest in digests.values())
+    )
 
 
 def write_moments(

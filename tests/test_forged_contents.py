@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from lplr.selftest.forge import forge_contents, small
-from lplr.selftest.hostile_tables import DATA, table
+from lplr.selftest.hostile_tables import data, table
 from lplr.storage.container import inspect, load, save
 
 
 def test_a_forged_file_without_evil_loads(tmp_path: Path) -> None:
-    path = forge_contents(tmp_path, table(), 2 * DATA)
+    path = forge_contents(tmp_path, table(), data())
     for found in (*load(path).values(), load(path, name="c")):
         np.testing.assert_array_equal(found.to_dense(), small().to_dense())
 

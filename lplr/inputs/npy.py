@@ -162,6 +162,10 @@ def _header(file: IO[bytes], size: int, name: str) -> tuple[np.dtype, tuple[int,
         version = np.lib.format.read_magic(file)
         if version not in formats:  # version 3.0 differs in the names of structured types only
             raise ValueError(f"version {version} is not one of plain arrays")
+        place = file.tell()
+        if int.from_bytes(file.read(2 * version[0]), "little") > size:  # NumPy asks for so much
+            raise ValueError("its header is longer than the file")
+        file.seek(place)
         shape, fortran, dtype = formats[version](file)
     except _NO_HEADER as error:
         raise CorruptFileError(f"{name}: is not a valid .npy file: {error}") from None

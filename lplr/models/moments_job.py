@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class MomentsJob(Workplace):
         if prod(weights):
             path = self.folder / "weights.bin"
             self.weights = np.memmap(path, np.float32, "r+", shape=weights)
+        self._most = weights[1]  # sequences
         self._seen = hashlib.sha256()  # the weights of the finished sequences
         self.batches, self.sequences, self.loss = 0, 0, 0.0
         self.batches, self.sequences, self.loss = self._done()
@@ -101,6 +102,9 @@ class MomentsJob(Workplace):
         found = read_sealed(self.folder / _DONE) or {}
         match found:
             case {"batches": int(batches), "sequences": int(sequences), "loss": float(loss)}:
+                known = type(batches) is type(sequences) is int and isfinite(loss)
+                if not known or not 0 < batches <= sequences <= self._most:
+                    return 0, 0, 0.0
                 if found == self._said(batches, sequences, loss):
                     return batches, sequences, loss
                 self._seen = hashlib.sha256()

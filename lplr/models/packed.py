@@ -105,7 +105,8 @@ class PackedModel(Tensors):
             found = load(check_file(self.path, file, self.manifest))
         flipped = self._turned and name in self._layers
         shape = info.shape[::-1] if flipped else info.shape
-        return found if isinstance(found, PackedMatrix) and found.shape == shape else None
+        right = isinstance(found, PackedMatrix) and found.shape == shape
+        return found if right and found.nbytes == info.nbytes else None
 
     def dense(self, name: str) -> np.ndarray:
         """A tensor as checkpoints of its family have it, float32."""

@@ -1,12 +1,20 @@
-"""Ways to damage bytes that a disk, a network or a person has."""
+"""Ways to damage bytes that a disk, a network or a person has, and to edit what JSON says."""
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-__all__ = ["DAMAGES", "damaged"]
+__all__ = ["DAMAGES", "damaged", "edited"]
+
+_JUNK: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 2**31, 2**62, 2**64, 0.5, -0.0, 1e300, "", "u1", "..", "\0", [],
+    [[]], {}, {"meta": {}}, [2**62, 2**62], "uniform", "quantized", "ü" * 70,
+)  # fmt: skip
 
 
 def _flip(data: bytearray, other: bytes, rng: np.random.Generator) -> None:
@@ -78,3 +86,41 @@ def damaged(whole: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, 
         DAMAGES[how](data, other, rng)
         if data != whole:
             return how, bytes(data)
+
+
+def edited(table: Any, rng: np.random.Generator) -> bytes:
+    """A JSON text that is nearly the one of a table."""
+    found = json.loads(json.dumps(table))
+    if rng.random() < 0.4:
+        text = bytearray(json.dumps(found, sort_keys=True, separators=(",", ":")).encode())
+        for _ in range(int(rng.integers(1, 3))):
+            text[int(rng.integers(len(text)))] = int(rng.choice(list(b'0123456789"[]{},:-.eau ')))
+        return bytes(text)
+    for _ in range(int(rng.integers(1, 3))):
+        _edit(found, rng)
+    return json.dumps(found, sort_keys=True).encode()
+
+
+def _edit(found: Any, rng: np.random.Generator) -> None:
+    """Change one member somewhere in it."""
+    while True:
+        keys = list(found) if isinstance(found, dict) else list(range(len(found)))
+        if not keys:
+            return
+        key = keys[int(rng.integers(len(keys)))]
+        if not isinstance(found[key], (dict, list)) or rng.random() < 0.3:
+            break
+        found = found[key]
+    junk = copy.deepcopy(_JUNK[int(rng.integers(len(_JUNK)))])
+    how = int(rng.integers(5))
+    if how == 0:
+        del found[key]
+    elif how == 1 and isinstance(found, dict):
+        found[str(junk)] = found.pop(key)
+    elif how == 2 and type(found[key]) is int:
+        found[key] += int(rng.choice([-1, 1, 2**32]))
+    elif how == 3:
+        other = keys[int(rng.integers(len(keys)))]
+        found[key], found[other] = found[other], found[key]
+    else:
+        found[key] = junk

@@ -1,4 +1,4 @@
-"""Forged files: any content under checksums and a digest that are right."""
+"""Forged files: any content under checksums and a digest that are right, and what comes of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lplr.exceptions import LplrError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.quantized import Quantized
 from lplr.quantizers.packing import pack
+from lplr.selftest.guarded import outcome_of
+from lplr.selftest.trials import described
 from lplr.storage.encoding import Group, encode
 from lplr.storage.header import MAGIC
 
@@ -145,3 +148,34 @@ def checksum(data: bytes) -> int:
     for k in (14, 11, 25, 16, 4, 14, 24):
         a, b, c = b, (c ^ b) - rotate(b, k) & mask, a
     return b
+
+
+def judged(
+    what: str,
+    i: int,
+    read: Callable[[], Any],
+    nbytes: int,
+    original: Any,
+    valid: Callable[[Any], bool],
+) -> tuple[str, str]:
+    """What was tried and how it failed: read a forgery of so many bytes.
+
+    It may be refused, say what the original does, or be another file that is ``valid``.
+    """
+    outcome, found = outcome_of(read, nbytes)
+    if outcome == "refused":
+        return what, ""
+    if outcome == "broken":
+        return what, f"forgery {i}: {described(found)}"
+    try:
+        if found == original:
+            return f"{what}: in what does not matter", ""
+        if valid(found):
+            return f"{what}: another valid one", ""
+        return what, f"forgery {i}: accepted, and is not what it says"
+    except LplrError as error:
+        if "its parameter" in str(error):  # of an estimator: not loading but fitting judges them
+            return f"{what}: a model with a parameter that fitting refuses", ""
+        return what, f"forgery {i}: accepted, and cannot be written again: {error}"
+    except Exception as error:  # the rule does not find what it looks for
+        return what, f"forgery {i}: accepted, and is none: {described(error)}"

@@ -7,50 +7,71 @@ written again, says the same as the forgery. What is loaded and is none is a fai
 
 from __future__ import annotations
 
-import copy
 import json
-import os
+import shutil
 import zlib
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lplr.exceptions import LplrError
-from lplr.progress import counter, parts
+from lplr.progress import counter
+from lplr.selftest.damage import edited
 from lplr.selftest.forge import (
     checked_blocks,
     forge_contents,
     header,
+    judged,
     with_checksums,
     write_version1,
 )
-from lplr.selftest.guarded import Attempt, attempts, outcome_of
+from lplr.selftest.forged_texts import texts
+from lplr.selftest.guarded import Attempt, attempts
 from lplr.selftest.specimens import packed_objects, state
-from lplr.selftest.trials import Scale, Trial, described
+from lplr.selftest.trials import Scale, Trial
 from lplr.storage.container import inspect, load, save
 from lplr.storage.hdf5 import Node, from_file
 
-__all__ = ["campaign", "contents", "structures"]
+__all__ = ["campaign"]
 
-_GUARANTEES = "G2 G4 G5 G6"
 _OPTIONAL = ("attrs", "meta", "values", "arrays", "groups")  # of a group, where they are empty
-_JUNK: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 2**31, 2**62, 2**64, 0.5, -0.0, 1e300, "", "u1", "..", "\0", [],
-    [[]], {}, {"meta": {}}, [2**62, 2**62], "uniform", "quantized", "ü" * 70,
-)  # fmt: skip
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
-    """Forge tables of contents, and the structures that libhdf5 reads."""
-    counts = {"contents": scale.count(5_000, 250), "structures": scale.count(20_000, 800)}
-    for name in parts(counts, list(counts.values())):
-        tell = counter(counts[name])
-        maker = f"lplr.selftest.forgeries:{name}"
-        for what, failure in attempts(maker, folder / name, counts[name], seed=scale.seed):
-            tell(1)
-            yield Trial(_GUARANTEES, what, failure and f"{failure} (seed {scale.seed})")
+    """Forge texts of folders, tables of contents, and the structures that libhdf5 reads."""
+    counts = [scale.count(5_000, 200), scale.count(5_000, 200), scale.count(20_000, 600)]
+    tell = counter(sum(counts))
+    maker, given = "lplr.selftest.forgeries:attempt", {"seed": scale.seed, "counts": counts}
+    for what, failure in attempts(maker, folder, sum(counts), scale, **given):
+        tell(1)
+        yield Trial("G2 G4 G5 G6", what, failure and f"{failure} (seed {scale.seed})")
+
+
+def attempt(folder: str, seed: int, counts: list[int]) -> Attempt:
+    """Forge texts, contents and structures, so many of each; what a kind needs is made once."""
+    kinds = texts, contents, structures
+
+    @cache
+    def ready(k: int) -> Attempt:
+        home = Path(folder) / str(k)
+        shutil.rmtree(home, ignore_errors=True)  # of a process that broke off
+        home.mkdir()
+        return kinds[k](str(home), seed)
+
+    def tried(i: int) -> tuple[str, str]:
+        k = bisect(list(accumulate(counts)), i)
+        return ready(k)(i - sum(counts[:k]))
+
+    return tried
+
+
+def _reading(path: Path) -> tuple[Callable[[], Any], int]:
+    """How a file is read, and its bytes."""
+    return lambda: state(load(path)), path.stat().st_size
 
 
 # --- tables of contents ----------------------------------------------------------------------
@@ -67,16 +88,16 @@ def contents(folder: str, seed: int) -> Attempt:
     def tried(i: int) -> tuple[str, str]:
         rng = np.random.default_rng([seed, i])
         table, data, says = whole[int(rng.integers(len(whole)))]
-        text, size = _edited(table, rng), len(data)
+        text, size = edited(table, rng), len(data)
         if rng.random() < 0.1:
             data = data[: int(rng.integers(size))] if rng.random() < 0.5 else data + data[:8]
         forge_contents(Path(folder), zlib.compress(text, 9), data)
 
-        def same() -> bool:
+        def same(found: Any) -> bool:
             save(again, load(path), attrs=inspect(path)["attrs"], overwrite=True)
             return bool(_tables(again) == _tables(path))
 
-        return _judged("forged: table of contents", i, path, says, same)
+        return judged("forged: table of contents", i, *_reading(path), says, same)
 
     return tried
 
@@ -93,44 +114,6 @@ def _without_nothing(found: Any) -> Any:
     if isinstance(found, dict):
         return {k: _without_nothing(v) for k, v in found.items() if v != {} or k not in _OPTIONAL}
     return list(map(_without_nothing, found)) if isinstance(found, list) else found
-
-
-def _edited(table: Any, rng: np.random.Generator) -> bytes:
-    """A JSON text that is nearly the one of a table."""
-    found = json.loads(json.dumps(table))
-    if rng.random() < 0.4:
-        text = bytearray(json.dumps(found, sort_keys=True, separators=(",", ":")).encode())
-        for _ in range(int(rng.integers(1, 3))):
-            text[int(rng.integers(len(text)))] = int(rng.choice(list(b'0123456789"[]{},:-.eau ')))
-        return bytes(text)
-    for _ in range(int(rng.integers(1, 3))):
-        _edit(found, rng)
-    return json.dumps(found, sort_keys=True).encode()
-
-
-def _edit(found: Any, rng: np.random.Generator) -> None:
-    """Change one member somewhere in it."""
-    while True:
-        keys = list(found) if isinstance(found, dict) else list(range(len(found)))
-        if not keys:
-            return
-        key = keys[int(rng.integers(len(keys)))]
-        if not isinstance(found[key], (dict, list)) or rng.random() < 0.3:
-            break
-        found = found[key]
-    junk = copy.deepcopy(_JUNK[int(rng.integers(len(_JUNK)))])
-    how = int(rng.integers(5))
-    if how == 0:
-        del found[key]
-    elif how == 1 and isinstance(found, dict):
-        found[str(junk)] = found.pop(key)
-    elif how == 2 and type(found[key]) is int:
-        found[key] += int(rng.choice([-1, 1, 2**32]))
-    elif how == 3:
-        other = keys[int(rng.integers(len(keys)))]
-        found[key], found[other] = found[other], found[key]
-    else:
-        found[key] = junk
 
 
 # --- structures of HDF5 ----------------------------------------------------------------------
@@ -162,7 +145,7 @@ def structures(folder: str, seed: int) -> Attempt:
             pass
         path.write_bytes(header(version, changed) + changed)
 
-        def same() -> bool:
+        def same(found: Any) -> bool:
             loaded = load(path)
             if version == 1:
                 write_version1(again, loaded)
@@ -171,7 +154,7 @@ def structures(folder: str, seed: int) -> Attempt:
             return _says(again) == _says(path)
 
         what = f"forged: structure of HDF5, version {version}"
-        return _judged(what, i, path, says[k], same)
+        return judged(what, i, *_reading(path), says[k], same)
 
     return tried
 
@@ -205,24 +188,3 @@ def _says(path: Path) -> Any:
         return said, arrays, groups
 
     return node(from_file(path.read_bytes(), 512))
-
-
-# --- the judgement ---------------------------------------------------------------------------
-
-
-def _judged(what: str, i: int, path: Path, original: Any, same: Any) -> tuple[str, str]:
-    outcome, found = outcome_of(lambda: load(path), os.path.getsize(path))
-    if outcome == "refused":
-        return what, ""
-    if outcome == "broken":
-        return what, f"forgery {i}: {described(found)}"
-    try:
-        if state(found) == original:
-            return f"{what}: in what does not matter", ""
-        if same():
-            return f"{what}: another valid file", ""
-        return what, f"forgery {i}: loaded, and says something else when written again"
-    except LplrError as error:
-        if "its parameter" in str(error):  # of an estimator: not loading but fitting judges them
-            return f"{what}: a model with a parameter that fitting refuses", ""
-        return what, f"forgery {i}: loaded, and cannot be written again: {error}"

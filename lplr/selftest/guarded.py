@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 from lplr.exceptions import LplrError
 from lplr.parallel import n_threads
+from lplr.selftest.trials import Scale
 
 __all__ = ["ROOM", "Attempt", "attempts", "limited", "outcome_of"]
 
@@ -41,13 +42,18 @@ serve(job)
 Attempt: TypeAlias = Callable[[int], tuple[str, str]]
 
 
-def attempts(maker: str, folder: Path, count: int, **arguments: Any) -> Iterator[tuple[str, str]]:
+def attempts(
+    maker: str, folder: Path, count: int, scale: Scale, **arguments: Any
+) -> Iterator[tuple[str, str]]:
     """What was tried and how it failed, of attempts 0 to ``count``, each in a child.
 
     ``maker`` is the ``module:function`` that gives the `Attempt`, once in each child, of a folder
-    of its own and the other arguments. There are as many children as threads would be used.
+    of its own and the other arguments. In the long form there are as many children as threads
+    would be used; in the quick one a second child would take as long to start as the first one
+    takes in all.
     """
-    edges = [count * k // n_threads() for k in range(n_threads() + 1)]
+    n = scale.count(n_threads(), 1)
+    edges = [count * k // n for k in range(n + 1)]
     children = []
     try:
         for start, stop in pairwise(edges):
@@ -150,13 +156,17 @@ def serve(job: dict[str, Any]) -> None:
 def outcome_of(read: Callable[[], Any], nbytes: int) -> tuple[str, Any]:
     """What came of reading a file of so many bytes, and the error or the content.
 
-    "refused" with a typed error, "read", or "broken": any other error, or too much memory.
+    "refused" with a typed error, "read", or "broken": any other error, or too much memory, which
+    must be known before it is taken, and not once it is not there.
     """
     try:
         with limited(nbytes + ROOM):
             return "read", read()
     except LplrError as error:
-        return "refused", error
+        causes = [error.__cause__, error.__context__]
+        return next(
+            (("broken", e) for e in causes if isinstance(e, MemoryError)), ("refused", error)
+        )
     except Exception as error:  # whatever it is, it is none of ours
         return "broken", error
 

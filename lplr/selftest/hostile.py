@@ -25,15 +25,18 @@ from lplr.selftest.trials import Scale, Trial
 
 __all__ = ["campaign"]
 
+_LEFT_OUT = ": left out, its package is not installed"
+
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Read each hostile file once."""
     count = len(_all(scale.long))
     tell = counter(count)
     maker = "lplr.selftest.hostile:attempt"
-    for what, failure in attempts(maker, folder, count, long=scale.long):
+    for what, failure in attempts(maker, folder, count, scale, long=scale.long):
         tell(1)
-        yield Trial("G2 G4 G5 G6", what, failure)
+        tried = int(not what.endswith(_LEFT_OUT))
+        yield Trial("G2 G4 G5 G6", what, failure, count=tried)
 
 
 def _all(slow: bool) -> dict[str, Hostile]:
@@ -62,17 +65,16 @@ def attempt(folder: str, long: bool) -> Attempt:
         home = Path(folder) / "hostile"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        left_out = f"{what}: left out, its package is not installed", ""
         try:
             path = hostile.make(home)
         except MissingPackageError:
-            return left_out
+            return what + _LEFT_OUT, ""
         before = _files(home)
         outcome, found = outcome_of(lambda: READERS[hostile.reader](path), sum(before.values()))
         if outcome == "read":
             return what, f"{name}: accepted"
         if isinstance(found, MissingPackageError):
-            return left_out
+            return what + _LEFT_OUT, ""
         if type(found) is not hostile.error:
             wanted = hostile.error.__name__
             return what, f"{name}: {type(found).__name__} in place of {wanted}: {found}"

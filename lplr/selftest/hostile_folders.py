@@ -181,7 +181,7 @@ _CORRUPT_MODELS = {
     "a file too many": _model(lambda folder: (folder / "more").write_bytes(b"")),
     "a file too few": _model(lambda folder: (folder / "layers/00000.h5").unlink()),
     "a layer for another": _model(
-        lambda folder: shutil.copy(folder / "layers/00001.h5", folder / "layers/00000.h5")
+        lambda folder: shutil.copy(folder / "layers/00001.h5", folder / "layers/00002.h5")
     ),
     "a model.json that is deep": _model(lambda folder: (folder / "model.json").write_bytes(_LONG)),
     "a model.json of empty lists": _model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,30 @@ def unstored(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.STD_U8LE, space, properties)
 
 
+# The formats that are read have no strides: an entry that is used twice, as with a stride of zero,
+# is one that two arrays have.
+_PLACES: dict[str, Callable[[h5py.File], int]] = {
+    "an array on another one": lambda file: file["scale"].id.get_offset() - 512,
+    "an array on the superblock": lambda file: 0,
+    "an array on its own header": lambda file: h5py.h5o.get_info(file["codes"].id).addr,
+}
+
+
+def _moved(place: Callable[[h5py.File], int]) -> Maker:
+    """The codes lie elsewhere, where each of the bytes could be codes."""
+    found: dict[str, int] = {}
+
+    def look(file: h5py.File) -> None:
+        found.update(old=file["codes"].id.get_offset() - 512, new=place(file))
+
+    def change(payload: bytes) -> bytes:
+        old, new = (struct.pack("<BBQQ", 3, 1, found[key], 3) for key in ("old", "new"))
+        start = payload.index(old)  # a layout of version 3, contiguous: address and size
+        return payload[:start] + new + payload[start + len(old) :]
+
+    return _forged(look, change=change)
+
+
 def _forged(evil: Callable[[h5py.File], object], **options: Any) -> Maker:
     return lambda folder: forge(folder, evil, **options)
 
@@ -239,6 +264,7 @@ HDF5 = {
     **{k: Hostile(_forged(v), "packed", UnsafeFileError) for k, v in (UNSAFE | PIPES).items()},
     **{k: Hostile(_forged(v), "packed", CorruptFileError) for k, v in (CORRUPT | SWOLLEN).items()},
     **{k: Hostile(_forged(v), "packed", CorruptFileError, slow=True) for k, v in SLOW.items()},
+    **{k: Hostile(_moved(v), "packed", CorruptFileError) for k, v in _PLACES.items()},
     "structures before HDF5 1.8": Hostile(
         _forged(lambda file: None, libver="earliest"), "packed", UnsafeFileError
     ),

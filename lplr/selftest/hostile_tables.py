@@ -16,9 +16,12 @@ from lplr.exceptions import CorruptFileError, UnsafeFileError
 from lplr.selftest.forge import forge_contents, small
 from lplr.selftest.hostile_file import Hostile, Maker
 
-__all__ = ["DATA", "TABLES", "table"]
+__all__ = ["TABLES", "data", "table"]
 
-DATA = small().codes.tobytes() + small().scale.tobytes()
+
+def data() -> bytes:
+    """The data of a file of two matrices."""
+    return 2 * (small().codes.tobytes() + small().scale.tobytes())
 
 
 def table() -> dict[str, Any]:
@@ -228,7 +231,7 @@ def _edited(edit: Callable[[dict[str, Any]], None]) -> Maker:
     def make(folder: Path) -> Path:
         found = table()
         edit(found)
-        return forge_contents(folder, found, 2 * DATA)
+        return forge_contents(folder, found, data())
 
     return make
 
@@ -253,7 +256,7 @@ def _compressed(text: bytes) -> Maker:
 
 def _streamed(change: Callable[[bytes], bytes]) -> Maker:
     good = zlib.compress(json.dumps(table()).encode())
-    return lambda folder: forge_contents(folder, change(good), 2 * DATA)
+    return lambda folder: forge_contents(folder, change(good), data())
 
 
 def _alone(group: dict[str, Any], data: bytes) -> Maker:
@@ -261,9 +264,10 @@ def _alone(group: dict[str, Any], data: bytes) -> Maker:
 
 
 def _evil(evil: Callable[[h5py.File], object]) -> Maker:
-    return lambda folder: forge_contents(folder, table(), 2 * DATA, evil)
+    return lambda folder: forge_contents(folder, table(), data(), evil)
 
 
+_SLOW = ["too many blocks", *(f"swollen: {k}" for k in SWOLLEN if k != "empty lists")]
 _MAKERS = {
     **{name: _edited(edit) for name, edit in EDITS.items()},
     **{name: _compressed(text) for name, text in TEXTS.items()},
@@ -272,7 +276,10 @@ _MAKERS = {
     **{name: _evil(evil) for name, evil in EVIL.items()},
     **{name: _alone(*found) for name, found in LARGE.items()},
 }
-TABLES = {name: Hostile(make, "packed", CorruptFileError) for name, make in _MAKERS.items()} | {
+TABLES = {
+    name: Hostile(make, "packed", CorruptFileError, slow=name in _SLOW)
+    for name, make in _MAKERS.items()
+} | {
     "an external link": Hostile(
         _evil(lambda file: file.__setitem__("more", h5py.ExternalLink("x.h5", "/"))),
         "packed",

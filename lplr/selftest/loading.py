@@ -20,15 +20,15 @@ from lplr.storage.container import load, save
 
 __all__ = ["campaign"]
 
-_ROWS, _COLUMNS = 1 << 17, 1 << 10  # 128 MB of codes, so that a second copy exceeds the limit
-_KINDS = ("matrix", "matrix, version 1", "many, one by its name", "array", "parts", ".safetensors")
+_ROWS, _COLUMNS = 5 << 14, 1 << 10  # 80 MB of codes, so that a second copy exceeds the limit
+_KINDS = ("matrix", "many, one by its name", "matrix, version 1", "array", "parts", ".safetensors")
 
 
 def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     """Write large files, and load each with as much memory as is promised."""
-    count = scale.count(len(_KINDS), 1)
+    count = scale.count(len(_KINDS), 2)
     tell = counter(count)
-    for what, failure in attempts("lplr.selftest.loading:attempt", folder, count):
+    for what, failure in attempts("lplr.selftest.loading:attempt", folder, count, scale):
         tell(1)
         yield Trial("G5", what, failure)
 
@@ -76,7 +76,7 @@ def attempt(folder: str) -> Attempt:
     load(Path(folder) / "small.h5")
 
     def tried(i: int) -> tuple[str, str]:
-        kind, what = _KINDS[i], "loading a file of 128 MB"
+        kind, what = _KINDS[i], "loading a file of 80 MB"
         path = _written(kind, Path(folder) / f"{i}.h5")
         files = [path] if path.is_file() else list(path.iterdir())
         outcome, found = outcome_of(lambda: _loaded(kind, path), sum(map(os.path.getsize, files)))

@@ -44,7 +44,7 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     yield Trial("G6", f"{_WHAT}: a byte too many is noticed", seen)
     count = scale.count(1_000, 24)
     tell = counter(count)
-    for what, failure in attempts(f"{__name__}:attempt", folder, count, seed=scale.seed):
+    for what, failure in attempts(f"{__name__}:attempt", folder, count, scale, seed=scale.seed):
         tell(1)
         yield Trial("G6", what, failure and f"{failure} (seed {scale.seed})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from lplr.exceptions import ExistingFileError, InputError, LplrError
+from lplr.exceptions import CorruptFileError, ExistingFileError, InputError, LplrError
+from lplr.matrices.row_parts import RowParts
 from lplr.selftest.children import Child, Ended, run
 from lplr.selftest.jobs import JOBS
 from lplr.selftest.trials import Scale, Trial
@@ -50,6 +52,7 @@ def campaign(scale: Scale, folder: Path) -> Iterator[Trial]:
     for name, count in _SECOND.items() if scale.long else [("a matrix in parts", 3)]:
         place = Place(_WHAT[name], folder / name.replace(" ", "-"))
         yield from _second_jobs(scale, place, count)
+    yield Trial("G2", "a part exchanged once its folder is open", _exchanged(folder / "exchanged"))
     for name in ("a file replaced", "rows appended", "a folder replaced"):
         place = Place(_WHAT[name], folder / name.replace(" ", "-"))
         for _ in range(scale.count(10, 1)):
@@ -167,6 +170,18 @@ def _second_job(place: Place, seconds: float) -> tuple[bool, str]:
     if code != 0:
         return tries, f"the first job ends with the code {code}"
     return tries, "" if place.seen() == place.new else "the first job makes something else"
+
+
+def _exchanged(path: Path) -> str:
+    """Why a part is read that another one has taken the place of."""
+    save(path, RowParts((small(0), small(1))), parts=True)
+    opened = load(path)
+    shutil.copy(path / "part-00001.h5", path / "part-00000.h5")
+    try:
+        opened.part(0)
+    except CorruptFileError:
+        return ""
+    return "it is read"
 
 
 def _readers(place: Place, reads: int) -> Trial:

@@ -88,9 +88,15 @@ def _model(path: Path) -> Any:
     from lplr.models.packed import PackedModel
 
     found = PackedModel(path)
-    found.verify()
     tensors = {name: state(found[name]) for name in found}
-    return found.manifest, tensors, found.tokenizer_files()
+    return repr(found), found.manifest, found.config, tensors, found.tokenizer_files()
+
+
+def _verified(path: Path) -> Any:
+    from lplr.models.packed import PackedModel
+
+    PackedModel(path).verify()
+    return [file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()]
 
 
 def _checkpoint(path: Path) -> Any:
@@ -105,7 +111,8 @@ def _moments(path: Path) -> Any:
 
     found = open_moments(path)
     names = found.facts["sha256"]
-    return found.facts, {name: state(found._tensor(name)) for name in names}
+    about = repr(found), found.facts, found.layers, found.estimators
+    return about, {name: state(found._tensor(name)) for name in names}
 
 
 def _arrays(path: Path) -> Any:
@@ -162,6 +169,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "packed": lambda path: state(load(path)),
     "folder": _folder,
     "model": _model,
+    "verified model": _verified,
     "checkpoint": _checkpoint,
     "network": _network,
     "tokenizer": _tokenizer_of,
@@ -248,6 +256,7 @@ def networks(folder: Path) -> Iterator[Specimen]:
     yield Specimen("checkpoint folder", source, "checkpoint", False)
     lplr.models.compress(source, folder / "model", method="quantize", bits_per_weight=9)
     yield Specimen("compressed model", folder / "model", "model", True)
+    yield Specimen("compressed model, verified", folder / "model", "verified model", True)
     moments = folder / "moments.safetensors"
     lplr.models.output_moments(source, _TOKENS, out=moments)
     yield Specimen("output moments", moments, "moments", True)

@@ -116,6 +116,8 @@ class PartFile:
                 f"{self.path!r} holds {packed.shape} in {packed.nbytes} bytes, where the manifest "
                 f"says {self.shape} in {self.nbytes}"
             )
+        if to_json(packed.meta, "meta") != to_json(self.meta, "meta"):
+            raise CorruptFileError(f"{self.path!r} has other metadata than the manifest says")
         return packed
 
     def _present(self, read: Callable[[str], _T]) -> _T:
@@ -220,7 +222,8 @@ def _text(path: Path) -> bytes:
     check_regular(path)
     try:
         with open(path, "rb") as file:
-            text = file.read(_LARGEST + 1)
+            # What is asked for takes memory, whether it is there or not.
+            text = file.read(min(os.fstat(file.fileno()).st_size, _LARGEST) + 1)
     except FileNotFoundError as exc:
         raise MissingFileError(
             f"path {str(path)!r}: no such file; a matrix in parts has a manifest", str(path)

@@ -1,11 +1,16 @@
-"""Fuzz one target: ``python fuzzing.py TARGET SECONDS [FOLDER]``.
+"""Fuzz one target: ``python tests/campaign/fuzzing.py TARGET SECONDS [FOLDER]``.
 
-With atheris, ``pip install 'lplr[fuzz]'``, guided by coverage, and what is new is written to the
-folder; without it, by seeded damage to the corpus. The corpus lies beside this file.
+With atheris, ``pip install 'lplr[fuzz]'``, guided by coverage; without it, by seeded damage to the
+corpus, which lies in ``corpus/TARGET`` beside this file. What fails is written to the folder, under
+a name with ``defect-``, and so is, with atheris, each input that reaches code that no other one
+did. To keep these for ever, name the corpus itself, and then add its new files to the repository:
+
+    python tests/campaign/fuzzing.py header 600 tests/campaign/corpus/header
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 import time
@@ -45,12 +50,12 @@ def guided(name: str, seconds: float, found: str) -> None:
 
     limits = [f"-max_total_time={seconds:.0f}", "-timeout=60", "-rss_limit_mb=4096"]
     quiet = ["-verbosity=0", "-print_final_stats=1", f"-artifact_prefix={found}/defect-"]
-    places = [found, str(CORPUS / name)]
+    places = [found, str(CORPUS / name)]  # what is new is written to the first one
     atheris.Setup([sys.argv[0], *limits, *quiet, *places], TARGETS[name])
     atheris.Fuzz()
 
 
-def unguided(name: str, seconds: float) -> int:
+def unguided(name: str, seconds: float, found: str) -> int:
     """The number of inputs that were tried."""
     from fuzz_targets import TARGETS
 
@@ -62,16 +67,18 @@ def unguided(name: str, seconds: float) -> int:
             TARGETS[name](data)
         except BaseException:
             print(f"{name} fails on {data!r}", file=sys.stderr)
+            Path(found, f"defect-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
             raise
     return count
 
 
 def main(name: str, seconds: str, found: str = "") -> None:
-    if find_spec("atheris") is None:
-        print(f"stat::number_of_executed_units: {unguided(name, float(seconds))}")
-        return
     with tempfile.TemporaryDirectory() as folder:
-        guided(name, float(seconds), found or folder)
+        if find_spec("atheris") is None:
+            tried = unguided(name, float(seconds), found or folder)
+            print(f"stat::number_of_executed_units: {tried}")
+        else:
+            guided(name, float(seconds), found or folder)
 
 
 if __name__ == "__main__":

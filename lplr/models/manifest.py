@@ -96,6 +96,8 @@ def _text(folder: Path) -> tuple[dict[str, int], bytes]:
     path = folder / MANIFEST
     try:
         found = files_of(folder)
+        if MANIFEST not in found:
+            raise CorruptFileError(f"{path}: is a folder; the manifest is a file")
         if found[MANIFEST] > _LARGEST:
             raise CorruptFileError(f"{path}: has {found[MANIFEST]} bytes; a manifest has fewer")
         return found, path.read_bytes()

@@ -11,6 +11,7 @@ import numpy as np
 from lplr.exceptions import CorruptFileError, InputError, LplrError
 from lplr.extras import optional
 from lplr.models.tokenizer_growth import check_growth
+from lplr.models.tokenizer_limits import check_limits
 
 __all__ = ["Tokenizer", "open_tokenizer"]
 
@@ -39,7 +40,8 @@ def open_tokenizer(checkpoint: _HasTokenizer) -> Tokenizer:
     Raises
     ------
     InputError
-        If it is none, has no tokenizer.json, or a vocabulary that is larger than its embedding.
+        If it is none, has no tokenizer.json, a vocabulary that is larger than its embedding, or
+        more in it than there is memory for.
     CorruptFileError
         If tokenizer.json is not valid.
     MissingPackageError
@@ -87,7 +89,8 @@ def _heard() -> Iterator[None]:
             isinstance(error, Exception) or type(error).__name__ == "PanicException"
         ):
             raise
-        raise CorruptFileError(f"tokenizer.json is not valid: {error}") from None
+        said = " ".join(str(error).split())
+        raise CorruptFileError(f"tokenizer.json is not valid: {said}") from None
 
 
 class Tokenizer:
@@ -106,6 +109,7 @@ class Tokenizer:
 
     def __init__(self, data: bytes) -> None:
         tokenizers = optional("tokenizers", "texts")
+        check_limits(data)
         with _heard():
             self._tokenizer = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
             check_growth(self._tokenizer)

@@ -20,6 +20,7 @@ from lplr.selftest.hostile_hdf5 import HDF5
 from lplr.selftest.hostile_inputs import INPUTS
 from lplr.selftest.hostile_networks import NETWORKS
 from lplr.selftest.hostile_tables import TABLES
+from lplr.selftest.hostile_tokenizers import TOKENIZERS
 from lplr.selftest.specimens import READERS
 from lplr.selftest.trials import Scale, Trial
 
@@ -46,6 +47,7 @@ def _all(slow: bool) -> dict[str, Hostile]:
         "folder": FOLDERS,
         "file of others": INPUTS,
         "file of a network": NETWORKS,
+        "tokenizer": TOKENIZERS,
     }
     return {
         f"{kind}: {name}": found

@@ -19,7 +19,7 @@ from lplr.selftest.forge import write_version1
 from lplr.selftest.unfinished import JOB_READERS, make_jobs
 from lplr.storage.container import load, save
 
-__all__ = ["READERS", "Specimen", "make", "networks", "packed_objects", "state"]
+__all__ = ["READERS", "Specimen", "make", "networks", "packed_objects", "state", "tokenizer"]
 
 _CONFIG = {
     "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 12,
@@ -144,7 +144,7 @@ def _tokenizer_of(path: Path) -> Any:
     from lplr.models.tokenizer import Tokenizer
 
     found = Tokenizer(path.read_bytes())
-    return state(found.encode("a" * 40 + "b")), found.decode([0])
+    return state(found.encode("!" * 40 + "a" * 40 + " #b")), found.decode([0])
 
 
 def _document(path: Path) -> Any:
@@ -250,7 +250,7 @@ def networks(folder: Path) -> Iterator[Specimen]:
     tensors = {
         name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
     }
-    files = {"tokenizer.json": _tokenizer()}
+    files = {"tokenizer.json": tokenizer()}
     source = folder / "checkpoint"
     export_folder(source, _CONFIG, shapes, tensors.__getitem__, files, shard_bytes=1000)
     yield Specimen("checkpoint folder", source, "checkpoint", False)
@@ -267,21 +267,23 @@ def networks(folder: Path) -> Iterator[Specimen]:
     yield Specimen("GGUF", folder / "m.gguf", "checkpoint", False)
 
 
-def _tokenizer() -> bytes:
-    """A tokenizer.json of single bytes."""
+def tokenizer(**members: Any) -> bytes:
+    """A tokenizer.json of single bytes; with these members in place of its own."""
     tokens = [*(chr(33 + i) for i in range(14)), "<s>", "</s>"]
     added = [
         {"id": 14 + i, "content": t, "special": True, "single_word": False, "lstrip": False,
          "rstrip": False, "normalized": False}
         for i, t in enumerate(tokens[14:])
     ]  # fmt: skip
-    split = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    split = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True
+    }  # fmt: skip
     whole = {
         "version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": split,
         "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": []},
-        "post_processor": None, "decoder": {"type": "ByteLevel"},
+        "post_processor": None, "decoder": split,
     }  # fmt: skip
-    return json.dumps(whole).encode()
+    return json.dumps(whole | members).encode()
 
 
 def _inputs(folder: Path) -> Iterator[Specimen]:

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             lines += found
             taken = in_seconds(sum(line.seconds for line in found))
             progress.say(f"{found[0].campaign}: {_counted(found)}, {taken}")
+            for failure in (failure for line in found for failure in line.failures):
+                progress.say(f"failed: {failure}")
     failed = sum(line.failed for line in lines)
     if args.json:
         print_json(

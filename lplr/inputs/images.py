@@ -8,6 +8,7 @@ wrong sign (8-bit TIFF), and says nothing: what the header declares is compared 
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -63,6 +64,14 @@ def _head(path: str) -> bytes:
         return file.read(30)
 
 
+class _WholeFile(io.BufferedReader):
+    """A file of which nobody asks for more bytes than it has: there would be room for all first."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """The open image; whatever Pillow reports while it is open becomes a typed error."""
@@ -70,7 +79,10 @@ def _opened(path: str) -> Iterator[Any]:
 
     try:
         # A file, not its name: Pillow would map it, which garbles turned TIFF images.
-        with open(path, "rb") as file, Image.open(file, formats=_PILLOW) as image:
+        with (
+            _WholeFile(io.FileIO(path)) as file,
+            Image.open(file, formats=_PILLOW) as image,
+        ):
             yield image
     except LplrError:
         raise

@@ -68,11 +68,16 @@ def _opened(path: str) -> Any:
 
 @contextmanager
 def _decoding(path: str) -> Iterator[None]:
-    """Whatever Arrow reports becomes a typed error."""
+    """Whatever Arrow reports becomes a typed error.
+
+    Arrow makes its buffers as large as the header of a page says, which nobody sees before.
+    """
     try:
         yield
     except LplrError:
         raise
+    except MemoryError:
+        raise InputError(f"{path}: takes more memory than is available, or is damaged") from None
     except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
         said = " ".join(str(error).split())
         raise CorruptFileError(f"{path}: is damaged or no Parquet file: {said}") from None

@@ -173,7 +173,7 @@ def _as_described(found: Any, path: Path) -> bool:
     right = {}
     for entry in (*model["layers"], *model["embedding"]):
         packed = load(path / entry["file"])
-        right[f"{entry['name']}.weight"] = packed
+        right[entry["name"] + ".weight" * (entry in model["layers"])] = packed
         if (entry["shape"], entry["nbytes"]) != (list(packed.shape), packed.nbytes):
             return False
     header, data = _header(path / "kept.safetensors")

@@ -165,11 +165,14 @@ def outcome_of(read: Callable[[], Any], nbytes: int) -> tuple[str, Any]:
             return "read", read()
     except LplrError as error:
         causes = [error.__cause__, error.__context__]
-        return next(
-            (("broken", e) for e in causes if isinstance(e, MemoryError)), ("refused", error)
-        )
+        return next((("broken", e) for e in causes if _is_ours(e)), ("refused", error))
     except Exception as error:  # whatever it is, it is none of ours
         return "broken", error
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether memory was not there that we asked for; Arrow asks for what a page declares."""
+    return isinstance(error, MemoryError) and not type(error).__module__.startswith("pyarrow")
 
 
 @contextmanager

@@ -118,11 +118,13 @@ def commands(scale: Scale, folder: Path) -> Iterator[Trial]:
     for more in range(0, 24, scale.count(1, 8)):
         out.unlink(missing_ok=True)
         ended = run(partial(work, more << 20))
-        failure = ""
-        if ended.code not in (0, 2):
+        failure, what = "", "a command without memory"
+        if ended.code == 130 and "blas_thread_init" in ended.printed:
+            what += ": OpenBLAS interrupts it, which has no room for its threads"
+        elif ended.code not in (0, 2):
             failure = f"exit code {ended.code}: {ended.printed[-500:]} {ended.value or ''}"
         elif ended.code == 2 and "lplr: error: " not in ended.printed.splitlines()[-1]:
             failure = f"its last line is no error: {ended.printed[-500:]}"
         elif (ended.code == 0) != out.exists() or len(os.listdir(folder)) != 1 + out.exists():
             failure = f"exit code {ended.code}, and there are {os.listdir(folder)}"
-        yield Trial("G6", "a command without memory", failure and f"{more} MB more: {failure}")
+        yield Trial("G6", what, failure and f"{more} MB more: {failure}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lplr.exceptions import CorruptFileError, InputError
+from lplr.memory import available_memory
 from lplr.models.gguf_tokenizer import (
     BYTE,
     CONTROL,
@@ -18,6 +19,7 @@ from lplr.models.gguf_tokenizer import (
     USER,
     WORD,
 )
+from lplr.storage.text import from_json
 
 __all__ = ["tokenizer_to_gguf"]
 
@@ -40,14 +42,9 @@ def tokenizer_to_gguf(config: Mapping[str, Any], files: Mapping[str, bytes]) -> 
 
 
 def _object(files: Mapping[str, bytes], name: str) -> tuple[str, dict[str, Any]]:
-    try:
-        text = files.get(name, b"{}").decode("utf-8")
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("it is no object")
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{name} is not valid: {error}") from None
-    return text, found
+    data = files.get(name, b"{}")
+    found = from_json(data, name, available_memory())
+    return data.decode("utf-8"), found
 
 
 def _metadata(

@@ -3,8 +3,9 @@
 Beside what `lplr.storage.workplace` says it holds ``model/`` (what becomes OUT), ``states-I.npy``
 (the hidden states before block I, of the original network and behind the compressed blocks, and
 their SHA-256), ``log.jsonl`` (times and errors, each line with its own SHA-256) and, where they are
-formed first, ``moments.safetensors``; of an adaptation ``training.npz``. Each file is complete, or
-not there; a line of the log that a kill has cut off, or that is damaged, is left out.
+formed first, ``moments.safetensors``; of an adaptation ``training.safetensors``, which was an .npz
+in earlier releases: such a training begins anew. Each file is complete, or not there; a line of the
+log that a kill has cut off, or that is damaged, is left out.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Job(Workplace):
     """
 
     ours = re.compile(
-        r"log\.jsonl|model|work\.npy|states-\d{5}\.npy|moments\.safetensors(\.job)?|training\.npz"
+        r"log\.jsonl|model|work\.npy|states-\d{5}\.npy|moments\.safetensors(\.job)?"
+        r"|training\.(safetensors|npz)"
     )
 
     def _adopt(self, call: dict[str, Any]) -> None:
@@ -84,7 +86,7 @@ class Job(Workplace):
     @property
     def training(self) -> Path:
         """Where an adaptation is."""
-        return self.folder / "training.npz"
+        return self.folder / "training.safetensors"
 
     # --- layers ---
 

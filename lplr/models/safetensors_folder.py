@@ -175,7 +175,7 @@ def _read_scaled(
 def _beside(folder: Path) -> dict[str, bytes]:
     found = {}
     for name in _BESIDE:
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):
             path = inside(folder, name)
             if path.stat().st_size > _MAX_TOKENIZER_FILE:
                 raise CorruptFileError(f"{path}: has more bytes than any such file needs")

@@ -146,7 +146,7 @@ def _steps(folder: Path) -> Pieces:
     """Steps, which all are in one file that is written again, and layers."""
     from lplr.models.adaptation.training import Training
 
-    job = folder / "small.job" / "training.npz"
+    job = folder / "small.job" / "training.safetensors"
     state = Training.load(job) if job.exists() else None
     taken = _STEPS if (folder / "small").exists() else state.optimizer.step if state else 0
     return {**{f"step {k + 1}": "taken" for k in range(taken)}, **_layers(folder)}

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lplr.exceptions import CorruptFileError
 from lplr.storage.atomic import write_atomic
+from lplr.storage.text import from_json
 
 __all__ = ["read_sealed", "sealed", "unsealed", "write_sealed"]
 
@@ -20,22 +22,20 @@ __all__ = ["read_sealed", "sealed", "unsealed", "write_sealed"]
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """An object with its digest; what JSON cannot express is as Python shows it.
 
-    >>> unsealed(json.dumps(sealed({"n": 1}))), unsealed(json.dumps({"n": 1}))
-    ({'n': 1}, None)
+    >>> [unsealed(json.dumps(each).encode()) for each in (sealed({"n": 1}), {"n": 1})]
+    [{'n': 1}, None]
     """
     plain = json.loads(json.dumps(value, default=repr))
     return {**plain, "sha256": _digest(plain)}
 
 
-def unsealed(text: str | bytes) -> dict[str, Any] | None:
+def unsealed(text: bytes) -> dict[str, Any] | None:
     """The object of a text; None if it is damaged."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = from_json(text, "text", finite=False)
+    except CorruptFileError:
         return None
-    if not isinstance(found, dict) or "sha256" not in found:
-        return None
-    digest = found.pop("sha256")
+    digest = found.pop("sha256", None)
     return found if digest == _digest(found) else None
 
 

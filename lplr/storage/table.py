@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from lplr.exceptions import CorruptFileError, InputError, MissingFileError
+from lplr.memory import json_nbytes
 from lplr.storage.atomic import write_atomic, written
 from lplr.storage.names import sync_folder
+from lplr.storage.text import check_needed, from_json
 
 __all__ = ["SUFFIXES", "meta_path", "read_table", "write_attrs", "write_table"]
 
@@ -142,12 +144,16 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[Row], dict[str, Any]]
         other = Path(path).with_suffix(".jsonl")
         raise InputError(f"{path}: only .jsonl tables are read back; name the one beside, {other}")
     rows = []
-    for i, line in enumerate(_read(path).splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
+    text = _read(path)
+    check_needed(json_nbytes(text), repr(str(path)), len(text))
+    for i, line in enumerate(text.splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
             raise CorruptFileError(f"{str(path)!r} is truncated: line {i} has no end")
-        rows.append(_load(line, f"{str(path)!r}: line {i}"))
+        rows.append(from_json(line, f"{str(path)!r}: line {i}", finite=False))
     about = meta_path(path)
-    return rows, _load(_read(about), repr(str(about))) if about.exists() else {}
+    if not os.path.lexists(about):
+        return rows, {}
+    return rows, from_json(_read(about), repr(str(about)), finite=False)
 
 
 def meta_path(path: str | os.PathLike[str]) -> Path:
@@ -202,24 +208,14 @@ def _dump(value: Any, name: str, **options: Any) -> str:
         raise InputError(f"{name} cannot be written as JSON: {exc}") from exc
 
 
-def _read(path: str | os.PathLike[str]) -> str:
+def _read(path: str | os.PathLike[str]) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait, a device never end
+        raise InputError(f"path {str(path)!r} is not a regular file; name a file")
     try:
-        return Path(path).read_bytes().decode()
+        return Path(path).read_bytes()
     except FileNotFoundError as exc:
         raise MissingFileError(
             f"path {str(path)!r}: no such file; check the name", str(path)
         ) from exc
     except OSError as exc:
         raise InputError(f"path {str(path)!r} cannot be read: {exc.strerror or exc}") from exc
-    except UnicodeDecodeError as exc:
-        raise CorruptFileError(f"{str(path)!r} is no text: {exc}") from exc
-
-
-def _load(text: str, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise CorruptFileError(f"{name} is damaged or no JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{name} is not a JSON object")
-    return value

@@ -35,12 +35,19 @@ def to_json(value: Any, where: str) -> bytes:
     return text.encode("ascii")
 
 
-def from_json(text: bytes, where: str, stored: int = 0) -> dict[str, Any]:
-    """The dict that a JSON text is, which belongs to a file or folder of ``stored`` bytes."""
+def from_json(text: bytes, where: str, stored: int = 0, *, finite: bool = True) -> dict[str, Any]:
+    """The dict that a JSON text is, which belongs to a file or folder of ``stored`` bytes.
+
+    CorruptFileError refuses what is no JSON in UTF-8, has an object with a name twice or, if it is
+    to be ``finite``, NaN or an infinity, and what would take more memory than loading may.
+    """
     check_needed(json_nbytes(text), where, max(stored, len(text)))
     try:
         value = json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct
+            text.decode("utf-8"),
+            parse_constant=_refuse if finite else None,
+            parse_float=_finite,
+            object_pairs_hook=_distinct,
         )
     except (ValueError, RecursionError) as exc:
         raise CorruptFileError(f"{where} is not valid JSON: {exc}") from exc

@@ -7,26 +7,26 @@ the number of the step.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-import struct
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
+from lplr.exceptions import CorruptFileError
+from lplr.inputs import safetensors as stored
 from lplr.models.adaptation.gradient import Target, loss_and_gradient, mean_loss
 from lplr.models.adaptation.optimizer import AdamW, rate_at
 from lplr.models.adaptation.settings import Settings
 from lplr.models.adaptation.student import Student
 from lplr.progress import until
 from lplr.storage.atomic import write_atomic
+from lplr.storage.safetensors import safetensors
+from lplr.storage.sealed import sealed, unsealed
 
 __all__ = ["DONE", "SAME", "Training", "batch_rows", "train"]
 
@@ -47,11 +47,7 @@ _PATIENCE = 4  # times in a row at which they may be no better
 _FAR = 5.0  # times the loss before any parameter: what no good step leads to
 _SECONDS = 60.0  # between two saved states, at least
 _DECAY = 0.01  # of L and R, times the learning rate
-# What NumPy, zipfile and the JSON inside raise of a damaged file; zipfile compares checksums.
-_DAMAGE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RuntimeError,
-    EOFError, TokenError, struct.error, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
+_SAID = "training"  # the metadata of the file: a sealed object, which has the digest of the arrays
 
 
 @dataclass
@@ -85,7 +81,13 @@ class Training:
     coded: float | None = None
 
     def save(self, path: Path) -> None:
-        """Write it as one file."""
+        """Write it as one .safetensors file."""
+        arrays = {
+            "theta": self.optimizer.theta,
+            "mean": self.optimizer.mean,
+            "square": self.optimizer.square,
+            "best": self.best,
+        }
         said = {
             "step": self.optimizer.step,
             "before": self.before,
@@ -93,37 +95,40 @@ class Training:
             "ranks": self.ranks,
             "stopped": self.stopped,
             "coded": self.coded,
+            "arrays": _digest(arrays),
         }
-        file = io.BytesIO()
-        np.savez(
-            file,
-            theta=self.optimizer.theta,
-            mean=self.optimizer.mean,
-            square=self.optimizer.square,
-            best=self.best,
-            said=np.frombuffer(json.dumps(said).encode(), np.uint8),
-        )
-        write_atomic(path, [file.getbuffer()], overwrite=True)
+        kinds = {name: ("F32", array.shape) for name, array in arrays.items()}
+        metadata = {_SAID: json.dumps(sealed(said))}
+        write_atomic(path, safetensors(kinds, arrays.__getitem__, metadata), overwrite=True)
 
     @classmethod
     def load(cls, path: Path) -> Training | None:
         """What was saved; None if there is nothing whole."""
         try:
-            with np.load(path, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
-            said = json.loads(arrays["said"].tobytes())
-            theta, mean, square, best = (arrays[n] for n in ("theta", "mean", "square", "best"))
+            said = unsealed(stored.metadata(path).get(_SAID, "").encode())
+            arrays = {n: np.array(stored.read(str(path), n).array) for n in stored.tensors(path)}
+            if said is None or said["arrays"] != _digest(arrays):
+                return None
             return cls(
-                AdamW(theta, mean, square, said["step"]),
-                best,
+                AdamW(arrays["theta"], arrays["mean"], arrays["square"], said["step"]),
+                arrays["best"],
                 said["before"],
                 [(step, loss) for step, loss in said["history"]],
                 said["ranks"],
                 said["stopped"],
                 said["coded"],
             )
-        except _DAMAGE:
+        except (CorruptFileError, ValueError, KeyError, TypeError):  # there is none, or it lies
             return None
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    """Of the names and bits of vectors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def batch_rows(step: int, batch: int, n: int, seed: int) -> np.ndarray:

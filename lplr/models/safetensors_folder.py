@@ -111,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _index(folder: Path) -> dict[str, str] | None:
     """The file of each tensor, where there is an index and not all are in one file."""
-    if (folder / "model.safetensors").exists() or not (folder / _INDEX).exists():
+    if os.path.lexists(folder / "model.safetensors") or not os.path.lexists(folder / _INDEX):
         return None
     path = inside(folder, _INDEX)
     index = read_json(path).get("weight_map")

@@ -18,7 +18,10 @@ from lplr.selftest.hostile_file import TRAP, Hostile
 from lplr.selftest.hostile_folders import FOLDERS
 from lplr.selftest.hostile_hdf5 import HDF5
 from lplr.selftest.hostile_inputs import INPUTS
+from lplr.selftest.hostile_jobs import JOBS
+from lplr.selftest.hostile_json import TEXTS
 from lplr.selftest.hostile_networks import NETWORKS
+from lplr.selftest.hostile_places import PLACES
 from lplr.selftest.hostile_tables import TABLES
 from lplr.selftest.hostile_tokenizers import TOKENIZERS
 from lplr.selftest.specimens import READERS
@@ -48,6 +51,9 @@ def _all(slow: bool) -> dict[str, Hostile]:
         "file of others": INPUTS,
         "file of a network": NETWORKS,
         "tokenizer": TOKENIZERS,
+        "job": JOBS,
+        "JSON": TEXTS,
+        "place": PLACES,
     }
     return {
         f"{kind}: {name}": found

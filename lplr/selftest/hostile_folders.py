@@ -28,7 +28,7 @@ from lplr.selftest.specimens import networks
 from lplr.storage.container import save
 from lplr.storage.text import to_json
 
-__all__ = ["FOLDERS"]
+__all__ = ["FOLDERS", "network"]
 
 _LONG = b"[" * 100_000
 _SWOLLEN = b"[" + b"[]," * 5_000_000 + b"1]"
@@ -132,15 +132,20 @@ _UNSAFE_PARTS = {
 # --- compressed models -----------------------------------------------------------------------
 
 
+def network(folder: Path, name: str) -> Path:
+    """A copy of one of `networks`, which are made once for all folders beside this one."""
+    made = folder.parent / "networks"
+    if not made.exists():
+        made.mkdir()
+        list(networks(made))
+    return Path(shutil.copytree(made / name, folder / name))
+
+
 def _model(evil: Callable[[Path], object]) -> Maker:
     def make(folder: Path) -> Path:
-        made = folder.parent / "networks"
-        if not made.exists():
-            made.mkdir()
-            list(networks(made))
-        shutil.copytree(made / "model", folder / "model")
-        evil(folder / "model")
-        return folder / "model"
+        found = network(folder, "model")
+        evil(found)
+        return found
 
     return make
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,11 +59,20 @@ def _anew() -> NoReturn:
 
 
 def _copy(path: Path) -> Path:
-    """The output of a copy of a job, since whoever opens one may clear it."""
-    out = path.parent / "again" / path.stem
+    """The output of a copy of a job, since whoever opens one may clear it; beside its folder."""
+    home = path.parent
+    out = home.with_name(f"{home.name}-again") / path.stem
     shutil.rmtree(out.parent, ignore_errors=True)
-    shutil.copytree(path, out.with_suffix(".job"))
+    shutil.copytree(path, out.with_suffix(".job"), symlinks=True, copy_function=_duplicate)
     return out
+
+
+def _duplicate(source: str, target: str) -> None:
+    """A copy of a file, or another pipe."""
+    if stat.S_ISFIFO(os.lstat(source).st_mode):
+        os.mkfifo(target)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _read_job(path: Path) -> Any:

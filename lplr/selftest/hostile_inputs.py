@@ -17,13 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lplr.exceptions import (
-    CorruptFileError,
-    FolderError,
-    InputError,
-    MissingFileError,
-    UnsafeFileError,
-)
+from lplr.exceptions import CorruptFileError, InputError, UnsafeFileError
 from lplr.extras import optional
 from lplr.selftest.hostile_file import TRAP, Hostile, Maker
 
@@ -287,28 +281,6 @@ _PARQUET = {
     ),
 }
 
-# --- places ----------------------------------------------------------------------------------
-
-
-def _pipe(folder: Path) -> Path:
-    os.mkfifo(folder / "a.npy")
-    return folder / "a.npy"
-
-
-def _device(folder: Path) -> Path:
-    (folder / "a.npy").symlink_to("/dev/zero")
-    return folder / "a.npy"
-
-
-def _loop(folder: Path) -> Path:
-    (folder / "a.npy").symlink_to("a.npy")
-    return folder / "a.npy"
-
-
-def _folder(folder: Path) -> Path:
-    (folder / "a.npy").mkdir()
-    return folder / "a.npy"
-
 
 def _arrays(name: str, table: dict[str, bytes], error: Any, kind: str = "") -> dict[str, Hostile]:
     return {
@@ -345,18 +317,5 @@ INPUTS = {
         InputError,
     ),
     **{f"Parquet: {k}": Hostile(v, "arrays", InputError) for k, v in _PARQUET.items()},
-    "a pipe": Hostile(_pipe, "arrays", InputError),
-    "a device": Hostile(_device, "arrays", InputError),
-    "a link to itself": Hostile(_loop, "arrays", MissingFileError),
-    "a folder": Hostile(_folder, "arrays", FolderError),
-    "tokens: a pipe": Hostile(_pipe, "tokens", InputError),
-    "tokens: a device": Hostile(_device, "tokens", InputError),
-    "packed: a pipe": Hostile(_pipe, "packed", InputError),
-    "packed: a device": Hostile(_device, "packed", InputError),
-    "packed: a folder": Hostile(_folder, "packed", FolderError),
-    "moments: a pipe": Hostile(_pipe, "moments", InputError),
-    "text: a link to itself": Hostile(_loop, "text", MissingFileError),
-    "text: a pipe": Hostile(_pipe, "text", InputError),
-    "text: a device": Hostile(_device, "text", InputError),
     "text: not in UTF-8": Hostile(_file("a.txt", b"\xff\xfe\0"), "text", InputError),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from lplr.exceptions import ClusterError, InputError, LplrError, LplrWarning
 from lplr.extras import optional
 from lplr.parallel import blas_name, single_threaded
 from lplr.provenance import versions
-from lplr.validation import warn_caller
+from lplr.validation.arguments import warn_caller
 
 __all__ = ["check_client", "connected", "map_on_workers", "present_client", "using", "workers"]
 

@@ -15,7 +15,7 @@ from lplr._version import __version__
 from lplr.exceptions import InputError
 from lplr.parallel import reproducible
 from lplr.progress import tracked
-from lplr.validation import recorded_seed
+from lplr.validation.arguments import recorded_seed
 
 __all__ = ["arguments_of", "as_call", "generator", "recorded", "versions"]
 

@@ -14,7 +14,7 @@ import lplr
 from lplr.cli.main import main
 from lplr.exceptions import InputError, MissingFileError
 from lplr.sources import open_source
-from lplr.validation import check_block
+from lplr.validation.matrices import check_block
 
 A = np.random.default_rng(0).standard_normal((60, 7))
 A32 = A.astype(np.float32)

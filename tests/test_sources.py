@@ -23,7 +23,7 @@ from lplr.exceptions import (
 from lplr.inputs import open_input, read_input
 from lplr.inputs.forward import Forward
 from lplr.sources import Source, open_source
-from lplr.validation import as_array
+from lplr.validation.matrices import as_array
 
 A = np.random.default_rng(0).standard_normal((60, 7))
 A32 = A.astype(np.float32)

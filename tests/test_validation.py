@@ -12,19 +12,17 @@ import scipy.sparse
 import lplr
 from lplr.exceptions import BudgetError, InputError
 from lplr.linalg.svd import range_finder, truncated_svd
-from lplr.validation import (
-    LARGEST,
-    SMALLEST,
+from lplr.validation.arguments import (
     check_bits,
     check_choice,
     check_flag,
     check_integer,
-    check_matrix,
     check_pair,
     check_rank,
     check_real,
     check_rng,
 )
+from lplr.validation.matrices import LARGEST, SMALLEST, check_matrix
 
 BASE = np.random.default_rng(0).standard_normal((6, 5))
 

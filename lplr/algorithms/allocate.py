@@ -17,7 +17,8 @@ from lplr.planning.codebooks import EFFORTS
 from lplr.planning.curves import Curve
 from lplr.planning.weighted_matrix import WeightedMatrix
 from lplr.progress import Progress, parts, tracked
-from lplr.validation import bring_into_range, check_choice, check_matrix, check_real
+from lplr.validation.arguments import check_choice, check_real
+from lplr.validation.matrices import bring_into_range, check_matrix
 
 __all__ = ["Allocation", "allocate", "curve_of", "divide"]
 

@@ -26,7 +26,7 @@ from lplr.sources import Source, open_source
 from lplr.storage.container import load
 from lplr.storage.folder import is_folder
 from lplr.storage.folder_writer import add_parts
-from lplr.validation import check_block
+from lplr.validation.matrices import check_block
 
 __all__ = ["append"]
 

@@ -27,15 +27,8 @@ from lplr.progress import Progress
 from lplr.provenance import recorded
 from lplr.quantizers.base import Codebook
 from lplr.sources import loaded
-from lplr.validation import (
-    bring_into_range,
-    check_choice,
-    check_flag,
-    check_integer,
-    check_matrix,
-    check_rank,
-    check_rng,
-)
+from lplr.validation.arguments import check_choice, check_flag, check_integer, check_rank, check_rng
+from lplr.validation.matrices import bring_into_range, check_matrix
 
 __all__ = ["MODES", "caldera", "caldera_sizes"]
 

@@ -17,7 +17,8 @@ from lplr.planning.work import compression_work
 from lplr.progress import parts
 from lplr.sources import Source, is_source, open_source
 from lplr.streaming.limits import streamed_source
-from lplr.validation import as_array, check_matrix, warn_caller
+from lplr.validation.arguments import warn_caller
+from lplr.validation.matrices import as_array, check_matrix
 
 __all__ = ["Collection", "Found", "Survey", "collected", "matched", "survey", "with_sources"]
 

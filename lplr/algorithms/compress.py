@@ -27,14 +27,8 @@ from lplr.sources import Source, opened
 from lplr.streaming.compress import compress_in_passes, planned_in_passes
 from lplr.streaming.limits import streamed_source
 from lplr.streaming.results import Results, results_of
-from lplr.validation import (
-    bits_of,
-    bring_into_range,
-    check_budget,
-    check_choice,
-    check_matrix,
-    check_rng,
-)
+from lplr.validation.arguments import check_budget, check_choice, check_rng
+from lplr.validation.matrices import bits_of, bring_into_range, check_matrix
 
 __all__ = ["compress", "predictions"]
 

@@ -18,7 +18,7 @@ from lplr.parallel import reproducible
 from lplr.planning.codebooks import EFFORTS
 from lplr.planning.work import planning_work
 from lplr.progress import Progress, parts, tracked, until
-from lplr.validation import check_budget, check_choice
+from lplr.validation.arguments import check_budget, check_choice
 
 __all__ = ["compress_all"]
 

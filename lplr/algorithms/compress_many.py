@@ -25,7 +25,7 @@ from lplr.parallel import reproducible
 from lplr.planning.codebooks import EFFORTS
 from lplr.planning.sizes import budget_error, budget_nbytes, least_nbytes
 from lplr.progress import Progress, parts, tracked, until
-from lplr.validation import check_budget, check_choice
+from lplr.validation.arguments import check_budget, check_choice
 
 __all__ = ["compress_many"]
 

@@ -23,7 +23,8 @@ from lplr.planning.row_blocks import mix_rows
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import versions
 from lplr.streaming.row_coder import coded_in_tiles
-from lplr.validation import check_matrix, warn_caller
+from lplr.validation.arguments import warn_caller
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["encode", "encoded"]
 

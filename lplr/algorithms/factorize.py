@@ -33,8 +33,7 @@ from lplr.streaming.limits import streamed_source
 from lplr.streaming.moments import FirstPass
 from lplr.streaming.results import results_of
 from lplr.streaming.sketched import SketchedMethod, sketched_in_passes
-from lplr.validation import (
-    bits_of,
+from lplr.validation.arguments import (
     check_budget,
     check_choice,
     check_flag,
@@ -42,9 +41,8 @@ from lplr.validation import (
     check_rank,
     check_real,
     check_rng,
-    is_operator,
-    is_sparse,
 )
+from lplr.validation.matrices import bits_of, is_operator, is_sparse
 
 __all__ = ["METHODS", "factorize", "factorize_sizes"]
 

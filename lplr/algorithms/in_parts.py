@@ -15,7 +15,7 @@ from lplr.storage.container import load
 from lplr.storage.folder_writer import new_folder
 from lplr.storage.output import new_path
 from lplr.streaming.results import FolderResults
-from lplr.validation import is_operator, is_sparse
+from lplr.validation.matrices import is_operator, is_sparse
 
 __all__ = ["Output", "in_parts"]
 

@@ -18,7 +18,8 @@ from lplr.matrices.base import PackedMatrix
 from lplr.processes import map_in_order
 from lplr.sources import Source
 from lplr.streaming.limits import memory_bytes, streamed_source
-from lplr.validation import as_array, check_integer, check_rng
+from lplr.validation.arguments import check_integer, check_rng
+from lplr.validation.matrices import as_array
 
 __all__ = ["SURVEY", "Coder", "Item", "Items", "each", "looked_at", "seed_of", "side_by_side"]
 

@@ -18,7 +18,8 @@ from lplr.sources import loaded
 from lplr.streaming.limits import streamed_source
 from lplr.streaming.results import results_of
 from lplr.streaming.rounding import quantize_in_passes
-from lplr.validation import check_bits, check_choice, check_matrix, check_rng
+from lplr.validation.arguments import check_bits, check_choice, check_rng
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["quantize", "quantize_sizes"]
 

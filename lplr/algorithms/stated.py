@@ -6,7 +6,7 @@ from typing import Any
 
 from lplr.linalg.operators import InputOperator
 from lplr.matrices.base import PackedMatrix
-from lplr.validation import is_sparse
+from lplr.validation.matrices import is_sparse
 
 __all__ = ["is_precise"]
 

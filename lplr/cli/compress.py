@@ -237,7 +237,8 @@ def _run_one(args: argparse.Namespace, call: Call) -> int:
     from lplr.inputs import open_input
     from lplr.sources import open_source
     from lplr.streaming.limits import streamed_source
-    from lplr.validation import bits_of, check_budget, check_matrix
+    from lplr.validation.arguments import check_budget
+    from lplr.validation.matrices import bits_of, check_matrix
 
     source = open_input(args.input)
     original = open_source(source.array, args.input)

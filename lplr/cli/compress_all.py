@@ -71,7 +71,7 @@ class _Job:
     ) -> None:
         from lplr.algorithms.collection import collected
         from lplr.inputs import ArrayFile
-        from lplr.validation import check_budget, check_integer
+        from lplr.validation.arguments import check_budget, check_integer
 
         self.args, self.path, self.say = args, path, say
         self.doing = ""  # what comes before the words of a step
@@ -141,7 +141,7 @@ class _Job:
     def _check(self) -> None:
         """Refuse or tell what is wrong before anything is computed."""
         from lplr.cli.tables import shown
-        from lplr.validation import check_budget
+        from lplr.validation.arguments import check_budget
 
         found = self.found
         if found.wrong_hessians:
@@ -276,7 +276,7 @@ class _Job:
 
     def _kept(self, name: str) -> Any:
         """An array as it is, or None if it is none that a file can keep."""
-        from lplr.validation import as_array
+        from lplr.validation.matrices import as_array
 
         try:
             return as_array(self.arrays[name], name)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.cli.demo_pictures import draw_pictures
     from lplr.cli.progress import Progress
     from lplr.storage.atomic import write_atomic
-    from lplr.validation import check_integer
+    from lplr.validation.arguments import check_integer
 
     check_integer(args.seed, "seed", 0, 2**31 - 1)
     folder = _folder(args.out)

@@ -46,7 +46,7 @@ def verify_folder(args: argparse.Namespace) -> dict[str, Any]:
     from lplr.cli.progress import Progress, watch_compilation
     from lplr.progress import counter, tracked, until
     from lplr.sources import open_source
-    from lplr.validation import check_block
+    from lplr.validation.matrices import check_block
 
     if args.name is not None:
         raise InputError("name: is for a file of many matrices; leave it out for a folder of parts")

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from lplr.progress import tracked
     from lplr.selftest.run import run, selected
     from lplr.selftest.trials import GUARANTEES, Scale
-    from lplr.validation import check_integer
+    from lplr.validation.arguments import check_integer
 
     names = selected([name for name in args.only.split(",") if name])
     scale, lines = Scale(args.long, check_integer(args.seed, "--seed", 0)), []

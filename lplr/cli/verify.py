@@ -147,7 +147,7 @@ def _errors(f: Any, dense: Any, source: Any) -> dict[str, Any]:
     """How far a matrix is from its original."""
     import numpy as np
 
-    from lplr.validation import check_matrix
+    from lplr.validation.matrices import check_matrix
 
     if not hasattr(f, "to_dense"):  # an array that is kept as it is
         same = np.array_equal(dense, source.array, equal_nan=dense.dtype.kind == "f")

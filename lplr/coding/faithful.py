@@ -13,7 +13,7 @@ from lplr.linalg.least_squares import rank_constrained, solve
 from lplr.parallel import matmul, run_blocks
 from lplr.progress import counter, parts, until
 from lplr.quantizers.base import Codebook
-from lplr.validation import bring_into_range
+from lplr.validation.matrices import bring_into_range
 
 __all__ = ["faithful", "lplr_factorize", "quantize_blocks"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lplr.exceptions import CorruptFileError
-from lplr.validation import check_choice
+from lplr.validation.arguments import check_choice
 
 __all__ = ["Layer", "TextEmbeddings", "layer", "layer_names", "text_embeddings"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lplr.datasets.bundled import read_bundled
 from lplr.exceptions import CorruptFileError, MissingFileError
-from lplr.validation import check_choice, check_integer
+from lplr.validation.arguments import check_choice, check_integer
 
 __all__ = ["LabelledImages", "fashion_mnist"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["shepp_logan"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.linalg.qr import haar
 from lplr.parallel import reproducible
-from lplr.validation import check_choice, check_integer, check_real, check_rng
+from lplr.validation.arguments import check_choice, check_integer, check_real, check_rng
 
 __all__ = ["synthetic"]
 

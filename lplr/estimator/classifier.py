@@ -23,7 +23,8 @@ from lplr.matrices.base import PackedMatrix
 from lplr.neighbours.search import search
 from lplr.neighbours.vote import class_shares
 from lplr.sources import loaded
-from lplr.validation import check_choice, check_integer, check_matrix
+from lplr.validation.arguments import check_choice, check_integer
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["KNeighborsClassifier"]
 

@@ -14,7 +14,7 @@ from lplr.linalg.input_operators import as_matrix, kept_dtype
 from lplr.parallel import matmul
 from lplr.sources import Source, is_source, loaded
 from lplr.streaming.limits import streamed_source
-from lplr.validation import check_block, is_operator, is_sparse
+from lplr.validation.matrices import check_block, is_operator, is_sparse
 
 __all__ = ["DTYPES", "checked_data", "projected", "refusing"]
 

@@ -18,7 +18,7 @@ from lplr.progress import tracked
 from lplr.sources import loaded
 from lplr.streaming.growing import GrowingMoments
 from lplr.streaming.moments import FirstPass
-from lplr.validation import check_magnitude
+from lplr.validation.matrices import check_magnitude
 
 __all__ = ["Growing"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from lplr.exceptions import InputError
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["Model", "rng_of"]
 

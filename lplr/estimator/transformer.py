@@ -23,7 +23,7 @@ from lplr.progress import tracked, until
 from lplr.sources import Source, open_source
 from lplr.streaming.limits import memory_bytes
 from lplr.streaming.moments import FirstPass
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["LPLR"]
 

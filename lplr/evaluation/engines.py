@@ -10,7 +10,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.rows import rows_of
 from lplr.neighbours.search import Neighbours, check_query, refuse_zero, search
-from lplr.validation import check_choice
+from lplr.validation.arguments import check_choice
 
 __all__ = ["ENGINES", "search_by"]
 

@@ -20,7 +20,7 @@ from lplr.matrices.errors import ratio_of_norms
 from lplr.matrices.rows import RowReader, same_shape, squares
 from lplr.parallel import run_blocks
 from lplr.progress import Progress, tracked, until
-from lplr.validation import check_rng
+from lplr.validation.arguments import check_rng
 
 __all__ = [
     "FORMULAS",

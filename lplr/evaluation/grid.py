@@ -20,7 +20,8 @@ from lplr.evaluation.tasks import Task
 from lplr.exceptions import BudgetError, InputError, LplrError, MissingPackageError
 from lplr.matrices.base import PackedMatrix
 from lplr.progress import Progress, parts, tracked, unheard
-from lplr.validation import check_choice, check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_choice, check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["COLUMNS", "UNCOMPRESSED", "Grid", "Run", "remaining", "run_grid"]
 

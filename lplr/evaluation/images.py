@@ -9,7 +9,7 @@ from lplr.evaluation.reading import counted
 from lplr.exceptions import InputError
 from lplr.matrices.rows import RowReader, same_shape, squares
 from lplr.progress import Progress, tracked
-from lplr.validation import check_real
+from lplr.validation.arguments import check_real
 
 __all__ = ["psnr", "ssim"]
 

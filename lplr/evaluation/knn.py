@@ -18,7 +18,7 @@ from lplr.exceptions import InputError
 from lplr.neighbours.search import Neighbours, search
 from lplr.neighbours.vote import class_shares
 from lplr.progress import Progress, tracked, until
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "FORMULAS",

@@ -21,7 +21,8 @@ __all__ = ["STEPS", "WORKS", "code_of", "coded_works", "function_of", "step_find
 STEPS: Mapping[str, tuple[str, ...]] = {
     "checking and recording": (
         "lplr.provenance:_argument",
-        "lplr.validation",
+        "lplr.validation.arguments",
+        "lplr.validation.matrices",
         "lplr.linalg.hessian:_as_moment",
     ),
     "Cholesky and LDL": (

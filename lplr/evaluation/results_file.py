@@ -20,7 +20,7 @@ from lplr.progress import Progress, parts, tracked
 from lplr.storage.table import SUFFIXES, meta_path, read_table, write_attrs, write_table
 from lplr.storage.workplace import locked
 from lplr.theory import rate_distortion_limit
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["ResultsFile", "describe"]
 

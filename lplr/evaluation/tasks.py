@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lplr import datasets
-from lplr.validation import check_choice, check_flag
+from lplr.validation.arguments import check_choice, check_flag
 
 __all__ = ["SUITES", "Queries", "Task", "load_suite"]
 

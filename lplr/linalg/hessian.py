@@ -10,7 +10,8 @@ from lplr.exceptions import DampingWarning, HessianError, InputError
 from lplr.linalg.symmetric import add_to_diagonal, divide, symmetrized
 from lplr.linalg.triangular import cholesky
 from lplr.parallel import matmul
-from lplr.validation import LARGEST, check_integer, check_matrix, check_real, warn_caller
+from lplr.validation.arguments import check_integer, check_real, warn_caller
+from lplr.validation.matrices import LARGEST, check_matrix
 
 __all__ = [
     "DAMPING",

@@ -10,7 +10,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.linalg.operators import InputOperator
 from lplr.parallel import run_blocks
-from lplr.validation import (
+from lplr.validation.matrices import (
     bring_into_range,
     check_magnitude,
     check_matrix,
@@ -61,7 +61,7 @@ def kept_dtype(A: Any) -> type:
 def bring_matrix_into_range(
     A: np.ndarray | InputOperator,
 ) -> tuple[float, np.ndarray | InputOperator]:
-    """`lplr.validation.bring_into_range` for both."""
+    """`lplr.validation.matrices.bring_into_range` for both."""
     if isinstance(A, np.ndarray):
         return bring_into_range(A)
     unit = range_unit(A.peak())

@@ -15,7 +15,7 @@ import numpy as np
 from lplr.linalg.operators import Matrix, Operator, multiply
 from lplr.linalg.transforms import RandomizedTransform
 from lplr.parallel import run_blocks
-from lplr.validation import check_choice, check_integer, check_rng
+from lplr.validation.arguments import check_choice, check_integer, check_rng
 
 __all__ = ["KINDS", "Sketch", "SketchOperator"]
 

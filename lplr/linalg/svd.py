@@ -13,7 +13,7 @@ from lplr.linalg.operators import InputOperator, Matrix, multiply
 from lplr.linalg.qr import orthonormal_basis, thin_qr
 from lplr.linalg.sketches import Sketch
 from lplr.parallel import matmul, reproducible, run_blocks
-from lplr.validation import check_integer, check_rank
+from lplr.validation.arguments import check_integer, check_rank
 
 __all__ = [
     "SVD",

@@ -48,7 +48,7 @@ from lplr.linalg.paley import block_order
 from lplr.linalg.symmetric import symmetrized
 from lplr.linalg.transform_blocks import TransformBlocks
 from lplr.parallel import run_blocks
-from lplr.validation import check_flag, check_integer, check_rng
+from lplr.validation.arguments import check_flag, check_integer, check_rng
 
 __all__ = ["RandomizedTransform"]
 

@@ -25,7 +25,7 @@ from lplr.matrices.errors import (
 )
 from lplr.parallel import reproducible
 from lplr.sources import Source, opened
-from lplr.validation import exact_dtype
+from lplr.validation.matrices import exact_dtype
 
 __all__ = ["PackedMatrix"]
 

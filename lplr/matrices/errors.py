@@ -10,7 +10,7 @@ import numpy as np
 from lplr.exceptions import HessianError
 from lplr.parallel import matmul, n_threads, run_blocks
 from lplr.sources import Source
-from lplr.validation import check_block, check_magnitude, exact_dtype
+from lplr.validation.matrices import check_block, check_magnitude, exact_dtype
 
 __all__ = [
     "ReadRows",
@@ -69,7 +69,7 @@ def squared_sums_of_source(
 ) -> np.ndarray:
     """`squared_sums` by block of rows of a matrix that is read once, in order; the same numbers.
 
-    InputError refuses what `lplr.validation.check_matrix` refuses in an array.
+    InputError refuses what `lplr.validation.matrices.check_matrix` refuses in an array.
     """
     n, step = source.shape[0], _WAITING * n_threads() * block
     dtype = exact_dtype(source)

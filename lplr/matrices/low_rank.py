@@ -20,7 +20,7 @@ from lplr.matrices.errors import ReadRows, ratio_of_norms
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.stacked import Stacked
 from lplr.matrices.vector_product import VectorProduct
-from lplr.validation import check_factor
+from lplr.validation.arguments import check_factor
 
 __all__ = ["LowRank"]
 

@@ -19,7 +19,7 @@ from lplr.quantizers.base import Codebook, get_codebook
 from lplr.quantizers.lattice import E8P
 from lplr.quantizers.trellis_codebook import TrellisCodebook
 from lplr.quantizers.zero import Zero
-from lplr.validation import check_factor, check_integer
+from lplr.validation.arguments import check_factor, check_integer
 
 __all__ = ["Quantized", "part"]
 

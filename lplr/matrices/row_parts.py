@@ -15,7 +15,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
-from lplr.validation import check_factor, tuple_of
+from lplr.validation.arguments import check_factor, tuple_of
 
 __all__ = ["Part", "RowParts"]
 

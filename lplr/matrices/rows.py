@@ -11,7 +11,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import squared_sums
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["RowReader", "rows_of", "same_shape", "squares"]
 

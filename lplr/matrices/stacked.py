@@ -14,7 +14,7 @@ from lplr.matrices.base import PackedMatrix
 from lplr.matrices.errors import ReadRows
 from lplr.matrices.quantized import Quantized
 from lplr.matrices.vector_product import VectorProduct
-from lplr.validation import check_integer, tuple_of
+from lplr.validation.arguments import check_integer, tuple_of
 
 __all__ = ["Stacked"]
 

@@ -21,7 +21,7 @@ from lplr.progress import Progress, tracked, until
 from lplr.storage.atomic import write_atomic
 from lplr.storage.output import new_path
 from lplr.storage.text import from_json
-from lplr.validation import check_flag, check_integer, check_real
+from lplr.validation.arguments import check_flag, check_integer, check_real
 
 __all__ = ["allocate", "allocation_seconds"]
 

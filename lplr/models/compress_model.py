@@ -18,7 +18,7 @@ from lplr.models.run import Run
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked, until
 from lplr.storage.output import new_path
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["compress", "plan"]
 

@@ -25,7 +25,7 @@ from lplr.models.gguf_tokenizer import SPLITTERS
 from lplr.models.texts import token_windows
 from lplr.models.tokenizer import Tokenizer, open_tokenizer
 from lplr.storage.atomic import write_atomic
-from lplr.validation import check_choice
+from lplr.validation.arguments import check_choice
 
 __all__ = ["debian_tokens"]
 

@@ -9,7 +9,7 @@ from lplr.matrices.q_plus_low_rank import QPlusLowRank
 from lplr.matrices.quantized import Quantized
 from lplr.parallel import reproducible, run_blocks
 from lplr.quantizers.base import get_codebook
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["EMBEDDING_BITS", "quantize_rows"]
 

@@ -21,7 +21,7 @@ from lplr.models.writers import export_folder, export_gguf
 from lplr.progress import Progress, tracked, until
 from lplr.storage.names import rename_folder
 from lplr.storage.output import new_path
-from lplr.validation import check_choice
+from lplr.validation.arguments import check_choice
 
 __all__ = ["DTYPES", "export"]
 

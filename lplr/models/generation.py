@@ -11,7 +11,8 @@ from lplr.exceptions import InputError
 from lplr.models.block import Block, Context, KeyValues
 from lplr.models.network import Network, check_network
 from lplr.parallel import reproducible, single_threaded
-from lplr.validation import as_array, check_integer, check_real, check_rng
+from lplr.validation.arguments import check_integer, check_real, check_rng
+from lplr.validation.matrices import as_array
 
 __all__ = ["draw", "generate"]
 

@@ -14,7 +14,7 @@ from lplr.planning.codebooks import EFFORTS
 from lplr.planning.sizes import budget_nbytes, least_nbytes
 from lplr.planning.work import compression_work
 from lplr.progress import Progress
-from lplr.validation import check_budget, check_choice, check_integer
+from lplr.validation.arguments import check_budget, check_choice, check_integer
 
 __all__ = ["METHODS", "Method", "method_of"]
 

@@ -43,7 +43,7 @@ from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked, until
 from lplr.provenance import versions
 from lplr.storage.output import new_path
-from lplr.validation import check_choice, check_flag, check_integer
+from lplr.validation.arguments import check_choice, check_flag, check_integer
 
 __all__ = ["ESTIMATORS", "felt", "kept_moments", "output_moments"]
 

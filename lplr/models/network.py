@@ -11,7 +11,7 @@ from lplr.exceptions import BadIndexError, InputError
 from lplr.models.block import Block, Context, Gains
 from lplr.models.families.base import Family, Loss
 from lplr.parallel import run_blocks
-from lplr.validation import as_array
+from lplr.validation.matrices import as_array
 
 __all__ = ["Network", "check_network"]
 

@@ -24,7 +24,7 @@ from lplr.models.store import is_embedding, other_tensors
 from lplr.models.texts import PADDING, fingerprint, shortest_first, token_windows
 from lplr.progress import counter
 from lplr.provenance import versions
-from lplr.validation import check_flag, warn_caller
+from lplr.validation.arguments import check_flag, warn_caller
 
 __all__ = [
     "Request",

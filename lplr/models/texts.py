@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from lplr.exceptions import InputError
-from lplr.validation import as_array, check_integer
+from lplr.validation.arguments import check_integer
+from lplr.validation.matrices import as_array
 
 __all__ = [
     "PADDING",

@@ -13,7 +13,8 @@ from lplr.neighbours.parts import PartsIndex
 from lplr.parallel import reproducible
 from lplr.progress import Progress, tracked
 from lplr.streaming.limits import memory_bytes
-from lplr.validation import as_array, check_choice, check_integer, check_matrix
+from lplr.validation.arguments import check_choice, check_integer
+from lplr.validation.matrices import as_array, check_matrix
 
 __all__ = ["METRICS", "Neighbours", "check_query", "refuse_zero", "search"]
 

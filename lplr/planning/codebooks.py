@@ -12,7 +12,7 @@ import numpy as np
 from lplr.coding.factor import CodebookPair
 from lplr.exceptions import InputError
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
-from lplr.validation import check_bits, check_choice, check_pair
+from lplr.validation.arguments import check_bits, check_choice, check_pair
 
 __all__ = [
     "EFFORTS",

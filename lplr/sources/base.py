@@ -11,7 +11,7 @@ from lplr.exceptions import InputError, LplrError
 from lplr.inputs.forward import Forward
 from lplr.memory import available_memory
 from lplr.sources.elsewhere import recipe_of
-from lplr.validation import as_array, check_shape
+from lplr.validation.matrices import as_array, check_shape
 
 __all__ = ["Source"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.inputs.forward import Forward
-from lplr.validation import as_array
+from lplr.validation.matrices import as_array
 
 __all__ = ["by_chunks"]
 

@@ -13,7 +13,7 @@ from lplr.sources.base import Source
 from lplr.sources.chunks import by_chunks
 from lplr.sources.dask_source import DaskSource
 from lplr.sources.mapped import MappedSource
-from lplr.validation import as_array, check_block
+from lplr.validation.matrices import as_array, check_block
 
 __all__ = ["is_source", "loaded", "open_source", "opened"]
 

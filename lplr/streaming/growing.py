@@ -6,7 +6,7 @@ import numpy as np
 
 from lplr.parallel import matmul
 from lplr.streaming.moments import Extrema, Moments, sample_size
-from lplr.validation import check_block, check_magnitude
+from lplr.validation.matrices import check_block, check_magnitude
 
 __all__ = ["GrowingMoments"]
 

@@ -10,7 +10,7 @@ from lplr.cluster import check_client
 from lplr.exceptions import InputError
 from lplr.memory import available_memory
 from lplr.sources import Source, is_source, open_source
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["in_words", "memory_bytes", "streamed_source"]
 

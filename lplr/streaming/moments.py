@@ -12,7 +12,7 @@ from lplr.linalg.svd import ShortSVD
 from lplr.parallel import matmul
 from lplr.streaming.passes import Passes
 from lplr.streaming.results import Kept, Results
-from lplr.validation import bring_into_range, check_block, check_magnitude
+from lplr.validation.matrices import bring_into_range, check_block, check_magnitude
 
 __all__ = [
     "Extrema",

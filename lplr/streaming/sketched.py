@@ -51,7 +51,7 @@ from lplr.streaming.passes import Passes
 from lplr.streaming.products import Products
 from lplr.streaming.results import Kept, Results
 from lplr.streaming.room import open_passes
-from lplr.validation import bring_into_range, check_magnitude
+from lplr.validation.matrices import bring_into_range, check_magnitude
 
 __all__ = ["SketchedMethod", "sketched_in_passes"]
 

@@ -15,7 +15,7 @@ from lplr.parallel import run_blocks
 from lplr.sources import Source, open_source
 from lplr.streaming.fingerprint import fingerprint
 from lplr.streaming.mixed_rows import mixed_range
-from lplr.validation import check_block, check_magnitude
+from lplr.validation.matrices import check_block, check_magnitude
 
 __all__ = ["Done", "MixedTiles", "Tiles"]
 

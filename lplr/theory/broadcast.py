@@ -16,7 +16,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.progress import Progress, parts, tracked
 from lplr.theory.checks import n_axes, singular_values_of
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["broadcast"]
 

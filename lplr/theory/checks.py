@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.linalg.hessian import check_hessian
-from lplr.validation import check_integer, check_pair, check_real
+from lplr.validation.arguments import check_integer, check_pair, check_real
 
 __all__ = [
     "LplrArguments",

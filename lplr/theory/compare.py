@@ -19,7 +19,8 @@ from lplr.theory.own_bound import METHODS, bounds_by_name, value_of
 from lplr.theory.own_quantizer import Quantizer, quantizer_pair
 from lplr.theory.records import Statement
 from lplr.theory.statements.matrices import DecomposedMatrix, decompose
-from lplr.validation import check_choice, check_integer, check_matrix, check_rng, recorded_seed
+from lplr.validation.arguments import check_choice, check_integer, check_rng, recorded_seed
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["PARAMETERS", "compare_bounds"]
 

@@ -12,7 +12,7 @@ from lplr.parallel import reproducible
 from lplr.progress import Progress, parts, tracked
 from lplr.quantizers.base import QUANTIZERS, Codebook, get_codebook
 from lplr.theory.limits import gaussian_limit
-from lplr.validation import check_integer, check_rng
+from lplr.validation.arguments import check_integer, check_rng
 
 __all__ = ["Distortion", "distortion_table", "quantizer_distortion"]
 

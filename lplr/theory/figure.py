@@ -13,7 +13,7 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.storage.atomic import write_atomic
-from lplr.validation import check_real
+from lplr.validation.arguments import check_real
 
 __all__ = ["SUFFIXES", "draw_comparison"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_shape, check_spectrum
-from lplr.validation import check_real
+from lplr.validation.arguments import check_real
 
 __all__ = ["gaussian_limit", "rate_distortion_limit"]
 

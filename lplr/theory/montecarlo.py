@@ -19,7 +19,7 @@ from lplr.theory.checks import check_probability
 from lplr.theory.records import QUANTILES, ROUNDING, Cell, Outcome, Setting, Statement
 from lplr.theory.statements import STATEMENTS, find_statements
 from lplr.theory.statements.matrices import OwnMatrix, complete, own_matrices
-from lplr.validation import check_integer, check_rng
+from lplr.validation.arguments import check_integer, check_rng
 
 __all__ = ["Cell", "Outcome", "Statement", "judge_mean", "run"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from lplr.exceptions import InputError
 from lplr.theory.bounds.quantizer import uniform_step
 from lplr.theory.simulate import cheap_dither, nearest, round_endless, round_to_grid
-from lplr.validation import check_pair, check_real
+from lplr.validation.arguments import check_pair, check_real
 
 __all__ = ["Family", "Quantizer", "quantizer_pair"]
 

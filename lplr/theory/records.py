@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lplr.validation import check_choice
+from lplr.validation.arguments import check_choice
 
 __all__ = [
     "KINDS",

@@ -81,12 +81,12 @@ GUARDS = {
     ),
     "finite": Guard(
         "numbers",
-        "lplr.validation",
+        "lplr.validation.matrices",
         (("    if not np.isfinite(largest):\n        _refuse_non_finite(array, name)\n", ""),),
     ),
     "seed": Guard(  # which is then another one in each process
         "determinism",
-        "lplr.validation",
+        "lplr.validation.arguments",
         (
             (
                 'default_rng(check_integer(rng, "rng", 0))',

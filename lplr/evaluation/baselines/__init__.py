@@ -17,7 +17,8 @@ from lplr.exceptions import BudgetError
 from lplr.matrices.base import PackedMatrix
 from lplr.matrices.low_rank import LowRank
 from lplr.matrices.quantized import Quantized
-from lplr.validation import check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["DEFAULT", "METHODS", "Method", "float16_svd", "naive"]
 

@@ -16,7 +16,7 @@ from lplr.models.manifest import read_manifest
 from lplr.parallel import at_most, reproducible
 from lplr.progress import Progress, tracked
 from lplr.storage.output import new_path
-from lplr.validation import check_integer, warn_caller
+from lplr.validation.arguments import check_integer, warn_caller
 
 __all__ = ["adapt"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lplr.exceptions import InputError
 from lplr.models.adaptation.presets import GROUPS, LOSSES, PRESETS
-from lplr.validation import check_choice, check_integer, check_real
+from lplr.validation.arguments import check_choice, check_integer, check_real
 
 __all__ = ["Settings", "settings_of"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lplr.exceptions import InputError
-from lplr.validation import LARGEST, SMALLEST
+from lplr.validation.matrices import LARGEST, SMALLEST
 
 __all__ = ["MAX_BLOCKS", "choice", "flag", "multiple", "number", "refuse"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import LplrArguments, check_lplr, check_shape, squared_tails
-from lplr.validation import check_integer, check_real
+from lplr.validation.arguments import check_integer, check_real
 
 __all__ = ["direct_svd_bound", "lplr_svd_bound", "naive_bound"]
 

@@ -14,7 +14,7 @@ from lplr.theory.checks import (
     check_spectrum,
     squared_tails,
 )
-from lplr.validation import check_pair, check_real
+from lplr.validation.arguments import check_pair, check_real
 
 __all__ = ["lplr_bits", "lplr_theorem_3_2"]
 

@@ -11,7 +11,8 @@ from lplr.theory.bounds.ldlq import check_rounding_errors, ldl_pivots
 from lplr.theory.bounds.quantizer import uniform_step
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_second_moment
-from lplr.validation import check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "caldera_pivot_bound",

@@ -9,7 +9,8 @@ import numpy as np
 from lplr.exceptions import HessianError, InputError
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_second_moment
-from lplr.validation import check_choice, check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_choice, check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "check_rounding_errors",

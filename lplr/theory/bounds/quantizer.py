@@ -8,7 +8,8 @@ import numpy as np
 
 from lplr.exceptions import InputError
 from lplr.theory.broadcast import broadcast
-from lplr.validation import check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "dithered_moments",

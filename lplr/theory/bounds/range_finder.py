@@ -8,7 +8,7 @@ import numpy as np
 
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_k, check_n_columns, check_spectrum, squared_tails
-from lplr.validation import check_integer
+from lplr.validation.arguments import check_integer
 
 __all__ = ["range_finder_bound", "range_finder_spectral_bound"]
 

@@ -15,7 +15,8 @@ from lplr.theory.checks import (
     check_shape,
     check_spectrum,
 )
-from lplr.validation import check_integer, check_matrix, check_real
+from lplr.validation.arguments import check_integer, check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "ldlq_range",

@@ -16,7 +16,8 @@ from lplr.exceptions import InputError
 from lplr.theory.bounds.ldlq import pivots_of
 from lplr.theory.broadcast import broadcast
 from lplr.theory.checks import check_second_moment
-from lplr.validation import check_matrix, check_real
+from lplr.validation.arguments import check_real
+from lplr.validation.matrices import check_matrix
 
 __all__ = ["incoherent_pivot_bound", "two_sided_bound", "two_sided_expected_loss", "two_sided_loss"]
 

@@ -17,7 +17,7 @@ from lplr.datasets import layer, layer_names, shepp_logan, synthetic, text_embed
 from lplr.exceptions import InputError
 from lplr.theory.checks import check_second_moment, without_rounding_errors
 from lplr.theory.records import Setting
-from lplr.validation import check_matrix
+from lplr.validation.matrices import check_matrix
 
 __all__ = [
     "DECAYING",

@@ -1,0 +1,1 @@
+"""The one gate: what a caller passes is checked once; everything behind it trusts its input."""

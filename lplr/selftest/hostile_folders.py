@@ -106,6 +106,9 @@ _CORRUPT_PARTS = {
     "rows that are not those of the part": _manifest(
         lambda found: found["parts"][0].update(rows=4)
     ),
+    "a record of a part that is another one": _manifest(
+        lambda found: found["parts"][0].update(meta={"x": 1})
+    ),
     "rows beyond 64 bits": _manifest(lambda found: found["parts"][0].update(rows=2**63)),
     "columns beyond 64 bits": _manifest(lambda found: found.update(columns=2**64)),
     "entries beyond 64 bits": _manifest(

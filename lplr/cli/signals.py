@@ -14,8 +14,6 @@ __all__ = ["Asked", "heeded"]
 _NUMBERS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-
-
 _PAUSE = 0.01  # seconds until a command is asked again
 
 

@@ -36,11 +36,11 @@ _CALLS: dict[str, Callable[..., Any]] = {
 _WARM = 4096  # rows of the call before the measured ones, which loads what is loaded once
 # Kind of file, rows and columns: each takes several times the least limits.
 _LONG = (
-    ("npy", 600_000, 32),
+    ("npy", 400_000, 32),
     ("npy", 60_000, 256),
     ("npy in Fortran order", 200_000, 32),
-    ("h5", 800_000, 32),
-    ("h5 of float64", 400_000, 32),
+    ("h5", 500_000, 32),
+    ("h5 of float64", 250_000, 32),
 )
 _QUICK = (("npy", 150_000, 32),)
 

@@ -23,7 +23,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "try to break what the package guarantees",
         "lplr selftest\nlplr selftest --long --json > report.json\nlplr selftest --only G4,G5",
         "Damaged and hostile files, killed and starved processes, hostile numbers: what was tried "
-        "of each guarantee, and how often it failed. Half a minute on two cores, and up to twenty "
+        "of each guarantee, and how often it failed. A minute on two cores, and twenty of them "
         "with --long. Everything happens in temporary folders. Exit code 1 if a guarantee fails.",
     )
     parser.add_argument("--long", action="store_true", help="the whole campaigns, for minutes")
